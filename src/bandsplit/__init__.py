@@ -1,0 +1,35 @@
+"""bandsplit: band-split models for music separation - train, evaluate, compare, use.
+
+Axes, one letter each, everywhere in code and docstrings:
+``b`` batch, ``s`` target, ``c`` channel, ``f`` frequency bin, ``t`` frame, ``k`` band, ``n`` feature, ``g`` group,
+``h`` head, ``l`` position (t or k). The sample axis is spelled out: ``b c samples``.
+
+Lengths: an *excerpt* is a training example, a *segment* an active region of a stem, a *chunk* an inference window,
+a *frame* one STFT column, a *window* a metric window.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Resolved on first use, so that `import bandsplit` does not load torch.
+_LAZY = {
+    "Separator": "bandsplit.inference.separator",
+    "load_model": "bandsplit.models.files",
+    "metrics": "bandsplit.metrics",
+    "losses": "bandsplit.losses",
+}
+
+__all__ = ["Separator", "__version__", "load_model", "losses", "metrics"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: D103
+    if name not in _LAZY:
+        raise AttributeError(f"module 'bandsplit' has no attribute {name!r}")
+    module = import_module(_LAZY[name])
+    return module if _LAZY[name].endswith("." + name) else getattr(module, name)
+
+
+def __dir__() -> list[str]:  # noqa: D103
+    return sorted(__all__)

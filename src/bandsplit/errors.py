@@ -1,0 +1,25 @@
+"""Errors a user can cause and mend: each names the file or field, the value, what is legal, and the fix."""
+
+
+class BandsplitError(Exception):
+    """Base of all errors that are shown to users as one message, without a traceback."""
+
+
+class ConfigError(BandsplitError):
+    """A configuration is unknown, incomplete or contradictory."""
+
+
+class AudioError(BandsplitError):
+    """An audio file cannot be read or written, or an array is not audio."""
+
+
+class DataError(BandsplitError):
+    """A data set is not laid out as expected."""
+
+
+class ModelFileError(BandsplitError):
+    """A model file is not one, is damaged, or does not fit its own description."""
+
+
+class RunError(BandsplitError):
+    """A training run cannot start, continue or finish."""

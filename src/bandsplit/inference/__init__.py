@@ -1,0 +1,1 @@
+"""Separating whole songs with a model that sees chunks."""

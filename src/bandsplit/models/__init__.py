@@ -1,0 +1,1 @@
+"""The band-split model family."""
