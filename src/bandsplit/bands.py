@@ -1,0 +1,75 @@
+"""Band schemes: lists of widths in Hz, turned into runs of bins.
+
+Source: NUMERICS "Band schemes"; BSRNN paper, section IV-B ("V7" for vocals and other); SIMO-BSRNN paper for the joint one.
+"""
+
+from itertools import groupby
+from typing import NamedTuple
+
+from bandsplit.errors import ConfigError
+
+Scheme = tuple[tuple[float, int], ...]
+"""(width in Hz, count) pairs from low to high frequency; what is left up to Nyquist is one more band."""
+
+_V7: Scheme = ((100, 10), (250, 12), (500, 8), (1000, 8), (2000, 2))
+
+SCHEMES: dict[str, Scheme] = {
+    "vocals": _V7,
+    "other": _V7,
+    "bass": ((50, 10), (100, 5), (500, 6), (1000, 4), (2000, 4)),
+    "drums": ((50, 20), (100, 10), (250, 8), (500, 8), (1000, 8)),
+    "joint": ((50, 20), (100, 10), (250, 8), (500, 8), (1000, 8), (2000, 2)),
+}
+"""Named schemes: one per target of MUSDB18-HQ, and one split shared by all targets."""
+
+
+class BandRun(NamedTuple):
+    """Consecutive bands of one width: bins ``start`` to ``start + count * width``."""
+
+    start: int
+    count: int
+    width: int
+
+    @property
+    def stop(self) -> int:
+        """The first bin after the run."""
+        return self.start + self.count * self.width
+
+
+def band_widths(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[int]:
+    """Return the width in bins of every band, low to high; they sum to ``n_fft // 2 + 1``.
+
+    A band of ``w`` Hz takes ``floor(w * bins / nyquist)`` bins and the last band what remains, so that edges drift
+    slightly low: published weights depend on it.
+
+    Raises:
+        ConfigError: a band is narrower than one bin, or the bands reach past Nyquist.
+    """
+    n_bins, nyquist_hz = n_fft // 2 + 1, sample_rate_hz / 2
+    widths: list[int] = []
+    for width_hz, count in scheme:
+        width = int(width_hz * n_bins // nyquist_hz)
+        if width < 1:
+            raise ConfigError(
+                f"bands: a band of {width_hz:g} Hz is narrower than one bin ({nyquist_hz / n_bins:.1f} Hz at n_fft "
+                f"{n_fft} and {sample_rate_hz} Hz); use wider bands or a larger n_fft"
+            )
+        widths += [width] * count
+    remainder = n_bins - sum(widths)
+    if remainder < 0:
+        total_hz = sum(width_hz * count for width_hz, count in scheme)
+        raise ConfigError(
+            f"bands: the widths sum to {total_hz:g} Hz, past the Nyquist frequency of {nyquist_hz:g} Hz "
+            f"({sum(widths)} of {n_bins} bins); remove bands or raise sample_rate_hz"
+        )
+    return [*widths, remainder] if remainder else widths
+
+
+def band_runs(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[BandRun]:
+    """Group the bands of `band_widths` into runs of equal width, so that one product serves a whole run."""
+    runs: list[BandRun] = []
+    start = 0
+    for width, equal in groupby(band_widths(scheme, n_fft, sample_rate_hz)):
+        runs.append(BandRun(start, len(list(equal)), width))
+        start = runs[-1].stop
+    return runs

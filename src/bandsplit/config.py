@@ -1,0 +1,400 @@
+"""Every configuration: frozen, strict (an unknown key is an error), documented under each field, hashable to a short id.
+
+Variants are unions tagged by ``kind``; `bandsplit.models.build` turns each case into a module.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
+
+from bandsplit.bands import SCHEMES, Scheme, band_widths
+from bandsplit.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all configurations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else f"legal: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown key {key!r}; {hint}")
+        return data
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Build from plain data (a dict as read from JSON or YAML).
+
+        Raises:
+            ConfigError: one line per mistake: the field, what is wrong with it, what is legal.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+    def hash8(self) -> str:
+        """Eight hexadecimal digits that identify the content."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+    return f"{where}: {message}{shown}"
+
+
+# --- sequence layers -------------------------------------------------------------------------------------------------
+
+
+class LstmConfig(Config):
+    """One bidirectional LSTM layer between a group normalisation and a linear layer (paper, section III-A)."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden_factor: PositiveInt = 2
+    """Hidden size per direction, as a multiple of the feature dimension."""
+
+
+class GruConfig(Config):
+    """One bidirectional GRU layer in the LSTM's place (paper, section III-B2)."""
+
+    kind: Literal["gru"] = "gru"
+    hidden_factor: PositiveInt = 2
+    """Hidden size per direction, as a multiple of the feature dimension."""
+
+
+class ConvConfig(Config):
+    """One plain convolution in the LSTM's place (paper, section III-B2)."""
+
+    kind: Literal["conv"] = "conv"
+    hidden_factor: PositiveInt = 4
+    """Channels of the convolution, as a multiple of the feature dimension."""
+    kernel: PositiveInt = 3
+    """Kernel length in positions; odd, so that the padding is symmetric."""
+
+    _odd = field_validator("kernel")(lambda value: _check_odd(value))
+
+
+class DilatedConfig(Config):
+    """A stack of dilated convolutions with recurrent fusion: BSCNN (paper, section III-B2 and Fig. 1-E)."""
+
+    kind: Literal["dilated"] = "dilated"
+    depth: PositiveInt = 3
+    """Number of dilated convolutions; the l-th has dilation 2**l."""
+    kernel: PositiveInt = 3
+    """Kernel length in positions; odd, so that the padding is symmetric."""
+    hidden_factor: PositiveInt = 1
+    """Channels of the stack, as a multiple of the feature dimension."""
+
+    _odd = field_validator("kernel")(lambda value: _check_odd(value))
+
+
+def _check_odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd; {value - 1} and {value + 1} are legal")
+    return value
+
+
+LayerConfig = Annotated[LstmConfig | GruConfig | ConvConfig | DilatedConfig, Field(discriminator="kind")]
+
+# --- stereo ----------------------------------------------------------------------------------------------------------
+
+
+class IndependentStereo(Config):
+    """Every channel is a batch item of its own: any number of channels (paper, section III-A)."""
+
+    kind: Literal["independent"] = "independent"
+
+
+class MergedStereo(Config):
+    """The paper's "naive" stereo: the channels of a band are projected together (section III-B1)."""
+
+    kind: Literal["merged"] = "merged"
+
+
+class TacStereo(Config):
+    """Transform-average-concatenate after each block's sequence layers (section III-B1)."""
+
+    kind: Literal["tac"] = "tac"
+    activation: Literal["tanh", "prelu"] = "prelu"
+    """One PReLU slope is shared by the three linear layers."""
+    hidden_factor: PositiveInt = 3
+    """Hidden size, as a multiple of the feature dimension."""
+    norm: bool = False
+    """Group normalisation in front, as in the SIMO-BSRNN lineage; the paper's model has none."""
+
+
+StereoConfig = Annotated[IndependentStereo | MergedStereo | TacStereo, Field(discriminator="kind")]
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+class StftConfig(Config):
+    """Short-time Fourier transform: periodic Hann window, centred, reflect padding, not normalised."""
+
+    n_fft: PositiveInt = 2048
+    """Window length in samples; even."""
+    hop_samples: PositiveInt = 512
+    """Hop in samples; it divides ``n_fft`` and is at most half of it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_fft % 2 or self.n_fft % self.hop_samples or self.hop_samples * 2 > self.n_fft:
+            raise ValueError(
+                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples a divisor "
+                f"of it, at most n_fft / 2"
+            )
+        return self
+
+
+class AttentionConfig(Config):
+    """Self-attention over frames at the end of each block (paper, section III-B3)."""
+
+    heads: PositiveInt = 1
+    """Number of heads; divides ``n_features``."""
+    encoding_dim: PositiveInt = 8
+    """Features per band of queries and keys."""
+
+
+class MaskConfig(Config):
+    """The multi-layer perceptron that turns a band's features into its mask (paper, section III-A)."""
+
+    hidden_factor: PositiveInt = 4
+    """Hidden size as a multiple of the feature dimension: the paper's mu."""
+    hidden_layers: PositiveInt = 2
+    """Hidden layers. The BSRNN text reads as one; two reproduce the published sizes."""
+    context: NonNegativeInt = 0
+    """Neighbouring bins of the full-band mixture on either side that each estimated bin may draw from."""
+
+
+class ModelConfig(Config):
+    """One band-split model: what it hears, how it splits, models and masks."""
+
+    targets: tuple[str, ...]
+    """Names of the estimated targets, in the order of the target axis."""
+    bands: Scheme
+    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded."""
+    sample_rate_hz: PositiveInt = 44100
+    """Sample rate of the audio the model hears."""
+    channels: PositiveInt = 2
+    """Channels of the training audio. Only independent stereo accepts another number later."""
+    stft: StftConfig = StftConfig()
+    """Time-frequency representation."""
+    n_features: PositiveInt = 64
+    """Feature dimension N of every band."""
+    n_blocks: PositiveInt = 8
+    """Number R of blocks."""
+    time: LayerConfig | None = LstmConfig()
+    """Layer along the frames; null for none."""
+    band: LayerConfig | None = LstmConfig()
+    """Layer along the bands; null for none."""
+    norm_groups: PositiveInt = 1
+    """Groups of the normalisation in front of recurrent and plain convolution layers."""
+    heads: PositiveInt = 1
+    """Groups H into which the features are split before the sequence layers, with shared weights (section III-B4)."""
+    attention: AttentionConfig | None = None
+    """Self-attention over frames; null for none."""
+    stereo: StereoConfig = IndependentStereo()
+    """How channels are treated."""
+    mask: MaskConfig = MaskConfig()
+    """Mask decoder."""
+    residual: str | None = None
+    """A target that is estimated as the mixture minus all others, without a decoder of its own."""
+    mixture_consistency: bool = False
+    """Spread the mixture's remainder evenly over the targets, so that they sum to it (SIMO-BSRNN lineage)."""
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _expand_scheme(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in SCHEMES:
+                raise ValueError(f"no band scheme is named {value!r}; legal: {', '.join(SCHEMES)}, or a list of pairs")
+            return SCHEMES[value]
+        return value
+
+    @field_validator("bands")
+    @classmethod
+    def _positive_bands(cls, value: Scheme) -> Scheme:
+        if not value or any(width_hz <= 0 or count < 1 for width_hz, count in value):
+            raise ValueError("must be a list of (width in Hz > 0, count >= 1) pairs, at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for problem in (
+            self._targets_problem(),
+            self._features_problem(),
+            self._stereo_problem(),
+            self._sum_problem(),
+            self._bands_problem(),
+        ):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _targets_problem(self) -> str | None:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            return f"targets: {self.targets} must name at least one target, each once"
+        illegal = [name for name in self.targets if not name or set(name) & set('/\\.:*?"<>|') or name == "mixture"]
+        return f"targets: {illegal} cannot be file names of stems; use letters, digits, _ and -" if illegal else None
+
+    def _features_problem(self) -> str | None:
+        n, per_head = self.n_features, self.n_features // self.heads
+        divisors = ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
+        if n % self.heads:
+            return f"heads: {self.heads} does not divide n_features {n}; legal: {divisors}"
+        if per_head % self.norm_groups:
+            return f"norm_groups: {self.norm_groups} does not divide n_features / heads = {per_head}"
+        if self.attention and n % self.attention.heads:
+            return f"attention.heads: {self.attention.heads} does not divide n_features {n}; legal: {divisors}"
+        return None
+
+    def _stereo_problem(self) -> str | None:
+        if self.channels == 1 and self.stereo.kind != "independent":
+            return f"stereo: kind {self.stereo.kind!r} needs at least 2 channels, and channels is 1; legal: 'independent'"
+        return None
+
+    def _sum_problem(self) -> str | None:
+        if self.residual is not None and self.residual not in self.targets:
+            return f"residual: {self.residual!r} is not a target; legal: {', '.join(self.targets)}, or null"
+        if self.residual is not None and len(self.targets) < 2:
+            return "residual: needs at least 2 targets, else the estimate is the mixture itself; use null"
+        if self.mixture_consistency and len(self.targets) < 2:
+            return "mixture_consistency: needs at least 2 targets, else the estimate is the mixture itself; use false"
+        if self.mixture_consistency and self.residual is not None:
+            return f"mixture_consistency: with residual {self.residual!r} the targets sum to the mixture already; use false"
+        return None
+
+    def _bands_problem(self) -> str | None:
+        try:
+            band_widths(self.bands, self.stft.n_fft, self.sample_rate_hz)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    @property
+    def n_bands(self) -> int:
+        """Number K of bands, the remainder included."""
+        return len(band_widths(self.bands, self.stft.n_fft, self.sample_rate_hz))
+
+
+# --- inference -------------------------------------------------------------------------------------------------------
+
+
+class CrossfadeConfig(Config):
+    """Chunks that share an overlap with linear fades (paper, section IV-E)."""
+
+    kind: Literal["crossfade"] = "crossfade"
+    chunk_s: PositiveFloat = 10.0
+    """Nominal chunk length in seconds."""
+    overlap: float = Field(default=0.1, gt=0, lt=0.5)
+    """Shared part, as a fraction of the chunk length."""
+    geometry: Literal["authors", "even"] = "authors"
+    """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have the same length."""
+
+
+class OverlapAddConfig(Config):
+    """Rectangular windows at a fixed hop, divided by the sum of weights (paper, section IV-E)."""
+
+    kind: Literal["overlap-add"] = "overlap-add"
+    chunk_s: PositiveFloat = 3.0
+    """Chunk length in seconds."""
+    hop_s: PositiveFloat = 0.5
+    """Hop in seconds, at most the chunk length."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hop_s > self.chunk_s:
+            raise ValueError(f"hop_s {self.hop_s:g} leaves gaps between chunks of chunk_s {self.chunk_s:g}")
+        return self
+
+
+ChunkConfig = Annotated[CrossfadeConfig | OverlapAddConfig, Field(discriminator="kind")]
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+class StepDecay(Config):
+    """Multiply the learning rate by ``factor`` every ``every_epochs`` epochs (paper, section IV-D2)."""
+
+    kind: Literal["step"] = "step"
+    factor: PositiveFloat = 0.98
+    every_epochs: PositiveInt = 2
+
+
+class CosineDecay(Config):
+    """Follow half a cosine from the initial learning rate to zero over ``max_epochs``, step by step."""
+
+    kind: Literal["cosine"] = "cosine"
+
+
+class TrainingConfig(Config):
+    """How a model is trained (paper, section IV-D)."""
+
+    loss_domain: Literal["t", "tf", "t+tf"] = "t+tf"
+    """Terms of the loss: time signal, complex spectrogram, or both."""
+    learning_rate: PositiveFloat = 1e-3
+    """Learning rate at a global batch of 16; the rate used is this times global batch / 16."""
+    decay: Annotated[StepDecay | CosineDecay, Field(discriminator="kind")] = StepDecay()
+    """Schedule of the learning rate."""
+    batch_size: PositiveInt = 2
+    """Examples per step and device."""
+    accumulate: PositiveInt = 1
+    """Steps whose gradients are summed before an update; they count towards the global batch."""
+    clip_norm: PositiveFloat = 5.0
+    """Largest gradient norm."""
+    examples_per_epoch: PositiveInt = 20_000
+    """Examples per epoch, over all devices."""
+    excerpt_s: PositiveFloat = 3.0
+    """Length of an example in seconds."""
+    gain_range: tuple[PositiveFloat, PositiveFloat] = (0.25, 1.25)
+    """Linear gain of each stem, drawn uniformly (row 19: UMX-like)."""
+    swap_probability: float = Field(default=0.5, ge=0, le=1)
+    """Probability of swapping the channels of each stem (row 19: UMX-like)."""
+    max_epochs: PositiveInt = 200
+    """Epochs at most."""
+    patience: PositiveInt = 10
+    """Epochs without a new best score before training stops."""
+    monitor: Literal["usdr", "loss"] = "usdr"
+    """Validation quantity that selects the best epoch: mean uSDR over songs (largest) or mean loss (smallest)."""
+    validate_every: PositiveInt = 1
+    """Epochs between validations. Patience still counts epochs."""
+    chunks: ChunkConfig = CrossfadeConfig()
+    """Chunk plan of the validation."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        low, high = self.gain_range
+        if low > high:
+            raise ValueError(f"gain_range: {low:g} is above {high:g}; give the smaller gain first")
+        if self.examples_per_epoch < self.batch_size * self.accumulate:
+            raise ValueError(
+                f"examples_per_epoch: {self.examples_per_epoch} is less than one update of batch_size "
+                f"{self.batch_size} x accumulate {self.accumulate}"
+            )
+        return self

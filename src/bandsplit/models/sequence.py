@@ -1,0 +1,95 @@
+"""Sequence layers ``(b l n) -> (b l n)``: they know nothing of bands, frames or channels; the caller adds the residual.
+
+Source: NUMERICS "Sequence layer"; paper, sections III-A and III-B2.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPS = 1e-7
+"""Epsilon of every normalisation, except inside the dilated stack where stated."""
+
+
+class SequenceNorm(nn.Module):
+    """Group normalisation of each sequence over (features of a group, positions), with a gain and bias per feature."""
+
+    def __init__(self, n_features: int, groups: int = 1) -> None:
+        """Start as the identity after normalisation."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_features))
+        self.bias = nn.Parameter(torch.zeros(n_features))
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(b l n)``."""
+        # Keeps features last, unlike nn.GroupNorm, so that no copy is made around recurrent layers.
+        grouped = rearrange(x, "b l (g n) -> b g l n", g=self.groups)
+        normed = rearrange(F.layer_norm(grouped, grouped.shape[-2:], eps=EPS), "b g l n -> b l (g n)")
+        return torch.addcmul(self.bias, normed, self.weight)
+
+
+class RecurrentLayer(nn.Module):
+    """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
+        """Make a layer of ``kind`` with ``hidden`` features per direction."""
+        super().__init__()
+        self.norm = SequenceNorm(n_features, norm_groups)
+        self.rnn = kind(n_features, hidden, batch_first=True, bidirectional=True)
+        self.project = nn.Linear(2 * hidden, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        return self.project(self.rnn(self.norm(x))[0])
+
+
+class ConvLayer(nn.Module):
+    """Normalisation, one convolution with ReLU, linear layer back to the feature dimension."""
+
+    def __init__(self, n_features: int, hidden: int, kernel: int, norm_groups: int = 1) -> None:
+        """Make a layer with ``hidden`` channels and an odd ``kernel``."""
+        super().__init__()
+        self.norm = SequenceNorm(n_features, norm_groups)
+        self.conv = nn.Conv1d(n_features, hidden, kernel, padding="same")
+        self.project = nn.Linear(hidden, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        return self.project(F.relu(self.conv(self.norm(x).mT)).mT)
+
+
+class NormConv(nn.Sequential):
+    """Group normalisation with one group, convolution of "same" length, ReLU, on ``(b n l)``."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, dilation: int = 1, eps: float = 1e-5) -> None:
+        """Make the three; ``eps`` belongs to the normalisation."""
+        super().__init__(
+            nn.GroupNorm(1, n_in, eps=eps),
+            nn.Conv1d(n_in, n_out, kernel, dilation=dilation, padding="same"),
+            nn.ReLU(),
+        )
+
+
+class DilatedStack(nn.Module):
+    """Dilated convolutions whose neighbouring outputs are fused before they are joined: the layer of BSCNN."""
+
+    def __init__(self, n_features: int, hidden: int, depth: int, kernel: int) -> None:
+        """Make ``depth`` convolutions of ``hidden`` channels with dilations 1, 2, 4, ..."""
+        super().__init__()
+        self.enter = NormConv(n_features, hidden, kernel, eps=EPS)
+        self.dilated = nn.ModuleList(NormConv(hidden, hidden, kernel, dilation=2**i) for i in range(depth))
+        neighbours = [len(range(depth)[max(i - 1, 0) : i + 2]) for i in range(depth)]
+        self.fuse = nn.ModuleList(NormConv(count * hidden, hidden, kernel) for count in neighbours)
+        self.leave = NormConv(depth * hidden, n_features, kernel, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        y = self.enter(x.mT)
+        outputs: list[Tensor] = []
+        for layer in self.dilated:
+            y = layer(y)
+            outputs.append(y)
+        fused = [fuse(torch.cat(outputs[max(i - 1, 0) : i + 2], dim=1)) for i, fuse in enumerate(self.fuse)]
+        return self.leave(torch.cat(fused, dim=1)).mT
