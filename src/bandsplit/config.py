@@ -344,7 +344,9 @@ class StepDecay(Config):
 
     kind: Literal["step"] = "step"
     factor: PositiveFloat = 0.98
+    """Factor of one decay."""
     every_epochs: PositiveInt = 2
+    """Epochs between decays."""
 
 
 class CosineDecay(Config):
@@ -398,3 +400,18 @@ class TrainingConfig(Config):
                 f"{self.batch_size} x accumulate {self.accumulate}"
             )
         return self
+
+
+class RunConfig(Config):
+    """One training run: everything its result depends on, except the hardware."""
+
+    recipe: str
+    """Id of the recipe the run was made from."""
+    changes: dict[str, Any] = {}
+    """Settings changed by hand; a run with any is not a row of a table."""
+    seed: NonNegativeInt = 0
+    """Seed of the initial weights and of every example."""
+    model: ModelConfig
+    """What is trained."""
+    training: TrainingConfig
+    """How it is trained."""

@@ -1,0 +1,67 @@
+"""Pictures, drawn without a display and without global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from bandsplit.config import StftConfig
+from bandsplit.spectral import stft
+
+Audio = NDArray[np.float32]
+
+_RANGE_DB = 70.0
+
+
+def draw_separation(
+    path: Path, title: str, mixture: Audio, estimates: Mapping[str, Audio], references: Mapping[str, Audio], rate_hz: int
+) -> None:
+    """Draw spectrograms: the mixture on top, then estimate and reference of every target side by side.
+
+    Args:
+        path: the PNG to write.
+        title: a line above all.
+        mixture: ``c samples``; channels are averaged for the picture, as those of every other signal.
+        estimates: target -> ``c samples``.
+        references: target -> ``c samples``, at least the estimated targets.
+        rate_hz: their sample rate.
+    """
+    figure = Figure(figsize=(12, 2.2 * (len(estimates) + 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    grid = figure.add_gridspec(len(estimates) + 1, 2)
+    reference_db = _level_db(mixture).max()
+    panels = [(grid[0, :], "mixture", mixture)]
+    for row, target in enumerate(estimates, start=1):
+        panels.append((grid[row, 0], f"{target}, estimate", estimates[target]))
+        panels.append((grid[row, 1], f"{target}, reference", references[target]))
+    image = None
+    for place, name, signal in panels:
+        axes = figure.add_subplot(place)
+        axes.set_title(name, fontsize=9, loc="left")
+        level_db = _level_db(signal) - reference_db
+        duration_s = signal.shape[-1] / rate_hz
+        image = axes.imshow(
+            level_db, origin="lower", aspect="auto", cmap="magma", vmin=-_RANGE_DB, vmax=0,
+            extent=(0, duration_s, 0, rate_hz / 2000), interpolation="nearest",
+        )  # fmt: skip
+        axes.set_ylim(0, min(16, rate_hz / 2000))
+        axes.set_ylabel("kHz")
+        if "reference" not in name and "mixture" not in name:
+            axes.label_outer(remove_inner_ticks=False)
+    for axes in figure.axes[-2:]:
+        axes.set_xlabel("s")
+    if image is not None:
+        figure.colorbar(image, ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
+    figure.savefig(path, dpi=110)
+
+
+def _level_db(signal: Audio) -> NDArray[np.float32]:
+    spec = stft(torch.from_numpy(np.ascontiguousarray(signal.mean(axis=0))), StftConfig())
+    return (20 * torch.log10(spec.abs() + 1e-6)).numpy()

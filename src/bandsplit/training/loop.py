@@ -1,0 +1,298 @@
+"""The training loop: an explicit loop, since accumulation, rate scaling and early stopping are what the paper studies.
+
+Source: paper, section IV-D; NUMERICS "Training".
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch.utils.data import DataLoader, Subset
+
+from bandsplit.config import CosineDecay, RunConfig, StepDecay, TrainingConfig
+from bandsplit.data.dataset import Example, ExampleDataset, shard_indices
+from bandsplit.data.musdb import Dataset, Track
+from bandsplit.errors import DataError, RunError
+from bandsplit.inference.separator import Separator
+from bandsplit.losses import separation_loss
+from bandsplit.metrics import usdr
+from bandsplit.models.build import build_model
+from bandsplit.models.files import ModelCard, save_model
+from bandsplit.training.checkpoint import Progress, RunFolder
+
+SAVE_EVERY_S = 300.0
+"""Seconds between states saved within an epoch; one is saved at each epoch's end and on SIGINT and SIGTERM too."""
+
+
+class Validation(NamedTuple):
+    """Means over the validation songs and the targets."""
+
+    usdr_db: float
+    loss: float
+
+
+class Reporter(Protocol):
+    """What a run tells while it goes on; `bandsplit.training.progress.TerminalProgress` shows it."""
+
+    def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
+        """The run begins or goes on, at update ``done`` of ``updates`` at most."""
+
+    def step(self, epoch: int, loss: float) -> None:
+        """An update is done; ``loss`` is the mean of the epoch so far."""
+
+    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
+        """The songs of the validation have been separated after ``epoch`` epochs."""
+
+
+class Result(NamedTuple):
+    """How a run ended."""
+
+    best: Path
+    best_epoch: int
+    best_score: float
+    epochs: int
+
+
+def train(
+    config: RunConfig,
+    dataset: Dataset,
+    root: Path,
+    reporter: Reporter,
+    *,
+    device: str = "auto",
+    workers: int = 0,
+    resume: bool = False,
+) -> Result:
+    """Train one run to its end, or go on with it.
+
+    The caller seeds torch before, so that the initial weights are those of ``config.seed``.
+
+    Args:
+        config: the run.
+        dataset: songs with the splits ``train`` and ``valid``.
+        root: folder of all runs.
+        reporter: is told what happens.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        workers: processes that prepare examples; 0 prepares them in this one. The result does not depend on it.
+        resume: go on if the run exists; otherwise an existing run is refused.
+
+    Raises:
+        RunError: the run exists, cannot go on, was stopped by a signal, or its loss is not finite.
+        DataError: the songs do not fit the model.
+    """
+    run = _Run(config, dataset, root, reporter, device, workers)
+    run.open(resume)
+    with _stop_on_signals() as stopped:
+        while not run.progress.finished:
+            run.train_epoch(stopped)
+            run.end_epoch()
+    progress = run.progress
+    assert progress.best_score is not None
+    return Result(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
+
+
+def learning_rate(config: TrainingConfig, global_batch: int, updates: int, updates_per_epoch: int) -> float:
+    """Return the learning rate of the update after ``updates`` others: linear in the global batch, then decayed."""
+    start = config.learning_rate * global_batch / 16
+    match config.decay:
+        case StepDecay(factor=factor, every_epochs=every):
+            return start * factor ** (updates // updates_per_epoch // every)
+        case CosineDecay():
+            return start * 0.5 * (1 + math.cos(math.pi * updates / (updates_per_epoch * config.max_epochs)))
+
+
+def validate(
+    model: torch.nn.Module, tracks: Sequence[Track], training: TrainingConfig, device: str | torch.device = "cpu"
+) -> Validation:
+    """Separate whole songs and compare with their stems."""
+    separator = Separator(model, device=str(device), chunks=training.chunks)
+    usdrs, losses = [], []
+    for track in tracks:
+        song = track.load()
+        stems = separator.separate(song.mixture, track.sample_rate_hz)
+        estimate = torch.stack([torch.as_tensor(stems[target]) for target in separator.targets])
+        target = torch.stack([torch.as_tensor(song.stems[target]) for target in separator.targets])
+        usdrs.append(float(usdr(target, estimate).mean()))
+        losses.append(separation_loss(estimate[None], target[None], domain=training.loss_domain).item())
+    return Validation(sum(usdrs) / len(usdrs), sum(losses) / len(losses))
+
+
+class _Run:
+    """The parts of a run in progress."""
+
+    def __init__(
+        self, config: RunConfig, dataset: Dataset, root: Path, reporter: Reporter, device: str, workers: int
+    ) -> None:
+        self.config, self.training, self.reporter, self.workers = config, config.training, reporter, workers
+        self.dataset, self.folder = dataset, RunFolder(root, config)
+        self.fabric = Fabric(accelerator=device, devices=1, precision="32-true")
+        self.valid = dataset.songs("valid")
+        self.examples = ExampleDataset(
+            dataset.songs("train"),
+            config.model.targets,
+            round(self.training.excerpt_s * config.model.sample_rate_hz),
+            self.training.examples_per_epoch,
+            config.model.sample_rate_hz,
+            config.model.channels,
+            self.training.gain_range,
+            self.training.swap_probability,
+            config.seed,
+        )
+        other_rates = {track.sample_rate_hz for track in self.valid} - {config.model.sample_rate_hz}
+        if other_rates:
+            raise DataError(f"validation songs at {other_rates} Hz: the model needs {config.model.sample_rate_hz} Hz")
+        self.global_batch = self.training.batch_size * self.training.accumulate * self.fabric.world_size
+        self.updates_per_epoch = self.training.examples_per_epoch // self.global_batch
+        self.progress = Progress()
+        self.saved_at = time.monotonic()
+
+    def open(self, resume: bool) -> None:
+        """Build the model, or restore it with everything else."""
+        goes_on = self.folder.open(self.dataset, resume=resume)
+        self.plain_model = build_model(self.config.model)
+        self.model = self.fabric.setup_module(self.plain_model)
+        self.optimizer = self.fabric.setup_optimizers(torch.optim.Adam(self.model.parameters(), lr=self._rate()))
+        if goes_on:
+            state, self.progress = self.folder.load()
+            self.plain_model.load_state_dict(state["model"], strict=True)
+            self.optimizer.load_state_dict(state["optimizer"])
+        updates = self.updates_per_epoch * self.training.max_epochs
+        self.reporter.start(self.folder.path, self.config, self._rate(), updates, self._updates_done())
+
+    def save(self) -> None:
+        """Save the state."""
+        state = {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        self.folder.save(state, self.progress)
+        self.saved_at = time.monotonic()
+
+    def train_epoch(self, stopped: list[int]) -> None:
+        """Do the updates that are left of this epoch."""
+        self.model.train()
+        waiting = self.training.accumulate
+        for example in self._loader():
+            waiting -= 1
+            with self.fabric.no_backward_sync(self.model, enabled=waiting > 0):
+                signals, spec = self.model(example.mixture)
+                loss = separation_loss(
+                    signals,
+                    example.targets,
+                    estimate_spec=spec,
+                    domain=self.training.loss_domain,
+                    stft_config=self.config.model.stft,
+                )
+                self.fabric.backward(loss / self.training.accumulate)
+            self._count(loss.item())
+            if waiting == 0:
+                self._update()
+                waiting = self.training.accumulate
+                self._save_if_due(stopped)
+
+    def end_epoch(self) -> None:
+        """Validate if it is time, keep the best model, and see whether the run is over."""
+        progress, training = self.progress, self.training
+        loss = progress.loss_sum / progress.batches
+        progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
+        last = progress.epoch >= training.max_epochs
+        if last or progress.epoch % training.validate_every == 0:
+            self._validate(loss)
+        progress.finished = last or progress.epoch - progress.best_epoch >= training.patience
+        self.save()
+
+    def _validate(self, loss: float) -> None:
+        progress = self.progress
+        self.model.eval()
+        validation = validate(self.plain_model, self.valid, self.training, self.fabric.device)
+        score = validation.usdr_db if self.training.monitor == "usdr" else -validation.loss
+        if not math.isfinite(score):
+            raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {score}")
+        best = progress.best_score is None or score > progress.best_score
+        if best:
+            progress.best_score, progress.best_epoch = score, progress.epoch
+            save_model(self.folder.best, self.plain_model, self._card(validation))
+        self.folder.log(
+            epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
+            learning_rate=self._rate(), best=best, unix_time_s=round(time.time(), 3),
+        )  # fmt: skip
+        self.reporter.validated(progress.epoch, loss, validation, best)
+
+    def _card(self, validation: Validation) -> ModelCard:
+        changed = f", changed by hand: {self.config.changes}" if self.config.changes else ""
+        return ModelCard(
+            name=self.config.recipe + ("*" if changed else ""),
+            training_data=f"{self.dataset.name}: {len(self.examples.tracks)} songs, {len(self.valid)} for validation",
+            licence="not stated by whoever trained it; the licence of the training data applies",
+            source=f"trained with bandsplit, recipe {self.config.recipe}, seed {self.config.seed}{changed}",
+            scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
+        )
+
+    def _loader(self) -> Iterator[Example]:
+        fabric, used = self.fabric, self.progress.examples
+        total = self.updates_per_epoch * self.global_batch
+        indices = shard_indices(total, used, fabric.global_rank, fabric.world_size)
+        loader = DataLoader(
+            Subset(self.examples.at_epoch(self.progress.epoch), indices),
+            batch_size=self.training.batch_size,
+            num_workers=self.workers,
+            pin_memory=fabric.device.type == "cuda",
+        )
+        return iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+    def _count(self, loss: float) -> None:
+        progress = self.progress
+        if not math.isfinite(loss):
+            raise RunError(
+                f"{self.folder.path}: the loss is {loss} in epoch {progress.epoch + 1}, in the batch that starts at "
+                f"example {progress.examples} of it; lower training.learning_rate, or look at the songs"
+            )
+        progress.loss_sum += loss
+        progress.batches += 1
+        progress.examples += self.training.batch_size * self.fabric.world_size
+
+    def _update(self) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(before=1)
+        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.training.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.reporter.step(self.progress.epoch + 1, self.progress.loss_sum / self.progress.batches)
+
+    def _updates_done(self) -> int:
+        return self.progress.epoch * self.updates_per_epoch + self.progress.examples // self.global_batch
+
+    def _rate(self, before: int = 0) -> float:
+        return learning_rate(self.training, self.global_batch, self._updates_done() - before, self.updates_per_epoch)
+
+    def _save_if_due(self, stopped: list[int]) -> None:
+        if stopped:
+            self.save()
+            name = signal.Signals(stopped[0]).name
+            raise RunError(f"{self.folder.path}: stopped by {name}, state saved; the same command with --resume goes on")
+        if time.monotonic() - self.saved_at > SAVE_EVERY_S:
+            self.save()
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second one acts as usual."""
+    received: list[int] = []
+    before: dict[int, Any] = {}
+
+    def receive(number: int, _: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

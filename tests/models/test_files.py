@@ -1,0 +1,125 @@
+"""One model, one file."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from bandsplit.config import ModelConfig
+from bandsplit.errors import ModelFileError
+from bandsplit.models.build import build_model
+from bandsplit.models.files import ModelCard, load_model, read_card, save_model
+
+CONFIG = ModelConfig.parse(
+    {"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1, "attention": {"heads": 2}}
+)
+CARD = ModelCard(name="small", training_data="none", licence="CC0", scores={"usdr_db": 1.5})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "small.safetensors"
+    save_model(path, build_model(CONFIG), CARD)
+    return path
+
+
+def rewrite(file: Path, *, drop: str = "", add: str = "", **metadata: str) -> Path:
+    """Change tensors or metadata of a model file."""
+    with safe_open(file, framework="pt") as opened:
+        tensors = {key: opened.get_tensor(key) for key in opened.keys() if key != drop}  # noqa: SIM118
+        before = opened.metadata()
+    if add:
+        tensors[add] = torch.zeros(3)
+    save_file(tensors, file, before | metadata)
+    return file
+
+
+def test_a_model_comes_back_the_same(file: Path):
+    torch.manual_seed(0)
+    before, after = build_model(CONFIG).eval(), load_model(file)
+    mixture = torch.randn(1, 2, 5000)
+    with torch.inference_mode():
+        assert torch.equal(before(mixture).signal, after(mixture).signal)
+    assert read_card(file) == (CONFIG, CARD)
+    assert not after.training
+
+
+def test_writing_leaves_no_temporary_file(file: Path):
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_a_card_without_licence_is_refused():
+    with pytest.raises(ValueError, match="licence"):
+        ModelCard(name="x", training_data="y")  # type: ignore[call-arg]
+
+
+def test_a_missing_file_is_named(tmp_path: Path):
+    with pytest.raises(ModelFileError, match=r"none.safetensors: no such model file"):
+        load_model(tmp_path / "none.safetensors")
+
+
+def test_another_kind_of_file_is_refused_with_the_way_to_import(tmp_path: Path):
+    path = tmp_path / "vocals.ckpt"
+    path.write_bytes(b"PK" + b"0" * 100)
+    with pytest.raises(ModelFileError, match=r"bandsplit models import vocals.ckpt"):
+        load_model(path)
+
+
+def test_another_safetensors_file_is_refused(tmp_path: Path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelFileError, match="a safetensors file, but not a bandsplit model"):
+        load_model(tmp_path / "x.safetensors")
+
+
+def test_a_file_cut_at_every_tenth_of_its_length_is_refused(file: Path):
+    whole = file.read_bytes()
+    for tenth in range(10):
+        file.write_bytes(whole[: len(whole) * tenth // 10])
+        with pytest.raises(ModelFileError, match=r"small.safetensors"):
+            load_model(file)
+
+
+def test_a_lying_header_length_is_refused(file: Path):
+    file.write_bytes((1 << 60).to_bytes(8, "little") + file.read_bytes()[8:])
+    with pytest.raises(ModelFileError, match="is damaged"):
+        load_model(file)
+
+
+def test_a_missing_tensor_is_named(file: Path):
+    with pytest.raises(ModelFileError, match=r"missing: decoders.vocals.enter.weight"):
+        load_model(rewrite(file, drop="decoders.vocals.enter.weight"))
+
+
+def test_an_unexpected_tensor_is_named(file: Path):
+    with pytest.raises(ModelFileError, match="unexpected: extra"):
+        load_model(rewrite(file, add="extra"))
+
+
+def test_a_misshapen_tensor_is_named_with_both_shapes(file: Path):
+    config = json.loads(CONFIG.model_dump_json()) | {"bands": [[500, 5]]}
+    with pytest.raises(ModelFileError, match=r"misshapen: encoder.projections.0.weight is \(4, .*, expected \(5, "):
+        load_model(rewrite(file, config=json.dumps(config)))
+
+
+def test_a_wrong_config_is_refused(file: Path):
+    with pytest.raises(ModelFileError, match="does not describe a model"):
+        load_model(rewrite(file, config='{"targets": ["vocals"], "n_blockz": 3}'))
+
+
+def test_nan_weights_are_refused(file: Path, tmp_path: Path):
+    model = load_model(file)
+    with torch.no_grad():
+        model.decoders["vocals"].enter.bias[0] = float("nan")  # type: ignore[union-attr]
+    save_model(file, model, CARD)
+    with pytest.raises(ModelFileError, match=r"not finite: decoders.vocals.enter.bias"):
+        load_model(file)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelFileError, match="cannot be written"):
+        save_model(tmp_path / "file" / "x.safetensors", build_model(CONFIG), CARD)

@@ -1,0 +1,74 @@
+"""Every recipe parses, builds on the meta device and has the published number of parameters."""
+
+import pytest
+
+from bandsplit.errors import ConfigError
+from bandsplit.models.build import count_parameters
+from bandsplit.recipes import RECIPES, apply_changes, find_recipe
+
+PAPER = {  # Table II's rows with an architecture of their own, and the authors' numbers for shared encoders
+    "base": "32.3", "stft-4096": "37.1", "mask-factor-2": "20.6", "large": "146.7", "naive-stereo": "37.1",
+    "naive-stereo-mask-8": "81.1", "tac-tanh": "34.7", "tac-prelu": "34.7", "bscnn": "29.7", "attention-1x8": "33.0",
+    "attention-2x16": "33.2", "multi-head-2": "22.0", "optimised-no-tac": "149.9", "optimised": "164.1",
+    "simo-residual": "20.86", "simo": "26.62", "simo-optimised": "108.73",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("id", PAPER)
+def test_parameters_match_the_paper_to_the_printed_digit(id: str):
+    count = sum(count_parameters(config.model) for config in RECIPES[id].all_run_configs())
+    digits = len(PAPER[id].partition(".")[2])
+    assert f"{count / 1e6:.{digits}f}" == PAPER[id]
+    assert RECIPES[id].parameters_m == float(PAPER[id])
+
+
+def test_every_architecture_of_the_paper_is_a_recipe():
+    assert set(RECIPES) == {*PAPER, "demo"}
+
+
+def test_rows_carry_the_numbers_of_the_table():
+    rows = {recipe.row: recipe.id for recipe in RECIPES.values() if recipe.row}
+    assert rows == {
+        "1": "base", "6": "stft-4096", "7": "mask-factor-2", "8": "large", "10": "naive-stereo",
+        "11": "naive-stereo-mask-8", "12": "tac-tanh", "13": "tac-prelu", "14": "bscnn", "15": "attention-1x8",
+        "16": "attention-2x16", "17": "multi-head-2", "20": "optimised-no-tac", "20b": "optimised",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.id)
+def test_a_recipe_differs_from_its_parent_only_in_what_it_lists(recipe):
+    if recipe.parent:
+        assert recipe.settings == apply_changes(RECIPES[recipe.parent].settings, recipe.changes)
+
+
+def test_an_unknown_recipe_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="no recipe is named 'optimized'; did you mean 'optimised'"):
+        find_recipe("optimized")
+
+
+def test_a_model_per_target_needs_a_target():
+    with pytest.raises(ConfigError, match="trains one model per target: name one of vocals, bass, drums, other"):
+        find_recipe("base").run_config()
+    with pytest.raises(ConfigError, match="one model per target, got vocals, bass; run it for each"):
+        find_recipe("base").run_config(["vocals", "bass"])
+
+
+def test_a_target_without_a_band_scheme_is_refused_unless_one_is_chosen():
+    with pytest.raises(ConfigError, match="target 'piano' has no band scheme of its own"):
+        find_recipe("base").run_config(["piano"])
+    config = find_recipe("base").run_config(["piano"], changes={"model.bands": "joint"})
+    assert config.model.n_bands == 57
+    assert config.changes == {"model.bands": "joint"}
+
+
+def test_a_changed_setting_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'n_blocks'"):
+        find_recipe("base").run_config(["vocals"], changes={"model.n_block": 3})
+    with pytest.raises(ConfigError, match="'n_fft' is 4096 and has no field 'x'"):
+        find_recipe("stft-4096").run_config(["vocals"], changes={"model.stft.n_fft.x": 3})
+
+
+def test_the_hash_tells_runs_apart():
+    base = find_recipe("base")
+    configs = [base.run_config(["vocals"]), base.run_config(["bass"]), base.run_config(["vocals"], seed=1)]
+    assert len({config.hash8() for config in configs}) == 3
