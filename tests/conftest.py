@@ -3,6 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
+
+# The tests' tensors are tiny: threads would only wait for each other, badly so on a machine that does other work too.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

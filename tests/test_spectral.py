@@ -32,6 +32,14 @@ def test_it_is_torch_stft_where_that_works():
     torch.testing.assert_close(stft(signal, config), theirs, atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(3000,), (2, 3000), (2, 1, 3, 3000)])
+def test_any_number_of_leading_axes_is_kept(shape: tuple[int, ...]):
+    signal = torch.randn(shape)
+    spec = stft(signal, StftConfig())
+    assert spec.shape == (*shape[:-1], 1025, 6)
+    assert istft(spec, StftConfig(), 3000).shape == shape
+
+
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="at least one sample"):
         stft(torch.zeros(2, 0), StftConfig())

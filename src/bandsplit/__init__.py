@@ -9,7 +9,12 @@ a *frame* one STFT column, a *window* a metric window.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bandsplit import losses, metrics
+    from bandsplit.inference.separator import Separator
+    from bandsplit.models.files import load_model
 
 __version__ = "0.1.0"
 
@@ -24,12 +29,12 @@ _LAZY = {
 __all__ = ["Separator", "__version__", "load_model", "losses", "metrics"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: D103
+def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'bandsplit' has no attribute {name!r}")
     module = import_module(_LAZY[name])
     return module if _LAZY[name].endswith("." + name) else getattr(module, name)
 
 
-def __dir__() -> list[str]:  # noqa: D103
+def __dir__() -> list[str]:
     return sorted(__all__)

@@ -1,6 +1,6 @@
 """Band schemes: lists of widths in Hz, turned into runs of bins.
 
-Source: NUMERICS "Band schemes"; BSRNN paper, section IV-B ("V7" for vocals and other); SIMO-BSRNN paper for the joint one.
+Source: NUMERICS "Band schemes"; the BSRNN paper ("V7" for vocals and other), the SIMO-BSRNN paper for the joint one.
 """
 
 from itertools import groupby

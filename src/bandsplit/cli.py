@@ -6,6 +6,8 @@ Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command wa
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -25,18 +27,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Band-split models for music separation: train, evaluate, compare, use.",
 )
-models_app = typer.Typer(no_args_is_help=True, help="List architectures, look at model files, import the authors' weights.")
+models_app = typer.Typer(
+    no_args_is_help=True, help="List architectures, look at model files, import the authors' weights."
+)
 app.add_typer(models_app, name="models")
 
 DeviceOption = Annotated[
     str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
 ]
+MODEL_NAMES = ("--name", "-n", "--model", "-m")
 MethodOption = Annotated[
     Literal["crossfade", "overlap-add"], typer.Option("--method", help="How a song is cut into chunks and joined.")
 ]
 ChunkOption = Annotated[
     float | None,
-    typer.Option("--chunk", "--segment", help="Chunk length in seconds [10 for crossfade, 3 for overlap-add].", min=0.01),
+    typer.Option(
+        "--chunk", "--segment", help="Chunk length in seconds [10 for crossfade, 3 for overlap-add].", min=0.01
+    ),
 ]
 OverlapOption = Annotated[
     float | None, typer.Option("--overlap", help="Shared part of crossfaded chunks, as a fraction [0.1].")
@@ -44,7 +51,7 @@ OverlapOption = Annotated[
 HopOption = Annotated[float | None, typer.Option("--hop", help="Hop of overlap-add in seconds [0.5].", min=0.001)]
 GeometryOption = Annotated[
     Literal["authors", "even"] | None,
-    typer.Option("--geometry", help="Crossfade as the paper's authors do (11 s, then 12 s) or with equal chunks [authors]."),
+    typer.Option("--geometry", help="Chunks as the paper's authors cut them, or equal ones [authors]."),
 ]
 
 
@@ -70,7 +77,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None: ...
 
 
@@ -78,10 +87,9 @@ def _root(
 def separate(
     files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, mp3, ogg; any rate, mono or stereo.")],
     model: Annotated[
-        list[Path],
-        typer.Option("--name", "-n", "--model", "-m", help="Model file; repeat it to use models of several targets together."),
+        list[Path], typer.Option(*MODEL_NAMES, help="Model file; repeat it for models of several targets.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Stems go to OUT/<file name>/<target>.wav.")] = Path("separated"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Stems go to OUT/<file>/<target>.wav.")] = Path("separated"),
     device: DeviceOption = "auto",
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
@@ -91,30 +99,26 @@ def separate(
     show_plan: Annotated[bool, typer.Option("--plan", help="Print where each song is cut.")] = False,
 ) -> None:
     """Split songs into stems, at the rate, channels and length of the input (wav, float32)."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
     from bandsplit.inference.separator import Separator, check_outputs
 
     console = _console()
-    check_outputs(files, out)
+    check_outputs(files)
     separator = Separator(model, device=device, chunks=_chunks(method, chunk, overlap, hop, geometry))
     failed = 0
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeRemainingColumn())
     for file in files:
-        with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(file.name.replace("[", r"\["))
-            try:
-                result = separator.separate_file(file, out, lambda done, total: bar.update(task, completed=done, total=total))  # noqa: B023
-            except BandsplitError as error:
-                failed += 1
-                _tell(console, f"failed: {error}", style="red")
-                continue
+        try:
+            with _file_progress(console, file) as progress:
+                result = separator.separate_file(file, out, progress)
+        except BandsplitError as error:
+            failed += 1
+            _tell(console, f"failed: {error}", style="red")
+            continue
         for note in result.notes:
             _tell(console, f"note: {file.name}: {note}")
         if show_plan:
             _tell(console, str(result.plan))
-        speed = result.audio_s / result.wall_s
-        _tell(console, f"{file} -> {out / result.track}  ({result.audio_s:.1f} s in {result.wall_s:.1f} s, {speed:.1f} x real time)")
+        times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
+        _tell(console, f"{file} -> {out / result.track}  ({times})")
     if failed:
         _tell(console, f"{failed} of {len(files)} file(s) failed, {len(files) - failed} done", style="red")
         raise typer.Exit(1)
@@ -123,18 +127,25 @@ def separate(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list`.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder with train/ and valid/ (or musdb's validation songs in train/).")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder with train/ and valid/ (or musdb's validation songs in train/).")
+    ],
     target: Annotated[
-        list[str] | None, typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model.")
+        list[str] | None,
+        typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every example.", min=0)] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."),
+        typer.Option(
+            "--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."
+        ),
     ] = None,
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs"),
     device: DeviceOption = "auto",
-    workers: Annotated[int, typer.Option("--workers", help="Processes that prepare examples; no effect on the result.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option("--workers", help="Processes that prepare examples; no effect on the result.", min=0)
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
 ) -> None:
     """Train a model of the paper on a folder of songs."""
@@ -154,14 +165,19 @@ def train(
     with TerminalProgress(console) as progress:
         result = train_run(config, dataset, runs, progress, device=device, workers=workers, resume=resume)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
-    _tell(console, f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}")
+    _tell(
+        console,
+        f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
+    )
 
 
 @app.command()
 def evaluate(
     model: Annotated[
         list[Path],
-        typer.Argument(help="Model files. Files of different targets are scored together; a repeated target starts the next system."),
+        typer.Argument(
+            help="Model files; those of different targets are scored together, a repeated target starts a new system."
+        ),
     ],
     data: Annotated[Path, typer.Option("--data", help="Folder with the songs.")],
     split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test",
@@ -170,7 +186,10 @@ def evaluate(
     ] = None,
     yardsticks: Annotated[
         bool,
-        typer.Option("--yardsticks", help="Score silence, the mixture, a static gain fitted on train/ and the ideal ratio mask too."),
+        typer.Option(
+            "--yardsticks",
+            help="Score silence, the mixture, a static gain fitted on train/ and the ideal ratio mask too.",
+        ),
     ] = False,
     device: DeviceOption = "auto",
     method: MethodOption = "crossfade",
@@ -180,6 +199,8 @@ def evaluate(
     geometry: GeometryOption = None,
 ) -> None:
     """Score models on whole songs: uSDR and cSDR per song and target, as rows in a file and a table."""
+    from rich.markup import escape
+
     from bandsplit.data.musdb import index_dataset
     from bandsplit.evaluation import System, model_systems
     from bandsplit.evaluation import evaluate as score
@@ -188,19 +209,20 @@ def evaluate(
     from bandsplit.yardsticks import yardstick_systems
 
     console = _console()
-    systems: dict[str, System] = model_systems(model, device, _chunks(method, chunk, overlap, hop, geometry))
+    models = model_systems(model, device, _chunks(method, chunk, overlap, hop, geometry))
     dataset = index_dataset(data, splits=("train", split) if yardsticks else (split,))
+    systems: dict[str, System] = {}
     if yardsticks:
-        systems = yardstick_systems(dataset) | systems
+        systems |= yardstick_systems(dataset.songs("train"), dataset.stems)
+    systems |= models
     tracks = dataset.songs(split)
     path = out or Path("results") / f"{dataset.name}-{split}.jsonl"
     rows = []
     with console.status("") as status:
-        for number, some in enumerate(score(systems, tracks, dataset.name)):
+        for number, some in enumerate(score(systems, tracks, dataset.name), start=len(systems)):
             append_scores(path, some)
             rows += some
-            song = some[0].track.replace("[", r"\[")
-            status.update(f"song {number // len(systems) + 1} of {len(tracks)}: {song}")
+            status.update(f"song {number // len(systems)} of {len(tracks)}: {escape(some[0].track)}")
     for table in score_tables(rows):
         console.print(table.screen())
     _tell(console, f"{len(rows)} rows added to {path}")
@@ -211,7 +233,7 @@ def demo(
     folder: Annotated[Path, typer.Option("--folder", help="Where songs, run, stems and pictures go.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the songs and of the training.", min=0)] = 0,
 ) -> None:
-    """Make songs, train a small network on them, score it on unseen ones, separate one, draw it: in minutes, on a CPU."""
+    """Make songs, train a small network, score it on unseen songs, separate one, draw it: in minutes, on a CPU."""
     from bandsplit.demo import run_demo
 
     if not run_demo(folder, _console(), seed=seed):
@@ -226,7 +248,16 @@ def list_models() -> None:
     from bandsplit.models.build import count_parameters
     from bandsplit.recipes import RECIPES
 
-    table = Table("recipe", "row", "M parameters", "paper", "bands", "targets", "what it is", title="Architectures, for four targets")
+    table = Table(
+        "recipe",
+        "row",
+        "M parameters",
+        "paper",
+        "bands",
+        "targets",
+        "what it is",
+        title="Architectures, for four targets",
+    )
     for recipe in RECIPES.values():
         configs = recipe.all_run_configs()
         count = sum(count_parameters(config.model) for config in configs)
@@ -234,7 +265,9 @@ def list_models() -> None:
         published = "-" if recipe.parameters_m is None else f"{recipe.parameters_m:.{digits}f}"
         bands = "/".join(dict.fromkeys(str(config.model.n_bands) for config in configs))
         targets = "all in one model" if recipe.shared else "one model each"
-        table.add_row(recipe.id, recipe.row or "-", f"{count / 1e6:.{digits}f}", published, bands, targets, recipe.about)
+        table.add_row(
+            recipe.id, recipe.row or "-", f"{count / 1e6:.{digits}f}", published, bands, targets, recipe.about
+        )
     _console(err=False).print(table)
 
 
@@ -254,7 +287,9 @@ def show_model(file: Annotated[Path, typer.Argument(help="A model file.")]) -> N
 @models_app.command("import")
 def import_model(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.ckpt) of the paper's authors.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The model file to write [CHECKPOINT.safetensors].")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The model file to write [CHECKPOINT.safetensors].")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
@@ -267,8 +302,9 @@ def import_model(
         raise ModelFileError(f"{path}: exists already; choose another name with -o, or replace it with --force")
     model, card = import_checkpoint(checkpoint)
     save_model(path, model, card)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    typer.echo(f"{path}: {', '.join(model.config.targets)}, {parameters / 1e6:.2f} M parameters, {model.config.sample_rate_hz} Hz")
+    parameters_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    targets = ", ".join(model.config.targets)
+    typer.echo(f"{path}: {targets}, {parameters_m:.2f} M parameters, {model.config.sample_rate_hz} Hz")
     typer.echo(f"licence: {card.licence}\ntraining data: {card.training_data}")
 
 
@@ -276,6 +312,17 @@ def _console(err: bool = True) -> Console:
     from rich.console import Console
 
     return Console(stderr=err)
+
+
+@contextmanager
+def _file_progress(console: Console, file: Path) -> Iterator[Callable[[float, float], None]]:
+    """A bar for one file, fed with seconds done and seconds in all."""
+    from rich.markup import escape
+    from rich.progress import Progress
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task(escape(file.name))
+        yield lambda done_s, total_s: bar.update(task, completed=done_s, total=total_s)
 
 
 def _tell(console: Console, text: str, style: str | None = None) -> None:
@@ -290,7 +337,7 @@ def _chunks(
     wrong = {"--hop": hop} if method == "crossfade" else {"--overlap": overlap, "--geometry": geometry}
     given = [option for option, value in wrong.items() if value is not None]
     if given:
-        raise ConfigError(f"{', '.join(given)}: has no meaning with --method {method}; leave it out or change the method")
+        raise ConfigError(f"{', '.join(given)}: has no meaning with --method {method}; leave it out")
     values = {"chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
     config = CrossfadeConfig if method == "crossfade" else OverlapAddConfig
     return config.parse({name: value for name, value in values.items() if value is not None})
@@ -306,4 +353,3 @@ def _parse_change(text: str) -> tuple[str, Any]:
         return path, yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: {value!r} is not a value; quote it as in YAML or JSON") from None
-

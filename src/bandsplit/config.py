@@ -1,72 +1,21 @@
-"""Every configuration: frozen, strict (an unknown key is an error), documented under each field, hashable to a short id.
+"""Every configuration: frozen, strict (an unknown key is an error), documented under each field, with a short hash.
 
 Variants are unions tagged by ``kind``; `bandsplit.models.build` turns each case into a module.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 from typing_extensions import Self
 
 from bandsplit.bands import SCHEMES, Scheme, band_widths
 from bandsplit.errors import ConfigError
+from bandsplit.strict import Config
 
-
-class Config(BaseModel):
-    """Base of all configurations."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, dict):
-            for key in data:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
-                    hint = f"did you mean {near[0]!r}?" if near else f"legal: {', '.join(cls.model_fields)}"
-                    raise ValueError(f"unknown key {key!r}; {hint}")
-        return data
-
-    @classmethod
-    def parse(cls, data: Any) -> Self:
-        """Build from plain data (a dict as read from JSON or YAML).
-
-        Raises:
-            ConfigError: one line per mistake: the field, what is wrong with it, what is legal.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
-
-    def hash8(self) -> str:
-        """Eight hexadecimal digits that identify the content."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _describe(problem: Any) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "config"
-    message = problem["msg"].removeprefix("Value error, ")
-    value = problem["input"]
-    shown = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
-    return f"{where}: {message}{shown}"
+TARGETS = ("vocals", "bass", "drums", "other")
+"""The targets of MUSDB18-HQ, in the order of all tables."""
 
 
 # --- sequence layers -------------------------------------------------------------------------------------------------
@@ -276,7 +225,9 @@ class ModelConfig(Config):
 
     def _stereo_problem(self) -> str | None:
         if self.channels == 1 and self.stereo.kind != "independent":
-            return f"stereo: kind {self.stereo.kind!r} needs at least 2 channels, and channels is 1; legal: 'independent'"
+            return (
+                f"stereo: kind {self.stereo.kind!r} needs at least 2 channels, and channels is 1; legal: 'independent'"
+            )
         return None
 
     def _sum_problem(self) -> str | None:
@@ -287,7 +238,7 @@ class ModelConfig(Config):
         if self.mixture_consistency and len(self.targets) < 2:
             return "mixture_consistency: needs at least 2 targets, else the estimate is the mixture itself; use false"
         if self.mixture_consistency and self.residual is not None:
-            return f"mixture_consistency: with residual {self.residual!r} the targets sum to the mixture already; use false"
+            return f"mixture_consistency: with residual {self.residual!r} targets sum to the mixture already; use false"
         return None
 
     def _bands_problem(self) -> str | None:
@@ -315,7 +266,7 @@ class CrossfadeConfig(Config):
     overlap: float = Field(default=0.1, gt=0, lt=0.5)
     """Shared part, as a fraction of the chunk length."""
     geometry: Literal["authors", "even"] = "authors"
-    """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have the same length."""
+    """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have one length."""
 
 
 class OverlapAddConfig(Config):
@@ -407,7 +358,7 @@ class RunConfig(Config):
 
     recipe: str
     """Id of the recipe the run was made from."""
-    changes: dict[str, Any] = {}
+    changes: dict[str, Any] = Field(default_factory=dict)
     """Settings changed by hand; a run with any is not a row of a table."""
     seed: NonNegativeInt = 0
     """Seed of the initial weights and of every example."""

@@ -20,7 +20,12 @@ _RANGE_DB = 70.0
 
 
 def draw_separation(
-    path: Path, title: str, mixture: Audio, estimates: Mapping[str, Audio], references: Mapping[str, Audio], rate_hz: int
+    path: Path,
+    title: str,
+    mixture: Audio,
+    estimates: Mapping[str, Audio],
+    references: Mapping[str, Audio],
+    rate_hz: int,
 ) -> None:
     """Draw spectrograms: the mixture on top, then estimate and reference of every target side by side.
 

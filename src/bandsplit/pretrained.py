@@ -93,7 +93,7 @@ def _load_without_running_code(path: Path) -> Any:
                 f"{path}: refused, nothing was run: besides tensors it asks for {', '.join(sorted(forbidden))}, which "
                 f"has no place in a checkpoint"
             )
-        inert = [(_PLAIN.get(name) or type(name.rpartition(".")[2], (_Inert,), {}), name) for name in wanted]
+        inert: Any = [(_PLAIN.get(name) or type(name.rpartition(".")[2], (_Inert,), {}), name) for name in wanted]
         with serialization.safe_globals(inert):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:

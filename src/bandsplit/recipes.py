@@ -13,11 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bandsplit.bands import SCHEMES
-from bandsplit.config import RunConfig
+from bandsplit.config import TARGETS, RunConfig
 from bandsplit.errors import ConfigError
-
-TARGETS = ("vocals", "bass", "drums", "other")
-"""The targets of MUSDB18-HQ, in the order of all tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +39,8 @@ class Recipe:
     def vary(self, id: str, about: str, change: Mapping[str, Any], **facts: Any) -> Recipe:
         """Derive an experiment that differs only in ``change``, a mapping of dotted paths to values."""
         settings = apply_changes(self.settings, change)
-        return Recipe(id, about, parent=self.id, changes=change, settings=settings, **{"shared": self.shared} | facts)
+        facts = {"shared": self.shared} | facts
+        return Recipe(id, about, parent=self.id, changes=change, settings=settings, **facts)
 
     def run_config(
         self, targets: Sequence[str] = (), *, seed: int = 0, changes: Mapping[str, Any] | None = None
@@ -62,7 +60,9 @@ class Recipe:
                 f"recipe {self.id!r} trains one model per target: name one of {', '.join(TARGETS)} with --target"
             )
         if len(targets) > 1 and not self.shared:
-            raise ConfigError(f"recipe {self.id!r} trains one model per target, got {', '.join(targets)}; run it for each")
+            raise ConfigError(
+                f"recipe {self.id!r} trains one model per target, got {', '.join(targets)}; run it for each"
+            )
         settings = copy.deepcopy(dict(self.settings))
         if targets:
             settings["model"]["targets"] = list(targets)
@@ -117,7 +117,9 @@ def _make_recipes() -> list[Recipe]:
     naive = base.vary(
         "naive-stereo", "channels of a band merged", {"model.stereo.kind": "merged"}, row="10", parameters_m=37.1
     )
-    large = base.vary("large", "the original size", {"model.n_features": 128, "model.n_blocks": 12}, row="8", parameters_m=146.7)
+    large = base.vary(
+        "large", "the original size", {"model.n_features": 128, "model.n_blocks": 12}, row="8", parameters_m=146.7
+    )
     attention = {"model.attention.heads": 2, "model.attention.encoding_dim": 16}
     tac = {"model.stereo.kind": "tac", "model.stereo.activation": "prelu"}
     dilated = {"kind": "dilated", "depth": 3, "kernel": 3, "hidden_factor": 1}
@@ -138,16 +140,24 @@ def _make_recipes() -> list[Recipe]:
         base.vary("mask-factor-2", "mask factor mu 2", {"model.mask.hidden_factor": 2}, row="7", parameters_m=20.6),
         large,
         naive,
-        naive.vary("naive-stereo-mask-8", "merged, mask factor mu 8", {"model.mask.hidden_factor": 8}, row="11", parameters_m=81.1),
-        base.vary("tac-tanh", "TAC stereo, tanh", tac | {"model.stereo.activation": "tanh"}, row="12", parameters_m=34.7),
+        naive.vary(
+            "naive-stereo-mask-8", "channels merged, mask factor mu 8", {"model.mask.hidden_factor": 8},
+            row="11", parameters_m=81.1,
+        ),
+        base.vary(
+            "tac-tanh", "TAC stereo, tanh", tac | {"model.stereo.activation": "tanh"}, row="12", parameters_m=34.7
+        ),
         base.vary("tac-prelu", "TAC stereo, PReLU", tac, row="13", parameters_m=34.7),
-        base.vary("bscnn", "dilated convolutions for LSTMs", {"model.time": dilated, "model.band": dilated}, row="14", parameters_m=29.7),
+        base.vary(
+            "bscnn", "BSCNN: dilated convolutions for LSTMs", {"model.time": dilated, "model.band": dilated},
+            row="14", parameters_m=29.7,
+        ),
         base.vary(
             "attention-1x8", "attention over frames, 1 head of 8",
             {"model.attention.heads": 1, "model.attention.encoding_dim": 8}, row="15", parameters_m=33.0,
         ),
         base.vary("attention-2x16", "attention over frames, 2 heads of 16", attention, row="16", parameters_m=33.2),
-        base.vary("multi-head-2", "features in 2 heads with shared layers", {"model.heads": 2}, row="17", parameters_m=22.0),
+        base.vary("multi-head-2", "features in 2 heads", {"model.heads": 2}, row="17", parameters_m=22.0),
         optimised_no_tac,
         optimised_no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", tac, row="20b", parameters_m=164.1),
         simo.vary("simo-residual", "shared encoder, other = residual", {"model.residual": "other"}, parameters_m=20.86),

@@ -44,7 +44,10 @@ def weights() -> dict[str, torch.Tensor]:
     from torch import serialization
 
     names = serialization.get_unsafe_globals_in_checkpoint(GOLDEN)
-    inert = [(type(name.rpartition(".")[2], (), {"__init__": lambda *_: None, "__setstate__": lambda *_: None}), name) for name in names]
+    inert: Any = [
+        (type(name.rpartition(".")[2], (), {"__init__": lambda *_: None, "__setstate__": lambda *_: None}), name)
+        for name in names
+    ]
     with serialization.safe_globals(inert):
         state = torch.load(GOLDEN, weights_only=True)["state_dict"]
     return {key: tensor for key, tensor in state.items() if "separator.1." not in key}
@@ -54,7 +57,9 @@ ONE_BLOCK = ARGUMENTS | {"stereo": "tac", "act_tac": "prelu", "n_att_head": 2, "
 
 
 def test_a_plain_saved_dict_is_imported(tmp_path: Path):
-    model, card = import_checkpoint(plain(tmp_path / "bass.pt", weights(), ONE_BLOCK | {"name_out_dir": "x", "cfg_optim": {"lr": 1}}))
+    model, card = import_checkpoint(
+        plain(tmp_path / "bass.pt", weights(), ONE_BLOCK | {"name_out_dir": "x", "cfg_optim": {"lr": 1}})
+    )
     assert model.config.targets == ("bass",)
     assert model.config.n_blocks == 1
     assert card.source_sha256 is not None

@@ -1,5 +1,7 @@
 """Block parts against plain formulas."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -58,8 +60,11 @@ def test_attention_equals_its_formula_head_by_head():
         for parameter in attention.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
 
-    def project(part: nn.Module, frames: torch.Tensor, head: int, size: int) -> torch.Tensor:
-        weight, bias = part.linear.weight[head * size : (head + 1) * size], part.linear.bias[head * size : (head + 1) * size]
+    def project(part: Any, frames: torch.Tensor, head: int, size: int) -> torch.Tensor:
+        weight, bias = (
+            part.linear.weight[head * size : (head + 1) * size],
+            part.linear.bias[head * size : (head + 1) * size],
+        )
         y = F.prelu(F.linear(frames, weight, bias), part.slope[head])
         y = (y - y.mean((-2, -1), keepdim=True)) / (y.var((-2, -1), correction=0, keepdim=True) + 1e-7).sqrt()
         return y * part.weight[head] + part.bias[head]

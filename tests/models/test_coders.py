@@ -1,5 +1,7 @@
 """The batched coders against a plain loop over bands, written from the paper with torch.nn alone."""
 
+from typing import Any, TypeVar
+
 import pytest
 import torch
 from torch import Tensor
@@ -21,7 +23,10 @@ def spectrogram(channels: int = 2) -> Tensor:
     return torch.randn(2, channels, sum(WIDTHS), 5, dtype=torch.complex64)
 
 
-def shake(module: torch.nn.Module) -> torch.nn.Module:
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+def shake(module: Module) -> Module:
     """Move every parameter, so that gains and biases matter."""
     with torch.no_grad():
         for parameter in module.parameters():
@@ -34,7 +39,7 @@ def norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.group_norm(x, 1, weight.flatten(), bias.flatten(), eps=1e-7)
 
 
-def per_band(runs: list[BandRun], layers: torch.nn.ModuleList, name: str) -> list[Tensor]:
+def per_band(runs: list[BandRun], layers: Any, name: str) -> list[Tensor]:
     return [getattr(layer, name)[i] for run, layer in zip(runs, layers, strict=True) for i in range(run.count)]
 
 
@@ -67,7 +72,8 @@ def test_decoder_equals_a_loop_over_bands(merged: int, hidden_layers: int):
     for k, width in enumerate(WIDTHS):
         for c in range(latent.shape[1]):
             y = norm(latent[:, c, k].mT, decoder.enter.norm_weight[k], decoder.enter.norm_bias[k]).mT
-            for layer in (decoder.enter, *decoder.hidden):
+            layers: list[Any] = [decoder.enter, *decoder.hidden]
+            for layer in layers:
                 y = torch.tanh(F.linear(y, layer.weight[k].mT, layer.bias[k, 0]))
             out = F.linear(y, leave[k][0].mT, leave[k][1][0])
             for m, features in enumerate(out.chunk(merged, dim=-1)):

@@ -77,7 +77,8 @@ def test_consistency_equals_the_projection_of_the_masks():
     spec = torch.randn(1, 2, 129, 7, dtype=torch.complex64)
     with torch.inference_mode():
         latent = model.blocks(model.encoder(spec))
-        masks = torch.stack([model.decoders[target].mask(latent)[:, :, 0] for target in FOUR])
+        decoders: dict[str, Any] = dict(model.decoders.items())
+        masks = torch.stack([decoders[target].mask(latent)[:, :, 0] for target in FOUR])
         masks = torch.complex(masks.real - (masks.real.sum(0) - 1) / 4, masks.imag - masks.imag.sum(0) / 4)
         expected = (masks * spec).transpose(0, 1)
         torch.testing.assert_close(model.estimate(spec), expected)

@@ -81,8 +81,7 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b t k n)`` to ``(b h t k n)`` with n = dim on the right."""
-        heads, _, dim = self.weight.shape
-        y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", h=heads)
+        y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", h=len(self.weight))
         y = F.prelu(y, self.slope)  # the slopes run along axis 1, the heads
         normed = F.layer_norm(y, y.shape[-2:], eps=EPS)
         return torch.addcmul(self.bias.unsqueeze(1), normed, self.weight.unsqueeze(1))

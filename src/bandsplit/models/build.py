@@ -41,9 +41,7 @@ def build_block(config: ModelConfig) -> nn.Module:
         parts["tac"] = Tac(config.n_features, tac.hidden_factor * config.n_features, tac.activation, tac.norm)
     if config.attention is not None:
         attention = config.attention
-        parts["attention"] = FrameAttention(
-            config.n_features, config.n_bands, attention.heads, attention.encoding_dim
-        )
+        parts["attention"] = FrameAttention(config.n_features, config.n_bands, attention.heads, attention.encoding_dim)
     block = nn.Sequential()
     for name, part in parts.items():
         block.add_module(name, part)

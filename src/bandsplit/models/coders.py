@@ -115,23 +115,25 @@ class MaskDecoder(nn.Module):
 
     def mask(self, latent: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to the complex mask ``(b c j f t)`` with j taps."""
-        b, c, _, t, _ = latent.shape
+        b, _, _, t, _ = latent.shape
         y = torch.tanh(self.enter(rearrange(latent, "b c k t n -> k (b c) t n")))
         for layer in self.hidden:
             y = torch.tanh(layer(y))
-        parts, first = [], 0
-        for run, layer in zip(self.runs, self.leave, strict=True):
-            halves = rearrange(layer(y[first : first + run.count]), "k l (m g x) -> k l m g x", m=self.merged_channels, g=2)
+        parts = []
+        # Split, not sliced: the gradients of slices would each fill a tensor of the whole size.
+        hidden = y.split([run.count for run in self.runs])
+        for layer, features in zip(self.leave, hidden, strict=True):
+            halves = rearrange(layer(features), "k l (m g x) -> k l m g x", m=self.merged_channels, g=2)
             gated = F.glu(halves, dim=-2)
             axes = {"b": b, "t": t, "j": self.taps, "r": 2}
             parts.append(rearrange(gated, "k (b c t) m 1 (j r w) -> b (c m) j (k w) t r", **axes))
-            first += run.count
         return torch.view_as_complex(torch.cat(parts, dim=3))
 
     def forward(self, latent: Tensor, mixture: Tensor) -> Tensor:
         """Estimate ``(b c f t)`` from the latent and the mixture's spectrogram ``(b c f t)``."""
         mask = self.mask(latent)
+        if self.taps == 1:
+            return mask.squeeze(2) * mixture
         context = self.taps // 2
-        padded = F.pad(mixture, (0, 0, context, context))
-        neighbours = padded.unfold(2, self.taps, 1) if context else mixture.unsqueeze(-1)
+        neighbours = F.pad(mixture, (0, 0, context, context)).unfold(2, self.taps, 1)
         return (mask * rearrange(neighbours, "b c f t j -> b c j f t")).sum(dim=2)

@@ -4,15 +4,17 @@ import os
 from pathlib import Path
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from bandsplit import __version__
-from bandsplit.config import Config, ModelConfig
+from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.model import BandSplitModel
+from bandsplit.strict import Config
 
 FORMAT = "bandsplit-model-1"
 
@@ -30,7 +32,7 @@ class ModelCard(Config):
     """Where the weights come from."""
     source_sha256: str | None = None
     """Hash of the file an import was made from."""
-    scores: dict[str, float] = {}
+    scores: dict[str, float] = Field(default_factory=dict)
     """Named scores, for example of the validation at the best epoch."""
     bandsplit_version: str = __version__
     """Version that wrote the file."""
@@ -58,14 +60,16 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such model file; `bandsplit models list` shows what can be trained or imported")
+        raise ModelFileError(
+            f"{path}: no such model file; `bandsplit models list` shows what can be trained or imported"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
-            f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of the "
-            f"paper's authors (.ckpt) become one with `bandsplit models import {path.name}`"
+            f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of "
+            f"the paper's authors (.ckpt) become one with `bandsplit models import {path.name}`"
         ) from None
     if metadata.get("format") != FORMAT:
         raise ModelFileError(

@@ -44,8 +44,8 @@ class TerminalProgress:
         """Say what runs, and show the bar at update ``done``."""
         training = config.training
         self.console.print(
-            f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, learning rate {learning_rate:.3g}, "
-            f"batch {training.batch_size} x {training.accumulate}, in {folder}",
+            f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, "
+            f"learning rate {learning_rate:.3g}, batch {training.batch_size} x {training.accumulate}, in {folder}",
             highlight=False,
         )
         epoch = done // (updates // training.max_epochs) + 1

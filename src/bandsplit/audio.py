@@ -1,0 +1,309 @@
+"""Audio files and arrays ``channels samples``: read, write, resample, and the checks that keep bad input out."""
+
+import logging
+import os
+import shlex
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from bandsplit.containers import find_damage
+from bandsplit.errors import AudioError
+
+_READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF"}
+
+# Suffix -> libsndfile's container and the sample format that loses least.
+_WRITABLE = {
+    ".wav": ("WAV", "FLOAT"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+_BLOCK_SAMPLES = 1 << 18
+_LARGEST_WAV_BYTES = 0xFFFF0000
+# Beyond any song; libsndfile gives the largest integer for flac streams of unknown length.
+_LONGEST_SAMPLES = 1 << 48
+# The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
+_MP3_GRACE_SAMPLES = 2 * 1152
+
+_log = logging.getLogger("bandsplit")
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says."""
+
+    samples: int
+    channels: int
+    sample_rate_hz: int
+    format: str
+    """Container, as libsndfile names it: WAV, FLAC, MP3, OGG..."""
+    subtype: str
+    """Sample format or codec, as libsndfile names it: PCM_16, FLOAT, VORBIS..."""
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def info(path: Path | str) -> AudioInfo:
+    """Read the header of an audio file. The length of an mp3 without an index is an estimate.
+
+    Raises:
+        AudioError: the file is missing, empty, not audio, truncated, or holds 0 samples.
+    """
+    with _open(Path(path)) as file:
+        return AudioInfo(file.frames, file.channels, file.samplerate, file.format, file.subtype)
+
+
+def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[np.ndarray, int]:
+    """Read an audio file, or the ``samples`` samples from ``start`` on (None: to the end).
+
+    Returns:
+        float32 ``channels samples``, full scale at 1, and the sample rate in Hz.
+
+    Raises:
+        AudioError: as `info`; also samples that are not finite, and ranges that reach beyond the file.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        length = file.frames - start if samples is None else samples
+        if start < 0 or length < 1 or start + length > file.frames:
+            raise AudioError(
+                f"{path}: samples {start} to {start + length} were asked for, but it holds {file.frames}; "
+                f"the range must lie inside"
+            )
+        try:
+            if start:
+                file.seek(start)
+            # One call: between calls soundfile seeks, which an mp3 does not survive unharmed.
+            found = file.read(out=np.empty((length, file.channels), np.float32))
+        except (soundfile.LibsndfileError, MemoryError) as error:
+            raise AudioError(f"{path}: is damaged or truncated ({_reason(error)}); {_fetch_again(path)}") from None
+        grace = _MP3_GRACE_SAMPLES if file.format == "MP3" and samples is None else 0
+        if len(found) == 0 or len(found) + grace < length:
+            raise AudioError(
+                f"{path}: is truncated: its header promises {length} samples from {start} on, but only {len(found)} "
+                f"can be read; {_fetch_again(path)}"
+            )
+        audio, sample_rate_hz = np.ascontiguousarray(found.T), file.samplerate
+    check_finite(audio, str(path), sample_rate_hz, start)
+    return audio, sample_rate_hz
+
+
+def write(path: Path | str, audio: np.ndarray, sample_rate_hz: int, subtype: str | None = None) -> None:
+    """Write ``channels samples`` by the suffix of ``path``: .wav (float32), .flac (24 bit), .ogg, .mp3.
+
+    The file appears under its name only when complete. Formats other than float clip at 1, with a warning in the log.
+
+    Raises:
+        AudioError: an unknown suffix or subtype, no samples, samples that are not finite, or a folder or disk that
+            does not take the file.
+    """
+    path = Path(path)
+    file_format, default_subtype = _format_for(path)
+    subtype = subtype or default_subtype
+    if not soundfile.check_format(file_format, subtype):
+        legal = ", ".join(soundfile.available_subtypes(file_format))
+        raise AudioError(f"{path}: {file_format} files have no subtype {subtype!r}; legal: {legal}")
+    if audio.ndim != 2 or not audio.size:
+        raise AudioError(
+            f"{path}: cannot hold an array of shape {audio.shape}; give (channels, samples), at least 1 each"
+        )
+    check_finite(audio, str(path), sample_rate_hz)
+    peak = max(float(audio.max()), -float(audio.min()))
+    if subtype not in ("FLOAT", "DOUBLE") and peak > 1:
+        _log.warning("%s: peaks at %.3f are clipped at 1; float wav keeps them", path, peak)
+    if file_format == "WAV" and audio.size * 8 > _LARGEST_WAV_BYTES:
+        file_format = "RF64"  # a wav header cannot count beyond 4 GiB
+    _write_then_rename(path, audio, sample_rate_hz, file_format, subtype)
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` if need be, and make sure that files can be written to it.
+
+    Raises:
+        AudioError: it cannot be created or written to.
+    """
+    probe = _temporary(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
+
+
+def _open(path: Path) -> soundfile.SoundFile:
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder, not an audio file; name the files inside it")
+        if not path.is_file():
+            raise AudioError(f"{path}: no file has this name; check the spelling and the folder")
+        with path.open("rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check its name and permissions") from None
+    if size == 0:
+        raise AudioError(f"{path}: is empty (0 bytes); copy or export it again")
+    try:
+        file = soundfile.SoundFile(_file_name(path))
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: soundfile wants to be told about .raw files
+        raise AudioError(
+            f"{path}: is not audio that can be read, or its header is damaged. Legal: wav, flac, mp3, ogg, opus, aiff; "
+            f"convert anything else, for example with: {_ffmpeg(path, path.stem + '.wav')}"
+        ) from None
+    problem = _find_problem(path, file)
+    if problem:
+        file.close()
+        raise AudioError(f"{path}: {problem}")
+    return file
+
+
+def _file_name(path: Path) -> Any:
+    """Bytes where possible, so that names that are not valid text open too (soundfile takes them, its types do not)."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
+def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
+    if file.format not in _READABLE:
+        return (
+            f"is a {file.format} file; legal: wav, flac, mp3, ogg, opus, aiff. Convert it, for example with: "
+            f"{_ffmpeg(path, path.stem + '.wav')}"
+        )
+    damage = find_damage(path, file.format, file.frames)
+    if damage:
+        return f"is truncated or damaged: {damage}; {_fetch_again(path)}"
+    if file.frames < 1:
+        return "holds 0 samples; copy or export it again"
+    if file.frames > _LONGEST_SAMPLES:
+        again = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
+        return f"its header does not say how long it is (a stream that was saved); rewrite it: {again}"
+    return None
+
+
+def _fetch_again(path: Path) -> str:
+    repair = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
+    return f"copy or export it again. If it is all there is, keep what can be decoded with: {repair}"
+
+
+def _ffmpeg(path: Path, to: str) -> str:
+    return f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(to)}"
+
+
+def _format_for(path: Path) -> tuple[str, str]:
+    if path.suffix.lower() not in _WRITABLE:
+        raise AudioError(
+            f"{path}: cannot write {path.suffix or 'files without a suffix'}; legal: {', '.join(_WRITABLE)}"
+        )
+    return _WRITABLE[path.suffix.lower()]
+
+
+def _temporary(folder: Path) -> Path:
+    return folder / f".bandsplit-{uuid.uuid4().hex}.part"
+
+
+def _write_then_rename(path: Path, audio: np.ndarray, sample_rate_hz: int, file_format: str, subtype: str) -> None:
+    temporary = _temporary(path.parent)
+    try:
+        temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
+        with soundfile.SoundFile(
+            _file_name(temporary), "w", sample_rate_hz, len(audio), subtype, format=file_format
+        ) as file:
+            for start in range(0, audio.shape[1], _BLOCK_SAMPLES):
+                file.write(audio[:, start : start + _BLOCK_SAMPLES].T)
+        os.replace(temporary, path)
+    except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: soundfile on a short write
+        raise AudioError(
+            f"{path}: cannot be written as {file_format} with {len(audio)} channels at {sample_rate_hz} Hz "
+            f"({_reason(error)}); check that the folder exists, is writable and has room, and that the format allows "
+            f"this"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return "more samples than memory holds"
+    if isinstance(error, soundfile.LibsndfileError):
+        return error.error_string.rstrip(".")
+    return getattr(error, "strerror", None) or "the disk took only a part"
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def check_sample_rate(sample_rate_hz: Any) -> None:
+    """Refuse anything but a positive integer.
+
+    Raises:
+        AudioError: naming the value.
+    """
+    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, int | np.integer) or sample_rate_hz < 1:
+        raise AudioError(f"sample_rate_hz: {sample_rate_hz!r} is not a positive integer; give it in Hz, such as 44100")
+
+
+def check_finite(audio: np.ndarray, name: str, sample_rate_hz: int, start: int = 0) -> None:
+    """Refuse NaN and infinity; ``start`` is the place of the array in the file called ``name``.
+
+    Raises:
+        AudioError: naming the first place.
+    """
+    # The sum of a channel is finite if its samples are and do not overflow: no array of flags for every sound file.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(audio.sum(axis=1, dtype=np.float64)))
+    places = [(int(np.argmin(np.isfinite(audio[c]))), int(c)) for c in suspects if not np.isfinite(audio[c]).all()]
+    if places:
+        sample, channel = min(places)
+        raise AudioError(
+            f"{name}: sample {start + sample} ({(start + sample) / sample_rate_hz:.3f} s) of channel {channel} is "
+            f"{audio[channel, sample]}; every sample must be a finite number, so export or clean the audio first"
+        )
+
+
+def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
+    """Samples that `resample` makes of ``samples``: the nearest integer, at least 1."""
+    return max(1, (2 * samples * to_hz + from_hz) // (2 * from_hz))
+
+
+def resample(audio: np.ndarray, from_hz: int, to_hz: int, length: int | None = None) -> np.ndarray:
+    """Resample ``channels samples`` with soxr at very high quality; at least one sample in and out.
+
+    ``length`` cuts or pads the result with zeros: a round trip may come out one sample off.
+    """
+    length = resampled_length(audio.shape[1], from_hz, to_hz) if length is None else length
+    if from_hz == to_hz:
+        resampled = np.asarray(audio, np.float32)
+    else:
+        shortest = -(-from_hz // to_hz)  # input that makes one sample; shorter ones would vanish
+        padded = np.pad(audio, ((0, 0), (0, max(0, shortest - audio.shape[1]))))
+        resampled = soxr.resample(np.asarray(padded.T, np.float32), from_hz, to_hz, quality="VHQ").T[:, :length]
+    missing = length - resampled.shape[1]
+    return np.ascontiguousarray(np.pad(resampled, ((0, 0), (0, missing))) if missing else resampled)
+
+
+def to_channels(audio: np.ndarray, channels: int, name: str = "audio") -> np.ndarray:
+    """Return ``audio`` with ``channels`` channels; mono is duplicated. Errors call it ``name``.
+
+    Raises:
+        AudioError: for any other mismatch.
+    """
+    if len(audio) == channels:
+        return audio
+    if len(audio) == 1:
+        return np.repeat(audio, channels, axis=0)
+    raise AudioError(
+        f"{name}: has {len(audio)} channels, but the model needs {channels}; give {channels} of them (or 1, which is "
+        f"duplicated), or use a model with independent channels"
+    )
+
+
+def from_channels(audio: np.ndarray, channels: int) -> np.ndarray:
+    """Undo `to_channels` on ``... channels samples``: what was duplicated is averaged."""
+    return audio if audio.shape[-2] == channels else audio.mean(axis=-2, keepdims=True)

@@ -1,0 +1,132 @@
+"""What an audio file's own structure promises, for the damage that libsndfile forgives without a word.
+
+libsndfile plays a wav or aiff that was cut short as if it had always been short, ends an Ogg stream wherever its last
+page happens to be, and believes the length it guesses for an mp3 without an index, even where more follows. Cut flac
+files need no help: decoding them fails.
+"""
+
+import mmap
+import struct
+from pathlib import Path
+
+# Writers that cannot seek back (pipes) leave one of these, or something close to them, as the length of the data.
+_UNKNOWN_LENGTHS = (range(1), range(0x7FFFE000, 0x80000001), range(0xFFFFE000, 0x100000000))
+
+_LONGEST_OGG_PAGE = 65307
+
+_MP3_KBPS = {
+    1: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
+_MP3_SLACK_SAMPLES = 4 * 1152
+"""Encoder delay and padding that players cut off, at most."""
+
+
+def find_damage(path: Path, file_format: str, samples: int) -> str | None:
+    """Say in one sentence why a file holds less or more than the ``samples`` libsndfile sees in it; None if it agrees.
+
+    ``file_format`` is libsndfile's name of the container.
+    """
+    if file_format in ("WAV", "WAVEX", "RF64", "AIFF"):
+        return _chunk_damage(path)
+    if file_format == "OGG":
+        return _ogg_damage(path)
+    if file_format == "MP3":
+        return _mp3_damage(path, samples)
+    return None
+
+
+def _chunk_damage(path: Path) -> str | None:
+    """Walk the chunks of a RIFF, RF64 or AIFF file up to the audio, and compare its length with what is there."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        order = "<" if file.read(12)[:4] in (b"RIFF", b"RF64") else ">"
+        long_length = 0
+        while len(header := file.read(8)) == 8:
+            name, length = struct.unpack(f"{order}4sI", header)
+            if name in (b"data", b"SSND"):
+                if length == 0xFFFFFFFF and 0 < long_length < 1 << 62:
+                    length = long_length
+                available = size - file.tell()
+                if length <= available or any(length in unknown for unknown in _UNKNOWN_LENGTHS):
+                    return None
+                return f"its header promises {length} bytes of audio, but only {available} are there"
+            body_end = file.tell() + length + length % 2
+            if name == b"ds64":
+                long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
+            file.seek(body_end)
+    return None
+
+
+def _ogg_damage(path: Path) -> str | None:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 2 * _LONGEST_OGG_PAGE))
+        tail = file.read()
+    page = tail[max(0, tail.rfind(b"OggS\0")) :]
+    table = page[27 : 27 + page[26]] if len(page) > 26 else b""
+    if len(page) < 27 or len(table) < page[26] or 27 + len(table) + sum(table) > len(page):
+        return "it ends in the middle of an Ogg page"
+    end_of_stream = 0x04
+    return None if page[5] & end_of_stream else "its last Ogg page does not carry the end-of-stream mark"
+
+
+def _mp3_damage(path: Path, samples: int) -> str | None:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        frames, samples_per_frame, promised_frames = _count_mp3_frames(data)
+    # One frame of grace: some encoders count the frame that holds the index.
+    if promised_frames is not None and frames < promised_frames - 1:
+        return f"its header promises {promised_frames} frames, but only {frames} are there"
+    if frames * samples_per_frame > samples + _MP3_SLACK_SAMPLES:
+        return (
+            f"it holds about {frames * samples_per_frame} samples, but its header makes players stop after {samples} "
+            f"(files joined together, or a variable bit rate without an index)"
+        )
+    return None
+
+
+def _count_mp3_frames(data: mmap.mmap) -> tuple[int, int, int | None]:
+    """Count the complete layer III frames: (frames, samples per frame, frames promised by a Xing header if any)."""
+    at, frames, samples_per_frame, promised = _after_id3(data), 0, 1152, None
+    in_sync = False
+    while at + 4 <= len(data):
+        frame = _mp3_frame(data, at)
+        # After junk, two headers in a row: a lone one is likely to be chance.
+        if frame is None or not (in_sync or _mp3_frame(data, at + frame[0]) or at + frame[0] == len(data)):
+            in_sync = False
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                break
+            continue
+        in_sync = True
+        length, samples_per_frame = frame
+        index = data[at : at + 64] if frames == 0 and promised is None else b""
+        tag = max(index.find(b"Xing"), index.find(b"Info"))
+        if tag >= 0 and index[tag + 7] & 1:
+            promised = int.from_bytes(index[tag + 8 : tag + 12], "big")
+        elif tag < 0 and at + length <= len(data):
+            frames += 1
+        at += length
+    return frames, samples_per_frame, promised
+
+
+def _after_id3(data: mmap.mmap) -> int:
+    at = 0
+    while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
+        at += 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(data[at + 6 : at + 10], (21, 14, 7, 0), strict=True)
+        )
+    return at
+
+
+def _mp3_frame(data: mmap.mmap, at: int) -> tuple[int, int] | None:
+    """Length in bytes and in samples of the layer III frame whose header is at ``at``; None if none is there."""
+    header = data[at : at + 3]
+    if len(header) < 3 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
+        return None
+    version, rate, kbps = header[1] >> 3 & 3, header[2] >> 2 & 3, header[2] >> 4
+    if version == 1 or rate == 3 or not 1 <= kbps <= 14:
+        return None
+    samples = 1152 if version == 3 else 576
+    bits_per_s = 1000 * _MP3_KBPS[1 if version == 3 else 2][kbps - 1]
+    return samples // 8 * bits_per_s // _MP3_RATES_HZ[version][rate] + (header[2] >> 1 & 1), samples

@@ -1,0 +1,158 @@
+"""The drummer: grooves with fills, and kits whose pieces are synthesised anew at every stroke."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandsplit.data.synth.composition import Plan
+from bandsplit.data.synth.sound import Audio, Rng, band_pass, high_pass, mix_in, ramps, reverb, times
+
+# Sixteenths of a bar for kick, snare and hat: x loud, o medium, g ghost, - open hat.
+GROOVES = (
+    ("x.....x.x.......", "....x.......x...", "x.o.x.o.x.o.x.o."),
+    ("x...x...x...x...", "....x.......x...", "..-...-...-...-."),
+    ("x.....x....x....", "........x.......", "x.o.x.o.x.o.x.-."),
+    ("x..o..x...x..o..", "....x..g.g..x..g", "xgogxgogxgogxgog"),
+    ("x......xx.x.....", "....x.......x..g", "x.o.x.o.x.o.x.o."),
+    ("x.x.......xx....", "....x..g.g..x...", "x.x.x.x.x.x.x.-."),
+    ("x...x...x...x...", "x...x...x...x...", "x.o.x.o.x.o.x.o."),
+    ("x.........x.....", "....x.......x...", "xooxoo.xooxoox.."),
+)
+VELOCITY = {"x": 0.95, "o": 0.65, "g": 0.28, "-": 0.8}
+# Free-running oscillators that never agree make the metal of a cymbal.
+METAL = np.array([1.0, 1.483, 1.800, 2.546, 2.630, 3.897])
+
+
+@dataclass(frozen=True)
+class Kit:
+    """How the drums of a song sound; frequencies in hertz, decays in seconds to 1/e."""
+
+    kick_hz: float
+    kick_sweep: float
+    kick_decay_s: float
+    kick_click: float
+    snare_hz: float
+    snare_decay_s: float
+    snare_noise: float
+    snare_low_hz: float
+    snare_high_hz: float
+    clap: bool
+    metal_hz: float
+    metal: float
+    hat_low_hz: float
+    hat_decay_s: float
+    tom_hz: float
+    crash_decay_s: float
+
+
+def draw_kit(rng: Rng) -> Kit:
+    """A kit drawn at random: from tight and dry to booming and long, acoustic or machine-like."""
+    return Kit(
+        kick_hz=rng.uniform(42, 66),
+        kick_sweep=rng.uniform(2, 7),
+        kick_decay_s=rng.uniform(0.07, 0.22),
+        kick_click=rng.uniform(0.1, 0.6),
+        snare_hz=rng.uniform(150, 250),
+        snare_decay_s=rng.uniform(0.05, 0.14),
+        snare_noise=rng.uniform(0.5, 1.4),
+        snare_low_hz=rng.uniform(500, 1800),
+        snare_high_hz=rng.uniform(6000, 12000),
+        clap=bool(rng.random() < 0.25),
+        metal_hz=rng.uniform(320, 620),
+        metal=rng.uniform(0.1, 0.9),
+        hat_low_hz=rng.uniform(5000, 9000),
+        hat_decay_s=rng.uniform(0.015, 0.045),
+        tom_hz=rng.uniform(75, 115),
+        crash_decay_s=rng.uniform(0.35, 0.8),
+    )
+
+
+def strokes(plan: Plan, rng: Rng) -> list[tuple[float, str, float]]:
+    """(time in seconds, piece, velocity) of every stroke: a groove that varies from bar to bar, fills and crashes."""
+    groove = GROOVES[rng.integers(len(GROOVES))]
+    hits = []
+    for bar in range(plan.n_bars):
+        fill_from = 16 - int(rng.choice([4, 8])) if bar % 4 == 3 and rng.random() < 0.7 else 16
+        if bar % 4 == 0 and rng.random() < 0.6:
+            hits.append((plan.at(bar, 0), "crash", rng.uniform(0.6, 0.9)))
+        for step in range(fill_from):
+            for piece, pattern in zip(("kick", "snare", "hat"), groove):
+                mark = pattern[step]
+                if piece == "kick" and mark == "." and step % 2 == 0 and rng.random() < 0.06:
+                    mark = "o"
+                if piece == "hat" and mark == "o" and rng.random() < 0.04:
+                    mark = "-"
+                if mark != "." and not (mark in "og" and rng.random() < 0.08):
+                    name = "open" if mark == "-" else piece
+                    hits.append((plan.at(bar, step / 4), name, VELOCITY[mark]))
+        for step in range(fill_from, 16):
+            if step % 2 == 0 or rng.random() < 0.55:
+                name = "snare" if rng.random() < 0.4 else f"tom{min(2, (step - fill_from) * 3 // (16 - fill_from))}"
+                hits.append((plan.at(bar, step / 4), name, rng.uniform(0.5, 0.95)))
+    return hits
+
+
+def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+    """The drums of a song, ``c samples``."""
+    kit = draw_kit(rng)
+    sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
+    sides |= {"open": sides["hat"], "crash": rng.uniform(-0.7, 0.7), "tom0": -0.5, "tom1": 0.05, "tom2": 0.5}
+    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.7, 1.0), "crash": rng.uniform(0.3, 0.5)}
+    gains |= {"hat": rng.uniform(0.35, 0.7), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
+    gains["open"] = gains["hat"]
+    track = np.zeros((2, samples))
+    for start_s, piece, loudness in strokes(plan, rng):
+        if plan.silent("drums", start_s + 1e-6) or start_s >= plan.duration_s:
+            continue
+        velocity = float(np.clip(loudness * (1 + rng.normal(0, 0.1)), 0.05, 1.0))
+        sound = _stroke(kit, piece, velocity, rate_hz, rng)
+        mix_in(track, gains[piece] * velocity**1.3 * sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece])
+    room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
+    # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
+    return np.tanh(1.2 * (track + rng.uniform(0.03, 0.2) * room))
+
+
+def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:
+    if piece == "kick":
+        return _membrane(kit.kick_hz, kit.kick_sweep, kit.kick_decay_s, kit.kick_click * velocity, rate_hz, rng)
+    if piece == "snare":
+        return _snare(kit, velocity, rate_hz, rng)
+    if piece.startswith("tom"):
+        f0_hz = kit.tom_hz * (1.9, 1.4, 1.0)[int(piece[-1])]
+        return _membrane(f0_hz, 0.7, 0.16, 0.25 * velocity, rate_hz, rng)
+    if piece == "crash":
+        return 1.6 * _cymbal(kit, kit.crash_decay_s, 2500.0, rate_hz, rng)
+    decay_s = kit.hat_decay_s * (1 + velocity) if piece == "hat" else rng.uniform(0.12, 0.2)
+    return _cymbal(kit, decay_s, kit.hat_low_hz, rate_hz, rng)
+
+
+def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz: int, rng: Rng) -> Audio:
+    """A kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
+    t = times(6 * decay_s, rate_hz)
+    f_hz = f0_hz * (1 + rng.normal(0, 0.008)) * (1 + sweep * np.exp(-t / rng.uniform(0.016, 0.022)))
+    tone = np.sin(2 * np.pi * np.cumsum(f_hz) / rate_hz) * np.exp(-t / decay_s)
+    beater = rng.standard_normal(t.size) * np.exp(-t / 0.004)
+    return ramps(np.tanh(1.6 * tone) + click * band_pass(beater, 900, 5000, rate_hz), 0.0008, 0.01, rate_hz)
+
+
+def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
+    """Two modes of the skin and the noise of the wires; or, for a clap, four bursts of noise."""
+    t = times(7 * kit.snare_decay_s, rate_hz)
+    decay_s = kit.snare_decay_s * rng.uniform(0.9, 1.1)
+    wires = band_pass(rng.standard_normal(t.size), kit.snare_low_hz, kit.snare_high_hz, rate_hz)
+    if kit.clap:
+        bursts = sum(np.exp(-np.clip(t - at, 0, None) / 0.006) * (t >= at) for at in (0.0, 0.011, 0.023))
+        return ramps(wires * (bursts + np.exp(-t / decay_s)), 0.001, 0.01, rate_hz)
+    f0_hz = kit.snare_hz * (1 + rng.normal(0, 0.01)) * (1 + 0.4 * np.exp(-t / 0.012))
+    phase = 2 * np.pi * np.cumsum(f0_hz) / rate_hz
+    skin = np.sin(phase) * np.exp(-t / (0.8 * decay_s)) + 0.5 * np.sin(1.593 * phase) * np.exp(-t / (0.4 * decay_s))
+    return ramps(0.7 * skin + kit.snare_noise * velocity**0.4 * wires * np.exp(-t / decay_s), 0.0008, 0.01, rate_hz)
+
+
+def _cymbal(kit: Kit, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Audio:
+    """A hat or a crash: clashing square waves and noise above `low_hz`."""
+    t = times(6 * decay_s, rate_hz)
+    cycles = np.outer(METAL * kit.metal_hz * (1 + rng.normal(0, 0.002)), t) + rng.random((6, 1))
+    metal = np.where(cycles % 1.0 < 0.5, 0.6, -0.6).sum(0)
+    raw = kit.metal * metal + (1.2 - kit.metal) * rng.standard_normal(t.size)
+    return ramps(1.5 * high_pass(raw, low_hz, rate_hz) * np.exp(-t / decay_s), 0.001, 0.01, rate_hz)

@@ -1,0 +1,194 @@
+"""The bass player and the players of chords and arpeggios."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from bandsplit.data.synth.composition import Note, Plan, arpeggio_part, bass_line, chord_part, played
+from bandsplit.data.synth.sound import (
+    Audio,
+    Rng,
+    chorus,
+    harmonics,
+    high_pass,
+    low_pass,
+    mix_in,
+    one_pole,
+    period,
+    pitch_hz,
+    pluck,
+    positions,
+    ramps,
+    reverb,
+    times,
+)
+
+Voice = Callable[[Note, int, Rng], Audio]
+"""Makes the sound of one note at a sampling rate."""
+
+
+def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+    """The bass of a song, ``c samples``: one instrument in the middle."""
+    voice = draw_bass(rng)
+    track = np.zeros((2, samples))
+    for note in played(plan, "bass", bass_line(plan, rng), rng):
+        mix_in(track, note.velocity * voice(note, rate_hz, rng), note.start_s, rate_hz)
+    drive = rng.uniform(0.5, 1.5)
+    return high_pass(np.tanh(drive * low_pass(track, rng.uniform(1500, 5000), rate_hz)), 28, rate_hz)
+
+
+def draw_bass(rng: Rng) -> Voice:
+    """A bass drawn at random: finger-plucked, slapped, sub, filtered sawtooth or square."""
+    kind = rng.choice(["finger", "slap", "sub", "saw", "square"])
+    if kind == "finger":
+        return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(2, 5), pop=0.0)
+    if kind == "slap":
+        return partial(_string_bass, brightness=rng.uniform(0.5, 0.8), ring_s=rng.uniform(1.5, 3), pop=0.5)
+    if kind == "sub":
+        return partial(_sub_bass, drive=rng.uniform(0.6, 2.5), decay_s=rng.uniform(0.5, 2.0))
+    return partial(
+        _synth,
+        odd=bool(kind == "square"),
+        voices=1,
+        spread=0.0,
+        dark_hz=rng.uniform(120, 350),
+        bright_hz=rng.uniform(600, 2200),
+        sweep_s=rng.uniform(0.08, 0.5),
+        attack_s=0.004,
+        release_s=0.03,
+    )
+
+
+def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float, pop: float) -> Audio:
+    bright = brightness * (0.6 + 0.4 * note.velocity)
+    string = pluck(pitch_hz(note.pitch), note.length_s, bright, ring_s, rate_hz, rng)
+    # The body passes the fundamental, of which a burst of noise has no more than of any other harmonic.
+    string = string + 3.0 * one_pole(string, 130, rate_hz)
+    if pop:
+        t = times(0.03, rate_hz)
+        string[: t.size] += (
+            pop * high_pass(rng.standard_normal(t.size) * np.exp(-t / 0.005), 900, rate_hz)[: string.size]
+        )
+    return ramps(string, 0.002, 0.03, rate_hz)
+
+
+def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) -> Audio:
+    t = times(note.length_s, rate_hz)
+    f0_hz = pitch_hz(note.pitch) * (1 + 0.6 * np.exp(-t / 0.01))
+    tone = np.sin(2 * np.pi * np.cumsum(f0_hz) / rate_hz + rng.uniform(-0.2, 0.2))
+    return ramps(np.tanh(drive * (tone + 0.15 * tone**2)) * np.exp(-t / decay_s) / drive**0.5, 0.006, 0.04, rate_hz)
+
+
+def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+    """The accompaniment of a song, ``c samples``: chords and mostly a second layer, apart in the stereo image."""
+    side = rng.uniform(0.15, 0.7) * rng.choice([-1, 1])
+    track = _chords(plan, samples, rate_hz, rng, side)
+    if rng.random() < 0.75:
+        track += rng.uniform(0.4, 1.0) * _arpeggio(plan, samples, rate_hz, rng, -side)
+    room = reverb(track.sum(0), rng.uniform(0.5, 2.2), rng.uniform(2500, 7000), rate_hz, rng)
+    return high_pass(track + rng.uniform(0.05, 0.25) * room, 80, rate_hz)
+
+
+def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+    kind = str(rng.choice(["pad", "strings", "organ", "electric piano", "guitar"]))
+    sustained = kind in ("pad", "strings", "organ")
+    strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
+    part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)
+    return _layer(played(plan, "other", part, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side * 0.6)
+
+
+def _arpeggio(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+    kind = str(rng.choice(["guitar", "electric piano", "synth pluck", "bell"]))
+    part = arpeggio_part(plan, rng)
+    return _layer(played(plan, "other", part, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side)
+
+
+def _layer(notes: list[Note], voice: Voice, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+    """Notes of one instrument around a place in the stereo image, at unit energy per active sample, or so."""
+    track = np.zeros((2, samples))
+    for note in notes:
+        pan = float(np.clip(side + 0.012 * (note.pitch - 62), -1, 1))
+        mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
+    if rng.random() < 0.6:
+        track = chorus(track, rng.uniform(0.0005, 0.003), rng.uniform(0.2, 1.2), rate_hz)
+    return track / (track.std() + 1e-9)
+
+
+def _draw_voice(kind: str, rng: Rng) -> Voice:
+    if kind == "guitar":
+        return partial(_guitar, brightness=rng.uniform(0.3, 0.85), ring_s=rng.uniform(1.0, 4.0))
+    if kind == "organ":
+        drawbars = rng.uniform(0.0, 1.0, 8) * np.array([0.6, 1, 0.9, 0.7, 0.4, 0.5, 0.3, 0.4])
+        return partial(_organ, drawbars=drawbars, tremolo_hz=rng.uniform(5, 7), depth=rng.uniform(0, 0.25))
+    if kind in ("electric piano", "bell"):
+        ratio = float(rng.choice([1.0, 2.0, 14.0] if kind == "electric piano" else [1.41, 3.5, 2.76]))
+        index = rng.uniform(0.6, 2.0) if ratio < 10 else rng.uniform(0.15, 0.5)
+        return partial(_fm, ratio=ratio, index=index, decay_s=rng.uniform(0.4, 1.4))
+    plucked = kind == "synth pluck"
+    return partial(
+        _synth,
+        odd=bool(rng.random() < 0.25),
+        voices=2 if plucked else 3,
+        spread=rng.uniform(0.04, 0.14),
+        dark_hz=rng.uniform(200, 500) if plucked else rng.uniform(500, 1500),
+        bright_hz=rng.uniform(2500, 8000) if plucked else rng.uniform(1200, 4500),
+        sweep_s=rng.uniform(0.06, 0.25) if plucked else rng.uniform(0.3, 1.5),
+        attack_s=0.003 if plucked else rng.uniform(0.03, 0.2),
+        release_s=0.05 if plucked else 0.2,
+    )
+
+
+def _guitar(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float) -> Audio:
+    # The string rings on a little after the note.
+    return ramps(
+        pluck(pitch_hz(note.pitch), note.length_s + 0.1, brightness, ring_s, rate_hz, rng), 0.0015, 0.1, rate_hz
+    )
+
+
+def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Audio, tremolo_hz: float, depth: float) -> Audio:
+    f0_hz = pitch_hz(note.pitch - 12)
+    amplitudes = np.zeros(16)
+    amplitudes[[0, 1, 2, 3, 5, 7, 9, 15]] = drawbars
+    n = times(note.length_s + 0.04, rate_hz)
+    wave = period(amplitudes)[positions(f0_hz, n.size, rate_hz, rng)]
+    return ramps(wave * (1 + depth * np.sin(2 * np.pi * tremolo_hz * (n + note.start_s))), 0.008, 0.04, rate_hz)
+
+
+def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s: float) -> Audio:
+    """One sine modulates another, less and less: the harder the stroke, the brighter."""
+    t = times(note.length_s + 0.15, rate_hz).astype(np.float32)
+    turn = 2 * np.pi * pitch_hz(note.pitch) * t
+    bend = index * note.velocity * np.exp(-t / (0.4 * decay_s)) * np.sin(ratio * turn + rng.uniform(0, 6))
+    return ramps(np.sin(turn + bend) * np.exp(-t / decay_s), 0.003, 0.15, rate_hz)
+
+
+def _synth(
+    note: Note,
+    rate_hz: int,
+    rng: Rng,
+    odd: bool,
+    voices: int,
+    spread: float,
+    dark_hz: float,
+    bright_hz: float,
+    sweep_s: float,
+    attack_s: float,
+    release_s: float,
+) -> Audio:
+    """Detuned sawtooth or (`odd`) square waves whose low-pass falls from `bright_hz` to `dark_hz`."""
+    f0_hz = pitch_hz(note.pitch)
+    number = harmonics(f0_hz, rate_hz)
+    amplitudes = (number % 2 if odd else 1.0) / number
+    dark, bright = (
+        period(amplitudes / (1 + (number * f0_hz / (cutoff_hz * (0.5 + note.velocity))) ** 2))
+        for cutoff_hz in (dark_hz, bright_hz)
+    )
+    t = times(note.length_s + release_s, rate_hz)
+    fall = np.exp(-t / sweep_s)
+    wave = np.zeros(t.size)
+    for k in range(voices):
+        detune = spread * (k - (voices - 1) / 2) + rng.normal(0, 0.01)
+        at = positions(f0_hz * 2 ** (detune / 12), t.size, rate_hz, rng)
+        wave += dark[at] + fall * (bright - dark)[at]
+    return ramps(wave, attack_s, release_s, rate_hz)

@@ -1,0 +1,212 @@
+"""The singer: a voice made of a glottal source, vowels that glide into one another, consonants and breath."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import filtfilt
+
+from bandsplit.data.synth.composition import Note, Plan, melody, played
+from bandsplit.data.synth.sound import (
+    HOP_SAMPLES,
+    Audio,
+    Rng,
+    band_pass,
+    filter_by_frames,
+    frame_bins_hz,
+    frame_count,
+    mix_in,
+    pitch_hz,
+    ramps,
+    reverb,
+    sawtooth,
+    times,
+)
+
+# First three formants in hertz of a man's vowels and hummed sounds; those above belong to the singer, not the vowel.
+# Source of the vowels: Peterson and Barney, "Control methods used in a study of the vowels", 1952.
+FORMANTS_HZ = {
+    "a": (730, 1090, 2440),
+    "e": (530, 1840, 2480),
+    "i": (280, 2290, 3010),
+    "o": (570, 840, 2410),
+    "u": (310, 870, 2240),
+    "m": (250, 1050, 2200),
+    "n": (280, 1500, 2500),
+    "l": (370, 1150, 2700),
+}
+VOWELS = ("a", "a", "a", "e", "e", "i", "o", "o", "u")
+# Noise of unvoiced consonants: band in hertz, length in seconds, strength.
+NOISES = {
+    "s": (5000, 10500, 0.10, 0.5),
+    "sh": (2300, 6500, 0.10, 0.55),
+    "f": (2500, 11000, 0.07, 0.2),
+    "t": (3200, 9000, 0.035, 0.7),
+    "k": (1400, 4200, 0.035, 0.6),
+    "p": (500, 2500, 0.025, 0.5),
+}
+CONSONANTS = ("", "", "m", "n", "l", "l", "s", "s", "sh", "f", "t", "t", "k", "k", "p")
+
+
+@dataclass(frozen=True)
+class Singer:
+    """A voice: range in semitones (69 is 440 Hz) and what makes it differ from others."""
+
+    lowest: float
+    highest: float
+    formant_scale: float
+    """Formants relative to a man's: the shorter the vocal tract, the higher."""
+    tilt_hz: float
+    """Above this the source falls by a further 6 dB per octave: soft voices have it low."""
+    breath: float
+    vibrato_hz: float
+    vibrato: float
+    """Depth in semitones."""
+    glide_s: float
+    diction: float
+    """Strength of the consonants."""
+
+
+def draw_singer(rng: Rng) -> Singer:
+    """A singer drawn at random, from baritone to soprano."""
+    lowest, scale = ((43, 0.97), (48, 1.03), (54, 1.13), (58, 1.19))[rng.integers(4)]
+    return Singer(
+        lowest=lowest + rng.integers(0, 3),
+        highest=lowest + rng.integers(14, 18),
+        formant_scale=scale * rng.uniform(0.96, 1.04),
+        tilt_hz=rng.uniform(1500, 6000),
+        breath=rng.uniform(0.004, 0.03),
+        vibrato_hz=rng.uniform(4.8, 6.6),
+        vibrato=rng.uniform(0.15, 0.6),
+        glide_s=rng.uniform(0.02, 0.06),
+        diction=rng.uniform(0.6, 1.4),
+    )
+
+
+def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+    """The singing of a song, ``c samples``: one voice in the middle, in some songs doubled at the sides, in a room."""
+    singer = draw_singer(rng)
+    notes = played(plan, "vocals", melody(plan, rng, singer.lowest, singer.highest), rng)
+    words = [(str(rng.choice(CONSONANTS)), str(rng.choice(VOWELS))) for _ in notes]
+    track = np.zeros((2, samples))
+    lead = sing(singer, notes, words, samples, rate_hz, rng)
+    mix_in(track, lead, 0.0, rate_hz, rng.uniform(-0.08, 0.08))
+    if rng.random() < 0.35:
+        side = rng.uniform(0.4, 0.9) * rng.choice([-1, 1])
+        late = [replace(note, start_s=note.start_s + abs(rng.normal(0, 0.015))) for note in notes]
+        double = sing(singer, late, words, samples, rate_hz, rng)
+        mix_in(track, rng.uniform(0.3, 0.6) * double, 0.0, rate_hz, side)
+    room = reverb(lead, rng.uniform(0.6, 1.8), rng.uniform(3000, 7000), rate_hz, rng)
+    return track + rng.uniform(0.06, 0.2) * room
+
+
+def sing(
+    singer: Singer, notes: list[Note], words: list[tuple[str, str]], samples: int, rate_hz: int, rng: Rng
+) -> Audio:
+    """One voice singing notes with a consonant and a vowel each, ``samples``."""
+    score = _Score(singer, notes, words, samples, rate_hz, rng)
+    at = np.arange(samples) / HOP_SAMPLES
+    frames = np.arange(score.pitch.size)
+    f0_hz = 440.0 * np.exp2((np.interp(at, frames, score.pitch) - 69) / 12)
+    loudness = np.interp(at, frames, score.loudness)
+    breath = np.interp(at, frames, score.breath)
+    source = loudness * sawtooth(f0_hz, rate_hz) + breath * rng.standard_normal(samples)
+    voice = filter_by_frames(source, _vocal_tract(singer, score, rate_hz))
+    return voice + _consonants(singer, notes, words, samples, rate_hz, rng)
+
+
+class _Score:
+    """What the voice does over time, one value per `HOP_SAMPLES`: pitch, loudness, breath, three formants."""
+
+    def __init__(
+        self,
+        singer: Singer,
+        notes: list[Note],
+        words: list[tuple[str, str]],
+        samples: int,
+        rate_hz: int,
+        rng: Rng,
+    ) -> None:
+        n_frames = frame_count(samples)
+        frame_s = HOP_SAMPLES / rate_hz
+        time_s = np.arange(n_frames) * frame_s
+        self.pitch = np.full(n_frames, notes[0].pitch if notes else 60.0)
+        self.formants_hz = np.tile(np.array(FORMANTS_HZ["e"], dtype=float), (n_frames, 1))
+        self.loudness = np.zeros(n_frames)
+        self.breath = np.zeros(n_frames)
+        vibrato = np.zeros(n_frames)
+        end_s = -1.0
+        for note, (consonant, vowel) in zip(notes, words):
+            start, stop = (int(round(s / frame_s)) for s in (note.start_s, note.start_s + note.length_s))
+            body = slice(start, stop)
+            self.pitch[start:] = note.pitch
+            self.formants_hz[start:] = FORMANTS_HZ[vowel]
+            self.loudness[body] = note.velocity * np.exp(-0.25 * (time_s[body] - note.start_s))
+            vibrato[body] = np.clip((time_s[body] - note.start_s - 0.18) / 0.3, 0, 1)
+            if consonant in FORMANTS_HZ:
+                hum = slice(start, start + round(rng.uniform(0.05, 0.1) / frame_s))
+                self.formants_hz[hum] = FORMANTS_HZ[consonant]
+                self.loudness[hum] *= 0.45
+            elif consonant:
+                self.loudness[max(0, start - round(NOISES[consonant][2] / frame_s)) : start] = 0.0
+            if note.start_s - end_s > 0.35:  # Breathe in before a phrase.
+                inhale = slice(max(0, start - round(0.35 / frame_s)), max(0, start - round(0.08 / frame_s)))
+                self.breath[inhale] += 0.012 + singer.breath
+            end_s = note.start_s + note.length_s
+        self.pitch = _smooth(self.pitch, singer.glide_s / frame_s)
+        wobble = np.sin(2 * np.pi * singer.vibrato_hz * time_s + _smooth(rng.normal(0, 2.0, n_frames), 20))
+        self.pitch += singer.vibrato * _smooth(vibrato, 6) * wobble + 0.5 * _smooth(rng.normal(0, 0.3, n_frames), 3)
+        shimmer = 1 + 0.5 * _smooth(rng.normal(0, 0.4, n_frames), 4)
+        self.loudness = _smooth(self.loudness, 0.016 / frame_s) * shimmer
+        self.breath = _smooth(self.breath, 0.03 / frame_s) + singer.breath * self.loudness
+        self.formants_hz = _smooth(self.formants_hz, 0.03 / frame_s) * singer.formant_scale
+
+
+def _smooth(values: Audio, frames: float) -> Audio:
+    """Averaged forwards and backwards over about `frames`, so that nothing jumps and nothing comes late."""
+    keep = np.exp(-1.0 / max(frames, 0.3))
+    return filtfilt([1 - keep], [1, -keep], values, axis=0, padlen=0)
+
+
+def _vocal_tract(singer: Singer, score: _Score, rate_hz: int) -> NDArray[np.complex64]:
+    """Response ``t f`` of the vocal tract: a cascade of resonances, levelled so that all vowels are as loud.
+
+    The source (-12 dB per octave) and the radiation from the lips (+6) make the sawtooth; a tube has a resonance
+    about every kilohertz, and it takes all of them to keep the spectrum from falling too steeply.
+    """
+    f_hz = frame_bins_hz(rate_hz).astype(np.float32)
+    upper = np.arange(3500, 0.5 * rate_hz, 1000) * singer.formant_scale
+    fixed = 1 / (1 + 1j * f_hz / singer.tilt_hz)
+    for formant_hz in upper:
+        fixed = fixed * formant_hz**2 / (formant_hz**2 - f_hz**2 + 1j * f_hz * (100 + 0.04 * formant_hz))
+    response = np.broadcast_to(fixed, (len(score.pitch), f_hz.size)).astype(np.complex64)
+    f0_hz = pitch_hz(0.0) * np.exp2(score.pitch / 12)
+    for k in range(3):
+        formant_hz = score.formants_hz[:, k]
+        # A singer opens the mouth so that the first formant is not below the note.
+        formant_hz = np.maximum(formant_hz, 1.05 * f0_hz) if k == 0 else formant_hz
+        formant_hz = formant_hz[:, None].astype(np.float32)
+        damping = f_hz * (50 + 0.035 * formant_hz)
+        response *= formant_hz**2 / (formant_hz**2 - f_hz**2 + 1j * damping)
+    response[:, f_hz < 60] = 0
+    heard = np.square(np.abs(response[:, 1:]) / f_hz[1:]).sum(1, keepdims=True)
+    return response * (0.02 / np.sqrt(heard))
+
+
+def _consonants(
+    singer: Singer, notes: list[Note], words: list[tuple[str, str]], samples: int, rate_hz: int, rng: Rng
+) -> Audio:
+    """The noises of the unvoiced consonants, each just before its note."""
+    track = np.zeros((2, samples))
+    for note, (consonant, _) in zip(notes, words):
+        if consonant not in NOISES:
+            continue
+        low_hz, high_hz, length_s, strength = NOISES[consonant]
+        length_s *= rng.uniform(0.8, 1.3)
+        t = times(length_s, rate_hz)
+        shape = 1.0 if length_s > 0.05 else 0.3 + np.exp(-t / 0.006)
+        noise = band_pass(rng.standard_normal(t.size), low_hz, high_hz, rate_hz) * shape
+        attack_s, release_s = (0.03, 0.03) if length_s > 0.05 else (0.001, 0.015)
+        level = 0.1 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
+        mix_in(track, level * ramps(noise, attack_s, release_s, rate_hz), note.start_s - length_s, rate_hz, -1.0)
+    return track[0]

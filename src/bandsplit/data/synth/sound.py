@@ -1,0 +1,178 @@
+"""Tools the players share: oscillators, envelopes, filters and space.
+
+Signals are float64 arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import irfft, rfft
+from scipy.signal import butter, oaconvolve, sosfilt
+
+Audio = NDArray[np.floating]
+Rng = np.random.Generator
+
+TABLE_SAMPLES = 4096
+HOP_SAMPLES = 512
+
+
+def pitch_hz(pitch: float) -> float:
+    """Frequency of a pitch in semitones, 69 being 440 Hz."""
+    return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
+
+
+def times(length_s: float, rate_hz: int) -> Audio:
+    """Sample times from 0 to `length_s`, at least one."""
+    return np.arange(max(1, round(length_s * rate_hz))) / rate_hz
+
+
+def harmonics(f0_hz: float, rate_hz: int) -> Audio:
+    """Numbers 1, 2, ... of the harmonics of `f0_hz` that the sampling rate can hold without aliasing."""
+    top = int(min(16000.0, 0.45 * rate_hz) / f0_hz)
+    return np.arange(1.0, min(max(top, 1), TABLE_SAMPLES // 2 - 1) + 1)
+
+
+def period(amplitudes: Audio) -> Audio:
+    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read by `oscillate`."""
+    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=complex)
+    spectrum[1 : len(amplitudes) + 1] = -0.5j * TABLE_SAMPLES * amplitudes
+    return irfft(spectrum)
+
+
+def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.int64]:
+    """Where a tone of `f0_hz` reads its period at each sample, from a random phase."""
+    step = f0_hz / rate_hz * TABLE_SAMPLES
+    return (np.arange(samples) * step + rng.uniform(0, TABLE_SAMPLES)).astype(np.int64) & (TABLE_SAMPLES - 1)
+
+
+def sawtooth(f0_hz: Audio, rate_hz: int) -> Audio:
+    """A sawtooth whose frequency is given per sample, its jumps rounded (PolyBLEP) so that it hardly aliases."""
+    step = f0_hz / rate_hz
+    phase = np.cumsum(step) % 1.0
+    wave = 2.0 * phase - 1.0
+    after = np.flatnonzero(phase < step)
+    late = phase[after] / step[after]
+    wave[after] -= 2 * late - late**2 - 1
+    before = np.flatnonzero(phase > 1 - step)
+    early = (phase[before] - 1) / step[before]
+    wave[before] -= early**2 + 2 * early + 1
+    return wave
+
+
+def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_hz: int, rng: Rng) -> Audio:
+    """A plucked string: a burst of noise that circulates through a loss filter, one period at a time.
+
+    `brightness` (0 to 1) sets the colour of the burst, `ring_s` the time in which the string falls by 60 dB.
+    Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983.
+    """
+    size = max(2, int(rate_hz / f0_hz))
+    n_periods = int(np.ceil(length_s * f0_hz)) + 2
+    burst = one_pole(rng.uniform(-1, 1, 2 * size), 400.0 + 9000.0 * brightness**2, rate_hz)[size:]
+    # Plucked at a fraction of the string's length, the harmonics with a node there are missing.
+    burst = burst - np.roll(burst, int(size * rng.uniform(0.12, 0.3)))
+    burst -= burst.mean()
+    loss = 10 ** (-3.0 / (ring_s * f0_hz))
+    string = np.empty((n_periods, size))
+    string[0] = burst / (np.abs(burst).max() + 1e-9)
+    blend = 0.5 - 0.42 * brightness
+    for i in range(1, n_periods):
+        string[i] = loss * ((1 - blend) * string[i - 1] + blend * np.roll(string[i - 1], 1))
+    # The loop has a whole number of samples and delays by `blend` more: read it at the speed that is in tune.
+    sound = string.ravel()
+    at = np.arange(round(length_s * rate_hz)) * (f0_hz * (size + blend) / rate_hz)
+    return np.interp(at, np.arange(sound.size), sound)
+
+
+def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audio:
+    """The sound with raised-cosine ramps at both ends, so that it starts and stops without a click."""
+    shaped = sound.copy()
+    for seconds, part in ((attack_s, slice(None)), (release_s, slice(None, None, -1))):
+        n = min(round(seconds * rate_hz), sound.shape[-1])
+        shaped[..., part][..., :n] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(n) / max(n, 1))
+    return shaped
+
+
+def one_pole(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+    """Low-passed at 6 dB per octave."""
+    return sosfilt(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound)
+
+
+def low_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+    """Low-passed at 12 dB per octave."""
+    return sosfilt(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound)
+
+
+def high_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+    """High-passed at 12 dB per octave."""
+    return sosfilt(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound)
+
+
+def band_pass(sound: Audio, low_hz: float, high_hz: float, rate_hz: int) -> Audio:
+    """Band-passed at 12 dB per octave on either side."""
+    return sosfilt(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound)
+
+
+@lru_cache(maxsize=256)
+def _butterworth(order: int, kind: str, edges_hz: tuple[int, ...], rate_hz: int) -> NDArray[np.float64]:
+    edges = [min(edge, 0.42 * rate_hz + 0.04 * rate_hz * i) for i, edge in enumerate(edges_hz)]
+    return butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate_hz, output="sos")
+
+
+def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float = 0.0) -> None:
+    """Add a sound to a track ``c samples`` at a time, at constant power for `pan` from -1 (left) to 1 (right)."""
+    start = max(0, round(start_s * rate_hz))
+    sound = sound[: max(0, track.shape[1] - start)]
+    angle = (pan + 1) * np.pi / 4
+    track[0, start : start + sound.size] += np.cos(angle) * sound
+    track[1, start : start + sound.size] += np.sin(angle) * sound
+
+
+def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> Audio:
+    """The tail of a room, ``c samples``, of a mono sound: decaying noise that differs between the channels.
+
+    `decay_s` is the time in which the tail falls by 60 dB; its energy equals that of the sound, roughly.
+    """
+    t = times(decay_s, rate_hz)
+    tail = rng.standard_normal((2, t.size)) * 10 ** (-3 * t / decay_s)
+    tail = ramps(one_pole(tail, damping_hz, rate_hz), 0.01, 0.05, rate_hz)
+    tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True))
+    wet = oaconvolve(sound[None].astype(np.float32), tail.astype(np.float32), axes=-1)
+    delay = round(rng.uniform(0.005, 0.03) * rate_hz)
+    return np.pad(wet, ((0, 0), (delay, 0)))[:, : sound.size]
+
+
+def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio:
+    """The sound ``c samples`` plus a copy delayed by a time that swings, opposite in the two channels."""
+    n = np.arange(sound.shape[1])
+    swing = np.sin(2 * np.pi * speed_hz / rate_hz * n)
+    wet = [np.interp(n - (0.012 + sign * depth_s * swing) * rate_hz, n, row) for sign, row in zip((1, -1), sound)]
+    return 0.75 * (sound + np.stack(wet))
+
+
+def filter_by_frames(sound: Audio, response: NDArray[np.complexfloating]) -> Audio:
+    """The sound through a filter that changes every `HOP_SAMPLES`: `response` is ``t f``, see `frame_bins_hz`.
+
+    Frames of two hops under a Hann window, each filtered with as much padding, are added up.
+    """
+    hop = HOP_SAMPLES
+    n_frames = len(response)
+    padded = np.zeros((n_frames + 1) * hop)
+    padded[hop : hop + sound.size] = sound[: n_frames * hop]
+    window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * window
+    filtered = irfft(rfft(frames.astype(np.float32), 4 * hop) * response, 4 * hop)
+    out = np.zeros((n_frames + 3, hop))
+    for part in range(4):
+        out[part : part + n_frames] += filtered[:, part * hop : (part + 1) * hop]
+    return out.ravel()[hop : hop + sound.size]
+
+
+def frame_count(samples: int) -> int:
+    """Number of frames `filter_by_frames` needs for a sound of this length."""
+    return -(-samples // HOP_SAMPLES) + 1
+
+
+def frame_bins_hz(rate_hz: int) -> Audio:
+    """Frequencies of the bins of a response for `filter_by_frames`."""
+    return np.fft.rfftfreq(4 * HOP_SAMPLES, 1 / rate_hz)

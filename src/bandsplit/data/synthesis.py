@@ -1,0 +1,172 @@
+"""A seeded generator of small multitrack songs in the layout of MUSDB18-HQ: data that anyone can make anywhere.
+
+Songs differ in key, tempo, chords, form, instruments and singer, and nothing in them repeats sample for sample.
+They overlap in frequency as real stems do, so a static filter cannot take them apart.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from bandsplit.data.synth.composition import STEMS, compose
+from bandsplit.data.synth.drums import play_drums
+from bandsplit.data.synth.instruments import play_bass, play_other
+from bandsplit.data.synth.singing import play_vocals
+from bandsplit.data.synth.sound import high_pass, ramps
+from bandsplit.errors import ConfigError, DataError
+
+RECORD = "synthesis.json"
+UNFINISHED = "synthesis.json.part"
+# To be raised whenever the same arguments give other samples.
+GENERATOR = 1
+SHORTEST_S = 1.0
+PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other": play_other}
+
+
+def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 44100) -> dict[str, NDArray[np.float32]]:
+    """Stems of one song by name, each ``c samples`` with two channels; the same seed gives the same samples.
+
+    The stems are of about the same energy (a few dB apart, differently in each song) and neither they nor their sum
+    go beyond 0.99.
+
+    Raises:
+        ConfigError: If the song is shorter than a second or the sampling rate below 16 kHz.
+    """
+    _check_song(duration_s, sample_rate_hz)
+    plan_rng, level_rng, *stem_rngs = _generators(seed)
+    plan = compose(plan_rng, duration_s)
+    samples = round(duration_s * sample_rate_hz)
+    stems = {}
+    for stem, rng in zip(STEMS, stem_rngs):
+        track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
+        track = ramps(high_pass(track, 25, sample_rate_hz), 0.002, 0.03, sample_rate_hz)
+        level_db = np.clip(level_rng.normal(0, 1.7), -3.5, 3.5)
+        stems[stem] = track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))
+    peak = max(np.abs(signal).max() for signal in [*stems.values(), sum(stems.values())])
+    gain = 10 ** (-level_rng.uniform(0.1, 1.0) / 20) / peak
+    return {stem: (gain * track).astype(np.float32) for stem, track in stems.items()}
+
+
+def song_title(seed: int, duration_s: float = 20.0) -> str:
+    """Key and tempo of the song that `synthesise_song` makes of the same arguments."""
+    return compose(_generators(seed)[0], duration_s).title
+
+
+def _generators(seed: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2 + len(STEMS))]
+
+
+def write_dataset(
+    root: Path, *, n_train: int, n_valid: int, n_test: int, duration_s: float, seed: int, workers: int = 2
+) -> list[Path]:
+    """Write ``root/train|valid|test/<song>/{mixture,vocals,bass,drums,other}.wav`` and return the song folders.
+
+    16 bit, 44.1 kHz; the mixture is the exact sum of the stems as stored. A song depends on `seed`, its split and its
+    number within it only. A complete data set of the same arguments is left as it is, an interrupted one completed.
+
+    Raises:
+        ConfigError: If a number is negative or there would be no song.
+        DataError: If the folder holds anything but this data set, or cannot be written.
+    """
+    _check_song(duration_s, 44100)
+    counts = {"train": n_train, "valid": n_valid, "test": n_test}
+    if min(counts.values()) < 0 or sum(counts.values()) == 0:
+        raise ConfigError(f"a data set needs at least one song and no negative number of them, not {counts}")
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; it must be 1 or more")
+    arguments = {"generator": GENERATOR, **counts, "duration_s": float(duration_s), "seed": seed}
+    songs = _songs(Path(root), counts, duration_s, seed)
+    try:
+        _open_folder(Path(root), arguments)
+        missing = [song for song in songs if not song[0].is_dir()]
+        _write_songs(missing, duration_s, workers)
+        if (Path(root) / UNFINISHED).exists():
+            os.replace(Path(root) / UNFINISHED, Path(root) / RECORD)
+    except OSError as error:
+        raise DataError(f"cannot write the synthetic data set to {root}: {error}; choose another folder") from error
+    return [folder for folder, _ in songs]
+
+
+def _check_song(duration_s: float, sample_rate_hz: int) -> None:
+    if not duration_s >= SHORTEST_S:
+        raise ConfigError(f"duration_s is {duration_s}; a song must last {SHORTEST_S:g} s or more")
+    if sample_rate_hz < 16000:
+        raise ConfigError(f"sample_rate_hz is {sample_rate_hz}; a song needs 16000 Hz or more")
+
+
+def _songs(root: Path, counts: dict[str, int], duration_s: float, seed: int) -> list[tuple[Path, int]]:
+    """Folder and seed of every song."""
+    songs = []
+    for i, (split, n) in enumerate(counts.items()):
+        for k in range(n):
+            song_seed = int(np.random.SeedSequence([seed, i, k]).generate_state(1, np.uint64)[0])
+            name = f"Song {len(songs) + 1:03d} - {song_title(song_seed, duration_s)}"
+            songs.append((root / split / name, song_seed))
+    return songs
+
+
+def _open_folder(root: Path, arguments: dict[str, float]) -> None:
+    """Make sure that the folder is empty or holds this data set, whole or in part, and nothing else."""
+    for name in (RECORD, UNFINISHED):
+        if (root / name).exists():
+            found = _read_record(root / name)
+            if found != arguments:
+                raise DataError(
+                    f"{root} holds a synthetic data set made with other arguments: {_difference(found, arguments)}. "
+                    "Delete the folder, choose another one, or ask for the same data set"
+                )
+            break
+    else:
+        if root.exists() and any(root.iterdir()):
+            raise DataError(f"{root} is not empty and holds no synthetic data set; choose an empty or a new folder")
+        root.mkdir(parents=True, exist_ok=True)
+        (root / UNFINISHED).write_text(json.dumps(arguments, indent=2) + "\n")
+    for leftover in root.glob(".writing-*"):
+        shutil.rmtree(leftover)
+
+
+def _read_record(path: Path) -> dict[str, float]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path} is not the record of a synthetic data set: {error}; delete its folder") from error
+
+
+def _difference(found: dict[str, float], asked: dict[str, float]) -> str:
+    keys = [key for key in {**found, **asked} if found.get(key) != asked.get(key)]
+    return ", ".join(f"{key} is {found.get(key)} there and {asked.get(key)} here" for key in keys)
+
+
+def _write_songs(songs: list[tuple[Path, int]], duration_s: float, workers: int) -> None:
+    write = partial(_write_song, duration_s=duration_s)
+    if workers == 1 or len(songs) < 2:
+        for song in songs:
+            write(song)
+        return
+    # A fresh process, since a copy of one that already runs threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for _ in pool.map(write, songs):
+            pass
+
+
+def _write_song(song: tuple[Path, int], duration_s: float) -> None:
+    """Write the five files beside the splits and move them there together: a song is whole or absent."""
+    folder, seed = song
+    part = folder.parents[1] / f".writing-{folder.name}"
+    part.mkdir()
+    stored = {
+        stem: np.rint(audio * 32767).astype(np.int32) for stem, audio in synthesise_song(seed, duration_s).items()
+    }
+    stored["mixture"] = sum(stored.values(), start=np.zeros((2, 1), dtype=np.int32))
+    for name, audio in stored.items():
+        soundfile.write(part / f"{name}.wav", audio.T.astype(np.int16), 44100, subtype="PCM_16")
+    folder.parent.mkdir(exist_ok=True)
+    part.rename(folder)

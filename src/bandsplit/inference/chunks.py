@@ -1,0 +1,203 @@
+"""Chunk plans: where a song is cut for the network, and how its estimates are put together again.
+
+A plan is made of whole numbers alone and can be printed. Its chunks are in order, so that everything before the
+``used_start`` of the next chunk is final: a writer can follow the plan without holding the song.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from typing_extensions import assert_never
+
+from bandsplit.config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
+from bandsplit.errors import AudioError, ConfigError
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One inference window, in samples of the song; it hears zeros beyond the song's ends."""
+
+    start: int
+    stop: int
+    used_start: int
+    """First sample whose estimate counts."""
+    used_stop: int
+    """End of the samples whose estimate counts."""
+    fade_in: int = 0
+    """Length of the linear fade from ``used_start`` on."""
+    fade_out: int = 0
+    """Length of the linear fade up to ``used_stop``."""
+
+
+@dataclass(frozen=True)
+class ChunkPlan:
+    """All chunks of a song of ``total_samples``. Its text is a table in seconds."""
+
+    config: CrossfadeConfig | OverlapAddConfig
+    total_samples: int
+    sample_rate_hz: int
+    hop_samples: int
+    """Distance of the chunks of an overlap-add; 0 otherwise."""
+    chunks: tuple[Chunk, ...]
+
+    def weights(self, chunk: Chunk) -> np.ndarray:
+        """Weights of a chunk's used samples, float32; those of all chunks sum to one at every sample of the song."""
+        if self.hop_samples:
+            # Rectangular windows weigh the same, so the sum of weights at a sample is the number of windows over it:
+            # window / hop if the hop divides the window, as the paper has it, and right for every other hop.
+            at = np.arange(chunk.used_start, chunk.used_stop)
+            windows = (at + chunk.stop - chunk.start) // self.hop_samples - at // self.hop_samples
+            return (1 / windows).astype(np.float32)
+        weights = np.ones(chunk.used_stop - chunk.used_start)
+        if chunk.fade_in:
+            weights[: chunk.fade_in] = np.linspace(0, 1, chunk.fade_in)
+        if chunk.fade_out:
+            weights[-chunk.fade_out :] = 1 - np.linspace(0, 1, chunk.fade_out)
+        return weights.astype(np.float32)
+
+    def batches(self, batch_size: int) -> Iterator[list[Chunk]]:
+        """Group neighbours of equal length, at most ``batch_size`` at a time."""
+        for _, group in groupby(self.chunks, key=lambda chunk: chunk.stop - chunk.start):
+            equal = list(group)
+            for first in range(0, len(equal), batch_size):
+                yield equal[first : first + batch_size]
+
+    @property
+    def title(self) -> str:
+        """One line: the method and how many chunks of what."""
+        seconds = self.total_samples / self.sample_rate_hz
+        chunks = f"{len(self.chunks)} chunk(s) for {seconds:.3f} s at {self.sample_rate_hz} Hz"
+        return f"{describe_chunks(self.config)}: {chunks}"
+
+    def __str__(self) -> str:
+        """Return the title and a table, one line a chunk."""
+        rows = [self.title, f"{'chunk':>5} {'start_s':>9} {'stop_s':>9} {'fade_in_s':>9} {'fade_out_s':>10}"]
+        for number, chunk in enumerate(self.chunks, start=1):
+            start_s, stop_s, fade_in_s, fade_out_s = (
+                count / self.sample_rate_hz for count in (chunk.start, chunk.stop, chunk.fade_in, chunk.fade_out)
+            )
+            rows.append(f"{number:>5} {start_s:>9.3f} {stop_s:>9.3f} {fade_in_s:>9.3f} {fade_out_s:>10.3f}")
+        return "\n".join(rows)
+
+
+def describe_chunks(config: ChunkConfig) -> str:
+    """Name the method and its settings in a few words."""
+    match config:
+        case CrossfadeConfig(geometry=geometry, chunk_s=chunk_s, overlap=overlap):
+            return f"crossfade ({geometry} geometry, nominal chunk {chunk_s:g} s, overlap {overlap:.0%})"
+        case OverlapAddConfig(chunk_s=chunk_s, hop_s=hop_s):
+            return f"overlap-add (chunk {chunk_s:g} s, hop {hop_s:g} s)"
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) -> ChunkPlan:
+    """Plan the chunks of a song of ``total_samples`` >= 1.
+
+    Source: paper, section IV-E, and the geometry of its authors' code (NUMERICS "Whole songs").
+
+    Raises:
+        AudioError: no samples.
+        ConfigError: a chunk or hop shorter than one sample at this rate.
+    """
+    if total_samples < 1:
+        raise AudioError(f"total_samples: {total_samples}; a song has at least 1 sample")
+    chunk_samples = _to_samples(config.chunk_s, sample_rate_hz)
+    if chunk_samples < 1:
+        raise ConfigError(f"chunk_s: {config.chunk_s:g} s is less than one sample at {sample_rate_hz} Hz; give more")
+    match config:
+        case OverlapAddConfig():
+            hop = _to_samples(config.hop_s, sample_rate_hz)
+            if hop < 1:
+                raise ConfigError(
+                    f"hop_s: {config.hop_s:g} s is less than one sample at {sample_rate_hz} Hz; give more"
+                )
+            chunks = _overlap_add(total_samples, chunk_samples, hop)
+        case CrossfadeConfig():
+            hop = 0
+            fade = _to_samples(config.chunk_s * config.overlap, sample_rate_hz)
+            if config.geometry == "authors":
+                first = _to_samples(config.chunk_s * (1 + config.overlap), sample_rate_hz)
+                chunks = _authors_crossfade(total_samples, first, fade)
+            else:
+                chunks = _even_crossfade(total_samples, chunk_samples, fade)
+        case _ as unreachable:
+            assert_never(unreachable)
+    return ChunkPlan(config, total_samples, sample_rate_hz, hop, tuple(chunks))
+
+
+def apply_plan(
+    plan: ChunkPlan,
+    signal: np.ndarray,
+    estimate: Callable[[np.ndarray], np.ndarray],
+    batch_size: int = 1,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Estimate a whole song ``c samples`` chunk by chunk; beside the result only one batch of chunks is held.
+
+    Args:
+        plan: the plan for the length of ``signal``.
+        signal: the mixture.
+        estimate: turns a batch of chunks ``b c samples`` into estimates ``b s c samples``.
+        batch_size: chunks of equal length given to ``estimate`` at once; it changes the speed, not the plan.
+        progress: told the number of samples that are final, after every batch.
+
+    Returns:
+        float32 ``s c samples``.
+    """
+    output = None
+    for batch in plan.batches(batch_size):
+        estimates = estimate(np.stack([_cut(signal, chunk) for chunk in batch]))
+        if output is None:
+            output = np.zeros((*estimates.shape[1:-1], plan.total_samples), np.float32)
+        for chunk, estimated in zip(batch, estimates, strict=True):
+            used = estimated[..., chunk.used_start - chunk.start : chunk.used_stop - chunk.start]
+            output[..., chunk.used_start : chunk.used_stop] += used * plan.weights(chunk)
+        if progress:
+            progress(batch[-1].used_stop)
+    assert output is not None, "a plan has at least one chunk"
+    return output
+
+
+def _to_samples(seconds: float, sample_rate_hz: int) -> int:
+    """Whole samples in ``seconds``; the small term keeps 10 * 1.1 s from losing one to rounding."""
+    return int(seconds * sample_rate_hz + 1e-6)
+
+
+def _authors_crossfade(total: int, first: int, fade: int) -> Iterator[Chunk]:
+    """Chunks end at the multiples of ``first`` and begin one fade before: the later ones are longer by the fade."""
+    start, stop = 0, min(first, total)
+    while True:
+        last = stop == total
+        yield Chunk(start, stop, start, stop, fade_in=fade if start else 0, fade_out=0 if last else fade)
+        if last:
+            return
+        start, stop = stop - fade, min(stop + first, total)
+
+
+def _even_crossfade(total: int, length: int, fade: int) -> Iterator[Chunk]:
+    """All chunks have one length; the last is moved back to end with the song, and its surplus is only context."""
+    start, used_start, stop = 0, 0, min(length, total)
+    while True:
+        last = stop == total
+        yield Chunk(start, stop, used_start, stop, fade_in=fade if start else 0, fade_out=0 if last else fade)
+        if last:
+            return
+        used_start = stop - fade
+        start = min(used_start, total - length)
+        stop = start + length
+
+
+def _overlap_add(total: int, window: int, hop: int) -> Iterator[Chunk]:
+    """Windows on a grid that begins one window of zeros before the song; those that touch only zeros are left out."""
+    for start in range(hop - window, total, hop):
+        yield Chunk(start, start + window, max(start, 0), min(start + window, total))
+
+
+def _cut(signal: np.ndarray, chunk: Chunk) -> np.ndarray:
+    total = signal.shape[-1]
+    inside = signal[..., max(chunk.start, 0) : min(chunk.stop, total)]
+    zeros = (max(-chunk.start, 0), max(chunk.stop - total, 0))
+    return np.pad(inside, ((0, 0), zeros)) if any(zeros) else inside

@@ -1,0 +1,149 @@
+"""Score rows as stored, and the one place that aggregates songs and targets.
+
+Source: NUMERICS "Metrics": uSDR is averaged over songs; cSDR, a median over windows, is the median over songs; a table
+row's average is the mean of its targets.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from bandsplit.errors import BandsplitError
+
+Metric = Literal["usdr_db", "csdr_db"]
+
+
+class Setting(NamedTuple):
+    """All that two scores must share before they may be aggregated."""
+
+    system: str
+    data: str
+    split: str
+    metric: Metric
+    mixture: str
+    inference: str
+    scored_with: tuple[str, ...]
+    version: str
+
+
+class Score(BaseModel):
+    """One number: one metric of one target of one song."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+
+    system: str
+    """What made the estimate: a model's or a yardstick's name."""
+    data: str
+    """Name of the data set's folder."""
+    split: str
+    track: str
+    target: str
+    metric: Metric
+    """``usdr_db``: of the whole song. ``csdr_db``: median over its 1 s windows."""
+    value: float | None
+    """In dB; none (also made of NaN) where no window of the song counts, infinite for an estimate without any error."""
+    mixture: Literal["file"]
+    """Where the mixture came from."""
+    inference: str
+    """Chunk plan or other settings of the system."""
+    scored_with: tuple[str, ...]
+    """Targets that were scored together: a silent window of any of them counts for none."""
+    version: str
+    """Version of this package."""
+
+    @field_validator("value")
+    @classmethod
+    def _nan_is_none(cls, value: float | None) -> float | None:
+        return None if value is None or math.isnan(value) else value
+
+    @property
+    def setting(self) -> Setting:
+        """What the score must share with others that it is aggregated with."""
+        return Setting(*(getattr(self, field) for field in Setting._fields))
+
+
+def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
+    """Append rows to a file of one JSON object per line; the folder is made where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(row.model_dump_json() + "\n" for row in rows)
+
+
+def read_scores(path: str | Path) -> list[Score]:
+    """Read the rows of a file that `append_scores` wrote.
+
+    Raises:
+        BandsplitError: there is no such file, or a line is not a score; the line is named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BandsplitError(f"{path}: cannot be read as scores ({error}); give a file that evaluate wrote") from None
+    rows: list[Score] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            rows.append(Score.model_validate_json(line))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            reason = f"{where}: {problem['msg']}" if where else problem["msg"]
+            raise BandsplitError(
+                f"{path}, line {number}: not a score ({reason}); delete the line and evaluate that song again"
+            ) from None
+    return rows
+
+
+# --- aggregation -----------------------------------------------------------------------------------------------------
+
+
+class Summary(NamedTuple):
+    """A metric of one target, aggregated over songs."""
+
+    value: float | None
+    """In dB; none where no song has a value."""
+    songs: int
+    """Songs that have a value."""
+
+
+def mean_over_songs(values: Sequence[float]) -> float:
+    """Aggregate uSDR over a data set."""
+    return statistics.fmean(values)
+
+
+def median_over_songs(values: Sequence[float]) -> float:
+    """Aggregate cSDR over a data set."""
+    return float(statistics.median(values))
+
+
+def average_over_targets(values: Sequence[float | None]) -> float | None:
+    """Mean of a table row; none where a target is missing, since a mean over fewer targets is no comparison."""
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present and len(present) == len(values) else None
+
+
+def aggregate(rows: Iterable[Score]) -> dict[Setting, dict[str, Summary]]:
+    """Aggregate over songs: setting -> target -> summary, in the order of first appearance.
+
+    Rows of different settings are never mixed. Of two rows for the same song and target the later one counts, so that
+    a repeated evaluation does not weigh twice.
+    """
+    songs: dict[Setting, dict[str, dict[str, float | None]]] = {}
+    for row in rows:
+        songs.setdefault(row.setting, {}).setdefault(row.target, {})[row.track] = row.value
+    return {
+        setting: {target: _summarise(setting.metric, values.values()) for target, values in targets.items()}
+        for setting, targets in songs.items()
+    }
+
+
+def _summarise(metric: Metric, values: Iterable[float | None]) -> Summary:
+    present = [value for value in values if value is not None]
+    over_songs = {"usdr_db": mean_over_songs, "csdr_db": median_over_songs}[metric]
+    return Summary(over_songs(present) if present else None, len(present))

@@ -1,0 +1,55 @@
+"""The base of all configurations: frozen, strict, with messages that name the field and the legal values."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from typing_extensions import Self
+
+from bandsplit.errors import ConfigError
+
+
+class Config(BaseModel):
+    """Base of all configurations."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.5)
+                    hint = f"did you mean {near[0]!r}?" if near else f"legal: {', '.join(cls.model_fields)}"
+                    raise ValueError(f"unknown key {key!r}; {hint}")
+        return data
+
+    @classmethod
+    def parse(cls, data: Any) -> Self:
+        """Build from plain data (a dict as read from JSON or YAML).
+
+        Raises:
+            ConfigError: one line per mistake: the field, what is wrong with it, what is legal.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+
+    def hash8(self) -> str:
+        """Eight hexadecimal digits that identify the content."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "config"
+    message = problem["msg"].removeprefix("Value error, ")
+    value = problem["input"]
+    shown = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
+    return f"{where}: {message}{shown}"

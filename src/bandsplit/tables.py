@@ -1,0 +1,109 @@
+"""Score rows as tables: systems down, targets across, for Markdown and for the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bandsplit.config import TARGETS
+from bandsplit.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
+
+METRIC_TEXT: dict[Metric, str] = {
+    "usdr_db": "uSDR, dB, mean over {songs}",
+    "csdr_db": "cSDR, dB, median over {songs} of the median over 1 s windows",
+}
+
+NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Text of one table: one metric on one split of one data set."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """Markdown, caption in front."""
+        align = ("---", *("---:" for _ in self.header[1:]))
+        lines = (self.header, align, *self.rows)
+        escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        return "\n".join([self.caption, "", *escaped, ""])
+
+    def screen(self) -> Group:
+        """Caption and table, for a rich console to print."""
+        table = Table()
+        for number, name in enumerate(self.header):
+            table.add_column(Text(name), justify="right" if number else "left")
+        for row in self.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        return Group(Text(self.caption), table)
+
+
+def score_tables(rows: Iterable[Score]) -> list[ScoreTable]:
+    """Aggregate rows and lay them out: one table for each data set, split and metric.
+
+    A system that was scored under several settings has one line for each, told apart by its settings. ``-``: the system
+    does not estimate the target; ``n/a``: no song has a window that counts.
+    """
+    groups: dict[tuple[str, str, Metric], dict[Setting, dict[str, Summary]]] = {}
+    for setting, targets in aggregate(rows).items():
+        groups.setdefault((setting.data, setting.split, setting.metric), {})[setting] = targets
+    return [_table(*key, systems) for key, systems in groups.items()]
+
+
+def order_targets(targets: Iterable[str]) -> list[str]:
+    """Sort target names: vocals, bass, drums, other, then the rest by name."""
+    rank = {name: number for number, name in enumerate(TARGETS)}
+    return sorted(set(targets), key=lambda name: (rank.get(name, len(rank)), name))
+
+
+def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict[str, Summary]]) -> ScoreTable:
+    targets = order_targets(target for summaries in systems.values() for target in summaries)
+    counts = {summary.songs for summaries in systems.values() for summary in summaries.values() if summary.songs}
+    one_count = len(counts) <= 1
+    songs = _plural(max(counts, default=0)) if one_count else "songs"
+    header = ["system", *targets]
+    header += ["average"] if len(targets) > 1 else []
+    header += [] if one_count else ["songs"]
+    lines = []
+    for label, summaries in zip(_labels(list(systems)), systems.values(), strict=True):
+        line = [label, *(_cell(summaries.get(target)) for target in targets)]
+        if len(targets) > 1:
+            average = average_over_targets([summaries[t].value if t in summaries else None for t in targets])
+            line.append(NOT_ESTIMATED if average is None else f"{average:.2f}")
+        if not one_count:
+            found = sorted({summary.songs for summary in summaries.values()})
+            line.append(" to ".join(str(count) for count in dict.fromkeys((found[0], found[-1]))))
+        lines.append(tuple(line))
+    return ScoreTable(f"{METRIC_TEXT[metric].format(songs=songs)} ({data}, {split})", tuple(header), tuple(lines))
+
+
+def _labels(settings: list[Setting]) -> list[str]:
+    """System names; where one stands for several settings, with the settings that differ."""
+    labels: list[str] = []
+    for setting in settings:
+        twins = [other for other in settings if other.system == setting.system]
+        differing = [field for field in Setting._fields if len({getattr(twin, field) for twin in twins}) > 1]
+        extra = "; ".join(f"{field}: {_text(getattr(setting, field))}" for field in differing)
+        labels.append(f"{setting.system} ({extra})" if extra else setting.system)
+    return labels
+
+
+def _text(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else " ".join(value)
+
+
+def _cell(summary: Summary | None) -> str:
+    if summary is None:
+        return NOT_ESTIMATED
+    return NOTHING_COUNTS if summary.value is None else f"{summary.value:.2f}"
+
+
+def _plural(songs: int) -> str:
+    return f"{songs} song{'' if songs == 1 else 's'}"

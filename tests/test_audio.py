@@ -1,0 +1,193 @@
+"""Audio files and arrays that are fine."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit import audio
+from bandsplit.errors import AudioError
+
+
+def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
+
+
+def sine(samples: int, sample_rate_hz: int, frequency_hz: float = 440) -> np.ndarray:
+    """Two channels of different level."""
+    wave = np.sin(2 * np.pi * frequency_hz * np.arange(samples) / sample_rate_hz)
+    return (np.array([[0.5], [0.25]]) * wave).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "two words.wav", "Für Élise – 夜.v1.2.wav", "'quoted'.WAV"])
+def test_float_wav_comes_back_bit_for_bit_whatever_its_name(tmp_path: Path, name: str):
+    signal = 3 * noise(2, 1000)
+    audio.write(tmp_path / name, signal, 48000)
+    found, sample_rate_hz = audio.read(tmp_path / name)
+    assert sample_rate_hz == 48000 and found.dtype == np.float32 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, signal)
+    assert audio.info(tmp_path / name) == audio.AudioInfo(1000, 2, 48000, "WAV", "FLOAT")
+
+
+@pytest.mark.parametrize("channels, sample_rate_hz", [(1, 22050), (2, 44100), (2, 48000)])
+@pytest.mark.parametrize("suffix, tolerance", [(".wav", 0), (".flac", 1e-6), (".ogg", 0.05), (".mp3", 0.05)])
+def test_formats_keep_length_rate_channels_and_sound(tmp_path: Path, suffix, tolerance, channels, sample_rate_hz):
+    signal = sine(sample_rate_hz + 7, sample_rate_hz)[:channels]
+    audio.write(tmp_path / f"a{suffix}", signal, sample_rate_hz)
+    found, found_hz = audio.read(tmp_path / f"a{suffix}")
+    assert found.shape == signal.shape and found_hz == sample_rate_hz
+    middle = slice(1000, -1000)
+    np.testing.assert_allclose(found[:, middle], signal[:, middle], atol=tolerance)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3"])
+def test_one_sample_is_legal(tmp_path: Path, suffix: str):
+    audio.write(tmp_path / f"one{suffix}", np.full((2, 1), 0.25, np.float32), 44100)
+    found, _ = audio.read(tmp_path / f"one{suffix}")
+    assert found.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "suffix, file_format, subtype, sample_rate_hz",
+    [
+        ("wav", "RF64", "FLOAT", 44100),
+        ("wav", "WAVEX", "PCM_24", 44100),
+        ("wav", "WAV", "PCM_U8", 44100),
+        ("aiff", "AIFF", "PCM_16", 44100),
+        ("opus", "OGG", "OPUS", 48000),
+    ],
+)
+def test_other_containers_are_read(tmp_path: Path, suffix, file_format, subtype, sample_rate_hz):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise(2, 4800).T, sample_rate_hz, subtype, format=file_format)
+    assert audio.read(path)[0].shape == (2, 4800)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_range_equals_the_same_range_of_the_whole(tmp_path: Path, suffix: str):
+    audio.write(tmp_path / f"a{suffix}", noise(2, 50_000), 44100)
+    whole, _ = audio.read(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(audio.read(tmp_path / f"a{suffix}", 12_345, 678)[0], whole[:, 12_345:13_023])
+    np.testing.assert_array_equal(audio.read(tmp_path / f"a{suffix}", start=49_999)[0], whole[:, 49_999:])
+
+
+def test_a_file_is_written_over_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.wav"
+    audio.write(path, noise(1, 100), 44100)
+    before = path.read_bytes()
+
+    def fail(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", fail)
+    with pytest.raises(KeyboardInterrupt):
+        audio.write(path, noise(1, 5000), 44100)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.wav"]
+
+
+def test_subtypes_can_be_chosen(tmp_path: Path):
+    audio.write(tmp_path / "a.wav", noise(2, 10), 44100, subtype="PCM_16")
+    assert audio.info(tmp_path / "a.wav").subtype == "PCM_16"
+
+
+def test_samples_beyond_full_scale_are_clipped_with_a_warning_where_the_format_clips(tmp_path: Path, caplog):
+    loud = np.array([[0.5, 1.5, -2]], np.float32)
+    with caplog.at_level(logging.WARNING, "bandsplit"):
+        audio.write(tmp_path / "float.wav", loud, 44100)
+        assert not caplog.records
+        audio.write(tmp_path / "a.flac", loud, 44100)
+    assert "peaks at 2.000 are clipped at 1" in caplog.text
+    np.testing.assert_allclose(audio.read(tmp_path / "a.flac")[0], [[0.5, 1, -1]], atol=1e-6)
+
+
+# Pipes: ffmpeg and mpg123, sox, arecord.
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0x7FFFF000, 0x80000000])
+def test_a_wav_saved_from_a_pipe_is_read_to_its_end(tmp_path: Path, length: int):
+    soundfile.write(tmp_path / "a.wav", noise(2, 1000).T, 44100, "PCM_16")
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    at = data.index(b"data") + 4
+    data[at : at + 4] = length.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert audio.read(tmp_path / "a.wav")[0].shape == (2, 1000)
+
+
+def test_tags_around_an_mp3_do_no_harm(tmp_path: Path):
+    audio.write(tmp_path / "a.mp3", noise(2, 50_000), 44100)
+    data = (tmp_path / "a.mp3").read_bytes()
+    cover = b"\xff\xfb\x90\x64" * 500  # looks like frames
+    id3 = b"ID3\x04\x00\x00" + bytes([0, 0, len(cover) >> 7, len(cover) & 127]) + cover
+    (tmp_path / "a.mp3").write_bytes(id3 + data + b"TAG".ljust(128, b"\0"))
+    assert audio.read(tmp_path / "a.mp3")[0].shape == (2, 50_000)
+
+
+def without_index(data: bytes) -> bytes:
+    """Drop the first frame of an mp3, which holds the Xing header."""
+    at = max(data.find(b"Xing"), data.find(b"Info"))
+    return data[data.index(data[:2], at) :]
+
+
+def test_an_mp3_of_constant_bit_rate_needs_no_index(tmp_path: Path):
+    with soundfile.SoundFile(
+        tmp_path / "a.mp3",
+        "w",
+        44100,
+        2,
+        "MPEG_LAYER_III",
+        format="MP3",
+        bitrate_mode="CONSTANT",
+        compression_level=0.5,
+    ) as file:
+        file.write(noise(2, 100_000).T)
+    (tmp_path / "a.mp3").write_bytes(without_index((tmp_path / "a.mp3").read_bytes()))
+    assert abs(audio.read(tmp_path / "a.mp3")[0].shape[1] - 100_000) < 4 * 1152
+
+
+@pytest.mark.parametrize(
+    "from_hz, to_hz", [(48000, 44100), (22050, 44100), (44100, 22050), (8000, 44100), (192000, 44100)]
+)
+@pytest.mark.parametrize("samples", [1, 2, 3, 17, 1000, 48_011])
+def test_resampling_there_and_back_gives_the_same_length(from_hz: int, to_hz: int, samples: int):
+    signal = np.ones((2, samples), np.float32)
+    there = audio.resample(signal, from_hz, to_hz)
+    assert there.shape == (2, audio.resampled_length(samples, from_hz, to_hz))
+    assert abs(there.shape[1] - samples * to_hz / from_hz) <= 1
+    assert np.abs(there).max() > 0.1, "even one sample must not vanish"
+    assert audio.resample(there, to_hz, from_hz, samples).shape == (2, samples)
+
+
+@pytest.mark.parametrize("from_hz, to_hz", [(48000, 44100), (44100, 48000), (22050, 44100)])
+def test_resampling_keeps_a_sine_in_place(from_hz: int, to_hz: int):
+    found = audio.resample(sine(from_hz, from_hz), from_hz, to_hz)
+    expected = sine(to_hz, to_hz)
+    middle = slice(2000, -2000)
+    np.testing.assert_allclose(found[:, middle], expected[:, middle], atol=1e-4)
+
+
+def test_resampling_to_the_same_rate_changes_nothing():
+    signal = noise(2, 100)
+    np.testing.assert_array_equal(audio.resample(signal, 44100, 44100), signal)
+
+
+def test_resampling_keeps_silence_silent():
+    assert not audio.resample(np.zeros((2, 5000), np.float32), 48000, 44100).any()
+
+
+def test_mono_is_duplicated_and_averaged_back():
+    signal = noise(1, 10)
+    stereo = audio.to_channels(signal, 2)
+    assert stereo.shape == (2, 10)
+    np.testing.assert_allclose(audio.from_channels(stereo[None], 1)[0], signal, atol=1e-7)
+    assert audio.to_channels(stereo, 2) is stereo and audio.from_channels(stereo, 2) is stereo
+
+
+def test_other_channel_counts_are_refused():
+    with pytest.raises(AudioError, match="has 6 channels, but the model needs 2; give 2 of them"):
+        audio.to_channels(noise(6, 10), 2)
+
+
+def test_a_new_folder_is_made_and_left_empty(tmp_path: Path):
+    audio.make_folder(tmp_path / "a" / "b c")
+    assert os.listdir(tmp_path / "a" / "b c") == []

@@ -1,0 +1,218 @@
+"""Systems are scored by the same rules, and the yardsticks score what theory says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
+from bandsplit.data.musdb import Track, TrackAudio, index_dataset
+from bandsplit.errors import BandsplitError, DataError
+from bandsplit.evaluation import ModelSystem, System, evaluate
+from bandsplit.inference.separator import Separator
+from bandsplit.models.build import build_model
+from bandsplit.results import Score
+from bandsplit.yardsticks import IdealRatioMask, Mixture, Silence, StaticGain
+from songs import STEMS, noise_stems, write_dataset, write_song
+
+RATE_HZ = 8000
+STFT = StftConfig(n_fft=512, hop_samples=128)
+
+
+class Fixed:
+    """A system whose estimates are given."""
+
+    inference = "none"
+
+    def __init__(self, **estimates: np.ndarray) -> None:
+        self.estimates = estimates
+
+    def __call__(self, song: TrackAudio) -> Mapping[str, np.ndarray]:
+        return self.estimates
+
+
+def _track(root: Path, stems: dict[str, np.ndarray], split: str = "test", name: str = "Song") -> Track:
+    write_song(root / split / name, stems, RATE_HZ)
+    return index_dataset(root, tuple(stems), [split]).songs(split)[-1]
+
+
+def _scores(systems: Mapping[str, System], track: Track) -> list[Score]:
+    return [row for rows in evaluate(systems, [track], "set") for row in rows]
+
+
+def _usdr_db(system: System, track: Track) -> dict[str, float]:
+    rows = _scores({"system": system}, track)
+    return {row.target: row.value for row in rows if row.metric == "usdr_db" and row.value is not None}
+
+
+def _band_noise(seed: int, low_hz: float, high_hz: float, samples: int = 3 * RATE_HZ) -> np.ndarray:
+    spectrum = np.fft.rfft(np.random.default_rng(seed).normal(0, 0.2, (2, samples)))
+    hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
+    return np.fft.irfft(spectrum * ((hz >= low_hz) & (hz < high_hz)), samples)
+
+
+def test_silence_scores_exactly_zero_db(tmp_path: Path) -> None:
+    assert _usdr_db(Silence(), _track(tmp_path, noise_stems(0, RATE_HZ))) == dict.fromkeys(STEMS, 0.0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_the_mixture_of_equal_orthogonal_stems_scores_minus_the_others(tmp_path: Path, count: int) -> None:
+    time = np.arange(RATE_HZ) / RATE_HZ
+    tones = {stem: np.tile(0.2 * np.sin(2 * np.pi * 100 * (k + 1) * time), (2, 1)) for k, stem in enumerate(STEMS)}
+    track = _track(tmp_path, {stem: tones[stem] for stem in STEMS[:count]})
+    for value in _usdr_db(Mixture(), track).values():
+        assert value == pytest.approx(-10 * np.log10(count - 1), abs=1e-4)
+
+
+def test_static_gain_finds_the_shares_of_stems_that_are_scaled_copies(tmp_path: Path) -> None:
+    noise = _band_noise(0, 0, RATE_HZ)
+    track = _track(tmp_path, {"vocals": 0.25 * noise, "other": 1.5 * noise, "bass": -0.75 * noise})
+    gain = StaticGain.fit([track], ("vocals", "bass", "other"), STFT)
+    for stem, share in {"vocals": 0.25, "other": 1.5, "bass": -0.75}.items():
+        np.testing.assert_allclose(gain.gains[stem], share, atol=1e-4)
+    assert min(_usdr_db(gain, track).values()) > 60
+
+
+def test_static_gain_is_a_filter_between_stems_of_different_bands(tmp_path: Path) -> None:
+    heard, unseen = (
+        _track(tmp_path, {"bass": _band_noise(n, 0, 1000), "other": _band_noise(9 + n, 1000, RATE_HZ)}, split, split)
+        for n, split in enumerate(("train", "test"))
+    )
+    gain = StaticGain.fit([heard], ("bass", "other"), STFT)
+    hz = np.fft.rfftfreq(STFT.n_fft, 1 / RATE_HZ)
+    clear = np.abs(hz - 1000) > 100
+    np.testing.assert_allclose(gain.gains["bass"].numpy()[clear], (hz < 1000)[clear], atol=0.01)
+    np.testing.assert_allclose(gain.gains["other"].numpy()[clear], (hz > 1000)[clear], atol=0.01)
+    assert min(_usdr_db(gain, unseen).values()) > 15
+
+
+def test_no_other_gain_per_bin_is_closer_in_the_least_squares_sense(tmp_path: Path) -> None:
+    scipy_signal = pytest.importorskip("scipy.signal")
+    stems = noise_stems(3, RATE_HZ)
+    track = _track(tmp_path, stems)
+    gain = StaticGain.fit([track], STEMS, STFT)
+    window = scipy_signal.get_window("hann", STFT.n_fft, fftbins=True)
+
+    def column(signal: np.ndarray) -> np.ndarray:
+        padded = np.pad(signal, ((0, 0), (STFT.n_fft // 2,) * 2), mode="reflect")
+        frames = np.lib.stride_tricks.sliding_window_view(padded, STFT.n_fft, axis=-1)[:, :: STFT.hop_samples]
+        spec = np.fft.rfft(frames * window)[..., 40].ravel()
+        return np.concatenate([spec.real, spec.imag])
+
+    mixture = column(np.sum(list(stems.values()), axis=0))[:, None]
+    for stem in STEMS:
+        best = np.linalg.lstsq(mixture, column(stems[stem]))[0]
+        assert float(gain.gains[stem][40]) == pytest.approx(best.item(), rel=1e-4)
+
+
+def test_static_gain_is_zero_where_nothing_sounds_and_refuses_another_rate(tmp_path: Path) -> None:
+    silent = _track(tmp_path, {"bass": np.zeros((1, 600)), "other": np.zeros((1, 600))})
+    gain = StaticGain.fit([silent], ("bass", "other"), STFT)
+    assert not gain.gains["bass"].any()
+    write_song(tmp_path / "faster" / "test" / "Song", noise_stems(0, 600), 16000)
+    (faster,) = index_dataset(tmp_path / "faster").songs("test")
+    with pytest.raises(DataError, match="test/Song has 16000 Hz, the training songs 8000 Hz"):
+        gain(faster.load())
+    with pytest.raises(DataError, match=r"sample rates \[8000, 16000\] Hz"):
+        StaticGain.fit([silent, faster], ("other",), STFT)
+
+
+def test_the_ideal_ratio_mask_is_above_the_static_gain_and_adds_up_to_the_mixture(tmp_path: Path) -> None:
+    beat = np.arange(3 * RATE_HZ) // 2000 % 4  # the stems share one band and take turns
+    stems = {stem: _band_noise(k, 0, RATE_HZ) * (beat == k) for k, stem in enumerate(STEMS)}
+    track = _track(tmp_path, stems)
+    oracle, static = IdealRatioMask(STFT), StaticGain.fit([track], STEMS, STFT)
+    ceiling, floor = _usdr_db(oracle, track), _usdr_db(static, track)
+    assert all(ceiling[stem] > floor[stem] + 5 for stem in STEMS)
+    song = track.load()
+    np.testing.assert_allclose(sum(oracle(song).values()), song.mixture, atol=1e-5)
+
+
+def test_the_ideal_ratio_mask_is_the_share_of_power(tmp_path: Path) -> None:
+    noise = _band_noise(0, 0, RATE_HZ)
+    song = _track(tmp_path, {"vocals": 0.2 * noise, "other": 0.6 * noise}).load()
+    estimates = IdealRatioMask(STFT)(song)
+    for stem, share in {"vocals": 0.04 / 0.4, "other": 0.36 / 0.4}.items():
+        np.testing.assert_allclose(estimates[stem], share * song.mixture, atol=1e-5)
+
+
+def test_the_ideal_ratio_mask_leaves_silence_silent(tmp_path: Path) -> None:
+    stems = {**noise_stems(0, 6000), "bass": np.zeros((2, 6000))}
+    for signal in stems.values():
+        signal[:, :3000] = 0
+    estimates = IdealRatioMask(STFT)(_track(tmp_path, stems).load())
+    assert not estimates["bass"].any()
+    assert not estimates["other"][:, :2000].any() and estimates["other"][:, 3000:].any()
+
+
+def test_rows_say_what_was_scored_together(tmp_path: Path) -> None:
+    stems = noise_stems(0, 3 * RATE_HZ)
+    system = Fixed(piano=stems["other"], bass=0.5 * stems["bass"], vocals=stems["vocals"] + 0.1 * stems["bass"])
+    rows = _scores({"fixed": system}, _track(tmp_path, stems))
+    assert [(row.target, row.metric) for row in rows] == [
+        ("vocals", "usdr_db"), ("vocals", "csdr_db"), ("bass", "usdr_db"), ("bass", "csdr_db")
+    ]  # fmt: skip
+    assert {row.scored_with for row in rows} == {("vocals", "bass")}
+    assert {(row.system, row.data, row.split, row.track) for row in rows} == {("fixed", "set", "test", "Song")}
+    # Half the signal as the error is 6.02 dB, another stem of equal power at a tenth is 20 dB.
+    for row in rows:
+        assert row.value == pytest.approx({"vocals": 20, "bass": 6.0206}[row.target], abs=0.2)
+
+
+def test_csdr_is_the_median_over_windows_of_a_second(tmp_path: Path) -> None:
+    stems = noise_stems(0, 3 * RATE_HZ)
+    error = np.repeat([0.1, 0.01, 0.1], RATE_HZ)  # 20, 40 and 20 dB
+    rows = _scores({"fixed": Fixed(bass=(1 - error) * stems["bass"])}, _track(tmp_path, stems))
+    assert rows[1].metric == "csdr_db" and rows[1].value == pytest.approx(20, abs=1e-3)
+
+
+def test_csdr_of_silence_has_no_value(tmp_path: Path) -> None:
+    rows = _scores({"silence": Silence()}, _track(tmp_path, noise_stems(0, 2 * RATE_HZ)))
+    assert {row.value for row in rows if row.metric == "csdr_db"} == {None}
+
+
+def test_every_system_hears_every_song(tmp_path: Path) -> None:
+    tracks = index_dataset(write_dataset(tmp_path, train=3, test=0)).tracks
+    steps = list(evaluate({"silence": Silence(), "mixture": Mixture()}, tracks, "set"))
+    assert [(rows[0].track, rows[0].system) for rows in steps] == [
+        (f"Song {song}", system) for song in range(3) for system in ("silence", "mixture")
+    ]
+
+
+def test_bad_estimates_name_the_system_and_the_song(tmp_path: Path) -> None:
+    track = _track(tmp_path, noise_stems(0, 500))
+    short, bad = np.zeros((2, 499), np.float32), np.zeros((2, 500), np.float32)
+    bad[1, 77] = np.nan
+    for estimate, text in (
+        ({"bass": short}, r"net, song 'Song': the estimate of bass has shape \(2, 499\), the song \(2, 500\)"),
+        ({"bass": bad}, "net, song 'Song': the estimate of bass has 1 values that are NaN .* the first at sample 77"),
+        ({"piano": bad}, "net, song 'Song': estimates piano, the song has vocals, bass, drums, other"),
+    ):
+        with pytest.raises(BandsplitError, match=text):
+            _scores({"net": Fixed(**estimate)}, track)
+
+
+def test_a_model_is_scored_at_the_rate_of_the_songs_with_its_chunk_settings(tmp_path: Path) -> None:
+    config = ModelConfig(targets=("vocals", "bass"), bands=((1000, 3),), sample_rate_hz=16000, stft=STFT, n_features=4,
+                         n_blocks=1, mask=MaskConfig(hidden_factor=1))  # fmt: skip
+    torch.manual_seed(0)
+    separator = Separator(build_model(config), "cpu", OverlapAddConfig(chunk_s=1, hop_s=0.5))
+    track = _track(tmp_path, noise_stems(0, 2 * RATE_HZ))
+    rows = _scores({"net": ModelSystem(separator)}, track)
+    assert {row.inference for row in rows} == {"overlap-add (chunk 1 s, hop 0.5 s)"}
+    assert {row.scored_with for row in rows} == {("vocals", "bass")}
+    song = track.load()
+    estimate = separator.separate(song.mixture, RATE_HZ)["bass"]
+    ratio = np.sum(song.stems["bass"] ** 2.0) / np.sum((song.stems["bass"] - estimate) ** 2.0)
+    (usdr_db,) = [row.value for row in rows if (row.target, row.metric) == ("bass", "usdr_db")]
+    assert usdr_db == pytest.approx(10 * np.log10(ratio), abs=1e-4)
+
+
+def test_a_system_that_fails_is_named_with_the_song(tmp_path: Path) -> None:
+    config = ModelConfig(targets=("vocals",), bands=((1000, 3),), sample_rate_hz=RATE_HZ, stft=STFT, n_features=4,
+                         n_blocks=1, stereo=TacStereo())  # fmt: skip
+    track = _track(tmp_path, noise_stems(0, 2000, channels=3))
+    with pytest.raises(BandsplitError, match="net, song 'Song': audio: has 3 channels, but the model needs 2"):
+        _scores({"net": ModelSystem(Separator(build_model(config), "cpu"))}, track)

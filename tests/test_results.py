@@ -1,0 +1,146 @@
+"""Rows keep what they mean and are aggregated as their metric says."""
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bandsplit.errors import BandsplitError
+from bandsplit.results import (
+    Metric,
+    Score,
+    Summary,
+    aggregate,
+    append_scores,
+    average_over_targets,
+    read_scores,
+)
+from bandsplit.tables import order_targets, score_tables
+
+
+def _score(
+    value: float | None,
+    system: str = "net",
+    track: str = "A",
+    target: str = "vocals",
+    metric: Metric = "usdr_db",
+    inference: str = "whole",
+) -> Score:
+    return Score(
+        system=system,
+        data="set",
+        split="test",
+        track=track,
+        target=target,
+        metric=metric,
+        value=value,
+        mixture="file",
+        inference=inference,
+        scored_with=("vocals", "bass"),
+        version="1",
+    )
+
+
+def test_rows_survive_the_file_and_are_appended(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "scores.jsonl"
+    rows = [_score(1.25, track="Ünïcode\nname"), _score(None, metric="csdr_db")]
+    append_scores(path, rows[:1])
+    append_scores(path, rows[1:])
+    assert read_scores(path) == rows
+
+
+def test_a_bad_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    append_scores(path, [_score(1.0)])
+    with path.open("a") as file:
+        file.write('{"system": "net", "da')
+    with pytest.raises(BandsplitError, match=r"scores\.jsonl, line 2: not a score .*; delete the line"):
+        read_scores(path)
+    with pytest.raises(BandsplitError, match=r"absent\.jsonl: cannot be read as scores"):
+        read_scores(tmp_path / "absent.jsonl")
+
+
+def test_usdr_is_averaged_and_csdr_is_the_median_over_songs() -> None:
+    values = {"A": 1.0, "B": 2.0, "C": 9.0}
+    (usdr,) = aggregate(_score(value, track=track) for track, value in values.items()).values()
+    (csdr,) = aggregate(_score(value, track=track, metric="csdr_db") for track, value in values.items()).values()
+    assert usdr == {"vocals": Summary(4.0, 3)}
+    assert csdr == {"vocals": Summary(2.0, 3)}
+
+
+def test_songs_without_a_value_do_not_count() -> None:
+    rows = [_score(3.0, track="A", metric="csdr_db"), _score(None, track="B", metric="csdr_db")]
+    (summary,) = aggregate(rows).values()
+    assert summary == {"vocals": Summary(3.0, 1)}
+    (none,) = aggregate(rows[1:]).values()
+    assert none == {"vocals": Summary(None, 0)}
+
+
+def test_a_repeated_evaluation_replaces_the_earlier_one() -> None:
+    (summary,) = aggregate([_score(1.0), _score(5.0, track="B"), _score(3.0)]).values()
+    assert summary == {"vocals": Summary(4.0, 2)}
+
+
+def test_rows_of_different_settings_are_never_mixed() -> None:
+    assert len(aggregate([_score(1.0), _score(3.0, inference="chunks of 10 s")])) == 2
+
+
+def test_nan_becomes_none_and_infinity_survives_the_file(tmp_path: Path) -> None:
+    assert _score(math.nan).value is None
+    append_scores(tmp_path / "scores.jsonl", [_score(math.inf)])
+    assert read_scores(tmp_path / "scores.jsonl")[0].value == math.inf
+
+
+def test_the_average_needs_every_target() -> None:
+    assert average_over_targets([1.0, 3.0]) == 2.0
+    assert average_over_targets([1.0, None]) is None
+
+
+def test_targets_come_in_the_order_of_the_literature() -> None:
+    assert order_targets(["zither", "other", "flute", "vocals", "drums", "bass"]) == [
+        "vocals", "bass", "drums", "other", "flute", "zither"
+    ]  # fmt: skip
+
+
+def test_a_table_says_its_metric_aggregation_and_songs() -> None:
+    rows = [_score(1.0 + song + (target == "bass"), track=f"{song}", target=target)
+            for song in range(3) for target in ("bass", "vocals")]  # fmt: skip
+    rows += [_score(-0.5, system="vocals|only", track=f"{song}") for song in range(3)]
+    (table,) = score_tables(rows)
+    assert table.markdown() == (
+        "uSDR, dB, mean over 3 songs (set, test)\n\n"
+        "| system | vocals | bass | average |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| net | 2.00 | 3.00 | 2.50 |\n"
+        "| vocals\\|only | -0.50 | - | - |\n"
+    )
+
+
+def test_systems_scored_on_different_songs_show_how_many() -> None:
+    rows = [_score(1.0, track="A"), _score(2.0, track="B"), _score(3.0, system="late", track="A")]
+    (table,) = score_tables(rows)
+    assert table.caption == "uSDR, dB, mean over songs (set, test)"
+    assert table.header == ("system", "vocals", "songs")
+    assert table.rows == (("net", "1.50", "2"), ("late", "3.00", "1"))
+
+
+def test_one_system_under_two_settings_has_two_labelled_lines() -> None:
+    (table,) = score_tables([_score(1.0), _score(3.0, inference="chunks")])
+    assert [row[0] for row in table.rows] == ["net (inference: whole)", "net (inference: chunks)"]
+
+
+def test_each_metric_has_its_own_table_and_nothing_counted_is_said() -> None:
+    tables = score_tables([_score(0.0, system="silence"), _score(None, system="silence", metric="csdr_db")])
+    assert [table.caption.split(",")[0] for table in tables] == ["uSDR", "cSDR"]
+    assert tables[0].rows == (("silence", "0.00"),)
+    assert tables[1].rows == (("silence", "n/a"),)
+
+
+def test_the_screen_table_shows_names_as_they_are() -> None:
+    (table,) = score_tables([_score(1.0, system="[bold]net[/bold]")])
+    console = Console(width=100, file=io.StringIO(), record=True)
+    console.print(table.screen())
+    text = console.export_text()
+    assert "[bold]net[/bold]" in text and "1.00" in text and "uSDR, dB, mean over 1 song (set, test)" in text

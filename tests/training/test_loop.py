@@ -1,0 +1,216 @@
+"""Training runs: what they compute, when they stop, and how they go on."""
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bandsplit.config import CosineDecay, RunConfig, TrainingConfig
+from bandsplit.data.musdb import Dataset, index_dataset
+from bandsplit.errors import DataError, RunError
+from bandsplit.models.files import read_card
+from bandsplit.training.checkpoint import RunFolder
+from bandsplit.training.loop import Result, Validation, learning_rate, train
+from songs import write_dataset
+
+
+class Silent:
+    """Reports to lists; can stop a run after some updates."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.updates, self.stop_after = 0, stop_after
+        self.validations: list[tuple[int, float, Validation, bool]] = []
+
+    def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
+        self.first = done
+
+    def step(self, epoch: int, loss: float) -> None:
+        self.updates += 1
+        if self.updates == self.stop_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
+        self.validations.append((epoch, loss, validation, best))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    return index_dataset(write_dataset(tmp_path / "data", train=3, test=1, samples=6000))
+
+
+def small(seed: int = 0, **training: Any) -> RunConfig:
+    """A run that takes about a second."""
+    return RunConfig.parse(
+        {
+            "recipe": "test",
+            "seed": seed,
+            "model": {
+                "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000,
+                "n_features": 4, "n_blocks": 1,
+                "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
+            },
+            "training": {"examples_per_epoch": 12, "excerpt_s": 0.1, "max_epochs": 3, "learning_rate": 0.05} | training,
+        }
+    )  # fmt: skip
+
+
+def run(config: RunConfig, dataset: Dataset, root: Path, reporter: Silent | None = None, **options: Any) -> Result:
+    torch.manual_seed(config.seed)
+    return train(config, dataset, root, reporter or Silent(), device="cpu", **options)
+
+
+def log(root: Path) -> list[dict[str, Any]]:
+    (file,) = root.rglob("log.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_the_loss_falls_and_the_best_model_is_kept(dataset: Dataset, tmp_path: Path):
+    reporter = Silent()
+    result = run(small(max_epochs=6, examples_per_epoch=40), dataset, tmp_path / "runs", reporter)
+    losses = [loss for _, loss, _, _ in reporter.validations]
+    assert losses[-1] < losses[0]
+    scores = [validation.usdr_db for _, _, validation, _ in reporter.validations]
+    assert result.best_score == max(scores)
+    assert result.best_epoch == 1 + scores.index(max(scores))
+    config, card = read_card(result.best)
+    assert config.targets == ("vocals", "bass")
+    assert card.scores["validation_usdr_db"] == max(scores)
+    assert [row["epoch"] for row in log(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("stop_after", [1, 6, 8, 17])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    dataset: Dataset, tmp_path: Path, stop_after: int
+):
+    config = small()
+    whole = run(config, dataset, tmp_path / "whole")
+    with pytest.raises(RunError, match=r"stopped by SIGTERM, state saved; the same command with --resume goes on"):
+        run(config, dataset, tmp_path / "parts", Silent(stop_after))
+    torch.manual_seed(99)  # a new process does not start from the same random state
+    second = Silent()
+    parts = train(config, dataset, tmp_path / "parts", second, device="cpu", resume=True)
+    assert second.first == stop_after
+    states = [torch.load(result.best.parent / "state.pt", weights_only=True) for result in (whole, parts)]
+    assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
+    assert states[0]["progress"] == states[1]["progress"]
+    best = [load_file(result.best) for result in (whole, parts)]
+    assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
+    timeless = [
+        [{k: v for k, v in row.items() if k != "unix_time_s"} for row in log(tmp_path / name)]
+        for name in ("whole", "parts")
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_workers_do_not_change_the_result(dataset: Dataset, tmp_path: Path):
+    results = [run(small(max_epochs=1), dataset, tmp_path / str(workers), workers=workers) for workers in (0, 2)]
+    assert results[0].best_score == results[1].best_score
+
+
+def test_accumulation_equals_a_larger_batch(dataset: Dataset, tmp_path: Path):
+    together = run(small(batch_size=4, max_epochs=1), dataset, tmp_path / "together")
+    apart = run(small(batch_size=1, accumulate=4, max_epochs=1), dataset, tmp_path / "apart")
+    first, second = (load_file(result.best) for result in (together, apart))
+    for key, tensor in first.items():
+        torch.testing.assert_close(tensor, second[key], rtol=1e-3, atol=1e-5)
+
+
+def test_seeds_give_different_runs_in_different_folders(dataset: Dataset, tmp_path: Path):
+    results = [run(small(seed, max_epochs=1), dataset, tmp_path) for seed in (0, 1)]
+    assert results[0].best.parent != results[1].best.parent
+    assert results[0].best_score != results[1].best_score
+
+
+def test_training_stops_when_patience_is_over(dataset: Dataset, tmp_path: Path):
+    reporter = Silent()
+    # A learning rate this high destroys the model at once, so that the first epochs stay the best.
+    result = run(small(max_epochs=30, patience=3, learning_rate=50.0), dataset, tmp_path, reporter)
+    assert result.epochs == result.best_epoch + 3
+    assert result.epochs < 30
+
+
+def test_the_loss_can_be_monitored_instead(dataset: Dataset, tmp_path: Path):
+    reporter = Silent()
+    result = run(small(monitor="loss", max_epochs=4), dataset, tmp_path, reporter)
+    losses = [validation.loss for _, _, validation, _ in reporter.validations]
+    assert result.best_score == -min(losses)
+
+
+def test_validation_can_be_rarer_and_always_ends_the_run(dataset: Dataset, tmp_path: Path):
+    reporter = Silent()
+    run(small(max_epochs=5, validate_every=2), dataset, tmp_path, reporter)
+    assert [epoch for epoch, *_ in reporter.validations] == [2, 4, 5]
+
+
+def test_the_learning_rate_follows_the_global_batch_and_the_schedule():
+    step = TrainingConfig()
+    assert learning_rate(step, 16, 0, 10) == pytest.approx(1e-3)
+    assert learning_rate(step, 4, 19, 10) == pytest.approx(0.25e-3)
+    assert learning_rate(step, 16, 20, 10) == pytest.approx(0.98e-3)
+    assert learning_rate(step, 16, 59, 10) == pytest.approx(0.98**2 * 1e-3)
+    cosine = TrainingConfig(decay=CosineDecay(), max_epochs=4)
+    rates = [learning_rate(cosine, 16, update, 10) for update in (0, 20, 39)]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[1] == pytest.approx(0.5e-3)
+    assert 0 < rates[2] < 1e-5
+
+
+def test_an_existing_run_is_refused_unless_resumed(dataset: Dataset, tmp_path: Path):
+    result = run(small(max_epochs=1), dataset, tmp_path)
+    with pytest.raises(RunError, match=r"this run exists; add --resume to go on with it, or choose another --seed"):
+        run(small(max_epochs=1), dataset, tmp_path)
+    assert run(small(max_epochs=1), dataset, tmp_path, resume=True) == result
+
+
+def test_a_run_does_not_go_on_with_other_songs(dataset: Dataset, tmp_path: Path):
+    run(small(max_epochs=1), dataset, tmp_path / "runs")
+    other = index_dataset(write_dataset(tmp_path / "more" / "data", train=4, test=1, samples=6000))
+    with pytest.raises(RunError, match=r"trained on other data \(different: train, valid\)"):
+        run(small(max_epochs=1), other, tmp_path / "runs", resume=True)
+
+
+def test_a_damaged_state_is_named(dataset: Dataset, tmp_path: Path):
+    result = run(small(max_epochs=1), dataset, tmp_path)
+    (result.best.parent / "state.pt").write_bytes(b"broken")
+    with pytest.raises(RunError, match=r"state.pt: is damaged"):
+        run(small(max_epochs=1), dataset, tmp_path, resume=True)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import bandsplit.training.loop as module
+
+    losses = iter([1.0, 1.0, math.nan])
+    real = module.separation_loss
+    monkeypatch.setattr(module, "separation_loss", lambda *a, **k: real(*a, **k) * next(losses))
+    with pytest.raises(RunError, match=r"the loss is nan in epoch 1, in the batch that starts at example 4 of it"):
+        run(small(), dataset, tmp_path)
+
+
+def test_songs_at_another_rate_are_refused(dataset: Dataset, tmp_path: Path):
+    config = small().model_dump()
+    config["model"]["sample_rate_hz"] = 16000
+    with pytest.raises(DataError, match="sample_rate_hz is 8000, the model and the other songs need 16000"):
+        run(RunConfig.parse(config), dataset, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(dataset: Dataset, tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="cannot be written"):
+        run(small(), dataset, tmp_path / "file")
+
+
+def test_the_state_is_a_list_of_tensors_and_numbers_only(dataset: Dataset, tmp_path: Path):
+    result = run(small(max_epochs=1), dataset, tmp_path)
+    assert {path.name for path in result.best.parent.iterdir()} == {
+        "best.safetensors", "config.json", "environment.json", "log.jsonl", "state.pt",
+    }  # fmt: skip
+    torch.load(result.best.parent / "state.pt", weights_only=True)
+    assert RunFolder(tmp_path, small(max_epochs=1)).best == result.best
