@@ -42,16 +42,18 @@ MethodOption = Annotated[
 ChunkOption = Annotated[
     float | None,
     typer.Option(
-        "--chunk", "--segment", help="Chunk length in seconds [10 for crossfade, 3 for overlap-add].", min=0.01
+        "--chunk", "--segment", help="Chunk length in seconds (default: 10 for crossfade, 3 for overlap-add).", min=0.01
     ),
 ]
 OverlapOption = Annotated[
-    float | None, typer.Option("--overlap", help="Shared part of crossfaded chunks, as a fraction [0.1].")
+    float | None, typer.Option("--overlap", help="Shared part of crossfaded chunks, as a fraction (default: 0.1).")
 ]
-HopOption = Annotated[float | None, typer.Option("--hop", help="Hop of overlap-add in seconds [0.5].", min=0.001)]
+HopOption = Annotated[
+    float | None, typer.Option("--hop", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001)
+]
 GeometryOption = Annotated[
     Literal["authors", "even"] | None,
-    typer.Option("--geometry", help="Chunks as the paper's authors cut them, or equal ones [authors]."),
+    typer.Option("--geometry", help="Chunks as the paper's authors cut them, or equal ones (default: authors)."),
 ]
 
 
@@ -182,7 +184,8 @@ def evaluate(
     data: Annotated[Path, typer.Option("--data", help="Folder with the songs.")],
     split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Rows are added to this file [results/<data>-<split>.jsonl].")
+        Path | None,
+        typer.Option("--out", "-o", help="Rows are added to this file (default: results/<data>-<split>.jsonl)."),
     ] = None,
     yardsticks: Annotated[
         bool,
@@ -243,31 +246,29 @@ def demo(
 @models_app.command("list")
 def list_models() -> None:
     """Show every named architecture: parameters beside the paper's, targets, what it is in the paper."""
+    from rich import box
     from rich.table import Table
 
     from bandsplit.models.build import count_parameters
     from bandsplit.recipes import RECIPES
 
-    table = Table(
-        "recipe",
-        "row",
-        "M parameters",
-        "paper",
-        "bands",
-        "targets",
-        "what it is",
-        title="Architectures, for four targets",
-    )
+    title = "Architectures: parameters of all four targets, in millions"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, place in (
+        ("recipe", "left"),
+        ("ours", "right"),
+        ("paper", "right"),
+        ("models", "left"),
+        ("row", "left"),
+    ):
+        table.add_column(heading, justify=place, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("what it is")
     for recipe in RECIPES.values():
-        configs = recipe.all_run_configs()
-        count = sum(count_parameters(config.model) for config in configs)
+        count_m = sum(count_parameters(config.model) for config in recipe.all_run_configs()) / 1e6
         digits = 2 if recipe.shared else 1
         published = "-" if recipe.parameters_m is None else f"{recipe.parameters_m:.{digits}f}"
-        bands = "/".join(dict.fromkeys(str(config.model.n_bands) for config in configs))
-        targets = "all in one model" if recipe.shared else "one model each"
-        table.add_row(
-            recipe.id, recipe.row or "-", f"{count / 1e6:.{digits}f}", published, bands, targets, recipe.about
-        )
+        models = "1 of 4 targets" if recipe.shared else "4 of 1 target"
+        table.add_row(recipe.id, f"{count_m:.{digits}f}", published, models, recipe.row or "-", recipe.about)
     _console(err=False).print(table)
 
 
@@ -288,7 +289,7 @@ def show_model(file: Annotated[Path, typer.Argument(help="A model file.")]) -> N
 def import_model(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.ckpt) of the paper's authors.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The model file to write [CHECKPOINT.safetensors].")
+        Path | None, typer.Option("--out", "-o", help="The model file to write (default: CHECKPOINT.safetensors).")
     ] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
 ) -> None:

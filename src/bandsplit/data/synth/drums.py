@@ -37,16 +37,18 @@ class Kit:
     snare_low_hz: float
     snare_high_hz: float
     clap: bool
-    metal_hz: float
-    metal: float
+    metal: Audio
+    """The sound of the metal of the cymbals, from which each stroke takes a piece."""
+    metal_share: float
     hat_low_hz: float
     hat_decay_s: float
     tom_hz: float
     crash_decay_s: float
 
 
-def draw_kit(rng: Rng) -> Kit:
+def draw_kit(rate_hz: int, rng: Rng) -> Kit:
     """A kit drawn at random: from tight and dry to booming and long, acoustic or machine-like."""
+    cycles = np.outer(METAL * rng.uniform(320, 620), times(6.0, rate_hz)).astype(np.float32)
     return Kit(
         kick_hz=rng.uniform(42, 66),
         kick_sweep=rng.uniform(2, 7),
@@ -55,11 +57,11 @@ def draw_kit(rng: Rng) -> Kit:
         snare_hz=rng.uniform(150, 250),
         snare_decay_s=rng.uniform(0.05, 0.14),
         snare_noise=rng.uniform(0.5, 1.4),
-        snare_low_hz=rng.uniform(500, 1800),
-        snare_high_hz=rng.uniform(6000, 12000),
+        snare_low_hz=rng.uniform(250, 1000),
+        snare_high_hz=rng.uniform(4000, 9000),
         clap=bool(rng.random() < 0.25),
-        metal_hz=rng.uniform(320, 620),
-        metal=rng.uniform(0.1, 0.9),
+        metal=np.where((cycles + rng.random((6, 1))) % 1.0 < 0.5, 0.6, -0.6).sum(0),
+        metal_share=rng.uniform(0.1, 0.9),
         hat_low_hz=rng.uniform(5000, 9000),
         hat_decay_s=rng.uniform(0.015, 0.045),
         tom_hz=rng.uniform(75, 115),
@@ -94,11 +96,11 @@ def strokes(plan: Plan, rng: Rng) -> list[tuple[float, str, float]]:
 
 def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     """The drums of a song, ``c samples``."""
-    kit = draw_kit(rng)
+    kit = draw_kit(rate_hz, rng)
     sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
     sides |= {"open": sides["hat"], "crash": rng.uniform(-0.7, 0.7), "tom0": -0.5, "tom1": 0.05, "tom2": 0.5}
-    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.7, 1.0), "crash": rng.uniform(0.3, 0.5)}
-    gains |= {"hat": rng.uniform(0.35, 0.7), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
+    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.8, 1.2), "crash": rng.uniform(0.2, 0.35)}
+    gains |= {"hat": rng.uniform(0.2, 0.45), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
     gains["open"] = gains["hat"]
     track = np.zeros((2, samples))
     for start_s, piece, loudness in strokes(plan, rng):
@@ -121,14 +123,14 @@ def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Au
         f0_hz = kit.tom_hz * (1.9, 1.4, 1.0)[int(piece[-1])]
         return _membrane(f0_hz, 0.7, 0.16, 0.25 * velocity, rate_hz, rng)
     if piece == "crash":
-        return 1.6 * _cymbal(kit, kit.crash_decay_s, 2500.0, rate_hz, rng)
+        return 1.6 * _cymbal(kit, 0.3 * kit.metal_share, kit.crash_decay_s, 2500.0, rate_hz, rng)
     decay_s = kit.hat_decay_s * (1 + velocity) if piece == "hat" else rng.uniform(0.12, 0.2)
-    return _cymbal(kit, decay_s, kit.hat_low_hz, rate_hz, rng)
+    return _cymbal(kit, kit.metal_share, decay_s, kit.hat_low_hz, rate_hz, rng)
 
 
 def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz: int, rng: Rng) -> Audio:
     """A kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
-    t = times(6 * decay_s, rate_hz)
+    t = times(5 * decay_s, rate_hz)
     f_hz = f0_hz * (1 + rng.normal(0, 0.008)) * (1 + sweep * np.exp(-t / rng.uniform(0.016, 0.022)))
     tone = np.sin(2 * np.pi * np.cumsum(f_hz) / rate_hz) * np.exp(-t / decay_s)
     beater = rng.standard_normal(t.size) * np.exp(-t / 0.004)
@@ -137,7 +139,7 @@ def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz:
 
 def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
     """Two modes of the skin and the noise of the wires; or, for a clap, four bursts of noise."""
-    t = times(7 * kit.snare_decay_s, rate_hz)
+    t = times(5 * kit.snare_decay_s, rate_hz)
     decay_s = kit.snare_decay_s * rng.uniform(0.9, 1.1)
     wires = band_pass(rng.standard_normal(t.size), kit.snare_low_hz, kit.snare_high_hz, rate_hz)
     if kit.clap:
@@ -149,10 +151,10 @@ def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
     return ramps(0.7 * skin + kit.snare_noise * velocity**0.4 * wires * np.exp(-t / decay_s), 0.0008, 0.01, rate_hz)
 
 
-def _cymbal(kit: Kit, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Audio:
+def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Audio:
     """A hat or a crash: clashing square waves and noise above `low_hz`."""
-    t = times(6 * decay_s, rate_hz)
-    cycles = np.outer(METAL * kit.metal_hz * (1 + rng.normal(0, 0.002)), t) + rng.random((6, 1))
-    metal = np.where(cycles % 1.0 < 0.5, 0.6, -0.6).sum(0)
-    raw = kit.metal * metal + (1.2 - kit.metal) * rng.standard_normal(t.size)
+    t = times(5 * decay_s, rate_hz)
+    start = rng.integers(kit.metal.size - t.size)
+    metal = kit.metal[start : start + t.size]
+    raw = metal_share * metal + (1.2 - metal_share) * rng.standard_normal(t.size)
     return ramps(1.5 * high_pass(raw, low_hz, rate_hz) * np.exp(-t / decay_s), 0.001, 0.01, rate_hz)

@@ -74,8 +74,8 @@ def draw_singer(rng: Rng) -> Singer:
         lowest=lowest + rng.integers(0, 3),
         highest=lowest + rng.integers(14, 18),
         formant_scale=scale * rng.uniform(0.96, 1.04),
-        tilt_hz=rng.uniform(1500, 6000),
-        breath=rng.uniform(0.004, 0.03),
+        tilt_hz=rng.uniform(3000, 10000),
+        breath=rng.uniform(0.006, 0.04),
         vibrato_hz=rng.uniform(4.8, 6.6),
         vibrato=rng.uniform(0.15, 0.6),
         glide_s=rng.uniform(0.02, 0.06),
@@ -179,18 +179,22 @@ def _vocal_tract(singer: Singer, score: _Score, rate_hz: int) -> NDArray[np.comp
     fixed = 1 / (1 + 1j * f_hz / singer.tilt_hz)
     for formant_hz in upper:
         fixed = fixed * formant_hz**2 / (formant_hz**2 - f_hz**2 + 1j * f_hz * (100 + 0.04 * formant_hz))
-    response = np.broadcast_to(fixed, (len(score.pitch), f_hz.size)).astype(np.complex64)
+    resonance = np.empty((len(score.pitch), f_hz.size), dtype=np.complex64)
+    moving = np.ones_like(resonance)
     f0_hz = pitch_hz(0.0) * np.exp2(score.pitch / 12)
     for k in range(3):
         formant_hz = score.formants_hz[:, k]
         # A singer opens the mouth so that the first formant is not below the note.
         formant_hz = np.maximum(formant_hz, 1.05 * f0_hz) if k == 0 else formant_hz
         formant_hz = formant_hz[:, None].astype(np.float32)
-        damping = f_hz * (50 + 0.035 * formant_hz)
-        response *= formant_hz**2 / (formant_hz**2 - f_hz**2 + 1j * damping)
-    response[:, f_hz < 60] = 0
-    heard = np.square(np.abs(response[:, 1:]) / f_hz[1:]).sum(1, keepdims=True)
-    return response * (0.02 / np.sqrt(heard))
+        resonance.real = 1 - (f_hz / formant_hz) ** 2
+        resonance.imag = f_hz * ((50 + 0.035 * formant_hz) / formant_hz**2)
+        moving *= resonance
+    response = np.where(f_hz < 60, 0, fixed).astype(np.complex64) / moving
+    low = slice(1, int(np.searchsorted(f_hz, 4000)))
+    heard = np.square(np.abs(response[:, low]) / f_hz[low]).sum(1, keepdims=True)
+    response *= 0.02 / np.sqrt(heard)
+    return response
 
 
 def _consonants(
@@ -207,6 +211,6 @@ def _consonants(
         shape = 1.0 if length_s > 0.05 else 0.3 + np.exp(-t / 0.006)
         noise = band_pass(rng.standard_normal(t.size), low_hz, high_hz, rate_hz) * shape
         attack_s, release_s = (0.03, 0.03) if length_s > 0.05 else (0.001, 0.015)
-        level = 0.1 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
+        level = 0.3 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
         mix_in(track, level * ramps(noise, attack_s, release_s, rate_hz), note.start_s - length_s, rate_hz, -1.0)
     return track[0]

@@ -61,27 +61,27 @@ def sawtooth(f0_hz: Audio, rate_hz: int) -> Audio:
 
 
 def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_hz: int, rng: Rng) -> Audio:
-    """A plucked string: a burst of noise that circulates through a loss filter, one period at a time.
+    """A plucked string: a burst of noise that goes round and round, losing its high harmonics first.
 
-    `brightness` (0 to 1) sets the colour of the burst, `ring_s` the time in which the string falls by 60 dB.
-    Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983.
+    `brightness` (0 to 1) sets the colour of the burst and how long the high harmonics last, `ring_s` the time in
+    which the lowest falls by 60 dB.
+    Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983; the loop is computed for
+    all rounds at once in the frequency domain.
     """
-    size = max(2, int(rate_hz / f0_hz))
-    n_periods = int(np.ceil(length_s * f0_hz)) + 2
-    burst = one_pole(rng.uniform(-1, 1, 2 * size), 400.0 + 9000.0 * brightness**2, rate_hz)[size:]
-    # Plucked at a fraction of the string's length, the harmonics with a node there are missing.
-    burst = burst - np.roll(burst, int(size * rng.uniform(0.12, 0.3)))
-    burst -= burst.mean()
-    loss = 10 ** (-3.0 / (ring_s * f0_hz))
-    string = np.empty((n_periods, size))
-    string[0] = burst / (np.abs(burst).max() + 1e-9)
-    blend = 0.5 - 0.42 * brightness
-    for i in range(1, n_periods):
-        string[i] = loss * ((1 - blend) * string[i - 1] + blend * np.roll(string[i - 1], 1))
-    # The loop has a whole number of samples and delays by `blend` more: read it at the speed that is in tune.
-    sound = string.ravel()
-    at = np.arange(round(length_s * rate_hz)) * (f0_hz * (size + blend) / rate_hz)
-    return np.interp(at, np.arange(sound.size), sound)
+    size = max(8, int(rate_hz / f0_hz))
+    n_rounds = int(np.ceil(length_s * f0_hz)) + 2
+    number = np.arange(size // 2 + 1)
+    f_hz = number * f0_hz
+    # Plucked at a fraction of its length, a string lacks the harmonics that have a node there.
+    burst = np.sin(np.pi * number * rng.uniform(0.12, 0.3)) * np.exp(2j * np.pi * rng.random(number.size))
+    burst *= rng.uniform(0.5, 1.0, number.size) / (1 + f_hz / (300 + 4000 * brightness**2)) ** 1.5
+    burst[0] = 0.0
+    loss = 10 ** (-3 / (ring_s * f0_hz) * (1 + (f_hz / (200 + 2500 * brightness)) ** 1.3))
+    rounds = np.cumprod(np.broadcast_to(loss.astype(np.float32), (n_rounds, loss.size)), axis=0)
+    string = irfft(rounds * burst.astype(np.complex64), size, axis=-1).ravel() * size / 4
+    # A round has a whole number of samples: read at the speed that is in tune.
+    at = np.arange(round(length_s * rate_hz)) * (f0_hz * size / rate_hz)
+    return np.interp(at, np.arange(string.size), string)
 
 
 def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audio:

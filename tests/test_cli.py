@@ -1,0 +1,208 @@
+"""The command line as a user meets it: real files in, real files out, exit codes and messages."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bandsplit import cli
+from bandsplit.config import ModelConfig
+from bandsplit.models.build import build_model
+from bandsplit.models.files import ModelCard, save_model
+from songs import write_dataset
+
+GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
+SMALL = [
+    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
+    "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=4", "training.excerpt_s=0.2",
+    "training.max_epochs=2",
+]  # fmt: skip
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """Run the command line in this process; return exit code and all output, unwrapped."""
+    argv, sys.argv = sys.argv, ["bandsplit", *map(str, arguments)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    captured = capsys.readouterr()
+    return code, " ".join((captured.out + captured.err).split())
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A small stereo-only model of two targets at 8 kHz."""
+    torch.manual_seed(0)
+    config = ModelConfig.parse(
+        {
+            "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1,
+            "stft": {"n_fft": 128, "hop_samples": 32}, "stereo": {"kind": "merged"},
+        }
+    )  # fmt: skip
+    path = tmp_path / "small.safetensors"
+    save_model(path, build_model(config), ModelCard(name="small", training_data="none", licence="CC0"))
+    return path
+
+
+def tone(path: Path, channels: int = 2, samples: int = 8000, sample_rate_hz: int = 8000) -> Path:
+    signal = np.sin(np.arange(samples * channels) / 9).reshape(samples, channels) / 3
+    soundfile.write(path, signal, sample_rate_hz)
+    return path
+
+
+def test_help_names_every_command_and_does_not_load_torch():
+    code = (
+        "import sys; from bandsplit import cli; sys.argv = ['bandsplit', '--help']\n"
+        "try: cli.main()\n"
+        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip() == "False"
+    for command in ("separate", "train", "evaluate", "demo", "models"):
+        assert command in result.stdout
+
+
+def test_models_list_shows_counts_beside_the_papers(capsys: pytest.CaptureFixture[str]):
+    code, text = run(capsys, "models", "list")
+    assert code == 0
+    assert "optimised-no-tac 149.9 149.9 4 of 1 target 20" in text
+    assert "simo-optimised 108.73 108.73 1 of 4 targets - oBSRNN-SIMO" in text
+
+
+def test_a_checkpoint_is_imported_shown_and_used(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    code, text = run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors")
+    assert code == 0
+    assert "bass.safetensors: bass, 0.08 M parameters, 44100 Hz" in text
+    assert "licence: not stated by its authors" in text
+    code, text = run(capsys, "models", "show", "bass.safetensors")
+    assert code == 0
+    assert "source_sha256" in text
+    song = tone(tmp_path / "song.flac", samples=20000, sample_rate_hz=48000)
+    code, text = run(capsys, "separate", song, "-n", "bass.safetensors")
+    assert code == 0
+    info = soundfile.info("separated/song/bass.wav")
+    assert (info.frames, info.samplerate, info.channels, info.subtype) == (20000, 48000, 2, "FLOAT")
+
+
+def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFixture[str]):
+    Path("bass.safetensors").touch()
+    code, text = run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors")
+    assert code == 1
+    assert "bass.safetensors: exists already; choose another name with -o, or replace it with --force" in text
+    assert run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors", "--force")[0] == 0
+
+
+def test_bad_files_do_not_stop_the_others(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
+    good, text_file, silent = tone(tmp_path / "Été à la mer.wav"), tmp_path / "notes.wav", tmp_path / "silence.wav"
+    text_file.write_text("not audio")
+    soundfile.write(silent, np.zeros((5000, 2)), 8000)
+    (tmp_path / "empty.wav").touch()
+    files = [text_file, good, tmp_path / "missing.wav", tmp_path / "empty.wav", silent]
+    code, text = run(capsys, "separate", *files, "-n", model, "-o", "out")
+    assert code == 1
+    assert "3 of 5 file(s) failed, 2 done" in text
+    for name in ("notes.wav", "missing.wav", "empty.wav"):
+        assert f"failed: {tmp_path / name}:" in text
+    assert sorted(path.name for path in Path("out").iterdir()) == ["silence", "Été à la mer"]
+    assert not soundfile.read("out/silence/vocals.wav")[0].any()
+    assert soundfile.info("out/Été à la mer/bass.wav").frames == 8000
+
+
+def test_a_mono_file_for_a_stereo_model_is_duplicated_with_a_note(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+):
+    code, text = run(capsys, "separate", tone(tmp_path / "mono.wav", channels=1), "-n", model)
+    assert code == 0
+    assert "note: mono.wav: mono was duplicated to the 2 channels the model needs" in text
+    assert soundfile.info("separated/mono/vocals.wav").channels == 1
+
+
+def test_one_sample_is_a_song(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
+    assert run(capsys, "separate", tone(tmp_path / "one.wav", samples=1), "-n", model)[0] == 0
+    assert soundfile.info("separated/one/vocals.wav").frames == 1
+
+
+def test_an_output_folder_that_cannot_be_written_is_named(
+    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    code, text = run(capsys, "separate", tone(tmp_path / "song.wav"), "-n", model, "-o", tmp_path / "file")
+    assert code == 1
+    assert "cannot be written to" in text
+
+
+def test_two_inputs_for_one_output_folder_are_refused(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
+    files = [tone(tmp_path / "song.wav"), tone(tmp_path / "song.flac")]
+    code, text = run(capsys, "separate", *files, "-n", model)
+    assert code == 2
+    assert "song.wav and" in text
+    assert "song.flac: the stems of both would go to one folder, 'song'" in text
+    assert not Path("separated").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["separate", "x.wav", "-n", "none.safetensors"], 1, "none.safetensors: no such model file"),
+        (["separate", "x.wav"], 2, "Missing option '--name'"),
+        (["separate", "x.wav", "-n", "m", "--hop", "1"], 2, "--hop: has no meaning with --method crossfade"),
+        (["separate", "x.wav", "-n", "m", "--overlap", "0.7"], 2, "overlap: Input should be less than 0.5 (got 0.7)"),
+        (["train", "bsae", "--data", "."], 2, "no recipe is named 'bsae'; did you mean 'base'?"),
+        (["train", "base", "--data", "."], 2, "name one of vocals, bass, drums, other with --target"),
+        (["train", "base", "-t", "vocals", "--data", "."], 1, "not a data set"),
+        (["train", "base", "-t", "bass", "--data", ".", "--set", "model.n_block=3"], 2, "did you mean 'n_blocks'?"),
+        (["train", "base", "-t", "bass", "--data", ".", "--set", "seven"], 2, "--set seven: must be PATH=VALUE"),
+        (["models", "import", "none.ckpt"], 1, "none.ckpt: no such checkpoint file"),
+        (["models", "show", "none"], 1, "none: no such model file"),
+        (["sing"], 2, "No such command 'sing'"),
+    ],
+)
+def test_mistakes_get_one_clear_message(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
+):
+    found, text = run(capsys, *arguments)
+    assert (found, message in text) == (code, True), text
+    assert "Traceback" not in text
+
+
+def test_train_evaluate_and_separate_follow_each_other(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    data = write_dataset(tmp_path / "songs", train=3, test=2, samples=17000)
+    changes = [part for change in SMALL for part in ("--set", change)]
+    for target in ("vocals", "drums"):
+        code, text = run(capsys, "train", "base", "--target", target, "--data", data, "--device", "cpu", *changes)
+        assert code == 0, text
+        assert "validation: 'Song 2', the last song of train/, is held out" in text
+        assert "best after epoch" in text
+    code, text = run(capsys, "train", "base", "--target", "drums", "--data", data, "--device", "cpu", *changes)
+    assert code == 1
+    assert "this run exists; add --resume" in text
+    models = sorted(Path("runs").rglob("best.safetensors"))
+    code, text = run(capsys, "evaluate", *models, "--data", data, "--yardsticks", "-o", "rows.jsonl", "-d", "cpu")
+    assert code == 0, text
+    assert "uSDR, dB, mean over 2 songs" in text
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    systems = {row["system"] for row in rows}
+    assert {"base*", "silence", "mixture", "static gain per frequency", "ideal ratio mask (ceiling)"} == systems
+    ours = [row for row in rows if row["system"] == "base*" and row["metric"] == "usdr_db"]
+    assert {(row["track"], row["target"]) for row in ours} == {
+        (song, target) for song in ("Song 3", "Song 4") for target in ("vocals", "drums")
+    }
+    code, text = run(capsys, "separate", data / "test" / "Song 3" / "mixture.wav", "-n", models[0], "-n", models[1])
+    assert code == 0
+    assert sorted(os.listdir("separated/mixture")) == ["drums.wav", "vocals.wav"]
