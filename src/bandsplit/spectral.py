@@ -44,7 +44,7 @@ def stft(signal: Tensor, config: StftConfig) -> Tensor:
 def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     """Invert `stft`: ``(..., f, t)`` complex to ``(..., samples)`` real.
 
-    Equals `torch.istft`, whose scattered overlap-add is several times slower on a CPU; since the hop divides the window,
+    Equals `torch.istft`, whose scattered overlap-add is several times slower on a CPU. The hop divides the window, so
     frames can be cut into hops and the hops added.
     """
     window = _window(config, spec.real)

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
-from bandsplit.data.synth.sound import high_pass, ramps
+from bandsplit.data.synth.sound import ramps
 from bandsplit.errors import ConfigError, DataError
 
 RECORD = "synthesis.json"
@@ -28,6 +29,7 @@ UNFINISHED = "synthesis.json.part"
 # To be raised whenever the same arguments give other samples.
 GENERATOR = 1
 SHORTEST_S = 1.0
+FILES = ("mixture", *STEMS)
 PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other": play_other}
 
 
@@ -47,7 +49,7 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
     stems = {}
     for stem, rng in zip(STEMS, stem_rngs):
         track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
-        track = ramps(high_pass(track, 25, sample_rate_hz), 0.002, 0.03, sample_rate_hz)
+        track = ramps(track, 0.002, 0.03, sample_rate_hz)
         level_db = np.clip(level_rng.normal(0, 1.7), -3.5, 3.5)
         stems[stem] = track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))
     peak = max(np.abs(signal).max() for signal in [*stems.values(), sum(stems.values())])
@@ -86,12 +88,17 @@ def write_dataset(
     songs = _songs(Path(root), counts, duration_s, seed)
     try:
         _open_folder(Path(root), arguments)
-        missing = [song for song in songs if not song[0].is_dir()]
+        missing = [song for song in songs if not all((song[0] / f"{name}.wav").is_file() for name in FILES)]
         _write_songs(missing, duration_s, workers)
         if (Path(root) / UNFINISHED).exists():
             os.replace(Path(root) / UNFINISHED, Path(root) / RECORD)
     except OSError as error:
         raise DataError(f"cannot write the synthetic data set to {root}: {error}; choose another folder") from error
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"a process that wrote songs to {root} was ended from outside, perhaps for want of memory; "
+            "run the same command again: finished songs are kept"
+        ) from error
     return [folder for folder, _ in songs]
 
 
@@ -169,4 +176,6 @@ def _write_song(song: tuple[Path, int], duration_s: float) -> None:
     for name, audio in stored.items():
         soundfile.write(part / f"{name}.wav", audio.T.astype(np.int16), 44100, subtype="PCM_16")
     folder.parent.mkdir(exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
     part.rename(folder)

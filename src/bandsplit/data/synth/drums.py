@@ -57,12 +57,12 @@ def draw_kit(rate_hz: int, rng: Rng) -> Kit:
         snare_hz=rng.uniform(150, 250),
         snare_decay_s=rng.uniform(0.05, 0.14),
         snare_noise=rng.uniform(0.5, 1.4),
-        snare_low_hz=rng.uniform(250, 1000),
-        snare_high_hz=rng.uniform(4000, 9000),
+        snare_low_hz=rng.uniform(180, 700),
+        snare_high_hz=rng.uniform(3000, 8000),
         clap=bool(rng.random() < 0.25),
         metal=np.where((cycles + rng.random((6, 1))) % 1.0 < 0.5, 0.6, -0.6).sum(0),
         metal_share=rng.uniform(0.1, 0.9),
-        hat_low_hz=rng.uniform(5000, 9000),
+        hat_low_hz=rng.uniform(4000, 8000),
         hat_decay_s=rng.uniform(0.015, 0.045),
         tom_hz=rng.uniform(75, 115),
         crash_decay_s=rng.uniform(0.35, 0.8),
@@ -99,8 +99,8 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     kit = draw_kit(rate_hz, rng)
     sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
     sides |= {"open": sides["hat"], "crash": rng.uniform(-0.7, 0.7), "tom0": -0.5, "tom1": 0.05, "tom2": 0.5}
-    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.8, 1.2), "crash": rng.uniform(0.2, 0.35)}
-    gains |= {"hat": rng.uniform(0.2, 0.45), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
+    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.9, 1.4), "crash": rng.uniform(0.2, 0.35)}
+    gains |= {"hat": rng.uniform(0.15, 0.35), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
     gains["open"] = gains["hat"]
     track = np.zeros((2, samples))
     for start_s, piece, loudness in strokes(plan, rng):
@@ -111,7 +111,7 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
         mix_in(track, gains[piece] * velocity**1.3 * sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece])
     room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
     # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
-    return np.tanh(1.2 * (track + rng.uniform(0.03, 0.2) * room))
+    return high_pass(np.tanh(1.2 * (track + rng.uniform(0.03, 0.2) * room)), 25, rate_hz)
 
 
 def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:
@@ -157,4 +157,4 @@ def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz
     start = rng.integers(kit.metal.size - t.size)
     metal = kit.metal[start : start + t.size]
     raw = metal_share * metal + (1.2 - metal_share) * rng.standard_normal(t.size)
-    return ramps(1.5 * high_pass(raw, low_hz, rate_hz) * np.exp(-t / decay_s), 0.001, 0.01, rate_hz)
+    return ramps(1.7 * band_pass(raw, low_hz, 11000, rate_hz) * np.exp(-t / decay_s), 0.001, 0.01, rate_hz)

@@ -35,7 +35,8 @@ def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     for note in played(plan, "bass", bass_line(plan, rng), rng):
         mix_in(track, note.velocity * voice(note, rate_hz, rng), note.start_s, rate_hz)
     drive = rng.uniform(0.5, 1.5)
-    return high_pass(np.tanh(drive * low_pass(track, rng.uniform(1500, 5000), rate_hz)), 28, rate_hz)
+    mono = high_pass(np.tanh(drive * low_pass(track[0], rng.uniform(1500, 5000), rate_hz)), 28, rate_hz)
+    return np.stack([mono, mono])
 
 
 def draw_bass(rng: Rng) -> Voice:

@@ -74,8 +74,8 @@ def draw_singer(rng: Rng) -> Singer:
         lowest=lowest + rng.integers(0, 3),
         highest=lowest + rng.integers(14, 18),
         formant_scale=scale * rng.uniform(0.96, 1.04),
-        tilt_hz=rng.uniform(3000, 10000),
-        breath=rng.uniform(0.006, 0.04),
+        tilt_hz=rng.uniform(4000, 14000),
+        breath=rng.uniform(0.01, 0.05),
         vibrato_hz=rng.uniform(4.8, 6.6),
         vibrato=rng.uniform(0.15, 0.6),
         glide_s=rng.uniform(0.02, 0.06),
@@ -211,6 +211,6 @@ def _consonants(
         shape = 1.0 if length_s > 0.05 else 0.3 + np.exp(-t / 0.006)
         noise = band_pass(rng.standard_normal(t.size), low_hz, high_hz, rate_hz) * shape
         attack_s, release_s = (0.03, 0.03) if length_s > 0.05 else (0.001, 0.015)
-        level = 0.3 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
+        level = 0.5 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
         mix_in(track, level * ramps(noise, attack_s, release_s, rate_hz), note.start_s - length_s, rate_hz, -1.0)
     return track[0]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, rfft
+from scipy.fft import irfft, next_fast_len, rfft
 from scipy.signal import butter, oaconvolve, sosfilt
 
 Audio = NDArray[np.floating]
@@ -68,7 +68,7 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983; the loop is computed for
     all rounds at once in the frequency domain.
     """
-    size = max(8, int(rate_hz / f0_hz))
+    size = next_fast_len(int(np.ceil(rate_hz / f0_hz)), real=True)
     n_rounds = int(np.ceil(length_s * f0_hz)) + 2
     number = np.arange(size // 2 + 1)
     f_hz = number * f0_hz
@@ -76,10 +76,11 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     burst = np.sin(np.pi * number * rng.uniform(0.12, 0.3)) * np.exp(2j * np.pi * rng.random(number.size))
     burst *= rng.uniform(0.5, 1.0, number.size) / (1 + f_hz / (300 + 4000 * brightness**2)) ** 1.5
     burst[0] = 0.0
+    burst[f_hz > min(16000.0, 0.45 * rate_hz)] = 0.0
     loss = 10 ** (-3 / (ring_s * f0_hz) * (1 + (f_hz / (200 + 2500 * brightness)) ** 1.3))
     rounds = np.cumprod(np.broadcast_to(loss.astype(np.float32), (n_rounds, loss.size)), axis=0)
     string = irfft(rounds * burst.astype(np.complex64), size, axis=-1).ravel() * size / 4
-    # A round has a whole number of samples: read at the speed that is in tune.
+    # A round has a whole number of samples, one that is quick to transform: read at the speed that is in tune.
     at = np.arange(round(length_s * rate_hz)) * (f0_hz * size / rate_hz)
     return np.interp(at, np.arange(string.size), string)
 
@@ -133,7 +134,7 @@ def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: R
 
     `decay_s` is the time in which the tail falls by 60 dB; its energy equals that of the sound, roughly.
     """
-    t = times(decay_s, rate_hz)
+    t = times(0.75 * decay_s, rate_hz)  # Down to -45 dB.
     tail = rng.standard_normal((2, t.size)) * 10 ** (-3 * t / decay_s)
     tail = ramps(one_pole(tail, damping_hz, rate_hz), 0.01, 0.05, rate_hz)
     tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True))

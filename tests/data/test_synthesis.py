@@ -1,0 +1,301 @@
+"""The song generator: what every song must be, and a data set that is whole, kept or refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit.data import synthesis
+from bandsplit.data.synth.composition import STEMS, Plan, bass_line, compose, melody, played
+from bandsplit.data.synth.sound import pluck, reverb, sawtooth
+from bandsplit.data.synthesis import song_title, synthesise_song, write_dataset
+from bandsplit.errors import ConfigError, DataError
+
+RATE_HZ = 44100
+SEEDS = range(6)
+SET = {"n_train": 2, "n_valid": 1, "n_test": 1, "duration_s": 2.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def songs() -> list[dict[str, np.ndarray]]:
+    return [synthesise_song(seed, 6.0) for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    root = tmp_path_factory.mktemp("synthetic") / "été 1"
+    return root, write_dataset(root, **SET)
+
+
+def mean_power(signal: np.ndarray) -> float:
+    return float(np.mean(signal.astype(np.float64) ** 2))
+
+
+def state(root: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_same_seed_gives_the_same_samples_and_another_seed_others(songs: list[dict[str, np.ndarray]]) -> None:
+    again = synthesise_song(0, 6.0)
+    for stem in STEMS:
+        assert np.array_equal(again[stem], songs[0][stem])
+        assert not np.array_equal(songs[0][stem], songs[1][stem])
+
+
+def test_songs_differ_in_key_and_tempo() -> None:
+    titles = {song_title(seed) for seed in range(20)}
+    assert len(titles) > 17
+
+
+def test_stems_are_stereo_float32_of_the_length_asked_for(songs: list[dict[str, np.ndarray]]) -> None:
+    for song in songs:
+        assert tuple(song) == STEMS
+        for stem in song.values():
+            assert stem.dtype == np.float32
+            assert stem.shape == (2, 6 * RATE_HZ)
+    assert synthesise_song(1, 1.5, 16000)["drums"].shape == (2, 24000)
+
+
+def test_songs_are_loud_but_never_clip(songs: list[dict[str, np.ndarray]]) -> None:
+    for song in songs:
+        mixture = np.sum(list(song.values()), axis=0)
+        assert 10 * np.log10(mean_power(mixture)) > -26
+        for signal in (mixture, *song.values()):
+            assert np.abs(signal).max() <= 0.99
+
+
+def test_stems_are_within_a_few_decibels_of_one_another(songs: list[dict[str, np.ndarray]]) -> None:
+    levels_db = np.array([[10 * np.log10(mean_power(song[stem])) for stem in STEMS] for song in songs])
+    apart_db = levels_db - levels_db.mean(axis=1, keepdims=True)
+    assert np.abs(apart_db).max() < 7.0
+    assert np.abs(apart_db.mean(axis=0)).max() < 4.0
+
+
+def test_stems_have_no_offset_and_do_not_jump_at_the_ends(songs: list[dict[str, np.ndarray]]) -> None:
+    for song in songs:
+        for signal in song.values():
+            assert np.abs(signal.mean(axis=1)).max() < 1e-3
+            assert np.abs(signal[:, [0, -1]]).max() < 1e-3
+
+
+@pytest.mark.parametrize("seed", [2, 4])
+def test_no_bar_of_the_drums_returns_sample_for_sample(seed: int) -> None:
+    tempo_bpm = int(song_title(seed, 10.0).split()[-2])
+    drums = synthesise_song(seed, 10.0)["drums"].sum(axis=0)
+    bar = 240 * RATE_HZ / tempo_bpm
+    first, second = (drums[round(i * bar) :][: round(bar)] for i in (1, 2))
+    reference = drums[round(bar) :][: 2 * round(bar)]
+    # Were it a loop, the second bar at the best lag would leave nothing of the first.
+    spectrum = np.fft.rfft(first, 1 << 19)
+    lag = int(
+        np.argmax(np.fft.irfft(spectrum.conj() * np.fft.rfft(drums[round(1.9 * bar) :], 1 << 19))[: round(bar / 5)])
+    )
+    second = drums[round(1.9 * bar) + lag :][: first.size]
+    first = first[: second.size]
+    assert reference.any()
+    assert mean_power(first - second) > 0.05 * mean_power(first)
+
+
+def test_some_stems_rest_and_none_for_most_of_the_song() -> None:
+    shares = []
+    for seed in range(200):
+        plan = compose(np.random.default_rng(seed), 20.0)
+        rests_s = [sum(min(end, 20.0) - max(start, 0.0) for start, end in plan.silences[stem]) for stem in STEMS]
+        shares += [rest / 20.0 for rest in rests_s]
+        for time_s in np.arange(0, 20, 0.25):
+            assert not all(plan.silent(stem, time_s) for stem in STEMS)
+    assert max(shares) < 0.5
+    assert 0.2 < np.mean(np.array(shares) > 0) < 0.8
+
+
+def test_a_late_stem_is_digitally_silent_until_it_enters() -> None:
+    for seed in range(40):
+        plan = compose(synthesis._generators(seed)[0], 12.0)
+        late = [(stem, spans[0][1]) for stem, spans in plan.silences.items() if spans and spans[0][0] < 0]
+        if late:
+            stem, entry_s = late[0]
+            assert not synthesise_song(seed, 12.0)[stem][:, : int((entry_s - 0.5) * RATE_HZ)].any()
+            return
+    pytest.fail("no song in forty has a stem that enters late")
+
+
+def make_plan(mode: str = "minor") -> Plan:
+    silences: dict[str, list[tuple[float, float]]] = {stem: [] for stem in STEMS}
+    silences["bass"] = [(4.0, 6.0)]
+    return Plan(9, mode, 120, 0.0, 0.0, (0, 5, 3, 4), False, 16.0, silences)
+
+
+def test_melody_and_bass_stay_in_the_scale_and_the_range() -> None:
+    plan = make_plan()
+    rng = np.random.default_rng(0)
+    a_minor = {9, 11, 0, 2, 4, 5, 7}
+    sung, bass = melody(plan, rng, 50, 65), bass_line(plan, rng)
+    assert {note.pitch % 12 for note in sung + bass} <= a_minor
+    assert all(50 <= note.pitch <= 65 for note in sung)
+    assert all(26 <= note.pitch <= 53 for note in bass)
+    assert {note.pitch % 12 for note in bass if note.start_s % 2 == 0} == {9, 5, 2, 4}
+
+
+def test_nothing_is_played_in_a_rest() -> None:
+    plan = make_plan()
+    rng = np.random.default_rng(1)
+    for note in played(plan, "bass", bass_line(plan, rng), rng):
+        assert not 4.05 < note.start_s < 5.95
+        assert note.start_s > 4 or note.start_s + note.length_s < 4.1
+
+
+@pytest.mark.parametrize("f0_hz", [55.0, 233.1, 622.3])
+def test_a_plucked_string_is_in_tune(f0_hz: float) -> None:
+    sound = pluck(f0_hz, 1.0, 0.5, 3.0, RATE_HZ, np.random.default_rng(0))
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(sound.size), 1 << 20))
+    f_hz = np.fft.rfftfreq(1 << 20, 1 / RATE_HZ)
+    near = np.flatnonzero(np.abs(f_hz - f0_hz) < 0.06 * f0_hz)
+    assert f_hz[near[np.argmax(spectrum[near])]] == pytest.approx(f0_hz, rel=0.004)
+
+
+def test_a_sawtooth_has_the_harmonics_of_one_and_hardly_aliases() -> None:
+    f0_hz = 1000.0
+    wave = sawtooth(np.full(RATE_HZ, f0_hz), RATE_HZ)
+    spectrum = np.abs(np.fft.rfft(wave)) * 2 / RATE_HZ
+    assert spectrum[1000:4001:1000] == pytest.approx(2 / np.pi / np.arange(1, 5), rel=0.05)
+    between = np.delete(spectrum[:5000], np.arange(0, 5000, 1000))
+    assert between.max() < 0.003
+
+
+def test_reverb_has_the_energy_of_its_sound_and_two_different_channels() -> None:
+    click = np.zeros(RATE_HZ)
+    click[0] = 1.0
+    wet = reverb(click, 0.8, 5000, RATE_HZ, np.random.default_rng(0))
+    assert np.sum(wet**2, axis=1) == pytest.approx([1, 1], abs=0.01)
+    assert abs(np.corrcoef(wet)[0, 1]) < 0.1
+    first, last = (mean_power(wet[:, round(at * RATE_HZ) :][:, :4410]) for at in (0.05, 0.45))
+    assert 10 * np.log10(first / last) == pytest.approx(30, abs=3)
+
+
+def test_folders_files_and_names_are_those_of_musdb(dataset: tuple[Path, list[Path]]) -> None:
+    root, folders = dataset
+    assert [folder.parent.name for folder in folders] == ["train", "train", "valid", "test"]
+    assert sorted(root.glob("*/*")) == sorted(folders)
+    assert len({folder.name for folder in folders}) == 4
+    for i, folder in enumerate(folders):
+        assert folder.name.startswith(f"Song {i + 1:03d} - ")
+        assert folder.name.endswith(" bpm")
+        assert sorted(path.name for path in folder.iterdir()) == sorted(
+            f"{name}.wav" for name in ("mixture", "vocals", "bass", "drums", "other")
+        )
+
+
+def test_the_mixture_is_the_integer_sum_of_the_stems(dataset: tuple[Path, list[Path]]) -> None:
+    for folder in dataset[1]:
+        info = soundfile.info(folder / "mixture.wav")
+        assert (info.samplerate, info.channels, info.frames, info.subtype) == (44100, 2, 88200, "PCM_16")
+        stems = [soundfile.read(folder / f"{stem}.wav", dtype="int16")[0].astype(int) for stem in STEMS]
+        mixture = soundfile.read(folder / "mixture.wav", dtype="int16")[0]
+        assert np.array_equal(mixture, sum(stems))
+        assert all(stem.any() for stem in stems)
+
+
+def test_a_song_depends_on_neither_the_number_of_songs_nor_the_processes(
+    dataset: tuple[Path, list[Path]], tmp_path: Path
+) -> None:
+    (folder,) = write_dataset(tmp_path / "small", **{**SET, "n_train": 0, "n_valid": 0}, workers=1)
+    for name in ("mixture.wav", "vocals.wav"):
+        assert (folder / name).read_bytes() == (dataset[1][-1] / name).read_bytes()
+
+
+def test_a_complete_data_set_is_left_untouched(dataset: tuple[Path, list[Path]]) -> None:
+    root, folders = dataset
+    before = state(root)
+    assert write_dataset(root, **SET) == folders
+    assert state(root) == before
+
+
+def test_other_arguments_are_refused_with_the_folder_and_the_difference(dataset: tuple[Path, list[Path]]) -> None:
+    root, _ = dataset
+    before = state(root)
+    with pytest.raises(DataError, match="seed is 3 there and 4 here") as caught:
+        write_dataset(root, **{**SET, "seed": 4})
+    assert str(root) in str(caught.value)
+    assert "Delete the folder, choose another one" in str(caught.value)
+    assert state(root) == before
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(DataError, match="is not empty and holds no synthetic data set; choose an empty"):
+        write_dataset(tmp_path, **SET)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_interrupted_data_set_does_not_look_complete_and_is_completed(
+    dataset: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "cut short"
+    whole = synthesis.synthesise_song
+    calls = []
+
+    def interrupted(seed: int, duration_s: float) -> dict[str, np.ndarray]:
+        calls.append(seed)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(seed, duration_s)
+
+    monkeypatch.setattr(synthesis, "synthesise_song", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_dataset(root, **SET, workers=1)
+    assert not (root / "synthesis.json").exists()
+    assert [path.name for path in root.glob(".writing-*")]
+    with pytest.raises(DataError, match="other arguments"):
+        write_dataset(root, **{**SET, "duration_s": 3.0}, workers=1)
+
+    write_dataset(root, **SET, workers=1)
+    assert len(calls) == 5, "the two finished songs are not made again"
+    written = {path.relative_to(root): content for path, (_, content) in state(root).items()}
+    assert written == {path.relative_to(dataset[0]): content for path, (_, content) in state(dataset[0]).items()}
+    assert json.loads((root / "synthesis.json").read_text())["seed"] == 3
+
+
+def test_a_file_that_was_deleted_is_made_again(tmp_path: Path) -> None:
+    small = {**SET, "n_train": 1, "n_valid": 0, "n_test": 0}
+    (folder,) = write_dataset(tmp_path, **small, workers=1)
+    bass = (folder / "bass.wav").read_bytes()
+    (folder / "bass.wav").unlink()
+    write_dataset(tmp_path, **small, workers=1)
+    assert (folder / "bass.wav").read_bytes() == bass
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write the synthetic data set to .*file/set: .*choose another folder"):
+        write_dataset(tmp_path / "file" / "set", **SET)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "synthesis.json").write_text("{")
+    with pytest.raises(
+        DataError, match=r"synthesis\.json is not the record of a synthetic data set: .*delete its folder"
+    ):
+        write_dataset(tmp_path, **SET)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"duration_s": 0.5}, "duration_s is 0.5; a song must last 1 s or more"),
+        ({"duration_s": float("nan")}, "duration_s is nan"),
+        ({"n_train": -1}, "no negative number"),
+        ({"n_train": 0, "n_valid": 0, "n_test": 0}, "at least one song"),
+        ({"workers": 0}, "workers is 0; it must be 1 or more"),
+    ],
+)
+def test_arguments_that_make_no_data_set_are_refused(change: dict[str, float], text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=text):
+        write_dataset(tmp_path / "set", **{**SET, **change})
+    assert not (tmp_path / "set").exists()
+
+
+def test_a_sampling_rate_too_low_for_a_song_is_refused() -> None:
+    with pytest.raises(ConfigError, match="sample_rate_hz is 8000; a song needs 16000 Hz or more"):
+        synthesise_song(0, 2.0, 8000)

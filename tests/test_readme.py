@@ -1,0 +1,81 @@
+"""Every command and every line of Python in the README runs."""
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit import cli
+from songs import noise_stems, write_song
+
+HERE = Path(__file__).parent
+README = (HERE.parent / "README.md").read_text()
+# A full-size model of the paper, but one step on half a second.
+ONE_STEP = [
+    "--set",
+    "training.examples_per_epoch=2",
+    "--set",
+    "training.max_epochs=1",
+    "--set",
+    "training.excerpt_s=0.5",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the README takes for granted: a checkpoint, a song, a data set."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(HERE / "golden" / "data" / "bass.ckpt", tmp_path / "bass.ckpt")
+    soundfile.write("song.mp3", np.random.default_rng(0).normal(0, 0.1, (44100, 2)), 44100)
+    for number, split in enumerate(("train", "valid", "test")):
+        write_song(tmp_path / "musdb18hq" / split / "Song", noise_stems(number, 44100), 44100)
+    (tmp_path / "musdb18hq" / "valid" / "Song").rename(tmp_path / "musdb18hq" / "valid" / "Song V")
+    (tmp_path / "musdb18hq" / "test" / "Song").rename(tmp_path / "musdb18hq" / "test" / "Song T")
+    return tmp_path
+
+
+def commands() -> list[list[str]]:
+    lines = re.findall(r"^\.venv/bin/bandsplit (.*)$", README, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    assert {command[0] for command in commands()} == {"models", "separate", "train", "evaluate"}
+    for command in commands():
+        arguments = [str(match) for word in command for match in (sorted(folder.glob(word)) if "*" in word else [word])]
+        monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, *(ONE_STEP if command[0] == "train" else [])])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code, command
+    assert soundfile.info("separated/song/bass.wav").frames == soundfile.info("song.mp3").frames
+    assert (folder / "results" / "musdb18hq-test.jsonl").exists()
+
+
+def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    from bandsplit.models.files import save_model
+    from bandsplit.pretrained import import_checkpoint
+
+    save_model("bass.safetensors", *import_checkpoint("bass.ckpt"))
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    random = np.random.default_rng(0)
+    audio = random.normal(0, 0.1, (2, 50000)).astype(np.float32)
+    references, estimates = random.normal(0, 0.1, (2, 1, 2, 50000))
+    import torch
+
+    target, estimate = torch.randn(2, 1, 1, 2, 5000)
+    names = {"audio": audio, "references": references, "estimates": estimates, "target": target, "estimate": estimate}
+    exec(example, names)
+    stems = names["stems"]
+    assert isinstance(stems, dict)
+    assert stems["bass"].shape == audio.shape
+
+
+def test_every_link_to_a_file_of_the_project_leads_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (HERE.parent / link).exists()] == []

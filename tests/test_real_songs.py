@@ -1,0 +1,39 @@
+"""The whole path on real music, where it is at hand: train, evaluate, separate, with finite numbers."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit import cli
+
+
+def run(*arguments: str | Path) -> None:
+    sys.argv = ["bandsplit", *map(str, arguments)]
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert not stop.value.code
+
+
+def test_train_evaluate_and_separate_real_songs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.chdir(tmp_path)
+    data = shared / "data" / "everything_is_free"
+    changes = [f"training.{change}" for change in ("examples_per_epoch=24", "max_epochs=4", "validate_every=1")]
+    run("train", "demo", "--data", data, "--device", "cpu", *(word for change in changes for word in ("--set", change)))
+    (folder,) = (tmp_path / "runs").glob("demo/*/*")
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert np.isfinite([row["validation_usdr_db"] for row in log]).all()
+    assert log[-1]["loss"] < log[0]["loss"]
+    run("evaluate", folder / "best.safetensors", "--data", data, "-o", "rows.jsonl", "--yardsticks")
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    assert np.isfinite([row["value"] for row in rows if row["metric"] == "usdr_db"]).all()
+    mixture = data / "test" / "EiF - Francium" / "mixture.flac"
+    run("separate", mixture, "-n", folder / "best.safetensors")
+    for target in ("vocals", "bass", "drums", "other"):
+        signal, rate_hz = soundfile.read(f"separated/mixture/{target}.wav")
+        assert (len(signal), rate_hz) == (soundfile.info(mixture).frames, 44100)
+        assert np.isfinite(signal).all()
