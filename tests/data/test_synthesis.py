@@ -82,20 +82,15 @@ def test_stems_have_no_offset_and_do_not_jump_at_the_ends(songs: list[dict[str, 
 
 @pytest.mark.parametrize("seed", [2, 4])
 def test_no_bar_of_the_drums_returns_sample_for_sample(seed: int) -> None:
-    tempo_bpm = int(song_title(seed, 10.0).split()[-2])
-    drums = synthesise_song(seed, 10.0)["drums"].sum(axis=0)
-    bar = 240 * RATE_HZ / tempo_bpm
-    first, second = (drums[round(i * bar) :][: round(bar)] for i in (1, 2))
-    reference = drums[round(bar) :][: 2 * round(bar)]
-    # Were it a loop, the second bar at the best lag would leave nothing of the first.
-    spectrum = np.fft.rfft(first, 1 << 19)
-    lag = int(
-        np.argmax(np.fft.irfft(spectrum.conj() * np.fft.rfft(drums[round(1.9 * bar) :], 1 << 19))[: round(bar / 5)])
-    )
-    second = drums[round(1.9 * bar) + lag :][: first.size]
-    first = first[: second.size]
-    assert reference.any()
-    assert mean_power(first - second) > 0.05 * mean_power(first)
+    bar = round(240 * RATE_HZ / int(song_title(seed, 10.0).split()[-2]))
+    drums = synthesise_song(seed, 10.0)["drums"].mean(axis=0).astype(np.float64)
+    one, rest = drums[bar : 2 * bar], drums[2 * bar :]
+    assert mean_power(one) > 1e-5
+    # The power of what remains of the bar when any later stretch is subtracted from it, zero in a loop.
+    product = np.fft.irfft(np.fft.rfft(rest, 1 << 19) * np.fft.rfft(one, 1 << 19).conj())[: rest.size - bar]
+    energy = np.cumsum(np.concatenate([[0.0], rest**2]))
+    remains = np.sum(one**2) + (energy[bar:-1] - energy[: -bar - 1]) - 2 * product
+    assert remains.min() > 0.05 * np.sum(one**2)
 
 
 def test_some_stems_rest_and_none_for_most_of_the_song() -> None:
@@ -110,13 +105,14 @@ def test_some_stems_rest_and_none_for_most_of_the_song() -> None:
     assert 0.2 < np.mean(np.array(shares) > 0) < 0.8
 
 
-def test_a_late_stem_is_digitally_silent_until_it_enters() -> None:
+def test_a_late_stem_is_silent_until_it_enters() -> None:
     for seed in range(40):
         plan = compose(synthesis._generators(seed)[0], 12.0)
         late = [(stem, spans[0][1]) for stem, spans in plan.silences.items() if spans and spans[0][0] < 0]
         if late:
             stem, entry_s = late[0]
-            assert not synthesise_song(seed, 12.0)[stem][:, : int((entry_s - 0.5) * RATE_HZ)].any()
+            before = synthesise_song(seed, 12.0)[stem][:, : int((entry_s - 0.5) * RATE_HZ)]
+            assert np.abs(before).max() < 1e-6, "nothing that a file of 16 bits would hold"
             return
     pytest.fail("no song in forty has a stem that enters late")
 
@@ -158,7 +154,7 @@ def test_a_plucked_string_is_in_tune(f0_hz: float) -> None:
 def test_a_sawtooth_has_the_harmonics_of_one_and_hardly_aliases() -> None:
     f0_hz = 1000.0
     wave = sawtooth(np.full(RATE_HZ, f0_hz), RATE_HZ)
-    spectrum = np.abs(np.fft.rfft(wave)) * 2 / RATE_HZ
+    spectrum = np.asarray(np.abs(np.fft.rfft(wave))) * 2 / RATE_HZ
     assert spectrum[1000:4001:1000] == pytest.approx(2 / np.pi / np.arange(1, 5), rel=0.05)
     between = np.delete(spectrum[:5000], np.arange(0, 5000, 1000))
     assert between.max() < 0.003
@@ -168,8 +164,8 @@ def test_reverb_has_the_energy_of_its_sound_and_two_different_channels() -> None
     click = np.zeros(RATE_HZ)
     click[0] = 1.0
     wet = reverb(click, 0.8, 5000, RATE_HZ, np.random.default_rng(0))
-    assert np.sum(wet**2, axis=1) == pytest.approx([1, 1], abs=0.01)
-    assert abs(np.corrcoef(wet)[0, 1]) < 0.1
+    assert [float(np.sum(row**2)) for row in wet] == pytest.approx([1, 1], abs=0.01)
+    assert abs(np.mean(wet[0] * wet[1])) < 0.1 * mean_power(wet)
     first, last = (mean_power(wet[:, round(at * RATE_HZ) :][:, :4410]) for at in (0.05, 0.45))
     assert 10 * np.log10(first / last) == pytest.approx(30, abs=3)
 
@@ -268,7 +264,7 @@ def test_a_file_that_was_deleted_is_made_again(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot write the synthetic data set to .*file/set: .*choose another folder"):
+    with pytest.raises(DataError, match=r"cannot write the synthetic data set to .*file/set: .*choose another"):
         write_dataset(tmp_path / "file" / "set", **SET)
 
 

@@ -47,7 +47,7 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
     plan = compose(plan_rng, duration_s)
     samples = round(duration_s * sample_rate_hz)
     stems = {}
-    for stem, rng in zip(STEMS, stem_rngs):
+    for stem, rng in zip(STEMS, stem_rngs, strict=True):
         track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
         track = ramps(track, 0.002, 0.03, sample_rate_hz)
         level_db = np.clip(level_rng.normal(0, 1.7), -3.5, 3.5)

@@ -1,6 +1,7 @@
 """What is played: key, tempo, chords and form of a song, and the notes of each part. No sound here."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -154,18 +155,18 @@ def played(plan: Plan, stem: str, notes: list[Note], rng: Rng) -> list[Note]:
 
 
 def bass_line(plan: Plan, rng: Rng) -> list[Note]:
-    """Roots and neighbours between 41 and 175 Hz in one rhythm and now and then another."""
+    """Roots and neighbours between 52 and 185 Hz in one rhythm and now and then another."""
     rhythms = [BASS_RHYTHMS[i] for i in rng.permutation(len(BASS_RHYTHMS))[:2]]
-    gate = rng.uniform(0.65, 1.0)
+    gate = rng.uniform(0.55, 0.95)
     notes = []
     for bar in range(plan.n_bars):
         root = plan.chord(bar)[0]
-        base = 28 + (plan.tonic + plan.pitch(root) - 28) % 12
+        base = 32 + (plan.tonic + plan.pitch(root) - 32) % 12
         for beat, beats, step in rhythms[int(rng.random() < 0.25)]:
             if beat and rng.random() < 0.08:
                 continue
             pitch = base + plan.pitch(root + step) - plan.pitch(root)
-            pitch -= 12 if pitch > 53 else 0
+            pitch -= 12 if pitch > 54 else 0
             velocity = (0.9 if beat % 2 == 0 else 0.75) * rng.uniform(0.85, 1.0)
             notes.append(Note(plan.at(bar, beat), beats * plan.beat_s * gate, pitch, velocity))
     return notes
@@ -198,7 +199,7 @@ def arpeggio_part(plan: Plan, rng: Rng) -> list[Note]:
     step = float(rng.choice([0.25, 0.5, 0.5]))
     shape = rng.choice(["up", "down", "both", "any"])
     lowest = int(rng.integers(55, 67))
-    overlap = rng.uniform(0.9, 2.5)
+    overlap = rng.uniform(0.8, 1.6)
     gap = rng.uniform(0.02, 0.2)
     notes = []
     for bar in range(plan.n_bars):
@@ -231,7 +232,7 @@ def melody(plan: Plan, rng: Rng, lowest: float, highest: float) -> list[Note]:
             start_s = plan.at(bar, beat)
             notes.append(Note(start_s, beats * plan.beat_s, plan.tonic + plan.pitch(degree), rng.uniform(0.6, 1.0)))
     # Legato: a syllable lasts until the next one unless a breath lies between them.
-    for i, (note, following) in enumerate(zip(notes, notes[1:])):
+    for i, (note, following) in enumerate(pairwise(notes)):
         if 0 < following.start_s - note.start_s < note.length_s + 0.2 * plan.beat_s:
             notes[i] = replace(note, length_s=following.start_s - note.start_s)
     return notes
@@ -239,7 +240,7 @@ def melody(plan: Plan, rng: Rng, lowest: float, highest: float) -> list[Note]:
 
 def _phrase_rhythm(rng: Rng) -> list[tuple[float, float]]:
     beat = float(rng.choice([0.0, 0.0, 0.5, 1.0]))
-    last = 8.0 - float(rng.choice([0.5, 1.0, 1.5]))
+    last = 8.0 - float(rng.choice([1.0, 1.5, 2.0]))
     rhythm = []
     while beat < last - 0.6:
         beats = min(float(rng.choice([0.5, 0.5, 0.5, 0.75, 1.0, 1.0, 1.5, 2.0])), last - beat)

@@ -52,10 +52,10 @@ def draw_kit(rate_hz: int, rng: Rng) -> Kit:
     return Kit(
         kick_hz=rng.uniform(42, 66),
         kick_sweep=rng.uniform(2, 7),
-        kick_decay_s=rng.uniform(0.07, 0.22),
+        kick_decay_s=rng.uniform(0.05, 0.14),
         kick_click=rng.uniform(0.1, 0.6),
         snare_hz=rng.uniform(150, 250),
-        snare_decay_s=rng.uniform(0.05, 0.14),
+        snare_decay_s=rng.uniform(0.04, 0.1),
         snare_noise=rng.uniform(0.5, 1.4),
         snare_low_hz=rng.uniform(180, 700),
         snare_high_hz=rng.uniform(3000, 8000),
@@ -63,9 +63,9 @@ def draw_kit(rate_hz: int, rng: Rng) -> Kit:
         metal=np.where((cycles + rng.random((6, 1))) % 1.0 < 0.5, 0.6, -0.6).sum(0),
         metal_share=rng.uniform(0.1, 0.9),
         hat_low_hz=rng.uniform(4000, 8000),
-        hat_decay_s=rng.uniform(0.015, 0.045),
+        hat_decay_s=rng.uniform(0.012, 0.03),
         tom_hz=rng.uniform(75, 115),
-        crash_decay_s=rng.uniform(0.35, 0.8),
+        crash_decay_s=rng.uniform(0.25, 0.5),
     )
 
 
@@ -75,10 +75,10 @@ def strokes(plan: Plan, rng: Rng) -> list[tuple[float, str, float]]:
     hits = []
     for bar in range(plan.n_bars):
         fill_from = 16 - int(rng.choice([4, 8])) if bar % 4 == 3 and rng.random() < 0.7 else 16
-        if bar % 4 == 0 and rng.random() < 0.6:
+        if bar % 4 == 0 and rng.random() < 0.4:
             hits.append((plan.at(bar, 0), "crash", rng.uniform(0.6, 0.9)))
         for step in range(fill_from):
-            for piece, pattern in zip(("kick", "snare", "hat"), groove):
+            for piece, pattern in zip(("kick", "snare", "hat"), groove, strict=True):
                 mark = pattern[step]
                 if piece == "kick" and mark == "." and step % 2 == 0 and rng.random() < 0.06:
                     mark = "o"
@@ -99,7 +99,7 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     kit = draw_kit(rate_hz, rng)
     sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
     sides |= {"open": sides["hat"], "crash": rng.uniform(-0.7, 0.7), "tom0": -0.5, "tom1": 0.05, "tom2": 0.5}
-    gains = {"kick": rng.uniform(0.9, 1.3), "snare": rng.uniform(0.9, 1.4), "crash": rng.uniform(0.2, 0.35)}
+    gains = {"kick": rng.uniform(0.5, 0.85), "snare": rng.uniform(0.9, 1.4), "crash": rng.uniform(0.2, 0.35)}
     gains |= {"hat": rng.uniform(0.15, 0.35), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
     gains["open"] = gains["hat"]
     track = np.zeros((2, samples))
@@ -111,7 +111,7 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
         mix_in(track, gains[piece] * velocity**1.3 * sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece])
     room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
     # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
-    return high_pass(np.tanh(1.2 * (track + rng.uniform(0.03, 0.2) * room)), 25, rate_hz)
+    return high_pass(np.tanh(1.2 * (track + rng.uniform(0.02, 0.12) * room)), 25, rate_hz)
 
 
 def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:

@@ -43,11 +43,11 @@ def draw_bass(rng: Rng) -> Voice:
     """A bass drawn at random: finger-plucked, slapped, sub, filtered sawtooth or square."""
     kind = rng.choice(["finger", "slap", "sub", "saw", "square"])
     if kind == "finger":
-        return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(2, 5), pop=0.0)
+        return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(1.2, 3), pop=0.0)
     if kind == "slap":
-        return partial(_string_bass, brightness=rng.uniform(0.5, 0.8), ring_s=rng.uniform(1.5, 3), pop=0.5)
+        return partial(_string_bass, brightness=rng.uniform(0.5, 0.8), ring_s=rng.uniform(0.8, 2), pop=0.5)
     if kind == "sub":
-        return partial(_sub_bass, drive=rng.uniform(0.6, 2.5), decay_s=rng.uniform(0.5, 2.0))
+        return partial(_sub_bass, drive=rng.uniform(1.0, 3.0), decay_s=rng.uniform(0.25, 0.9))
     return partial(
         _synth,
         odd=bool(kind == "square"),
@@ -87,13 +87,13 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     track = _chords(plan, samples, rate_hz, rng, side)
     if rng.random() < 0.75:
         track += rng.uniform(0.4, 1.0) * _arpeggio(plan, samples, rate_hz, rng, -side)
-    room = reverb(track.sum(0), rng.uniform(0.5, 2.2), rng.uniform(2500, 7000), rate_hz, rng)
-    return high_pass(track + rng.uniform(0.05, 0.25) * room, 80, rate_hz)
+    room = reverb(track.sum(0), rng.uniform(0.4, 1.4), rng.uniform(2500, 7000), rate_hz, rng)
+    return high_pass(track + rng.uniform(0.03, 0.15) * room, 80, rate_hz)
 
 
 def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
-    kind = str(rng.choice(["pad", "strings", "organ", "electric piano", "guitar"]))
-    sustained = kind in ("pad", "strings", "organ")
+    kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"]))
+    sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
     part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)
     return _layer(played(plan, "other", part, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side * 0.6)
@@ -118,22 +118,22 @@ def _layer(notes: list[Note], voice: Voice, samples: int, rate_hz: int, rng: Rng
 
 def _draw_voice(kind: str, rng: Rng) -> Voice:
     if kind == "guitar":
-        return partial(_guitar, brightness=rng.uniform(0.3, 0.85), ring_s=rng.uniform(1.0, 4.0))
+        return partial(_guitar, brightness=rng.uniform(0.3, 0.85), ring_s=rng.uniform(0.7, 2.0))
     if kind == "organ":
         drawbars = rng.uniform(0.0, 1.0, 8) * np.array([0.6, 1, 0.9, 0.7, 0.4, 0.5, 0.3, 0.4])
         return partial(_organ, drawbars=drawbars, tremolo_hz=rng.uniform(5, 7), depth=rng.uniform(0, 0.25))
     if kind in ("electric piano", "bell"):
         ratio = float(rng.choice([1.0, 2.0, 14.0] if kind == "electric piano" else [1.41, 3.5, 2.76]))
         index = rng.uniform(0.6, 2.0) if ratio < 10 else rng.uniform(0.15, 0.5)
-        return partial(_fm, ratio=ratio, index=index, decay_s=rng.uniform(0.4, 1.4))
+        return partial(_fm, ratio=ratio, index=index, decay_s=rng.uniform(0.3, 0.8))
     plucked = kind == "synth pluck"
     return partial(
         _synth,
         odd=bool(rng.random() < 0.25),
         voices=2 if plucked else 3,
         spread=rng.uniform(0.04, 0.14),
-        dark_hz=rng.uniform(200, 500) if plucked else rng.uniform(500, 1500),
-        bright_hz=rng.uniform(2500, 8000) if plucked else rng.uniform(1200, 4500),
+        dark_hz=rng.uniform(200, 500) if plucked else rng.uniform(400, 900),
+        bright_hz=rng.uniform(2500, 6000) if plucked else rng.uniform(1000, 3000),
         sweep_s=rng.uniform(0.06, 0.25) if plucked else rng.uniform(0.3, 1.5),
         attack_s=0.003 if plucked else rng.uniform(0.03, 0.2),
         release_s=0.05 if plucked else 0.2,
@@ -160,7 +160,12 @@ def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s:
     """One sine modulates another, less and less: the harder the stroke, the brighter."""
     t = times(note.length_s + 0.15, rate_hz).astype(np.float32)
     turn = 2 * np.pi * pitch_hz(note.pitch) * t
-    bend = index * note.velocity * np.exp(-t / (0.4 * decay_s)) * np.sin(ratio * turn + rng.uniform(0, 6))
+    bend = (
+        index
+        * note.velocity
+        * np.exp(-t / ((0.4 if ratio < 10 else 0.1) * decay_s))
+        * np.sin(ratio * turn + rng.uniform(0, 6))
+    )
     return ramps(np.sin(turn + bend) * np.exp(-t / decay_s), 0.003, 0.15, rate_hz)
 
 

@@ -77,7 +77,7 @@ def draw_singer(rng: Rng) -> Singer:
         tilt_hz=rng.uniform(4000, 14000),
         breath=rng.uniform(0.01, 0.05),
         vibrato_hz=rng.uniform(4.8, 6.6),
-        vibrato=rng.uniform(0.15, 0.6),
+        vibrato=rng.uniform(0.25, 0.7),
         glide_s=rng.uniform(0.02, 0.06),
         diction=rng.uniform(0.6, 1.4),
     )
@@ -96,8 +96,8 @@ def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
         late = [replace(note, start_s=note.start_s + abs(rng.normal(0, 0.015))) for note in notes]
         double = sing(singer, late, words, samples, rate_hz, rng)
         mix_in(track, rng.uniform(0.3, 0.6) * double, 0.0, rate_hz, side)
-    room = reverb(lead, rng.uniform(0.6, 1.8), rng.uniform(3000, 7000), rate_hz, rng)
-    return track + rng.uniform(0.06, 0.2) * room
+    room = reverb(lead, rng.uniform(0.5, 1.4), rng.uniform(3000, 7000), rate_hz, rng)
+    return track + rng.uniform(0.04, 0.13) * room
 
 
 def sing(
@@ -136,8 +136,8 @@ class _Score:
         self.breath = np.zeros(n_frames)
         vibrato = np.zeros(n_frames)
         end_s = -1.0
-        for note, (consonant, vowel) in zip(notes, words):
-            start, stop = (int(round(s / frame_s)) for s in (note.start_s, note.start_s + note.length_s))
+        for note, (consonant, vowel) in zip(notes, words, strict=True):
+            start, stop = (round(s / frame_s) for s in (note.start_s, note.start_s + note.length_s))
             body = slice(start, stop)
             self.pitch[start:] = note.pitch
             self.formants_hz[start:] = FORMANTS_HZ[vowel]
@@ -202,7 +202,7 @@ def _consonants(
 ) -> Audio:
     """The noises of the unvoiced consonants, each just before its note."""
     track = np.zeros((2, samples))
-    for note, (consonant, _) in zip(notes, words):
+    for note, (consonant, _) in zip(notes, words, strict=True):
         if consonant not in NOISES:
             continue
         low_hz, high_hz, length_s, strength = NOISES[consonant]

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, next_fast_len, rfft
+from scipy import fft
 from scipy.signal import butter, oaconvolve, sosfilt
 
 Audio = NDArray[np.floating]
@@ -37,7 +37,7 @@ def period(amplitudes: Audio) -> Audio:
     """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read by `oscillate`."""
     spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=complex)
     spectrum[1 : len(amplitudes) + 1] = -0.5j * TABLE_SAMPLES * amplitudes
-    return irfft(spectrum)
+    return np.asarray(fft.irfft(spectrum))
 
 
 def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.int64]:
@@ -68,7 +68,7 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983; the loop is computed for
     all rounds at once in the frequency domain.
     """
-    size = next_fast_len(int(np.ceil(rate_hz / f0_hz)), real=True)
+    size = _fast_length(int(np.ceil(rate_hz / f0_hz)))
     n_rounds = int(np.ceil(length_s * f0_hz)) + 2
     number = np.arange(size // 2 + 1)
     f_hz = number * f0_hz
@@ -79,10 +79,16 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     burst[f_hz > min(16000.0, 0.45 * rate_hz)] = 0.0
     loss = 10 ** (-3 / (ring_s * f0_hz) * (1 + (f_hz / (200 + 2500 * brightness)) ** 1.3))
     rounds = np.cumprod(np.broadcast_to(loss.astype(np.float32), (n_rounds, loss.size)), axis=0)
-    string = irfft(rounds * burst.astype(np.complex64), size, axis=-1).ravel() * size / 4
+    string = np.asarray(fft.irfft(rounds * burst.astype(np.complex64), size, axis=-1)).ravel() * size / 4
     # A round has a whole number of samples, one that is quick to transform: read at the speed that is in tune.
     at = np.arange(round(length_s * rate_hz)) * (f0_hz * size / rate_hz)
     return np.interp(at, np.arange(string.size), string)
+
+
+def _fast_length(samples: int) -> int:
+    length = fft.next_fast_len(samples, real=True)
+    assert length is not None  # As scipy's stub says it might be.
+    return length
 
 
 def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audio:
@@ -96,28 +102,28 @@ def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audi
 
 def one_pole(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """Low-passed at 6 dB per octave."""
-    return sosfilt(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound)
+    return np.asarray(sosfilt(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound))
 
 
 def low_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """Low-passed at 12 dB per octave."""
-    return sosfilt(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound)
+    return np.asarray(sosfilt(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound))
 
 
 def high_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """High-passed at 12 dB per octave."""
-    return sosfilt(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound)
+    return np.asarray(sosfilt(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound))
 
 
 def band_pass(sound: Audio, low_hz: float, high_hz: float, rate_hz: int) -> Audio:
     """Band-passed at 12 dB per octave on either side."""
-    return sosfilt(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound)
+    return np.asarray(sosfilt(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound))
 
 
 @lru_cache(maxsize=256)
 def _butterworth(order: int, kind: str, edges_hz: tuple[int, ...], rate_hz: int) -> NDArray[np.float64]:
     edges = [min(edge, 0.42 * rate_hz + 0.04 * rate_hz * i) for i, edge in enumerate(edges_hz)]
-    return butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate_hz, output="sos")
+    return np.asarray(butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate_hz, output="sos"))
 
 
 def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float = 0.0) -> None:
@@ -147,7 +153,8 @@ def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio
     """The sound ``c samples`` plus a copy delayed by a time that swings, opposite in the two channels."""
     n = np.arange(sound.shape[1])
     swing = np.sin(2 * np.pi * speed_hz / rate_hz * n)
-    wet = [np.interp(n - (0.012 + sign * depth_s * swing) * rate_hz, n, row) for sign, row in zip((1, -1), sound)]
+    delays_s = (0.012 + depth_s * swing, 0.012 - depth_s * swing)
+    wet = [np.interp(n - delay_s * rate_hz, n, row) for delay_s, row in zip(delays_s, sound, strict=True)]
     return 0.75 * (sound + np.stack(wet))
 
 
@@ -162,7 +169,8 @@ def filter_by_frames(sound: Audio, response: NDArray[np.complexfloating]) -> Aud
     padded[hop : hop + sound.size] = sound[: n_frames * hop]
     window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
     frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * window
-    filtered = irfft(rfft(frames.astype(np.float32), 4 * hop) * response, 4 * hop)
+    spectra = np.asarray(fft.rfft(frames.astype(np.float32), 4 * hop))
+    filtered = np.asarray(fft.irfft(spectra * response, 4 * hop))
     out = np.zeros((n_frames + 3, hop))
     for part in range(4):
         out[part : part + n_frames] += filtered[:, part * hop : (part + 1) * hop]
