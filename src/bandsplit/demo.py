@@ -61,10 +61,13 @@ def run_demo(
 
     data, n_train, n_valid, n_test = folder / "data", *songs
     say(f"Making {sum(songs)} songs of {duration_s:g} s: synthesised drums, bass, chords and a singer, in {data}")
-    write_dataset(data, n_train=n_train, n_valid=n_valid, n_test=n_test, duration_s=duration_s, seed=seed)
+    config = find_recipe("demo").run_config(seed=seed, changes=changes)
+    rate_hz = config.model.sample_rate_hz
+    write_dataset(
+        data, n_train=n_train, n_valid=n_valid, n_test=n_test, duration_s=duration_s, seed=seed, sample_rate_hz=rate_hz
+    )
     dataset = index_dataset(data)
 
-    config = find_recipe("demo").run_config(seed=seed, changes=changes)
     say(f"Training one small network for {', '.join(config.model.targets)} (Ctrl-C stops; the same command goes on)")
     model = _train(config, dataset, folder / "runs", console)
 
@@ -107,7 +110,7 @@ def _train(config: RunConfig, dataset: Dataset, runs: Path, console: Console) ->
     folder = RunFolder(runs, config)
     torch.manual_seed(config.seed)
     with TerminalProgress(console) as progress:
-        return train(config, dataset, runs, progress, resume=folder.path.exists()).best
+        return train(config, dataset, runs, progress, workers=1, resume=folder.path.exists()).best
 
 
 def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path) -> list[Score]:

@@ -172,19 +172,32 @@ def _make_recipes() -> list[Recipe]:
 
 
 def _demo(simo: Recipe) -> Recipe:
-    """A network of a size that learns something in five minutes on two cores; not in the paper."""
+    """A network of a size that learns something in minutes on two cores; not in the paper.
+
+    Dilated stacks replace the LSTMs: the network hears real and imaginary parts, and rectified convolutions find their
+    magnitude at once, where LSTMs spend hundreds of updates on a filter that does not listen. Merged channels halve
+    the work, and so does hearing up to 11 kHz only.
+    """
     return simo.vary(
         "demo", "small and fast, for the demo; not in the paper",
         {
-            "model.bands": [[100, 8], [200, 6], [500, 6], [1000, 3], [3000, 2]],
-            "model.stft.hop_samples": 1024,
+            "model.sample_rate_hz": 22050,
+            "model.bands": [[100, 8], [200, 6], [500, 6], [1000, 3]],
+            "model.stft.n_fft": 1024,
+            "model.stft.hop_samples": 512,
             "model.n_features": 24,
             "model.n_blocks": 2,
+            "model.time": {"kind": "dilated", "depth": 3},
+            "model.band": {"kind": "dilated", "depth": 2},
+            "model.stereo.kind": "merged",
+            "model.mask.hidden_factor": 2,
+            "model.mixture_consistency": True,
             "training.excerpt_s": 1.0,
             "training.batch_size": 4,
-            "training.learning_rate": 0.02,
+            "training.learning_rate": 0.03,
+            "training.gain_range": [0.5, 1.25],
             "training.decay": {"kind": "cosine"},
-            "training.examples_per_epoch": 600,
+            "training.examples_per_epoch": 560,
             "training.max_epochs": 10,
             "training.validate_every": 2,
         },

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soxr
 import torch
 from torch.utils.data import DataLoader
 
@@ -117,9 +118,17 @@ def test_two_processes_see_together_what_one_sees() -> None:
     assert [index for pair in zip(*two, strict=True) for index in pair] == one
 
 
+@pytest.mark.parametrize("sample_rate_hz", [4000, 11025, 16000])
+def test_songs_at_another_rate_are_resampled(examples: ExampleDataset, sample_rate_hz: int) -> None:
+    plain = replace(examples, gain_range=(1, 1), swap_probability=0, excerpt_samples=2000)
+    resampled = replace(plain, sample_rate_hz=sample_rate_hz, excerpt_samples=2000 * sample_rate_hz // 8000)
+    original, other = plain[3].mixture.numpy(), resampled[3].mixture.numpy()
+    assert other.shape == (2, 2000 * sample_rate_hz // 8000)
+    expected = soxr.resample(original.T, 8000, sample_rate_hz, quality="VHQ").T
+    np.testing.assert_allclose(other[:, 100:-100], expected[:, 100 : other.shape[1] - 100], atol=1e-3)
+
+
 def test_songs_that_do_not_fit_the_model_are_errors(examples: ExampleDataset) -> None:
-    with pytest.raises(DataError, match=r"train/Song 0: sample_rate_hz is 8000, the model .* 44100"):
-        replace(examples, sample_rate_hz=44100)
     with pytest.raises(DataError, match=r"train/Song 0: channels is 2, the model .* 1;"):
         replace(examples, channels=1)
     with pytest.raises(DataError, match="no stem piano; it has bass, drums, other, vocals"):

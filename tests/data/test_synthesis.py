@@ -232,11 +232,11 @@ def test_an_interrupted_data_set_does_not_look_complete_and_is_completed(
     whole = synthesis.synthesise_song
     calls = []
 
-    def interrupted(seed: int, duration_s: float) -> dict[str, np.ndarray]:
+    def interrupted(seed: int, duration_s: float, sample_rate_hz: int) -> dict[str, np.ndarray]:
         calls.append(seed)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(seed, duration_s)
+        return whole(seed, duration_s, sample_rate_hz)
 
     monkeypatch.setattr(synthesis, "synthesise_song", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -194,10 +194,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
         run(small(), dataset, tmp_path)
 
 
-def test_songs_at_another_rate_are_refused(dataset: Dataset, tmp_path: Path):
-    config = small().model_dump()
+def test_songs_at_another_rate_can_be_trained_on(dataset: Dataset, tmp_path: Path):
+    config = small(max_epochs=1).model_dump()
     config["model"]["sample_rate_hz"] = 16000
-    with pytest.raises(DataError, match="sample_rate_hz is 8000, the model and the other songs need 16000"):
+    assert math.isfinite(run(RunConfig.parse(config), dataset, tmp_path).best_score)
+
+
+def test_songs_with_another_number_of_channels_are_refused(dataset: Dataset, tmp_path: Path):
+    config = small().model_dump()
+    config["model"]["channels"] = 1
+    with pytest.raises(DataError, match="channels is 2, the model and the other songs need 1"):
         run(RunConfig.parse(config), dataset, tmp_path)
 
 

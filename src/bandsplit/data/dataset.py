@@ -35,7 +35,7 @@ class ExampleDataset(Dataset[Example]):
     The mixture is the sum of all stems of the songs, targets or not.
 
     Raises:
-        DataError: no songs; a target without a stem; songs whose rate, channels or stems are not the asked ones.
+        DataError: no songs; a target without a stem; songs whose channels or stems are not the asked ones.
     """
 
     tracks: Sequence[Track]
@@ -47,7 +47,7 @@ class ExampleDataset(Dataset[Example]):
     examples: int
     """Number of examples per epoch."""
     sample_rate_hz: int
-    """Rate that the songs must have."""
+    """Rate of the examples; excerpts of songs with another rate are resampled."""
     channels: int
     """Channels that the songs must have."""
     gain_range: tuple[float, float] = (0.25, 1.25)
@@ -67,7 +67,7 @@ class ExampleDataset(Dataset[Example]):
         if missing:
             legal = ", ".join(sorted(stems))
             raise DataError(f"targets: the data set has no stem {', '.join(missing)}; it has {legal}")
-        for unit, wanted in (("sample_rate_hz", self.sample_rate_hz), ("channels", self.channels), ("stems", stems)):
+        for unit, wanted in (("channels", self.channels), ("stems", stems)):
             for track in self.tracks:
                 found = set(track.stems) if unit == "stems" else getattr(track, unit)
                 if found != wanted:
@@ -107,13 +107,15 @@ class ExampleDataset(Dataset[Example]):
         """Read an excerpt of one stem of a random song. The number of draws never depends on what is drawn."""
         track = self.tracks[int(random.integers(len(self.tracks)))]
         position, gain, swap = random.random(), random.uniform(*self.gain_range), random.random()
-        start = int(position * max(1, track.samples - self.excerpt_samples + 1))
-        samples = min(self.excerpt_samples, track.samples)
-        signal, _ = audio.read(track.stems[stem], start=start, samples=samples)
+        wanted = audio.resampled_length(self.excerpt_samples, self.sample_rate_hz, track.sample_rate_hz)
+        start = int(position * max(1, track.samples - wanted + 1))
+        signal, rate_hz = audio.read(track.stems[stem], start=start, samples=min(wanted, track.samples))
+        if rate_hz != self.sample_rate_hz:
+            signal = audio.resample(signal, rate_hz, self.sample_rate_hz)[:, : self.excerpt_samples]
         if swap < self.swap_probability:
             signal = signal[::-1]
         padded = np.zeros((self.channels, self.excerpt_samples), np.float32)
-        padded[:, :samples] = signal * np.float32(gain)
+        padded[:, : signal.shape[1]] = signal * np.float32(gain)
         return padded
 
 

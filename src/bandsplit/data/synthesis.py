@@ -50,7 +50,7 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
     for stem, rng in zip(STEMS, stem_rngs, strict=True):
         track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
         track = ramps(track, 0.002, 0.03, sample_rate_hz)
-        level_db = np.clip(level_rng.normal(0, 1.7), -3.5, 3.5)
+        level_db = np.clip(level_rng.normal(0, 1.2), -2.5, 2.5)
         stems[stem] = track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))
     peak = max(np.abs(signal).max() for signal in [*stems.values(), sum(stems.values())])
     gain = 10 ** (-level_rng.uniform(0.1, 1.0) / 20) / peak
@@ -67,29 +67,43 @@ def _generators(seed: int) -> list[np.random.Generator]:
 
 
 def write_dataset(
-    root: Path, *, n_train: int, n_valid: int, n_test: int, duration_s: float, seed: int, workers: int = 2
+    root: Path,
+    *,
+    n_train: int,
+    n_valid: int,
+    n_test: int,
+    duration_s: float,
+    seed: int,
+    sample_rate_hz: int = 44100,
+    workers: int = 2,
 ) -> list[Path]:
     """Write ``root/train|valid|test/<song>/{mixture,vocals,bass,drums,other}.wav`` and return the song folders.
 
-    16 bit, 44.1 kHz; the mixture is the exact sum of the stems as stored. A song depends on `seed`, its split and its
+    16 bit; the mixture is the exact sum of the stems as stored. A song depends on `seed`, its split and its
     number within it only. A complete data set of the same arguments is left as it is, an interrupted one completed.
 
     Raises:
         ConfigError: If a number is negative or there would be no song.
         DataError: If the folder holds anything but this data set, or cannot be written.
     """
-    _check_song(duration_s, 44100)
+    _check_song(duration_s, sample_rate_hz)
     counts = {"train": n_train, "valid": n_valid, "test": n_test}
     if min(counts.values()) < 0 or sum(counts.values()) == 0:
         raise ConfigError(f"a data set needs at least one song and no negative number of them, not {counts}")
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
-    arguments = {"generator": GENERATOR, **counts, "duration_s": float(duration_s), "seed": seed}
+    arguments = {
+        "generator": GENERATOR,
+        **counts,
+        "duration_s": float(duration_s),
+        "sample_rate_hz": sample_rate_hz,
+        "seed": seed,
+    }
     songs = _songs(Path(root), counts, duration_s, seed)
     try:
         _open_folder(Path(root), arguments)
         missing = [song for song in songs if not all((song[0] / f"{name}.wav").is_file() for name in FILES)]
-        _write_songs(missing, duration_s, workers)
+        _write_songs(missing, duration_s, sample_rate_hz, workers)
         if (Path(root) / UNFINISHED).exists():
             os.replace(Path(root) / UNFINISHED, Path(root) / RECORD)
     except OSError as error:
@@ -152,8 +166,8 @@ def _difference(found: dict[str, float], asked: dict[str, float]) -> str:
     return ", ".join(f"{key} is {found.get(key)} there and {asked.get(key)} here" for key in keys)
 
 
-def _write_songs(songs: list[tuple[Path, int]], duration_s: float, workers: int) -> None:
-    write = partial(_write_song, duration_s=duration_s)
+def _write_songs(songs: list[tuple[Path, int]], duration_s: float, sample_rate_hz: int, workers: int) -> None:
+    write = partial(_write_song, duration_s=duration_s, sample_rate_hz=sample_rate_hz)
     if workers == 1 or len(songs) < 2:
         for song in songs:
             write(song)
@@ -164,17 +178,18 @@ def _write_songs(songs: list[tuple[Path, int]], duration_s: float, workers: int)
             pass
 
 
-def _write_song(song: tuple[Path, int], duration_s: float) -> None:
+def _write_song(song: tuple[Path, int], duration_s: float, sample_rate_hz: int) -> None:
     """Write the five files beside the splits and move them there together: a song is whole or absent."""
     folder, seed = song
     part = folder.parents[1] / f".writing-{folder.name}"
     part.mkdir()
     stored = {
-        stem: np.rint(audio * 32767).astype(np.int32) for stem, audio in synthesise_song(seed, duration_s).items()
+        stem: np.rint(audio * 32767).astype(np.int32)
+        for stem, audio in synthesise_song(seed, duration_s, sample_rate_hz).items()
     }
     stored["mixture"] = sum(stored.values(), start=np.zeros((2, 1), dtype=np.int32))
     for name, audio in stored.items():
-        soundfile.write(part / f"{name}.wav", audio.T.astype(np.int16), 44100, subtype="PCM_16")
+        soundfile.write(part / f"{name}.wav", audio.T.astype(np.int16), sample_rate_hz, subtype="PCM_16")
     folder.parent.mkdir(exist_ok=True)
     if folder.exists():
         shutil.rmtree(folder)

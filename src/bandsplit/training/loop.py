@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from bandsplit.config import CosineDecay, RunConfig, StepDecay, TrainingConfig
 from bandsplit.data.dataset import Example, ExampleDataset, shard_indices
 from bandsplit.data.musdb import Dataset, Track
-from bandsplit.errors import DataError, RunError
+from bandsplit.errors import RunError
 from bandsplit.inference.separator import Separator, pick_device
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr
@@ -150,9 +150,6 @@ class _Run:
             self.training.swap_probability,
             config.seed,
         )
-        other_rates = {track.sample_rate_hz for track in self.valid} - {config.model.sample_rate_hz}
-        if other_rates:
-            raise DataError(f"validation songs at {other_rates} Hz: the model needs {config.model.sample_rate_hz} Hz")
         self.global_batch = self.training.batch_size * self.training.accumulate * self.fabric.world_size
         self.updates_per_epoch = self.training.examples_per_epoch // self.global_batch
         self.progress = Progress()

@@ -85,7 +85,7 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     """The accompaniment of a song, ``c samples``: chords and mostly a second layer, apart in the stereo image."""
     side = rng.uniform(0.15, 0.7) * rng.choice([-1, 1])
     track = _chords(plan, samples, rate_hz, rng, side)
-    if rng.random() < 0.75:
+    if rng.random() < 0.5:
         track += rng.uniform(0.4, 1.0) * _arpeggio(plan, samples, rate_hz, rng, -side)
     room = reverb(track.sum(0), rng.uniform(0.4, 1.4), rng.uniform(2500, 7000), rate_hz, rng)
     return high_pass(track + rng.uniform(0.03, 0.15) * room, 80, rate_hz)
