@@ -329,6 +329,8 @@ class TrainingConfig(Config):
     """Linear gain of each stem, drawn uniformly (row 19: UMX-like)."""
     swap_probability: float = Field(default=0.5, ge=0, le=1)
     """Probability of swapping the channels of each stem (row 19: UMX-like)."""
+    same_song_probability: float = Field(default=0.0, ge=0, le=1)
+    """Probability that all stems of an example come from one place in one song; the paper always mixes songs."""
     max_epochs: PositiveInt = 200
     """Epochs at most."""
     patience: PositiveInt = 10

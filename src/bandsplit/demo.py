@@ -34,7 +34,7 @@ AVERAGE_MARGIN_DB, TARGET_MARGIN_DB = 2.0, 1.0
 
 
 def run_demo(
-    folder: Path, console: Console, *, songs: Sequence[int] = (24, 2, 6), duration_s: float = 20.0, seed: int = 0,
+    folder: Path, console: Console, *, songs: Sequence[int] = (100, 4, 8), duration_s: float = 12.0, seed: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> bool:  # fmt: skip
     """Run the demo in ``folder``; what is already there from an earlier run with the same settings is used again.

@@ -54,6 +54,8 @@ class ExampleDataset(Dataset[Example]):
     """Linear gain of each stem, drawn uniformly."""
     swap_probability: float = 0.5
     """Probability of reversing the channels of each stem."""
+    same_song_probability: float = 0.0
+    """Probability that all stems of an example are taken from one place in one song."""
     seed: int = 0
     """Any integer from 0 to 2**64 - 1."""
     epoch: int = 0
@@ -97,16 +99,21 @@ class ExampleDataset(Dataset[Example]):
         counter = np.array([0, 0, 0, index], dtype=np.uint64)
         key = np.array([self.seed, self.epoch], dtype=np.uint64)
         random = np.random.Generator(np.random.Philox(counter=counter, key=key))
+        together = self._place(random) if random.random() < self.same_song_probability else None
         # Sorted, so that neither the order of the targets nor that of the files changes what is drawn.
-        stems = {stem: self._draw(random, stem) for stem in sorted(self.tracks[0].stems)}
+        stems = {stem: self._draw(random, stem, together) for stem in sorted(self.tracks[0].stems)}
         mixture = np.sum(list(stems.values()), axis=0)
         targets = np.stack([stems[target] for target in self.targets])
         return Example(torch.from_numpy(mixture), torch.from_numpy(targets))
 
-    def _draw(self, random: np.random.Generator, stem: str) -> Audio:
-        """Read an excerpt of one stem of a random song. The number of draws never depends on what is drawn."""
-        track = self.tracks[int(random.integers(len(self.tracks)))]
-        position, gain, swap = random.random(), random.uniform(*self.gain_range), random.random()
+    def _place(self, random: np.random.Generator) -> tuple[Track, float]:
+        """Draw a song and a position in it, from 0 to 1."""
+        return self.tracks[int(random.integers(len(self.tracks)))], random.random()
+
+    def _draw(self, random: np.random.Generator, stem: str, together: tuple[Track, float] | None) -> Audio:
+        """Read an excerpt of one stem, at the common place if there is one. Draws never depend on what is drawn."""
+        apart, gain, swap = self._place(random), random.uniform(*self.gain_range), random.random()
+        track, position = together or apart
         wanted = audio.resampled_length(self.excerpt_samples, self.sample_rate_hz, track.sample_rate_hz)
         start = int(position * max(1, track.samples - wanted + 1))
         signal, rate_hz = audio.read(track.stems[stem], start=start, samples=min(wanted, track.samples))

@@ -148,6 +148,7 @@ class _Run:
             config.model.channels,
             self.training.gain_range,
             self.training.swap_probability,
+            self.training.same_song_probability,
             config.seed,
         )
         self.global_batch = self.training.batch_size * self.training.accumulate * self.fabric.world_size
