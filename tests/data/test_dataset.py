@@ -95,6 +95,19 @@ def test_stems_are_excerpts_of_files_with_gains_in_range_and_channels_swapped(tm
     assert np.mean(swaps) == pytest.approx(0.5, abs=0.06)
 
 
+@pytest.mark.parametrize(("probability", "share"), [(0.0, 0.0), (0.6, 0.6), (1.0, 1.0)])
+def test_stems_can_be_kept_together_at_one_place_of_one_song(tmp_path: Path, probability: float, share: float) -> None:
+    for song in range(3):  # every sample tells its song and place
+        write_song(
+            tmp_path / "train" / f"Song {song}", dict.fromkeys(STEMS, np.full((2, 400), song) + np.arange(400) / 400)
+        )
+    tracks = index_dataset(tmp_path).tracks
+    options = {"gain_range": (1.0, 1.0), "swap_probability": 0.0, "same_song_probability": probability}
+    dataset = ExampleDataset(tracks, STEMS, 100, examples=200, sample_rate_hz=8000, channels=2, **options)
+    together = [bool((item.targets == item.targets[0]).all()) for item in (dataset[index] for index in range(200))]
+    assert np.mean(together) == pytest.approx(share, abs=0.1)
+
+
 def test_songs_shorter_than_the_excerpt_are_padded_at_the_end(tmp_path: Path) -> None:
     write_song(tmp_path / "train" / "Short", dict.fromkeys(STEMS, np.ones((2, 30))))
     tracks = index_dataset(tmp_path).songs("train")
