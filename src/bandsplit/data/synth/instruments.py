@@ -35,13 +35,13 @@ def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     for note in played(plan, "bass", bass_line(plan, rng), rng):
         mix_in(track, note.velocity * voice(note, rate_hz, rng), note.start_s, rate_hz)
     drive = rng.uniform(0.5, 1.5)
-    mono = high_pass(np.tanh(drive * low_pass(track[0], rng.uniform(1500, 5000), rate_hz)), 28, rate_hz)
+    mono = high_pass(np.tanh(drive * low_pass(track[0], rng.uniform(700, 2000), rate_hz)), 28, rate_hz)
     return np.stack([mono, mono])
 
 
 def draw_bass(rng: Rng) -> Voice:
     """A bass drawn at random: finger-plucked, slapped, sub, filtered sawtooth or square."""
-    kind = rng.choice(["finger", "slap", "sub", "saw", "square"])
+    kind = rng.choice(["finger", "slap", "sub", "saw", "square"], p=[0.3, 0.05, 0.3, 0.3, 0.05])
     if kind == "finger":
         return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(1.2, 3), pop=0.0)
     if kind == "slap":
@@ -85,14 +85,14 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     """The accompaniment of a song, ``c samples``: chords and mostly a second layer, apart in the stereo image."""
     side = rng.uniform(0.15, 0.7) * rng.choice([-1, 1])
     track = _chords(plan, samples, rate_hz, rng, side)
-    if rng.random() < 0.5:
-        track += rng.uniform(0.4, 1.0) * _arpeggio(plan, samples, rate_hz, rng, -side)
+    if rng.random() < 0.25:
+        track += rng.uniform(0.3, 0.6) * _arpeggio(plan, samples, rate_hz, rng, -side)
     room = reverb(track.sum(0), rng.uniform(0.4, 1.4), rng.uniform(2500, 7000), rate_hz, rng)
-    return high_pass(track + rng.uniform(0.03, 0.15) * room, 80, rate_hz)
+    return high_pass(track + rng.uniform(0.01, 0.06) * room, 80, rate_hz)
 
 
 def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
-    kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"]))
+    kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"], p=[0.35, 0.3, 0.2, 0.15]))
     sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
     part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)

@@ -97,7 +97,7 @@ def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
         double = sing(singer, late, words, samples, rate_hz, rng)
         mix_in(track, rng.uniform(0.3, 0.6) * double, 0.0, rate_hz, side)
     room = reverb(lead, rng.uniform(0.5, 1.4), rng.uniform(3000, 7000), rate_hz, rng)
-    return track + rng.uniform(0.04, 0.13) * room
+    return track + rng.uniform(0.02, 0.07) * room
 
 
 def sing(
