@@ -1,6 +1,7 @@
 """Activity detection on signals whose active parts are known."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bandsplit.data.activity import AUTHORS, ActivityConfig, active_segments
 RATE_HZ = 1000
 
 
-def noise(gate: list[float], channels: int = 2) -> np.ndarray:
+def noise(gate: Sequence[float], channels: int = 2) -> np.ndarray:
     """Noise with one gain per second."""
     gains = np.repeat(gate, RATE_HZ)
     return (np.random.default_rng(0).normal(0, 0.1, (channels, len(gains))) * gains).astype(np.float32)
