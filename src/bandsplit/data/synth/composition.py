@@ -1,5 +1,6 @@
 """What is played: key, tempo, chords and form of a song, and the notes of each part. No sound here."""
 
+import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,6 +16,8 @@ SCALES = {
     "dorian": (0, 2, 3, 5, 7, 9, 10),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
 }
+# Share of the sections in which a stem plays.
+PRESENCE = {"vocals": 0.65, "bass": 0.7, "drums": 0.7, "other": 0.75}
 # Degrees of the scale, one chord per bar.
 PROGRESSIONS = (
     (0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 3), (0, 6, 5, 6), (0, 2, 3, 4), (3, 0, 4, 5),
@@ -116,27 +119,30 @@ def compose(rng: Rng, duration_s: float) -> Plan:
         progression=PROGRESSIONS[rng.integers(len(PROGRESSIONS))],
         sevenths=bool(rng.random() < 0.4),
         duration_s=duration_s,
-        silences=_silences(rng, n_bars, 240 / tempo_bpm, duration_s),
+        silences=_form(rng, n_bars, 240 / tempo_bpm),
     )
 
 
-def _silences(rng: Rng, n_bars: int, bar_s: float, duration_s: float) -> dict[str, list[tuple[float, float]]]:
-    """Some stems enter late, by at most a quarter of the song; later, one or two rest for a bar, never the latecomers.
+def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, float]]]:
+    """Spans of rest by stem: the song goes through sections of a few bars, each with an arrangement of its own.
 
-    One stem at least plays from the start, and two through every break.
+    Somebody always plays; each stem plays in a third of the song at least, if there are sections enough.
     """
-    spans: dict[str, list[tuple[float, float]]] = {stem: [] for stem in STEMS}
-    order = [str(stem) for stem in rng.permutation(STEMS)]
-    late = order[: rng.integers(0, 4)]
-    for stem in late:
-        bars = min(int(rng.integers(1, 3)), int(duration_s / 4 / bar_s))
-        if bars:
-            spans[stem].append((-1.0, bars * bar_s))
-    for bar in range(3, n_bars - 2, 4):
-        if rng.random() < 0.5:
-            free = [stem for stem in order if stem not in late]
-            for stem in rng.permutation(free)[: rng.integers(1, 3)]:
-                spans[str(stem)].append((bar * bar_s, (bar + 1) * bar_s))
+    bars = next((bars for bars in (8, 4, 2) if n_bars >= 6 * bars), 2)
+    n_sections = max(1, round(n_bars / bars))
+    plays = np.zeros((len(STEMS), n_sections), dtype=bool)
+    share = [PRESENCE[stem] for stem in STEMS]
+    while not (plays.any(axis=0).all() and (plays.mean(axis=1) >= 1 / 3).all()):
+        plays = rng.random(plays.shape) < np.array(share)[:, None]
+    spans: dict[str, list[tuple[float, float]]] = {}
+    for stem, row in zip(STEMS, plays, strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[True], row, [True]])))
+        starts, ends = edges[::2], edges[1::2]
+        # The last section is played to the end of the song, however long it is.
+        spans[stem] = [
+            (bars * bar_s * start if start else -1.0, bars * bar_s * end if end < n_sections else math.inf)
+            for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
     return spans
 
 
