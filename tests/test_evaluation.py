@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
-from bandsplit.data.musdb import Track, TrackAudio, index_dataset
+from bandsplit.data.layouts import index_dataset
+from bandsplit.data.tracks import Track, TrackAudio
 from bandsplit.errors import BandsplitError, DataError
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bandsplit.cli_data import bench_app, data_app
 from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.terminal import (
+    DEFAULT_STEMS,
+    AllowOption,
+    DataOption,
+    LengthsOption,
+    MixtureOption,
+    StemsOption,
+    make_console,
+    open_dataset,
+    tell,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,6 +43,8 @@ models_app = typer.Typer(
     no_args_is_help=True, help="List architectures, look at model files, import the authors' weights."
 )
 app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 
 DeviceOption = Annotated[
     str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
@@ -103,7 +117,7 @@ def separate(
     """Split songs into stems, at the rate, channels and length of the input (wav, float32)."""
     from bandsplit.inference.separator import Separator, check_outputs
 
-    console = _console()
+    console = make_console()
     check_outputs(files)
     separator = Separator(model, device=device, chunks=_chunks(method, chunk, overlap, hop, geometry))
     failed = 0
@@ -113,25 +127,23 @@ def separate(
                 result = separator.separate_file(file, out, progress)
         except BandsplitError as error:
             failed += 1
-            _tell(console, f"failed: {error}", style="red")
+            tell(console, f"failed: {error}", style="red")
             continue
         for note in result.notes:
-            _tell(console, f"note: {file.name}: {note}")
+            tell(console, f"note: {file.name}: {note}")
         if show_plan:
-            _tell(console, str(result.plan))
+            tell(console, str(result.plan))
         times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
-        _tell(console, f"{file} -> {out / result.track}  ({times})")
+        tell(console, f"{file} -> {out / result.track}  ({times})")
     if failed:
-        _tell(console, f"{failed} of {len(files)} file(s) failed, {len(files) - failed} done", style="red")
+        tell(console, f"{failed} of {len(files)} file(s) failed, {len(files) - failed} done", style="red")
         raise typer.Exit(1)
 
 
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list`.")],
-    data: Annotated[
-        Path, typer.Option("--data", help="Folder with train/ and valid/ (or musdb's validation songs in train/).")
-    ],
+    data: DataOption,
     target: Annotated[
         list[str] | None,
         typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model."),
@@ -149,25 +161,32 @@ def train(
         int, typer.Option("--workers", help="Processes that prepare examples; no effect on the result.", min=0)
     ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
+    valid: Annotated[
+        Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
+    ] = None,
+    stems: StemsOption = DEFAULT_STEMS,
+    lengths: LengthsOption = "error",
+    mixture: MixtureOption = "file",
+    allow: AllowOption = False,
 ) -> None:
     """Train a model of the paper on a folder of songs."""
     import torch
 
-    from bandsplit.data.musdb import index_dataset
     from bandsplit.recipes import find_recipe
     from bandsplit.training.loop import train as train_run
     from bandsplit.training.progress import TerminalProgress
 
-    console = _console()
+    console = make_console()
     config = find_recipe(recipe).run_config(target or [], seed=seed, changes=dict(map(_parse_change, changes or [])))
-    dataset = index_dataset(data, splits=("train", "valid"))
-    for note in dataset.notes:
-        _tell(console, note)
+    options: dict[str, Any] = {"stems": stems, "lengths": lengths, "mixture": mixture, "allow": allow}
+    dataset = open_dataset(console, data, ("train", "valid") if valid is None else ("train",), **options)
+    if valid is not None:
+        dataset = dataset.with_validation(open_dataset(console, valid, ("valid",), **options))
     torch.manual_seed(config.seed)
     with TerminalProgress(console) as progress:
         result = train_run(config, dataset, runs, progress, device=device, workers=workers, resume=resume)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
-    _tell(
+    tell(
         console,
         f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
     )
@@ -181,7 +200,7 @@ def evaluate(
             help="Model files; those of different targets are scored together, a repeated target starts a new system."
         ),
     ],
-    data: Annotated[Path, typer.Option("--data", help="Folder with the songs.")],
+    data: DataOption,
     split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test",
     out: Annotated[
         Path | None,
@@ -200,35 +219,38 @@ def evaluate(
     overlap: OverlapOption = None,
     hop: HopOption = None,
     geometry: GeometryOption = None,
+    stems: StemsOption = DEFAULT_STEMS,
+    lengths: LengthsOption = "error",
+    mixture: MixtureOption = "file",
+    allow: AllowOption = False,
 ) -> None:
     """Score models on whole songs: uSDR and cSDR per song and target, as rows in a file and a table."""
     from rich.markup import escape
 
-    from bandsplit.data.musdb import index_dataset
     from bandsplit.evaluation import System, model_systems
     from bandsplit.evaluation import evaluate as score
     from bandsplit.results import append_scores
     from bandsplit.tables import score_tables
     from bandsplit.yardsticks import yardstick_systems
 
-    console = _console()
+    console = make_console()
     models = model_systems(model, device, _chunks(method, chunk, overlap, hop, geometry))
-    dataset = index_dataset(data, splits=("train", split) if yardsticks else (split,))
+    splits = ("train", split) if yardsticks else (split,)
+    dataset = open_dataset(console, data, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
     systems: dict[str, System] = {}
     if yardsticks:
         systems |= yardstick_systems(dataset.songs("train"), dataset.stems)
     systems |= models
-    tracks = dataset.songs(split)
     path = out or Path("results") / f"{dataset.name}-{split}.jsonl"
     rows = []
     with console.status("") as status:
-        for number, some in enumerate(score(systems, tracks, dataset.name), start=len(systems)):
+        for number, some in enumerate(score(systems, dataset, split), start=len(systems)):
             append_scores(path, some)
             rows += some
-            status.update(f"song {number // len(systems)} of {len(tracks)}: {escape(some[0].track)}")
+            status.update(f"song {number // len(systems)} of {len(dataset.songs(split))}: {escape(some[0].track)}")
     for table in score_tables(rows):
         console.print(table.screen())
-    _tell(console, f"{len(rows)} rows added to {path}")
+    tell(console, f"{len(rows)} rows added to {path}")
 
 
 @app.command()
@@ -239,7 +261,7 @@ def demo(
     """Make songs, train a small network, score it on unseen songs, separate one, draw it: in minutes, on a CPU."""
     from bandsplit.demo import run_demo
 
-    if not run_demo(folder, _console(), seed=seed):
+    if not run_demo(folder, make_console(), seed=seed):
         raise typer.Exit(1)
 
 
@@ -263,13 +285,13 @@ def list_models() -> None:
     ):
         table.add_column(heading, justify=place, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("what it is")
-    for recipe in RECIPES.values():
+    for recipe in filter(lambda recipe: recipe.architecture, RECIPES.values()):
         count_m = sum(count_parameters(config.model) for config in recipe.all_run_configs()) / 1e6
         digits = 2 if recipe.shared else 1
         published = "-" if recipe.parameters_m is None else f"{recipe.parameters_m:.{digits}f}"
         models = "1 of 4 targets" if recipe.shared else "4 of 1 target"
         table.add_row(recipe.id, f"{count_m:.{digits}f}", published, models, recipe.row or "-", recipe.about)
-    _console(err=False).print(table)
+    make_console(err=False).print(table)
 
 
 @models_app.command("show")
@@ -309,12 +331,6 @@ def import_model(
     typer.echo(f"licence: {card.licence}\ntraining data: {card.training_data}")
 
 
-def _console(err: bool = True) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=err)
-
-
 @contextmanager
 def _file_progress(console: Console, file: Path) -> Iterator[Callable[[float, float], None]]:
     """A bar for one file, fed with seconds done and seconds in all."""
@@ -324,10 +340,6 @@ def _file_progress(console: Console, file: Path) -> Iterator[Callable[[float, fl
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task(escape(file.name))
         yield lambda done_s, total_s: bar.update(task, completed=done_s, total=total_s)
-
-
-def _tell(console: Console, text: str, style: str | None = None) -> None:
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _chunks(

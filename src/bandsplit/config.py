@@ -12,6 +12,7 @@ from typing_extensions import Self
 
 from bandsplit.bands import SCHEMES, Scheme, band_widths
 from bandsplit.errors import ConfigError
+from bandsplit.mixing import MixingConfig
 from bandsplit.strict import Config
 
 TARGETS = ("vocals", "bass", "drums", "other")
@@ -325,12 +326,10 @@ class TrainingConfig(Config):
     """Examples per epoch, over all devices."""
     excerpt_s: PositiveFloat = 3.0
     """Length of an example in seconds."""
-    gain_range: tuple[PositiveFloat, PositiveFloat] = (0.25, 1.25)
-    """Linear gain of each stem, drawn uniformly (row 19: UMX-like)."""
-    swap_probability: float = Field(default=0.5, ge=0, le=1)
-    """Probability of swapping the channels of each stem (row 19: UMX-like)."""
-    same_song_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability that all stems of an example come from one place in one song; the paper always mixes songs."""
+    mixing: MixingConfig = MixingConfig()
+    """How examples are made of stems."""
+    broken_song: Literal["stop", "skip"] = "stop"
+    """What to do when a song goes missing or breaks while training: stop, or report and leave its examples out."""
     max_epochs: PositiveInt = 200
     """Epochs at most."""
     patience: PositiveInt = 10
@@ -344,9 +343,12 @@ class TrainingConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        low, high = self.gain_range
-        if low > high:
-            raise ValueError(f"gain_range: {low:g} is above {high:g}; give the smaller gain first")
+        activity = self.mixing.activity
+        if activity and activity.segment_s < self.excerpt_s:
+            raise ValueError(
+                f"mixing.activity.segment_s: {activity.segment_s:g} is shorter than excerpt_s {self.excerpt_s:g}; "
+                f"excerpts are drawn inside segments"
+            )
         if self.examples_per_epoch < self.batch_size * self.accumulate:
             raise ValueError(
                 f"examples_per_epoch: {self.examples_per_epoch} is less than one update of batch_size "

@@ -15,8 +15,10 @@ from rich.console import Console
 
 from bandsplit import audio
 from bandsplit.config import RunConfig
-from bandsplit.data.musdb import Dataset, Track, index_dataset
+from bandsplit.data.check import check_dataset, require_sound
+from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synthesis import write_dataset
+from bandsplit.data.tracks import Dataset, Track
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation
@@ -66,7 +68,7 @@ def run_demo(
     write_dataset(
         data, n_train=n_train, n_valid=n_valid, n_test=n_test, duration_s=duration_s, seed=seed, sample_rate_hz=rate_hz
     )
-    dataset = index_dataset(data)
+    dataset = require_sound(check_dataset(index_dataset(data)))
 
     say(f"Training one small network for {', '.join(config.model.targets)} (Ctrl-C stops; the same command goes on)")
     model = _train(config, dataset, folder / "runs", console)
@@ -99,7 +101,8 @@ def run_demo(
 
 
 def _separate(separator: Separator, track: Track, stems: Path, picture: Path) -> None:
-    result = separator.separate_file(track.mixture, stems)
+    assert track.mixture is not None  # the generator writes it
+    result = separator.separate_file(track.mixture.path, stems)
     song = track.load()
     estimates = {target: audio.read(path)[0] for target, path in result.paths.items()}
     title = f"{track.name}, never heard in training"
@@ -118,7 +121,7 @@ def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path
     systems: dict[str, System] = {**yardsticks, NETWORK: ModelSystem(separator)}
     path.unlink(missing_ok=True)
     rows: list[Score] = []
-    for some in evaluate(systems, dataset.songs("test"), dataset.name):
+    for some in evaluate(systems, dataset, "test"):
         append_scores(path, some)
         rows += some
     return rows

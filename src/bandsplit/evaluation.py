@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from bandsplit import __version__
 from bandsplit.config import ChunkConfig
-from bandsplit.data.musdb import Audio, Track, TrackAudio
+from bandsplit.data.tracks import Audio, Dataset, TrackAudio
 from bandsplit.errors import BandsplitError
 from bandsplit.inference.chunks import describe_chunks
 from bandsplit.inference.separator import Separator
@@ -70,7 +70,7 @@ def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig) -> di
     }
 
 
-def evaluate(systems: Mapping[str, System], tracks: Iterable[Track], data: str) -> Iterator[list[Score]]:
+def evaluate(systems: Mapping[str, System], dataset: Dataset, split: str) -> Iterator[list[Score]]:
     """Score every system on every song; yields the rows of one system and song at a time, songs outermost.
 
     The targets of a system that are stems of the song are scored together, since cSDR leaves out windows where any of
@@ -78,14 +78,15 @@ def evaluate(systems: Mapping[str, System], tracks: Iterable[Track], data: str) 
 
     Args:
         systems: name -> system, in the order of the table.
-        tracks: the songs.
-        data: the data set's name, for the rows.
+        dataset: the data set; its name and fingerprint go into the rows.
+        split: its songs that are scored.
 
     Raises:
+        DataError: the split has no songs, or they are loose stems.
         BandsplitError: a system failed, gave no target that the song has, or an estimate of the wrong shape or with
             NaN; the system and the song are named.
     """
-    for track in tracks:
+    for track in dataset.whole_songs(split):
         song = track.load()
         for name, system in systems.items():
             try:
@@ -94,7 +95,7 @@ def evaluate(systems: Mapping[str, System], tracks: Iterable[Track], data: str) 
                 raise BandsplitError(f"{name}, song {track.name!r}: {error}") from None
             scored = order_targets(target for target in estimates if target in song.stems)
             _check_estimates(name, song, estimates, scored)
-            yield _score(name, system.inference, song, estimates, tuple(scored), data)
+            yield _score(name, system.inference, song, estimates, tuple(scored), dataset)
 
 
 def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audio], scored: list[str]) -> None:
@@ -117,7 +118,12 @@ def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audi
 
 
 def _score(
-    system: str, inference: str, song: TrackAudio, estimates: Mapping[str, Audio], scored: tuple[str, ...], data: str
+    system: str,
+    inference: str,
+    song: TrackAudio,
+    estimates: Mapping[str, Audio],
+    scored: tuple[str, ...],
+    dataset: Dataset,
 ) -> list[Score]:
     reference = np.stack([song.stems[target] for target in scored])
     estimate = np.stack([estimates[target] for target in scored])
@@ -128,13 +134,14 @@ def _score(
     return [
         Score(
             system=system,
-            data=data,
+            data=dataset.name,
+            fingerprint=dataset.fingerprints.get(song.track.split),
             split=song.track.split,
             track=song.track.name,
             target=target,
             metric=metric,
             value=float(values[index]),
-            mixture="file",
+            mixture=song.track.mixture_from,
             inference=inference,
             scored_with=scored,
             version=__version__,

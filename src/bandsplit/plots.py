@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bandsplit.config import StftConfig
+from bandsplit.data.tracks import Track
+from bandsplit.mixing import ActivityConfig
 from bandsplit.spectral import stft
 
 Audio = NDArray[np.float32]
@@ -65,6 +67,48 @@ def draw_separation(
     if image is not None:
         figure.colorbar(image, ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
     figure.savefig(path, dpi=110)
+
+
+def draw_activity(
+    path: Path,
+    track: Track,
+    modes: Mapping[str, ActivityConfig],
+    segments: Mapping[str, Mapping[str, NDArray[np.int64]]],
+) -> None:
+    """Draw the level of every stem of a song with the segments that activity detection keeps shaded.
+
+    Args:
+        path: the PNG to write.
+        track: the song.
+        modes: name -> settings of the detector; each has a strip of its own.
+        segments: name of the mode -> stem -> first samples of the kept segments.
+    """
+    figure = Figure(figsize=(12, 1.6 * len(track.stems) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(f"{track.name}: segments kept ({', '.join(modes)}, from the top)")
+    rate_hz, strip = track.sample_rate_hz, 1 / len(modes)
+    for number, stem in enumerate(track.stems, start=1):
+        axes = figure.add_subplot(len(track.stems), 1, number)
+        for row, (mode, config) in enumerate(modes.items()):
+            low, high = 1 - (row + 1) * strip, 1 - row * strip
+            for start in segments[mode][stem]:
+                begin_s = start / rate_hz
+                axes.axvspan(begin_s, begin_s + config.segment_s, low, high, color=f"C{row}", alpha=0.2, linewidth=0)
+        times_s, levels_db = _levels(track, stem)
+        axes.plot(times_s, levels_db, color="black", linewidth=0.7)
+        axes.axhline(20 * np.log10(next(iter(modes.values())).floor), color="grey", linewidth=0.7, linestyle=":")
+        axes.set(title=stem, xlim=(0, track.samples / rate_hz), ylim=(-90, 0), ylabel="dB")
+        axes.label_outer()
+    figure.axes[-1].set_xlabel("s (level per 0.1 s; dotted: floor of the threshold)")
+    figure.savefig(path, dpi=110)
+
+
+def _levels(track: Track, stem: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Times in s and levels in dB of pieces of 0.1 s, read one by one."""
+    piece = max(1, track.sample_rate_hz // 10)
+    starts = np.arange(0, track.samples, piece)
+    powers = [np.square(track.read(stem, start, min(piece, track.samples - start))).mean() for start in starts]
+    return starts / track.sample_rate_hz, 10 * np.log10(np.array(powers) + 1e-9)
 
 
 def _level_db(signal: Audio) -> NDArray[np.float32]:

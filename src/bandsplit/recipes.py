@@ -15,6 +15,7 @@ from typing import Any
 from bandsplit.bands import SCHEMES
 from bandsplit.config import TARGETS, RunConfig
 from bandsplit.errors import ConfigError
+from bandsplit.mixing import UMX_LIKE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +77,11 @@ class Recipe:
         settings = apply_changes(settings, changes or {})
         return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
 
+    @property
+    def architecture(self) -> bool:
+        """Whether its network is another than its parent's."""
+        return self.parent is None or any(path.startswith("model.") for path in self.changes)
+
     def all_run_configs(self) -> list[RunConfig]:
         """Return the configurations that estimate all four targets: one if shared, else one per target."""
         return [self.run_config()] if self.shared else [self.run_config([target]) for target in TARGETS]
@@ -120,16 +126,18 @@ def _make_recipes() -> list[Recipe]:
     large = base.vary(
         "large", "the original size", {"model.n_features": 128, "model.n_blocks": 12}, row="8", parameters_m=146.7
     )
+    umx_like = {f"training.mixing.{field}": value for field, value in UMX_LIKE.items()}
     attention = {"model.attention.heads": 2, "model.attention.encoding_dim": 16}
     tac = {"model.stereo.kind": "tac", "model.stereo.activation": "prelu"}
     dilated = {"kind": "dilated", "depth": 3, "kernel": 3, "hidden_factor": 1}
     optimised_no_tac = large.vary(
-        "optimised-no-tac", "large, attention 2x16, patience 30", {**attention, "training.patience": 30},
+        "optimised-no-tac", "large, attention 2x16, patience 30, data as row 19",
+        {**attention, "training.patience": 30, **umx_like},
         row="20", parameters_m=149.9,
     )  # fmt: skip
     simo = base.vary(
         "simo", "shared encoder, joint bands, four decoders",
-        {"model.targets": list(TARGETS), "model.bands": "joint"}, shared=True, parameters_m=26.62,
+        {"model.targets": list(TARGETS), "model.bands": "joint", **umx_like}, shared=True, parameters_m=26.62,
     )  # fmt: skip
     return [
         base,
@@ -158,6 +166,7 @@ def _make_recipes() -> list[Recipe]:
         ),
         base.vary("attention-2x16", "attention over frames, 2 heads of 16", attention, row="16", parameters_m=33.2),
         base.vary("multi-head-2", "features in 2 heads", {"model.heads": 2}, row="17", parameters_m=22.0),
+        *_data_recipes(base),
         optimised_no_tac,
         optimised_no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", tac, row="20b", parameters_m=164.1),
         simo.vary("simo-residual", "shared encoder, other = residual", {"model.residual": "other"}, parameters_m=20.86),
@@ -169,6 +178,33 @@ def _make_recipes() -> list[Recipe]:
         ),
         _demo(simo),
     ]  # fmt: skip
+
+
+def _data_recipes(base: Recipe) -> list[Recipe]:
+    """Rows 18 and 19, and the ladder from row 1 to row 19 that the paper leaves out: one change at each rung.
+
+    Row 18 changes only what may be dropped; row 19 is the top of the ladder. Shuffling anew every epoch stands beside
+    it: the paper saw no difference in preliminary experiments (section IV-A).
+    """
+    steps = [(field, {f"training.mixing.{field}": value}) for field, value in UMX_LIKE.items()]
+    recipes = [
+        base.vary(
+            "silent-target", "data: only the target is dropped", {"training.mixing.drop": "target"},
+            row="18", parameters_m=32.3,
+        ),
+        base.vary("pairing-epoch", "data: shuffled anew every epoch", {"training.mixing.pairing": "epoch"}),
+    ]  # fmt: skip
+    rung = base
+    for number, (field, change) in enumerate(steps[:-1], start=1):
+        rung = rung.vary(f"ladder-{number}-{field.replace('_', '-')}", f"data: rung {number} of row 1 to 19", change)
+        recipes.append(rung)
+    top = dict(pair for _, change in steps for pair in change.items())
+    recipes.append(
+        base.vary(
+            "no-activity-detection", "data: as Open-Unmix, without activity detection", top, row="19", parameters_m=32.3
+        )
+    )
+    return recipes
 
 
 def _demo(simo: Recipe) -> Recipe:
@@ -196,8 +232,8 @@ def _demo(simo: Recipe) -> Recipe:
             "training.excerpt_s": 1.0,
             "training.batch_size": 4,
             "training.learning_rate": 0.03,
-            "training.gain_range": [0.5, 1.25],
-            "training.same_song_probability": 0.75,
+            "training.mixing.gain.low": 0.5,
+            "training.mixing.same_song_probability": 0.75,
             "training.decay": {"kind": "cosine"},
             "training.examples_per_epoch": 560,
             "training.max_epochs": 10,

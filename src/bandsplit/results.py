@@ -24,6 +24,7 @@ class Setting(NamedTuple):
 
     system: str
     data: str
+    fingerprint: str | None
     split: str
     metric: Metric
     mixture: str
@@ -41,6 +42,8 @@ class Score(BaseModel):
     """What made the estimate: a model's or a yardstick's name."""
     data: str
     """Name of the data set's folder."""
+    fingerprint: str | None = None
+    """Fingerprint of the split's audio, see `bandsplit.data.check`; none where it was not taken."""
     split: str
     track: str
     target: str
@@ -48,8 +51,8 @@ class Score(BaseModel):
     """``usdr_db``: of the whole song. ``csdr_db``: median over its 1 s windows."""
     value: float | None
     """In dB; none (also made of NaN) where no window of the song counts, infinite for an estimate without any error."""
-    mixture: Literal["file"]
-    """Where the mixture came from."""
+    mixture: Literal["file", "sum"]
+    """Where the mixture came from: its own file, or the sum of the stems."""
     inference: str
     """Chunk plan or other settings of the system."""
     scored_with: tuple[str, ...]

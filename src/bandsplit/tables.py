@@ -51,10 +51,10 @@ def score_tables(rows: Iterable[Score]) -> list[ScoreTable]:
     A system that was scored under several settings has one line for each, told apart by its settings. ``-``: the system
     does not estimate the target; ``n/a``: no song has a window that counts.
     """
-    groups: dict[tuple[str, str, Metric], dict[Setting, dict[str, Summary]]] = {}
+    groups: dict[tuple[str, str | None, str, Metric], dict[Setting, dict[str, Summary]]] = {}
     for setting, targets in aggregate(rows).items():
-        groups.setdefault((setting.data, setting.split, setting.metric), {})[setting] = targets
-    return [_table(*key, systems) for key, systems in groups.items()]
+        groups.setdefault((setting.data, setting.fingerprint, setting.split, setting.metric), {})[setting] = targets
+    return [_table(data, split, metric, systems) for (data, _, split, metric), systems in groups.items()]
 
 
 def order_targets(targets: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bandsplit.config import StftConfig
-from bandsplit.data.musdb import Audio, Track, TrackAudio
+from bandsplit.data.tracks import Audio, Track, TrackAudio
 from bandsplit.errors import DataError
 from bandsplit.spectral import istft, stft
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bandsplit.data.activity import AUTHORS, ActivityConfig, active_segments
+from bandsplit.data.activity import active_segments
+from bandsplit.mixing import AUTHORS, ActivityConfig
 
 RATE_HZ = 1000
 

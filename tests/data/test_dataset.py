@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from bandsplit.data.dataset import Example, ExampleDataset, shard_indices
-from bandsplit.data.musdb import index_dataset
+from bandsplit.data.layouts import index_dataset
 from bandsplit.errors import DataError
 from songs import STEMS, write_dataset, write_song
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bandsplit.data.musdb import VALIDATION_SONGS, index_dataset
+from bandsplit.data.layouts import index_dataset
+from bandsplit.data.musdb import VALIDATION_SONGS
 from bandsplit.errors import DataError
 from songs import STEMS, noise_stems, write_dataset, write_song
 

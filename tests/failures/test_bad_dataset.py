@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from bandsplit.data.musdb import index_dataset
+from bandsplit.data.layouts import index_dataset
 from bandsplit.errors import DataError
 from songs import noise_stems, write_dataset, write_song
 

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from bandsplit.config import CosineDecay, RunConfig, TrainingConfig
-from bandsplit.data.musdb import Dataset, index_dataset
+from bandsplit.data.layouts import index_dataset
+from bandsplit.data.tracks import Dataset
 from bandsplit.errors import DataError, RunError
 from bandsplit.models.files import read_card
 from bandsplit.training.checkpoint import RunFolder

@@ -1,57 +1,83 @@
 """Activity detection: which segments of a stem hold sound.
 
-Source: NUMERICS "Activity detection"; BSRNN paper, section IV-A. What the text leaves open is an option here.
+Source: NUMERICS "Activity detection"; BSRNN paper, section IV-A. What the text leaves open is an option of the config.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, PositiveInt
 
-from bandsplit.data.musdb import Audio
-from bandsplit.strict import Config
-
-
-class ActivityConfig(Config):
-    """How activity is detected. The defaults read the text as other replications do."""
-
-    segment_s: PositiveFloat = 6.0
-    """Length of a segment in seconds."""
-    overlap: float = Field(default=0.5, ge=0, lt=1)
-    """Shared part of consecutive segments, as a fraction."""
-    pieces: PositiveInt = 10
-    """Equal pieces of a segment whose levels are compared."""
-    level: Literal["rms", "mean-square"] = "rms"
-    """Level of a piece."""
-    quantile: float = Field(default=0.15, ge=0, le=1)
-    """Quantile of the levels that is the threshold."""
-    quantile_over: Literal["track", "segment"] = "track"
-    """Levels that the quantile is taken over; over each segment, as the authors do, it is nearly without effect."""
-    floor: PositiveFloat = 1e-3
-    """The threshold is never lower."""
-    silence: PositiveFloat = 1e-5
-    """Level that stands for zero."""
-    share: float = Field(default=0.5, ge=0, lt=1)
-    """A segment is active when more than this share of its pieces is above the threshold."""
-    channels: Literal["any", "all"] = "any"
-    """Channels that must be active; ``all``, as the authors have it, loses sources panned to one side."""
-
-
-AUTHORS = ActivityConfig(quantile_over="segment", channels="all")
-"""The authors' released code."""
+from bandsplit.data.facts import Facts, Progress
+from bandsplit.data.tracks import Audio, Dataset, Track
+from bandsplit.mixing import ActivityConfig
 
 
 def active_segments(signal: Audio, sample_rate_hz: int, config: ActivityConfig | None = None) -> NDArray[np.int64]:
     """Return the first sample of every active segment of a stem ``c samples``; all segments lie inside the stem."""
     config = config or ActivityConfig()
-    length = round(config.segment_s * sample_rate_hz)
-    hop = max(1, round(length * (1 - config.overlap)))
+    length, hop = segment_samples(config, sample_rate_hz)
     starts = np.arange(0, signal.shape[-1] - length + 1, hop)
-    levels = np.array([_levels(signal[:, start : start + length], config) for start in starts])
-    if not len(starts):
+    return _choose(starts, (signal[:, start : start + length] for start in starts), config)
+
+
+def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArray[np.int64]:
+    """Return what `active_segments` returns for a stem of a song, holding one segment of it in memory at a time.
+
+    Raises:
+        AudioError: a file is gone or cut.
+    """
+    length, hop = segment_samples(config, track.sample_rate_hz)
+    starts = np.arange(0, track.samples - length + 1, hop)
+
+    def segments() -> Iterable[Audio]:
+        segment = np.empty((track.channels, 0), np.float32)
+        for start in starts:
+            kept = segment[:, hop:]
+            segment = np.concatenate([kept, track.read(stem, start + kept.shape[1], length - kept.shape[1])], axis=1)
+            yield segment
+
+    return _choose(starts, segments(), config) if track.stems.get(stem) else starts[:0]
+
+
+def index_activity(
+    dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: Progress | None = None
+) -> dict[tuple[int, str], NDArray[np.int64]]:
+    """Find the active segments of all stems of ``tracks``, by number of the track and stem; found once per file.
+
+    Raises:
+        AudioError: a file is gone or cut.
+    """
+
+    def find(track: Track) -> dict[str, list[int]]:
+        return {stem: active_segments_of(track, stem, config).tolist() for stem in track.stems}
+
+    found = Facts(dataset, f"activity-{config.hash8()}").of(tracks, find, progress)
+    return {
+        (number, stem): np.array(starts, np.int64)
+        for number, stems in enumerate(found)
+        for stem, starts in stems.items()
+    }
+
+
+def segment_samples(config: ActivityConfig, sample_rate_hz: int) -> tuple[int, int]:
+    """Return length and hop of segments in samples."""
+    length = round(config.segment_s * sample_rate_hz)
+    return length, max(1, round(length * (1 - config.overlap)))
+
+
+def kept_share(starts: NDArray[np.int64], track: Track, config: ActivityConfig) -> float:
+    """Return the share of a stem's segments that are active; 0 for a song shorter than a segment."""
+    length, hop = segment_samples(config, track.sample_rate_hz)
+    n_segments = len(range(0, track.samples - length + 1, hop))
+    return len(starts) / n_segments if n_segments else 0.0
+
+
+def _choose(starts: NDArray[np.int64], segments: Iterable[Audio], config: ActivityConfig) -> NDArray[np.int64]:
+    levels = np.array([_levels(segment, config) for segment in segments])
+    if not len(levels):
         return starts
     axes = (2,) if config.quantile_over == "segment" else (0, 2)
     threshold = np.maximum(np.quantile(levels, config.quantile, axis=axes, keepdims=True), config.floor)

@@ -1,22 +1,26 @@
 """Training examples: random mixes of stems, each a pure function of (seed, epoch, index).
 
-Source: NUMERICS "Training", row 19: songs drawn at random per stem and example, linear gain, channel swap.
+`bandsplit.data.sampling` draws what an example is made of; here it is read and mixed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from bandsplit import audio
-from bandsplit.data.musdb import Audio, Track
-from bandsplit.errors import DataError
+from bandsplit.data.activity import segment_samples
+from bandsplit.data.sampling import Regions, Sampler, StemDraw
+from bandsplit.data.tracks import Audio, Track
+from bandsplit.errors import AudioError, DataError
+from bandsplit.mixing import MixingConfig
 
 
 class Example(NamedTuple):
@@ -26,22 +30,21 @@ class Example(NamedTuple):
     """``c samples``"""
     targets: Tensor
     """``s c samples``"""
+    problem: str | Sequence[str] = ""
+    """Why the example is missing, where songs that break are skipped; then its signals are zeros and not to be used."""
 
 
 @dataclass(frozen=True)
 class ExampleDataset(Dataset[Example]):
-    """Examples of one epoch; every item depends on ``seed``, ``epoch`` and its index alone.
+    """Examples of one epoch; every item depends on the seed, the epoch and its index alone.
 
-    The mixture is the sum of all stems of the songs, targets or not.
-
-    Raises:
-        DataError: no songs; a target without a stem; songs whose channels or stems are not the asked ones.
+    The mixture is the sum of all stems, targets or not.
     """
 
     tracks: Sequence[Track]
     """Songs to draw from."""
-    targets: Sequence[str]
-    """Stems that are targets, in the order of the target axis."""
+    sampler: Sampler
+    """Draws what an example is made of."""
     excerpt_samples: int
     """Length of an example; shorter songs are padded with zeros at the end."""
     examples: int
@@ -49,34 +52,9 @@ class ExampleDataset(Dataset[Example]):
     sample_rate_hz: int
     """Rate of the examples; excerpts of songs with another rate are resampled."""
     channels: int
-    """Channels that the songs must have."""
-    gain_range: tuple[float, float] = (0.25, 1.25)
-    """Linear gain of each stem, drawn uniformly."""
-    swap_probability: float = 0.5
-    """Probability of reversing the channels of each stem."""
-    same_song_probability: float = 0.0
-    """Probability that all stems of an example are taken from one place in one song."""
-    seed: int = 0
-    """Any integer from 0 to 2**64 - 1."""
-    epoch: int = 0
-    """See `at_epoch`."""
-
-    def __post_init__(self) -> None:
-        if not self.tracks:
-            raise DataError("tracks: a training set needs at least one song, got none")
-        stems = set(self.tracks[0].stems)
-        missing = [target for target in self.targets if target not in stems]
-        if missing:
-            legal = ", ".join(sorted(stems))
-            raise DataError(f"targets: the data set has no stem {', '.join(missing)}; it has {legal}")
-        for unit, wanted in (("channels", self.channels), ("stems", stems)):
-            for track in self.tracks:
-                found = set(track.stems) if unit == "stems" else getattr(track, unit)
-                if found != wanted:
-                    raise DataError(
-                        f"{track.split}/{track.name}: {unit} is {found}, the model and the other songs need {wanted}; "
-                        f"convert the song or change the model's {unit}"
-                    )
+    """Channels that the songs have."""
+    broken_song: Literal["stop", "skip"] = "stop"
+    """What to do with an example whose song went missing or broke."""
 
     def __len__(self) -> int:
         """Return the number of examples per epoch."""
@@ -84,46 +62,143 @@ class ExampleDataset(Dataset[Example]):
 
     def at_epoch(self, epoch: int) -> ExampleDataset:
         """Return the examples of another epoch; a new object, so that loader workers cannot keep an old epoch."""
-        return replace(self, epoch=epoch)
+        return replace(self, sampler=replace(self.sampler, epoch=epoch))
 
     def __getitem__(self, index: int) -> Example:
         """Mix example ``index`` of the epoch.
 
         Raises:
             IndexError: the index is not in 0 to ``len(self) - 1``.
-            AudioError: a file went missing or broke since the songs were indexed.
+            AudioError: a file went missing or broke since the songs were indexed, and such songs are not skipped.
         """
         if not 0 <= index < self.examples:
             raise IndexError(f"index: {index} is not in 0 to {self.examples - 1}")
-        # The index sits in the counter's highest word: streams of different examples can never meet.
-        counter = np.array([0, 0, 0, index], dtype=np.uint64)
-        key = np.array([self.seed, self.epoch], dtype=np.uint64)
-        random = np.random.Generator(np.random.Philox(counter=counter, key=key))
-        together = self._place(random) if random.random() < self.same_song_probability else None
-        # Sorted, so that neither the order of the targets nor that of the files changes what is drawn.
-        stems = {stem: self._draw(random, stem, together) for stem in sorted(self.tracks[0].stems)}
-        mixture = np.sum(list(stems.values()), axis=0)
-        targets = np.stack([stems[target] for target in self.targets])
+        draw = self.sampler.draw(index)
+        stems = np.zeros((len(draw.stems), self.channels, self.excerpt_samples), np.float32)
+        try:
+            for row, (stem, what) in zip(stems, draw.stems.items(), strict=True):
+                if not what.drop:
+                    self._mix_in(row, stem, what)
+            mixture = stems.sum(axis=0)
+            self._check_finite(mixture, index)
+        except AudioError as error:
+            if self.broken_song == "stop":
+                raise
+            silence = torch.zeros(self.channels, self.excerpt_samples)
+            return Example(silence, silence.expand(len(self.sampler.targets), -1, -1), str(error))
+        order = list(draw.stems)
+        targets = stems[[order.index(target) for target in self.sampler.targets]]
+        if self.sampler.mixing.peak_normalise:
+            peak = max(np.abs(mixture).max(), np.abs(targets).max())
+            mixture, targets = (signal / peak if peak else signal for signal in (mixture, targets))
         return Example(torch.from_numpy(mixture), torch.from_numpy(targets))
 
-    def _place(self, random: np.random.Generator) -> tuple[Track, float]:
-        """Draw a song and a position in it, from 0 to 1."""
-        return self.tracks[int(random.integers(len(self.tracks)))], random.random()
-
-    def _draw(self, random: np.random.Generator, stem: str, together: tuple[Track, float] | None) -> Audio:
-        """Read an excerpt of one stem, at the common place if there is one. Draws never depend on what is drawn."""
-        apart, gain, swap = self._place(random), random.uniform(*self.gain_range), random.random()
-        track, position = together or apart
+    def _mix_in(self, row: Audio, stem: str, draw: StemDraw) -> None:
+        """Read an excerpt of one stem into a row of zeros."""
+        track = self.tracks[draw.track]
         wanted = audio.resampled_length(self.excerpt_samples, self.sample_rate_hz, track.sample_rate_hz)
-        start = int(position * max(1, track.samples - wanted + 1))
-        signal, rate_hz = audio.read(track.stems[stem], start=start, samples=min(wanted, track.samples))
-        if rate_hz != self.sample_rate_hz:
-            signal = audio.resample(signal, rate_hz, self.sample_rate_hz)[:, : self.excerpt_samples]
-        if swap < self.swap_probability:
+        start = draw.first + int(draw.position * max(1, draw.region_samples - wanted + 1))
+        signal = track.read(stem, start, min(wanted, track.samples - start))
+        if track.sample_rate_hz != self.sample_rate_hz:
+            signal = audio.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, : self.excerpt_samples]
+        if draw.swap:
             signal = signal[::-1]
-        padded = np.zeros((self.channels, self.excerpt_samples), np.float32)
-        padded[:, : signal.shape[1]] = signal * np.float32(gain)
-        return padded
+        np.multiply(signal, np.float32(draw.gain), out=row[:, : signal.shape[1]])
+
+    def _check_finite(self, mixture: Audio, index: int) -> None:
+        if not np.isfinite(np.vdot(mixture, mixture)):
+            places = {stem: self.tracks[draw.track].name for stem, draw in self.sampler.draw(index).stems.items()}
+            raise AudioError(
+                f"example {index} of epoch {self.sampler.epoch + 1} is not finite; it is made of {places}; find the "
+                f"song with `bandsplit data check` and clean it"
+            )
+
+
+def make_examples(
+    tracks: Sequence[Track],
+    targets: Sequence[str],
+    mixing: MixingConfig,
+    *,
+    excerpt_s: float,
+    examples: int,
+    sample_rate_hz: int,
+    channels: int,
+    seed: int,
+    active: Mapping[tuple[int, str], NDArray[np.int64]] | None = None,
+    broken_song: Literal["stop", "skip"] = "stop",
+) -> ExampleDataset:
+    """Make the examples of epoch 0.
+
+    Args:
+        tracks: songs or loose stems to draw from.
+        targets: stems that are targets, in the order of the target axis.
+        mixing: how examples are made.
+        excerpt_s: length of an example in seconds.
+        examples: examples per epoch.
+        sample_rate_hz: rate of the examples.
+        channels: channels of the model; the songs must have as many.
+        seed: any integer from 0 to 2**64 - 1.
+        active: first samples of the active segments by number of the track and stem, where the policy asks for them.
+        broken_song: what to do with an example whose song went missing or broke.
+
+    Raises:
+        DataError: no songs; a target without a stem; a stem that is never active; songs with other channels.
+    """
+    stems = _check(tracks, targets, channels)
+    regions = {stem: _regions(tracks, stem, mixing, active) for stem in stems}
+    empty = [stem for stem, found in regions.items() if not len(found)]
+    if empty:
+        raise DataError(
+            f"{', '.join(empty)}: no segment of any song is active, so nothing can be drawn; look at `bandsplit data "
+            f"activity`, or change training.mixing.activity (null draws from whole songs)"
+        )
+    whole = [
+        (number, 0, track.samples) for number, track in enumerate(tracks) if all(stem in track.stems for stem in stems)
+    ]
+    if mixing.same_song_probability and not whole:
+        raise DataError("same_song_probability: no song has all stems; set it to 0 for loose stems")
+    together = np.array(whole, np.int64).reshape(-1, 3)
+    sampler = Sampler(regions, together, tuple(targets), mixing, seed)
+    excerpt_samples = round(excerpt_s * sample_rate_hz)
+    return ExampleDataset(tracks, sampler, excerpt_samples, examples, sample_rate_hz, channels, broken_song)
+
+
+def _check(tracks: Sequence[Track], targets: Sequence[str], channels: int) -> list[str]:
+    """Return the stems of all tracks."""
+    if not tracks:
+        raise DataError("tracks: a training set needs at least one song, got none")
+    stems = sorted({stem for track in tracks for stem in track.stems})
+    missing = [target for target in targets if target not in stems]
+    if missing:
+        raise DataError(f"targets: the data set has no stem {', '.join(missing)}; it has {', '.join(stems)}")
+    for track in tracks:
+        if track.channels != channels:
+            raise DataError(
+                f"{track.split}/{track.name}: channels is {track.channels}, the model needs {channels}; convert the "
+                f"song or change the model's channels"
+            )
+    return stems
+
+
+def _regions(
+    tracks: Sequence[Track],
+    stem: str,
+    mixing: MixingConfig,
+    active: Mapping[tuple[int, str], NDArray[np.int64]] | None,
+) -> Regions:
+    """Places to draw a stem from: active segments, or whole songs."""
+    rows: list[tuple[int, int, int]] = []
+    for number, track in enumerate(tracks):
+        if not track.stems.get(stem):
+            continue  # a song without this stem, which is something else than a silent one
+        if mixing.activity is None:
+            rows.append((number, 0, track.samples))
+            continue
+        if active is None:
+            raise ValueError("active: the policy draws from active segments; find them first")
+        length, _ = segment_samples(mixing.activity, track.sample_rate_hz)
+        rows += [(number, int(start), length) for start in active[number, stem]]
+    return np.array(rows, np.int64).reshape(-1, 3)
 
 
 def shard_indices(n_examples: int, start: int = 0, rank: int = 0, world: int = 1) -> range:

@@ -14,7 +14,7 @@ import torch
 
 from bandsplit import __version__
 from bandsplit.config import RunConfig
-from bandsplit.data.musdb import Dataset
+from bandsplit.data.tracks import Dataset
 from bandsplit.errors import RunError
 
 STATE = "state.pt"
@@ -63,7 +63,11 @@ class RunFolder:
                 written.
         """
         songs = {split: [t.name for t in dataset.tracks if t.split == split] for split in ("train", "valid")}
-        description = {"run": self.config.model_dump(mode="json"), "data": {"name": dataset.name, **songs}}
+        prints = {split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints}
+        description = {
+            "run": self.config.model_dump(mode="json"),
+            "data": {"name": dataset.name, "fingerprints": prints, **songs},
+        }
         file = self.path / "config.json"
         if not file.exists():
             try:

@@ -19,8 +19,9 @@ from lightning_fabric import Fabric
 from torch.utils.data import DataLoader, Subset
 
 from bandsplit.config import CosineDecay, RunConfig, StepDecay, TrainingConfig
-from bandsplit.data.dataset import Example, ExampleDataset, shard_indices
-from bandsplit.data.musdb import Dataset, Track
+from bandsplit.data.activity import index_activity
+from bandsplit.data.dataset import Example, make_examples, shard_indices
+from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import RunError
 from bandsplit.inference.separator import Separator, pick_device
 from bandsplit.losses import separation_loss
@@ -52,6 +53,9 @@ class Reporter(Protocol):
 
     def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
         """The songs of the validation have been separated after ``epoch`` epochs."""
+
+    def skipped(self, problem: str) -> None:
+        """Examples are left out, since a song is missing or broken; told once for each reason."""
 
 
 class Result(NamedTuple):
@@ -138,23 +142,25 @@ class _Run:
         picked = pick_device(device)
         devices = [picked.index or 0] if picked.type == "cuda" else 1
         self.fabric = Fabric(accelerator=picked.type, devices=devices, precision="32-true")
-        self.valid = dataset.songs("valid")
-        self.examples = ExampleDataset(
-            dataset.songs("train"),
+        self.valid = dataset.whole_songs("valid")
+        tracks, activity = dataset.songs("train"), self.training.mixing.activity
+        self.examples = make_examples(
+            tracks,
             config.model.targets,
-            round(self.training.excerpt_s * config.model.sample_rate_hz),
-            self.training.examples_per_epoch,
-            config.model.sample_rate_hz,
-            config.model.channels,
-            self.training.gain_range,
-            self.training.swap_probability,
-            self.training.same_song_probability,
-            config.seed,
+            self.training.mixing,
+            excerpt_s=self.training.excerpt_s,
+            examples=self.training.examples_per_epoch,
+            sample_rate_hz=config.model.sample_rate_hz,
+            channels=config.model.channels,
+            seed=config.seed,
+            active=index_activity(dataset, tracks, activity) if activity else None,
+            broken_song=self.training.broken_song,
         )
         self.global_batch = self.training.batch_size * self.training.accumulate * self.fabric.world_size
         self.updates_per_epoch = self.training.examples_per_epoch // self.global_batch
         self.progress = Progress()
         self.saved_at = time.monotonic()
+        self.told: set[str] = set()
 
     def open(self, resume: bool) -> None:
         """Build the model, or restore it with everything else."""
@@ -183,20 +189,39 @@ class _Run:
         for example in self._loader():
             waiting -= 1
             with self.fabric.no_backward_sync(self.model, enabled=waiting > 0):
-                signals, spec = self.model(example.mixture)
-                loss = separation_loss(
-                    signals,
-                    example.targets,
-                    estimate_spec=spec,
-                    domain=self.training.loss_domain,
-                    stft_config=self.config.model.stft,
-                )
+                loss = self._loss(example)
                 self.fabric.backward(loss / self.training.accumulate)
             self._count(loss.item())
             if waiting == 0:
                 self._update()
                 waiting = self.training.accumulate
                 self._save_if_due(stopped)
+
+    def _loss(self, example: Example) -> torch.Tensor:
+        signals, spec = self.model(example.mixture)
+        targets = example.targets
+        missing = [problem for problem in example.problem if problem]
+        if missing:
+            self._report_missing(missing)
+            kept = [number for number, problem in enumerate(example.problem) if not problem]
+            if not kept:
+                return 0.0 * signals.sum()  # other processes may have a batch: all must take part in the update
+            signals, spec, targets = signals[kept], spec[kept], targets[kept]
+        return separation_loss(
+            signals,
+            targets,
+            estimate_spec=spec,
+            domain=self.training.loss_domain,
+            stft_config=self.config.model.stft,
+        )
+
+    def _report_missing(self, problems: Sequence[str]) -> None:
+        """Log why examples were left out; each reason is told once on the terminal."""
+        for problem in problems:
+            self.folder.log(epoch=self.progress.epoch + 1, skipped=problem)
+            if problem not in self.told:
+                self.told.add(problem)
+                self.reporter.skipped(problem)
 
     def end_epoch(self) -> None:
         """Validate if it is time, keep the best model, and see whether the run is over."""
@@ -230,7 +255,8 @@ class _Run:
         changed = f", changed by hand: {self.config.changes}" if self.config.changes else ""
         return ModelCard(
             name=self.config.recipe + ("*" if changed else ""),
-            training_data=f"{self.dataset.name}: {len(self.examples.tracks)} songs, {len(self.valid)} for validation",
+            training_data=f"{self.dataset.name}: {len(self.examples.tracks)} songs, {len(self.valid)} for validation"
+            + "".join(f", {split} {print_}" for split, print_ in self.dataset.fingerprints.items()),
             licence="not stated by whoever trained it; the licence of the training data applies",
             source=f"trained with bandsplit, recipe {self.config.recipe}, seed {self.config.seed}{changed}",
             scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},

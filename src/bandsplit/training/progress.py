@@ -57,6 +57,10 @@ class TerminalProgress:
         assert self.task is not None
         self.bar.update(self.task, advance=1, epoch=epoch, loss=f"{loss:.3f}")
 
+    def skipped(self, problem: str) -> None:
+        """Print a line that stays."""
+        self.console.print(f"examples are skipped: {problem}", style="red", markup=False, highlight=False)
+
     def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
         """Print a line that stays."""
         assert self.task is not None

@@ -82,8 +82,12 @@ def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) 
 
 
 def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
-    """The accompaniment of a song, ``c samples``: chords and mostly a second layer, apart in the stereo image."""
-    side = rng.uniform(0.15, 0.7) * rng.choice([-1, 1])
+    """The accompaniment of a song, ``c samples``: chords and mostly a second layer, wide in the stereo image.
+
+    As in most mixes the middle is left to voice, bass and drums: layers are played twice, once for each side, or stand
+    on one side, the second layer opposite the first.
+    """
+    side = rng.uniform(0.5, 0.9) * rng.choice([-1, 1])
     track = _chords(plan, samples, rate_hz, rng, side)
     if rng.random() < 0.25:
         track += rng.uniform(0.3, 0.6) * _arpeggio(plan, samples, rate_hz, rng, -side)
@@ -96,21 +100,21 @@ def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Au
     sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
     part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)
-    return _layer(played(plan, "other", part, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side * 0.6)
+    return _layer(plan, part, _draw_voice(kind, rng), samples, rate_hz, rng, side)
 
 
 def _arpeggio(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
     kind = str(rng.choice(["guitar", "electric piano", "synth pluck", "bell"]))
-    part = arpeggio_part(plan, rng)
-    return _layer(played(plan, "other", part, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side)
+    return _layer(plan, arpeggio_part(plan, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side)
 
 
-def _layer(notes: list[Note], voice: Voice, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
-    """Notes of one instrument around a place in the stereo image, at unit energy per active sample, or so."""
+def _layer(plan: Plan, part: list[Note], voice: Voice, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+    """One instrument on one or both sides of the stereo image, at unit energy per active sample, or so."""
     track = np.zeros((2, samples))
-    for note in notes:
-        pan = float(np.clip(side + 0.012 * (note.pitch - 62), -1, 1))
-        mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
+    takes = (side, -side) if rng.random() < 0.6 else (side,)
+    for pan in takes:
+        for note in played(plan, "other", part, rng):
+            mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
     if rng.random() < 0.6:
         track = chorus(track, rng.uniform(0.0005, 0.003), rng.uniform(0.2, 1.2), rate_hz)
     return track / (track.std() + 1e-9)

@@ -1,0 +1,276 @@
+"""Read a whole data set before work begins: what each song is, what is wrong, and a fingerprint of its audio.
+
+The fingerprint depends on splits, song names, stems and samples, not on paths or file formats: a copy in flac has that
+of the original.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bandsplit.data.facts import Facts, Progress
+from bandsplit.data.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
+from bandsplit.errors import AudioError, DataError
+
+BLOCK_SAMPLES = 1 << 18
+N_FFT = 4096
+BELOW_HZ, ABOVE_HZ = (13000.0, 15500.0), (16500.0, 20000.0)
+"""Bands on either side of 16 kHz, where the AAC coder of the compressed MUSDB18 cuts."""
+CLIFF_DB = 30.0
+"""Fall of the level from one band to the other that no recording has by itself."""
+SILENT_PEAK = 1e-4
+"""A stem that never gets louder (-80 dB) is called silent."""
+SUM_WARNING_DB, SUM_BROKEN_DB = -50.0, -15.0
+"""Mixture minus sum of stems, relative to the mixture: rounding lies at -90, separate coding of the stems at -30."""
+
+ERRATA = {"PR - Oh No": "known erratum of MUSDB18: the mixture is not the sum of the stems"}
+"""Songs that are known to be wrong: told, not refused."""
+
+
+@dataclass(frozen=True)
+class PartFacts:
+    """What was measured of a stem or a mixture."""
+
+    digest: str
+    """Hash of rate, channels and samples."""
+    peak: float
+    rms_db: float
+    clipped_samples: int
+    """Samples at full scale that follow two others at full scale."""
+    finite: bool
+    below_db: float | None
+    """Mean level per bin in `BELOW_HZ`; none where the rate is too low to tell."""
+    above_db: float | None
+    """The same in `ABOVE_HZ`."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing to hear."""
+        return self.peak < SILENT_PEAK
+
+    @property
+    def cliff_db(self) -> float | None:
+        """Fall of the level across 16 kHz; none where it cannot be told."""
+        return None if self.below_db is None or self.above_db is None else self.below_db - self.above_db
+
+
+@dataclass(frozen=True)
+class SongFacts:
+    """What was measured of a song."""
+
+    track: Track
+    parts: dict[str, PartFacts]
+    """By stem; ``mixture`` too, of the file or of the sum."""
+    residual_db: float | None
+    """Energy of the mixture minus the sum of the stems, relative to the mixture; none without a mixture file."""
+
+    @property
+    def label(self) -> str:
+        """The song in messages."""
+        return f"{self.track.split}/{self.track.name}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All about a data set."""
+
+    dataset: Dataset
+    songs: tuple[SongFacts, ...]
+    broken: tuple[Problem, ...]
+    """Problems that make results wrong; training refuses the set."""
+    remarks: tuple[Problem, ...]
+    """What one should know."""
+
+    def fingerprint(self, split: str) -> str:
+        """Identify the audio of a split: twelve hexadecimal digits."""
+        lines = sorted(
+            f"{song.track.name}/{part}/{'sum' if part == MIXTURE and not song.track.mixture else facts.digest}"
+            for song in self.songs
+            if song.track.split == split
+            for part, facts in song.parts.items()
+        )
+        return hashlib.sha256("\n".join([split, *lines]).encode()).hexdigest()[:12]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Fingerprints of all splits that have songs."""
+        present = {song.track.split for song in self.songs}
+        return {split: self.fingerprint(split) for split in SPLITS if split in present}
+
+    @property
+    def compressed(self) -> tuple[str, ...]:
+        """Songs without content above 16 kHz, as lossy coding leaves them."""
+        return tuple(song.label for song in self.songs if (song.parts[MIXTURE].cliff_db or 0.0) > CLIFF_DB)
+
+    @property
+    def bandwidth(self) -> str:
+        """What the spectra say about the origin of the songs."""
+        told = [song.parts[MIXTURE].cliff_db for song in self.songs]
+        known = sorted(cliff for cliff in told if cliff is not None)
+        if not known:
+            return "the sample rate is too low to tell lossless from lossy songs"
+        evidence = (
+            f"the level falls by {known[len(known) // 2]:.0f} dB (median) from {BELOW_HZ[0] / 1e3:g} - "
+            f"{BELOW_HZ[1] / 1e3:g} kHz to {ABOVE_HZ[0] / 1e3:g} - {ABOVE_HZ[1] / 1e3:g} kHz, by more than "
+            f"{CLIFF_DB:g} dB in {len(self.compressed)} of {len(known)} songs"
+        )
+        if 2 * len(self.compressed) > len(known):
+            return f"LOSSY: {evidence}; so the AAC coding of MUSDB18 leaves it, not MUSDB18-HQ: never mix results"
+        return f"full bandwidth: {evidence}"
+
+
+def check_dataset(dataset: Dataset, splits: Sequence[str] = SPLITS, progress: Progress | None = None) -> Report:
+    """Read all songs of ``splits`` once (later, only those whose files changed) and judge them."""
+    tracks = [track for track in dataset.tracks if track.split in splits]
+    found = Facts(dataset, "check").of(tracks, _find, progress)
+    songs: list[SongFacts] = []
+    unreadable: list[Problem] = []
+    for track, facts in zip(tracks, found, strict=True):
+        if "error" in facts:
+            unreadable.append(Problem(f"{track.split}/{track.name}", None, facts["error"]))
+        else:
+            parts = {part: PartFacts(**values) for part, values in facts["parts"].items()}
+            songs.append(SongFacts(track, parts, facts["residual_db"]))
+    broken, remarks = _judge(songs)
+    report = Report(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks))
+    return replace(report, dataset=replace(dataset, fingerprints=report.fingerprints))
+
+
+def require_sound(report: Report, allow: bool = False) -> Dataset:
+    """Return the data set with its fingerprints, unless it is broken.
+
+    Raises:
+        DataError: it is, and ``allow`` is false.
+    """
+    if report.broken and not allow:
+        lines = "\n".join(f"  {problem}" for problem in report.broken)
+        raise DataError(
+            f"{report.dataset.root}: {len(report.broken)} problem(s) that would spoil the results\n{lines}\n"
+            f"mend them (see `bandsplit data check`), or go on all the same with --allow"
+        )
+    return report.dataset
+
+
+# --- measuring -------------------------------------------------------------------------------------------------------
+
+
+class _Meter:
+    """Measures a stem that comes in blocks."""
+
+    def __init__(self, sample_rate_hz: int, channels: int) -> None:
+        self.hash = hashlib.blake2b(f"{sample_rate_hz} {channels} ".encode(), digest_size=8)
+        self.peak, self.energy, self.samples, self.clipped, self.finite = 0.0, 0.0, 0, 0, True
+        bins_hz = np.fft.rfftfreq(N_FFT, 1 / sample_rate_hz)
+        self.bands = [(low <= bins_hz) & (bins_hz < high) for low, high in (BELOW_HZ, ABOVE_HZ)]
+        self.known = sample_rate_hz / 2 > ABOVE_HZ[1]
+        self.power, self.frames = np.zeros(2), 0
+
+    def add(self, block: Audio) -> None:
+        self.hash.update(np.ascontiguousarray(block.T).data)
+        level = np.abs(block)
+        self.peak = max(self.peak, float(level.max()))
+        self.finite = self.finite and math.isfinite(self.peak)
+        self.energy += float(np.vdot(block, block))
+        self.samples += block.size
+        if self.peak > 0.9999:
+            full = level > 0.9999
+            self.clipped += int((full[:, 2:] & full[:, 1:-1] & full[:, :-1]).sum())
+        if self.known:
+            self._add_spectrum(block)
+
+    def _add_spectrum(self, block: Audio) -> None:
+        frames = np.lib.stride_tricks.sliding_window_view(block, N_FFT, axis=1)[:, :: 4 * N_FFT]
+        if frames.shape[1]:
+            power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))
+            self.power += [power[..., band].sum(axis=(0, 1)).mean() for band in self.bands]
+            self.frames += frames.shape[0] * frames.shape[1]
+
+    def facts(self) -> PartFacts:
+        below, above = (
+            _db(float(power) / (self.frames * N_FFT)) if self.known and self.frames else None for power in self.power
+        )
+        rms_db = _db(self.energy / self.samples)
+        return PartFacts(self.hash.hexdigest(), self.peak, rms_db, self.clipped, self.finite, below, above)
+
+
+def _find(track: Track) -> dict[str, Any]:
+    """Measure a song block by block: memory does not grow with its length."""
+    meters = {part: _Meter(track.sample_rate_hz, track.channels) for part in (MIXTURE, *track.stems)}
+    residual = total = 0.0
+    try:
+        for start in range(0, track.samples, BLOCK_SAMPLES):
+            samples = min(BLOCK_SAMPLES, track.samples - start)
+            stems = {stem: track.read(stem, start, samples) for stem in track.stems}
+            together = np.sum(list(stems.values()), axis=0)
+            mixture = together if track.mixture is None else track.read(MIXTURE, start, samples)
+            difference = mixture - together
+            residual += float(np.vdot(difference, difference))
+            total += float(np.vdot(mixture, mixture))
+            for part, block in {MIXTURE: mixture, **stems}.items():
+                meters[part].add(block)
+    except AudioError as error:
+        return {"error": str(error)}
+    residual_db = None if track.mixture is None else _db(residual) - _db(total)
+    return {"parts": {part: asdict(meter.facts()) for part, meter in meters.items()}, "residual_db": residual_db}
+
+
+def _db(power: float) -> float:
+    return 10 * math.log10(power + 1e-20) if math.isfinite(power) else math.inf
+
+
+# --- judging ---------------------------------------------------------------------------------------------------------
+
+
+def _judge(songs: Sequence[SongFacts]) -> tuple[list[Problem], list[Problem]]:
+    broken: list[Problem] = []
+    remarks: list[Problem] = []
+    for song in songs:
+        _judge_song(song, broken, remarks)
+    _find_duplicates(songs, broken, remarks)
+    return broken, remarks
+
+
+def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) -> None:
+    for part, facts in song.parts.items():
+        if not facts.finite:
+            broken.append(Problem(song.label, part, "holds samples that are not finite; export it again"))
+        elif facts.silent and (part == MIXTURE or song.track.stems[part]):
+            remarks.append(Problem(song.label, part, "is silent"))
+        if facts.clipped_samples:
+            remarks.append(Problem(song.label, part, f"{facts.clipped_samples} samples are clipped"))
+    silent = all(song.parts[stem].silent for stem in song.track.stems)
+    if silent and not song.parts[MIXTURE].silent:
+        broken.append(Problem(song.label, None, "all stems are silent but the mixture is not; copy the stems again"))
+    residual_db = song.residual_db
+    if residual_db is None or residual_db <= SUM_WARNING_DB or song.parts[MIXTURE].silent or silent:
+        return
+    text = f"mixture minus sum of stems is {residual_db:.1f} dB"
+    if song.track.name in ERRATA:
+        remarks.append(Problem(song.label, MIXTURE, f"{text}; {ERRATA[song.track.name]}"))
+    elif residual_db > SUM_BROKEN_DB:
+        broken.append(Problem(song.label, MIXTURE, f"{text}; a stem is missing, shifted or of another song"))
+    else:
+        remarks.append(Problem(song.label, MIXTURE, f"{text}; it was processed or coded apart from the stems"))
+
+
+def _find_duplicates(songs: Sequence[SongFacts], broken: list[Problem], remarks: list[Problem]) -> None:
+    seen: dict[str, tuple[SongFacts, str]] = {}
+    for song in songs:
+        for part, facts in song.parts.items():
+            if facts.silent or (part == MIXTURE and song.track.mixture is None):
+                continue
+            first, first_part = seen.setdefault(facts.digest, (song, part))
+            if (first, first_part) == (song, part):
+                continue
+            alone = part == MIXTURE or first_part == MIXTURE
+            if first is song and alone:
+                continue  # a song with one stem that sounds is its own mixture
+            text = f"is the same audio as {first_part} of {first.label}; remove one of them"
+            serious = first is song or first.track.split != song.track.split
+            (broken if serious else remarks).append(Problem(song.label, part, text))

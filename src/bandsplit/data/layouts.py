@@ -1,0 +1,215 @@
+"""From a folder or a list to a data set: every layout becomes the same tracks.
+
+| layout | shape |
+|---|---|
+| songs | ``ROOT/train|valid|test/<song>/{mixture,vocals,...}.wav``, as MUSDB18-HQ |
+| stem folders | ``ROOT/<stem>/*.wav`` or ``ROOT/train|valid|test/<stem>/*.wav`` |
+| list | a CSV file with the columns ``instrum`` and ``path``, as training frameworks write it |
+| MoisesDB | ``ROOT/.../<song>/data.json`` beside ``<stem>/<id>.wav`` |
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from bandsplit.config import TARGETS
+from bandsplit.data.musdb import index_songs
+from bandsplit.data.tracks import FORMATS, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
+from bandsplit.errors import DataError
+
+MOISESDB_STEMS = {
+    "vocals": "vocals",
+    "bass": "bass",
+    "drums": "drums",
+    "guitar": "other",
+    "piano": "other",
+    "other_keys": "other",
+    "other_plucked": "other",
+    "bowed_strings": "other",
+    "wind": "other",
+    "percussion": "other",
+    "other": "other",
+}
+"""The stem that each of MoisesDB's eleven goes to, as its authors reduce them to four."""
+
+Found = tuple[list[Track], list[Problem], tuple[str, ...]]
+
+
+def index_dataset(
+    root: str | Path,
+    stems: Sequence[str] = TARGETS,
+    splits: Sequence[str] = SPLITS,
+    *,
+    mixture: Literal["file", "sum"] = "file",
+    lengths: Lengths = "error",
+    allow_broken: bool = False,
+) -> Dataset:
+    """Find the songs of ``root``, in any layout, and check them by their headers and ends, without reading them.
+
+    Args:
+        root: the folder, or a CSV file.
+        stems: names of the stems; those of a CSV file or MoisesDB are what they are.
+        splits: only the songs of these splits are checked and returned.
+        mixture: ``file`` asks for a mixture file in the layout of songs; ``sum`` takes the sum of the stems. Other
+            layouts have no such file and always take the sum.
+        lengths: what to do with files of one song that differ in length.
+        allow_broken: leave broken songs out, with a note, instead of refusing the set.
+
+    Raises:
+        DataError: the folder is no data set, or some songs are broken; every problem is listed.
+    """
+    root = Path(root)
+    try:
+        layout, index = _find_layout(root, tuple(stems))
+        tracks, problems, notes = index(root, stems, splits, lengths)
+    except OSError as error:
+        raise DataError(f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions") from None
+    if layout == "songs" and mixture == "file":
+        problems += [_no_mixture(track) for track in tracks if track.mixture is None]
+    if problems and not allow_broken:
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        raise DataError(f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{lines}")
+    notes += tuple(f"left out: {problem}" for problem in problems)
+    without = {problem.song for problem in problems}
+    tracks = [track for track in tracks if f"{track.split}/{track.name}" not in without]
+    if mixture == "sum":
+        tracks = [replace(track, mixture=None) for track in tracks]
+    found = {stem for track in tracks for stem in track.stems}
+    order = (*(stem for stem in stems if stem in found), *sorted(found - set(stems)))
+    return Dataset(root, layout, order, tuple(track for track in tracks if track.split in splits), notes)
+
+
+def _find_layout(root: Path, stems: Sequence[str]) -> tuple[str, Callable[..., Found]]:
+    if root.is_file() and root.suffix.lower() == ".csv":
+        return "list", _index_list
+    if root.is_dir():
+        inside = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        for split in inside & set(SPLITS):
+            inside |= {path.name for path in (root / split).iterdir() if path.is_dir() and path.name in stems}
+        if inside - set(SPLITS) and inside <= set(SPLITS) | set(stems):
+            return "stem folders", _index_stem_folders
+        if not inside & set(SPLITS) and _moises_songs(root):
+            return "MoisesDB", _index_moisesdb
+    return "songs", index_songs
+
+
+def _no_mixture(track: Track) -> Problem:
+    text = "missing; add mixture.wav or mixture.flac, or take the sum of the stems with --mixture sum"
+    return Problem(f"{track.split}/{track.name}", "mixture", text)
+
+
+# --- loose stems -----------------------------------------------------------------------------------------------------
+
+
+def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+    """Index files in folders named after their stems: what has one name in all folders and one length is a song."""
+    places = [split for split in SPLITS if (root / split).is_dir()]
+    tracks: list[Track] = []
+    problems: list[Problem] = []
+    for split in places or ["train"]:
+        folder = root / split if places else root
+        files = {stem: _audio_files(folder / stem) for stem in stems if (folder / stem).is_dir()}
+        some, wrong = _group(split, files)
+        tracks += some
+        problems += wrong
+    return _with_validation(tracks, problems, splits)
+
+
+def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+    """Index a CSV file of ``instrum,path``; paths are relative to its folder."""
+    with root.open(newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or set(rows[0]) != {"instrum", "path"}:
+        columns = ", ".join(map(str, rows[0])) if rows else "no rows"
+        raise DataError(f"{root}: must have the columns instrum and path and at least one row, found {columns}")
+    files: dict[str, list[Path]] = {}
+    problems = []
+    for number, row in enumerate(rows, start=2):
+        if not row["instrum"] or not row["path"]:
+            problems.append(Problem(f"line {number}", None, "lacks its instrum or its path; complete or remove it"))
+            continue
+        files.setdefault(row["instrum"].strip(), []).append(root.parent / row["path"].strip())
+    tracks, wrong = _group("train", files)
+    return _with_validation(tracks, problems + wrong, splits)
+
+
+def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track], list[Problem]]:
+    """Join files that have one name under every stem, and one length, to songs; the others stay single stems."""
+    by_name: dict[str, dict[str, list[Path]]] = {}
+    for stem, paths in files.items():
+        for path in paths:
+            by_name.setdefault(path.stem, {}).setdefault(stem, []).append(path)
+    tracks: list[Track] = []
+    problems: list[Problem] = []
+    for name, stems in sorted(by_name.items()):
+        whole = len(files) > 1 and set(stems) == set(files) and all(len(paths) == 1 for paths in stems.values())
+        track, wrong = make_track(f"{split}/{name}", name, split, stems) if whole else (None, [])
+        if whole and track:
+            tracks.append(track)
+            continue
+        for stem, paths in stems.items():
+            for path in paths:
+                track, wrong = make_track(f"{split}/{name}", name, split, {stem: [path]})
+                tracks += [track] if track else []
+                problems += wrong
+    return tracks, problems
+
+
+def _with_validation(tracks: list[Track], problems: list[Problem], splits: Sequence[str]) -> Found:
+    notes: tuple[str, ...] = ()
+    if tracks and "valid" not in {track.split for track in tracks}:
+        train, notes = hold_out([track for track in tracks if track.split == "train"])
+        tracks = [*train, *(track for track in tracks if track.split != "train")]
+    n_songs = sum(len(track.stems) > 1 for track in tracks)
+    notes += (f"{n_songs} whole songs and {len(tracks) - n_songs} loose stems; mixtures are sums of stems",)
+    return tracks, problems, notes
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in FORMATS and path.name[0] != ".")
+
+
+# --- MoisesDB --------------------------------------------------------------------------------------------------------
+
+
+def _moises_songs(root: Path) -> list[Path]:
+    return sorted(path.parent for pattern in ("*/data.json", "*/*/data.json") for path in root.glob(pattern))
+
+
+def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+    """Index songs of MoisesDB, whose files are summed to the four stems of `MOISESDB_STEMS`; it names no splits."""
+    tracks: list[Track] = []
+    problems: list[Problem] = []
+    for folder in _moises_songs(root):
+        label = f"{folder.relative_to(root)}"
+        try:
+            title, files = _read_moises_song(folder)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            problems.append(Problem(label, None, f"data.json cannot be understood ({error!r}); fetch it again"))
+            continue
+        track, wrong = make_track(label, f"{title} ({folder.name[:8]})", "train", files, lengths)
+        tracks += [track] if track else []
+        problems += wrong
+    tracks.sort(key=lambda track: track.name)
+    train, notes = hold_out(tracks)
+    table = ", ".join(f"{theirs} > {ours}" for theirs, ours in MOISESDB_STEMS.items() if theirs != ours)
+    notes = (*notes, f"MoisesDB's stems are summed to four: {table}; mixtures are sums of stems")
+    return list(train), problems, notes
+
+
+def _read_moises_song(folder: Path) -> tuple[str, dict[str, list[Path]]]:
+    """Read title and files by stem of one song; a stem that it lacks has no files."""
+    data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    files: dict[str, list[Path]] = {stem: [] for stem in TARGETS}
+    for stem in data["stems"]:
+        name = stem["stemName"]
+        if name not in MOISESDB_STEMS:
+            raise ValueError(f"unknown stem {name!r}; known: {', '.join(MOISESDB_STEMS)}")
+        paths = [folder / name / f"{part['id']}.{part['extension']}" for part in stem["tracks"]]
+        files[MOISESDB_STEMS[name]] += paths
+    return f"{data.get('artist', 'unknown')} - {data.get('song', 'untitled')}", files

@@ -1,0 +1,130 @@
+"""What an example is made of: a pure function of the mixing policy and (seed, epoch, index), without reading a file.
+
+Every example has a table of uniform numbers, a row per stem and one for the whole; each decision has a column of its
+own. So a policy can be changed in one thing, and everything else of every example stays as it was.
+
+Source: paper, section IV-A; NUMERICS "Training".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandsplit.mixing import DbGain, LinearGain, MixingConfig
+
+COLUMNS = 32
+"""Uniform numbers per row of the table; those that no decision uses yet are there so that a new one moves no other."""
+
+PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER = range(6)
+AUGMENT = 8
+"""First column of the augmentations."""
+
+Regions = NDArray[np.int64]
+"""Places to draw from, a row ``(track, first sample, samples)`` each."""
+
+
+class StemDraw(NamedTuple):
+    """What is done with one stem of an example."""
+
+    track: int
+    first: int
+    """First sample of the region the excerpt is drawn from."""
+    region_samples: int
+    position: float
+    """Place of the excerpt in the region, from 0 to 1."""
+    gain: float
+    swap: bool
+    drop: bool
+
+
+class ExampleDraw(NamedTuple):
+    """What is done for one example."""
+
+    stems: dict[str, StemDraw]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws examples from regions of stems.
+
+    Every draw of an epoch depends on ``seed``, ``epoch`` and the index alone; its cost does not depend on the number
+    of regions.
+    """
+
+    regions: Mapping[str, Regions]
+    """Regions by stem, none of them empty."""
+    together: Regions
+    """Regions of whole songs, for examples that keep the stems of one song together."""
+    targets: Sequence[str]
+    mixing: MixingConfig
+    seed: int
+    epoch: int = 0
+
+    def draw(self, index: int) -> ExampleDraw:
+        """Draw example ``index`` of the epoch."""
+        stems = sorted(self.regions)
+        table = _uniforms(self.seed, self.epoch, index, len(stems) + 1)
+        whole = table[-1]
+        together = whole[TOGETHER] < self.mixing.same_song_probability
+        draws = {}
+        for row, stem in zip(table, stems, strict=False):
+            if together:
+                track, first, samples = self.together[int(whole[PLACE] * len(self.together))]
+            else:
+                track, first, samples = self._region(stem, row, whole)
+            draws[stem] = StemDraw(
+                int(track),
+                int(first),
+                int(samples),
+                float(whole[POSITION] if together else row[POSITION]),
+                _gain(self.mixing.gain, row[GAIN]),
+                bool(row[SWAP] < self.mixing.swap_probability),
+                self._drops(stem) and bool(row[DROP] < self.mixing.drop_probability),
+            )
+        return ExampleDraw(draws)
+
+    def _region(self, stem: str, row: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.int64]:
+        if self.mixing.pairing == "free":
+            return self.regions[stem][int(row[PLACE] * len(self.regions[stem]))]
+        pair = int(whole[PLACE] * self._n_pairs)
+        order = self._orders[stem]
+        return self.regions[stem][order[pair % len(order)]]
+
+    def _drops(self, stem: str) -> bool:
+        return self.mixing.drop == "all" or (self.mixing.drop == "target" and stem in self.targets)
+
+    @cached_property
+    def _n_pairs(self) -> int:
+        return max(len(regions) for regions in self.regions.values())
+
+    @cached_property
+    def _orders(self) -> dict[str, NDArray[np.int64]]:
+        """The shuffled regions of each stem; the same place in all of them is a pair."""
+        epoch = self.epoch + 1 if self.mixing.pairing == "epoch" else 0
+        orders = {}
+        for number, stem in enumerate(sorted(self.regions)):
+            # Counters of examples have three zeros in front: these can never meet them.
+            random = _generator(self.seed, 0, (1, number, epoch, 0))
+            orders[stem] = random.permutation(len(self.regions[stem]))
+        return orders
+
+
+def _gain(config: LinearGain | DbGain, u: float) -> float:
+    value = config.low + (config.high - config.low) * u
+    return float(10 ** (value / 20)) if config.kind == "db" else float(value)
+
+
+def _uniforms(seed: int, epoch: int, index: int, rows: int) -> NDArray[np.float64]:
+    # The index sits in the counter's highest word: streams of different examples can never meet.
+    return _generator(seed, epoch, (0, 0, 0, index)).random((rows, COLUMNS))
+
+
+def _generator(seed: int, epoch: int, counter: tuple[int, int, int, int]) -> np.random.Generator:
+    key = np.array([seed, epoch], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(counter=np.array(counter, dtype=np.uint64), key=key))

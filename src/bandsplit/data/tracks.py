@@ -1,0 +1,234 @@
+"""What every layout of a data set becomes: songs, each a set of stems that are sums of files.
+
+A track of a collection of loose stems has some of the stems only; songs as MUSDB18-HQ has them have them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandsplit import audio
+from bandsplit.errors import AudioError, DataError
+
+SPLITS = ("train", "valid", "test")
+FORMATS = (".wav", ".flac")
+MIXTURE = "mixture"
+
+Audio = NDArray[np.float32]
+Lengths = Literal["error", "pad", "trim"]
+"""What to do with files of one song that differ in length: refuse, pad with zeros, cut to the shortest."""
+
+
+class AudioFile(NamedTuple):
+    """A file and its length in samples when it was indexed."""
+
+    path: Path
+    samples: int
+
+
+@dataclass(frozen=True)
+class Track:
+    """One song, or a part of one: files of equal rate and channels."""
+
+    name: str
+    split: str
+    stems: dict[str, tuple[AudioFile, ...]]
+    """A stem is the sum of its files; one without files is silent."""
+    mixture: AudioFile | None
+    """None: the mixture is the sum of the stems."""
+    samples: int
+    channels: int
+    sample_rate_hz: int
+
+    @property
+    def mixture_from(self) -> Literal["file", "sum"]:
+        """Where the mixture comes from, as result rows record it."""
+        return "sum" if self.mixture is None else "file"
+
+    @property
+    def files(self) -> dict[str, tuple[AudioFile, ...]]:
+        """The files of the mixture, if it has one, and of every stem."""
+        mixture = {} if self.mixture is None else {MIXTURE: (self.mixture,)}
+        return mixture | self.stems
+
+    def read(self, part: str, start: int = 0, samples: int | None = None) -> Audio:
+        """Read a stem or the mixture, ``c samples``; zeros stand where a shorter file has ended.
+
+        Raises:
+            AudioError: a file went missing or is not what it was when it was indexed.
+        """
+        if part == MIXTURE and self.mixture is None:
+            return np.sum([self.read(stem, start, samples) for stem in self.stems], axis=0)
+        samples = self.samples - start if samples is None else samples
+        parts = [_read_padded(file, start, samples) for file in self.files[part]]
+        if len(parts) == 1:
+            return parts[0]
+        return np.sum(parts, axis=0) if parts else np.zeros((self.channels, samples), np.float32)
+
+    def load(self) -> TrackAudio:
+        """Read the whole song."""
+        stems = {stem: self.read(stem) for stem in self.stems}
+        for stem, signal in stems.items():
+            audio.check_finite(signal, f"{self.split}/{self.name}, {stem}", self.sample_rate_hz)
+        mixture = np.sum(list(stems.values()), axis=0) if self.mixture is None else self.read(MIXTURE)
+        return TrackAudio(self, mixture, stems)
+
+
+class TrackAudio(NamedTuple):
+    """A song in memory; every array is float32 ``c samples``."""
+
+    track: Track
+    mixture: Audio
+    stems: dict[str, Audio]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Checked songs, sorted by split and name. ``notes`` says what was chosen where there was a choice."""
+
+    root: Path
+    layout: str
+    stems: tuple[str, ...]
+    tracks: tuple[Track, ...]
+    notes: tuple[str, ...] = ()
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """By split, what identifies its audio; filled in by `bandsplit.data.check`."""
+
+    @property
+    def name(self) -> str:
+        """The folder's or file's own name, as result rows carry it."""
+        return self.root.resolve().name
+
+    def with_validation(self, other: Dataset) -> Dataset:
+        """Return the set with the songs of ``other`` for validation, instead of its own."""
+        songs = tuple(replace(track, split="valid") for track in other.tracks)
+        others = tuple(replace(track, split="train") for track in self.tracks if track.split in ("train", "valid"))
+        prints = {split: value for split, value in self.fingerprints.items() if split != "valid"}
+        return replace(self, tracks=(*others, *songs), fingerprints=prints | {"valid": other.fingerprints["valid"]})
+
+    def songs(self, split: str) -> tuple[Track, ...]:
+        """The songs of one split.
+
+        Raises:
+            DataError: the split has none.
+        """
+        songs = tuple(track for track in self.tracks if track.split == split)
+        if not songs:
+            fixes = {
+                "train": "add song folders to train/",
+                "valid": "add a valid/ folder, or at least 2 songs to train/, the last of which is then held out",
+                "test": "add song folders to test/",
+            }
+            fix = fixes.get(split, f"legal splits: {', '.join(SPLITS)}")
+            raise DataError(f"{self.root}: no songs of the split {split!r}; {fix}")
+        return songs
+
+    def whole_songs(self, split: str) -> tuple[Track, ...]:
+        """The songs of one split, for separating them.
+
+        Raises:
+            DataError: the split has none, or some lack a stem.
+        """
+        songs = self.songs(split)
+        for track in songs:
+            lacking = [stem for stem in self.stems if stem not in track.stems]
+            if lacking:
+                raise DataError(
+                    f"{split}/{track.name}: is a loose stem (no {', '.join(lacking)}), not a song to separate; give "
+                    f"whole songs for this, as folders with one file per stem"
+                )
+        return songs
+
+
+class Problem(NamedTuple):
+    """What is wrong with a song or one of its files, and what to do."""
+
+    song: str
+    stem: str | None
+    text: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.song}, {self.stem}: {self.text}" if self.stem else f"{self.song}: {self.text}"
+
+
+def make_track(
+    song: str, name: str, split: str, files: Mapping[str, Sequence[Path]], lengths: Lengths = "error"
+) -> tuple[Track | None, list[Problem]]:
+    """Check the files of a song by their headers and ends and join them to a track.
+
+    Args:
+        song: how messages name it.
+        name: its name in the data set.
+        split: one of `SPLITS`.
+        files: files by stem, with ``mixture`` if there is one.
+        lengths: what to do if they differ in length.
+    """
+    problems: list[Problem] = []
+    headers: dict[Path, tuple[str, audio.AudioInfo]] = {}
+    for stem, paths in files.items():
+        for path in paths:
+            try:
+                header = audio.info(path)
+                audio.read(path, start=header.samples - 1, samples=1)  # a cut flac file has a whole header
+            except AudioError as error:
+                problems.append(Problem(song, stem, str(error)))
+            else:
+                headers[path] = stem, header
+    problems += _unequal(song, headers, lengths)
+    if problems:
+        return None, problems
+    if not headers:
+        return None, [Problem(song, None, "has no audio files; remove it or add them")]
+    (_, first), *_ = headers.values()
+    found = [header.samples for _, header in headers.values()]
+    known = {stem: tuple(AudioFile(path, headers[path][1].samples) for path in paths) for stem, paths in files.items()}
+    mixture = known.pop(MIXTURE, (None,))[0]
+    samples = min(found) if lengths == "trim" else max(found)
+    return Track(name, split, known, mixture, samples, first.channels, first.sample_rate_hz), []
+
+
+def hold_out(train: Sequence[Track]) -> tuple[tuple[Track, ...], tuple[str, ...]]:
+    """Make the last whole song of ``train`` a validation song where there are at least two; the note says so."""
+    stems = set().union(*(track.stems for track in train))
+    whole = [track for track in train if set(track.stems) == stems]
+    if len(whole) < 2:
+        return tuple(train), ()
+    last = whole[-1]
+    note = f"validation: {last.name!r}, the last song of train/, is held out, since no others are named for it"
+    return tuple(replace(track, split="valid") if track is last else track for track in train), (note,)
+
+
+def _unequal(song: str, headers: Mapping[Path, tuple[str, audio.AudioInfo]], lengths: Lengths) -> list[Problem]:
+    """Compare each readable file with the first of them, which is the mixture where that is readable."""
+    problems: list[Problem] = []
+    units = [("sample_rate_hz", "Hz", "resample it"), ("channels", "channel(s)", "convert it")]
+    if lengths == "error":
+        units.insert(0, ("samples", "samples", "cut or pad it"))
+    first_path = next(iter(headers), Path())
+    for path, (stem, header) in headers.items():
+        for name, unit, fix in units:
+            value, wanted = getattr(header, name), getattr(headers[first_path][1], name)
+            if value != wanted:
+                text = f"{path.name} has {value} {unit}, {first_path.name} has {wanted}"
+                also = ", or choose --lengths pad or trim" if name == "samples" else ""
+                problems.append(Problem(song, stem, f"{text}; {fix} to {wanted} {unit}{also}"))
+    return problems
+
+
+def _read_padded(file: AudioFile, start: int, samples: int) -> Audio:
+    inside = max(0, min(samples, file.samples - start))
+    if inside == samples:
+        return audio.read_excerpt(file.path, start, samples, file.samples)
+    read = audio.read_excerpt(file.path, start, inside, file.samples) if inside else None
+    channels = audio.info(file.path).channels if read is None else len(read)
+    padded = np.zeros((channels, samples), np.float32)
+    if read is not None:
+        padded[:, :inside] = read
+    return padded

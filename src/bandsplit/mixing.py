@@ -1,0 +1,104 @@
+"""How training examples are made of stems: configuration only, with the paper's policies by name.
+
+Source: paper, section IV-A and Table II, rows 1, 18, 19; NUMERICS "Training" and "Activity detection".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from typing_extensions import Self
+
+from bandsplit.strict import Config
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class ActivityConfig(Config):
+    """How activity is detected. The defaults read the text as other replications do."""
+
+    segment_s: PositiveFloat = 6.0
+    """Length of a segment in seconds."""
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    """Shared part of consecutive segments, as a fraction."""
+    pieces: PositiveInt = 10
+    """Equal pieces of a segment whose levels are compared."""
+    level: Literal["rms", "mean-square"] = "rms"
+    """Level of a piece."""
+    quantile: Probability = 0.15
+    """Quantile of the levels that is the threshold."""
+    quantile_over: Literal["track", "segment"] = "track"
+    """Levels that the quantile is taken over; over each segment, as the authors do, it is nearly without effect."""
+    floor: PositiveFloat = 1e-3
+    """The threshold is never lower."""
+    silence: PositiveFloat = 1e-5
+    """Level that stands for zero."""
+    share: float = Field(default=0.5, ge=0, lt=1)
+    """A segment is active when more than this share of its pieces is above the threshold."""
+    channels: Literal["any", "all"] = "any"
+    """Channels that must be active; ``all``, as the authors have it, loses sources panned to one side."""
+
+
+AUTHORS = ActivityConfig(quantile_over="segment", channels="all")
+"""The authors' released code."""
+
+ACTIVITY_MODES = {"default": ActivityConfig(), "authors": AUTHORS}
+
+
+class LinearGain(Config):
+    """A factor drawn uniformly."""
+
+    kind: Literal["linear"] = "linear"
+    low: PositiveFloat = 0.25
+    """Smallest factor."""
+    high: PositiveFloat = 1.25
+    """Largest factor."""
+
+
+class DbGain(Config):
+    """A level change in dB drawn uniformly."""
+
+    kind: Literal["db"] = "db"
+    low: float = -10.0
+    """Lowest, in dB."""
+    high: float = 10.0
+    """Highest, in dB."""
+
+
+class MixingConfig(Config):
+    """Policy by which stems become examples. The defaults are row 1 of Table II as the authors ran it."""
+
+    activity: ActivityConfig | None = AUTHORS
+    """Draw from active segments only; null draws from whole songs."""
+    pairing: Literal["once", "epoch", "free"] = "once"
+    """Which stems meet: by one shuffle for the whole run, by one per epoch, or drawn for every example."""
+    gain: Annotated[LinearGain | DbGain, Field(discriminator="kind")] = DbGain()
+    """Level of each stem."""
+    swap_probability: Probability = 0.0
+    """Probability of reversing the channels of each stem."""
+    drop: Literal["all", "target", "none"] = "all"
+    """Stems that may be left out: all, the targets only, none."""
+    drop_probability: Probability = 0.1
+    """Probability of leaving out each of them."""
+    peak_normalise: bool = True
+    """Divide mixture and targets by their common peak."""
+    same_song_probability: Probability = 0.0
+    """Probability that all stems of an example come from one place in one song; the paper always mixes songs."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.gain.low > self.gain.high:
+            raise ValueError(f"gain: low {self.gain.low:g} is above high {self.gain.high:g}; give the smaller first")
+        return self
+
+
+UMX_LIKE: dict[str, object] = {
+    "drop": "none",
+    "pairing": "free",
+    "peak_normalise": False,
+    "activity": None,
+    "gain": {"kind": "linear", "low": 0.25, "high": 1.25},
+    "swap_probability": 0.5,
+}
+"""All that row 19 changes with respect to row 1, in the order of the ladder between them."""

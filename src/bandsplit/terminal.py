@@ -1,0 +1,89 @@
+"""What the commands share: a console, plain lines, and the options that say which songs are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bandsplit.data.tracks import Dataset
+
+RootArgument = Annotated[
+    Path, typer.Argument(help="Songs as MUSDB18-HQ, stem folders, a CSV file of instrum,path, or MoisesDB.")
+]
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="Songs: a folder as MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),
+]
+StemsOption = Annotated[
+    str, typer.Option("--stems", help="Names of the stems, where they are not these four; separated by commas.")
+]
+LengthsOption = Annotated[
+    Literal["error", "pad", "trim"], typer.Option("--lengths", help="For files of one song that differ in length.")
+]
+MixtureOption = Annotated[
+    Literal["file", "sum"],
+    typer.Option("--mixture", help="Take the mixture from its file, or as the sum of the stems (as the authors)."),
+]
+AllowOption = Annotated[
+    bool, typer.Option("--allow", help="Go on although `bandsplit data check` finds the songs broken.")
+]
+DEFAULT_STEMS = "vocals,bass,drums,other"
+
+
+def make_console(err: bool = True) -> Console:
+    """Return a console on stderr, where all talk goes, or on stdout, for what was asked for."""
+    from rich.console import Console
+
+    return Console(stderr=err)
+
+
+def tell(console: Console, text: str, style: str | None = None) -> None:
+    """Print one line, as it is."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def song_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar, fed with the number of songs done and of all."""
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("songs"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(what)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def open_dataset(
+    console: Console,
+    root: Path,
+    splits: Sequence[str],
+    *,
+    stems: str = DEFAULT_STEMS,
+    lengths: Literal["error", "pad", "trim"] = "error",
+    mixture: Literal["file", "sum"] = "file",
+    allow: bool = False,
+) -> Dataset:
+    """Index the songs of some splits, check them, and say what was noticed on the way.
+
+    Raises:
+        DataError: the set is broken, and that is not allowed.
+    """
+    from bandsplit.data.check import check_dataset, require_sound
+    from bandsplit.data.layouts import index_dataset
+
+    names = tuple(name.strip() for name in stems.split(",") if name.strip())
+    dataset = index_dataset(root, names, splits, mixture=mixture, lengths=lengths, allow_broken=allow)
+    for note in dataset.notes:
+        tell(console, note)
+    with song_progress(console, "checking") as progress:
+        report = check_dataset(dataset, splits, progress)
+    for problem in report.broken if allow else ():
+        tell(console, f"allowed: {problem}", style="red")
+    return require_sound(report, allow)
