@@ -66,9 +66,9 @@ def test_all_mistakes_are_told_at_once():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"gain_range": [2, 1]}, "gain_range: 2 is above 1"),
+        ({"mixing": {"gain": {"kind": "linear", "low": 2, "high": 1}}}, "gain: low 2 is above high 1"),
         ({"examples_per_epoch": 1}, "is less than one update of batch_size 2 x accumulate 1"),
-        ({"swap_probability": 1.5}, "swap_probability: Input should be less than or equal to 1 (got 1.5)"),
+        ({"mixing": {"swap_probability": 1.5}}, "swap_probability: Input should be less than or equal to 1 (got 1.5)"),
         ({"learning_rate": float("nan")}, "learning_rate: Input should be a finite number"),
     ],
 )

@@ -9,7 +9,7 @@ import torch
 
 from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
 from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Track, TrackAudio
+from bandsplit.data.tracks import Dataset, Track, TrackAudio
 from bandsplit.errors import BandsplitError, DataError
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
@@ -39,8 +39,12 @@ def _track(root: Path, stems: dict[str, np.ndarray], split: str = "test", name: 
     return index_dataset(root, tuple(stems), [split]).songs(split)[-1]
 
 
+def _dataset(*tracks: Track) -> Dataset:
+    return Dataset(Path("set"), "songs", tuple(tracks[0].stems), tracks)
+
+
 def _scores(systems: Mapping[str, System], track: Track) -> list[Score]:
-    return [row for rows in evaluate(systems, [track], "set") for row in rows]
+    return [row for rows in evaluate(systems, _dataset(track), track.split) for row in rows]
 
 
 def _usdr_db(system: System, track: Track) -> dict[str, float]:
@@ -175,8 +179,8 @@ def test_csdr_of_silence_has_no_value(tmp_path: Path) -> None:
 
 
 def test_every_system_hears_every_song(tmp_path: Path) -> None:
-    tracks = index_dataset(write_dataset(tmp_path, train=3, test=0)).tracks
-    steps = list(evaluate({"silence": Silence(), "mixture": Mixture()}, tracks, "set"))
+    dataset = index_dataset(write_dataset(tmp_path, train=0, test=3))
+    steps = list(evaluate({"silence": Silence(), "mixture": Mixture()}, dataset, "test"))
     assert [(rows[0].track, rows[0].system) for rows in steps] == [
         (f"Song {song}", system) for song in range(3) for system in ("silence", "mixture")
     ]

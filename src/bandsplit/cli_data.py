@@ -166,7 +166,9 @@ def synth(
     out: Annotated[Path, typer.Argument(help="A new or empty folder, or one with the same songs.")],
     songs: Annotated[int, typer.Option("--songs", help="Songs for training.", min=1)] = 100,
     minutes: Annotated[float, typer.Option("--minutes", help="Length of a song.", min=1 / 60)] = 3.0,
-    valid: Annotated[int | None, typer.Option("--valid", help="Songs for validation (default: a tenth).", min=0)] = None,
+    valid: Annotated[
+        int | None, typer.Option("--valid", help="Songs for validation (default: a tenth).", min=0)
+    ] = None,
     test: Annotated[int | None, typer.Option("--test", help="Songs for testing (default: a tenth).", min=0)] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides every sample of every song.", min=0)] = 0,
     sample_rate_hz: Annotated[int, typer.Option("--sample-rate", help="In Hz.", min=16000)] = 44100,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
 from bandsplit.strict import Config
@@ -66,6 +66,42 @@ class DbGain(Config):
     """Highest, in dB."""
 
 
+# Lowest and highest value of each range of an augmentation.
+_LIMITS = {"pitch_semitones": (-12, 12), "tempo_factor": (0.5, 2), "low_pass_hz": (20, 20_000), "mp3_kbps": (8, 320)}
+
+
+class AugmentConfig(Config):
+    """Which augmentations excerpts get, how often and how strongly; all are off by default."""
+
+    polarity_probability: Probability = 0.0
+    """Probability of turning a stem upside down."""
+    pitch_probability: Probability = 0.0
+    """Probability of shifting the pitch of a stem; needs the extra ``augment``."""
+    pitch_semitones: tuple[float, float] = (-2.0, 2.0)
+    """Pitch shift, drawn uniformly; formants move along."""
+    tempo_probability: Probability = 0.0
+    """Probability of changing the tempo of a stem; needs the extra ``augment``."""
+    tempo_factor: tuple[float, float] = (0.9, 1.1)
+    """Tempo as a multiple of the original, drawn uniformly; above 1 is faster. The pitch stays."""
+    low_pass_probability: Probability = 0.0
+    """Probability of a low-pass filter (Butterworth, 24 dB per octave) on a stem; needs the extra ``augment``."""
+    low_pass_hz: tuple[float, float] = (2000.0, 16000.0)
+    """Cutoff (-3 dB), drawn log-uniformly; one above half the sample rate changes nothing."""
+    mp3_probability: Probability = 0.0
+    """Probability of coding the mixture as MP3 and back. The targets stay clean: models learn to undo the coding."""
+    mp3_kbps: tuple[float, float] = (64.0, 320.0)
+    """Constant bit rate of all channels together in kbit/s, drawn log-uniformly; the nearest one that MP3 has at the
+    sample rate is taken: at most 160 below 32 kHz, 64 below 16 kHz."""
+
+    @field_validator(*_LIMITS)
+    @classmethod
+    def _in_order(cls, value: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
+        lowest, highest = _LIMITS[str(info.field_name)]
+        if not lowest <= value[0] <= value[1] <= highest:
+            raise ValueError(f"must be (low, high), with {lowest} <= low <= high <= {highest}")
+        return value
+
+
 class MixingConfig(Config):
     """Policy by which stems become examples. The defaults are row 1 of Table II as the authors ran it."""
 
@@ -85,6 +121,8 @@ class MixingConfig(Config):
     """Divide mixture and targets by their common peak."""
     same_song_probability: Probability = 0.0
     """Probability that all stems of an example come from one place in one song; the paper always mixes songs."""
+    augment: AugmentConfig = AugmentConfig()
+    """Further augmentations; the paper has none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

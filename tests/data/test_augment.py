@@ -13,7 +13,6 @@ from scipy.signal import chirp, correlate
 from bandsplit.data.augment import (
     MIXTURE_DRAWS,
     STEM_DRAWS,
-    AugmentConfig,
     MixtureAugmentation,
     StemAugmentation,
     check,
@@ -21,6 +20,9 @@ from bandsplit.data.augment import (
     draw_stem,
 )
 from bandsplit.errors import ConfigError
+from bandsplit.mixing import AugmentConfig
+
+pytest.importorskip("python_stretch", reason="needs the extra augment")
 
 RATE_HZ = 44100
 SAMPLES = RATE_HZ

@@ -17,7 +17,7 @@ def test_songs_are_found_with_their_headers(tmp_path: Path) -> None:
     assert (track.name, track.split) == ("Çà et là - Über", "test")
     assert (track.samples, track.channels, track.sample_rate_hz) == (1234, 2, 22050)
     assert tuple(track.stems) == STEMS
-    assert track.mixture == tmp_path / "test" / "Çà et là - Über" / "mixture.wav"
+    assert track.mixture == (tmp_path / "test" / "Çà et là - Über" / "mixture.wav", 1234)
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -27,6 +27,7 @@ class Silent:
     def __init__(self, stop_after: int | None = None) -> None:
         self.updates, self.stop_after = 0, stop_after
         self.validations: list[tuple[int, float, Validation, bool]] = []
+        self.problems: list[str] = []
 
     def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
         self.first = done
@@ -35,6 +36,9 @@ class Silent:
         self.updates += 1
         if self.updates == self.stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
+
+    def skipped(self, problem: str) -> None:
+        self.problems.append(problem)
 
     def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
         self.validations.append((epoch, loss, validation, best))
@@ -56,7 +60,9 @@ def small(seed: int = 0, **training: Any) -> RunConfig:
                 "n_features": 4, "n_blocks": 1,
                 "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
             },
-            "training": {"examples_per_epoch": 12, "excerpt_s": 0.1, "max_epochs": 3, "learning_rate": 0.05} | training,
+            "training": {"examples_per_epoch": 12, "excerpt_s": 0.1, "max_epochs": 3, "learning_rate": 0.05}
+            | {"mixing": {"activity": None, "pairing": "free", "drop": "none"}}
+            | training,
         }
     )  # fmt: skip
 

@@ -16,19 +16,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import soundfile
 import soxr
-from pydantic import Field, ValidationInfo, field_validator
 
-from bandsplit.data.musdb import Audio
+from bandsplit.data.tracks import Audio
 from bandsplit.errors import ConfigError
-from bandsplit.strict import Config
+from bandsplit.mixing import AugmentConfig
 
 STEM_DRAWS = ("polarity", "pitch", "pitch_semitones", "tempo", "tempo_factor", "low_pass", "low_pass_hz")
 """Meaning of the uniform numbers of a stem, in order: for each effect whether it happens, then how much of it."""
 MIXTURE_DRAWS = ("mp3", "mp3_kbps")
 """Meaning of the uniform numbers of a mixture, in order."""
 
-# Lowest and highest value of each range.
-_LIMITS = {"pitch_semitones": (-12, 12), "tempo_factor": (0.5, 2), "low_pass_hz": (20, 20_000), "mp3_kbps": (8, 320)}
 _LOW_PASS_ORDER = 4
 
 # Bit rates of MPEG-1, 2 and 2.5, layer III, by the lowest sample rate of each; and the sample rates there are.
@@ -43,38 +40,6 @@ _MP3_DELAY_SAMPLES = 1105
 # LAME turns signals down before it codes them, below 256 kbit/s; the targets are not, so it is undone.
 _LAME_GAIN = {192: 0.97, 224: 0.98, 256: 1.0, 320: 1.0}
 _LAME_GAIN_BELOW = 0.95
-
-
-class AugmentConfig(Config):
-    """Which augmentations excerpts get, how often and how strongly; all are off by default."""
-
-    polarity_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability of turning a stem upside down."""
-    pitch_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability of shifting the pitch of a stem; needs the extra ``augment``."""
-    pitch_semitones: tuple[float, float] = (-2.0, 2.0)
-    """Pitch shift, drawn uniformly; formants move along."""
-    tempo_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability of changing the tempo of a stem; needs the extra ``augment``."""
-    tempo_factor: tuple[float, float] = (0.9, 1.1)
-    """Tempo as a multiple of the original, drawn uniformly; above 1 is faster. The pitch stays."""
-    low_pass_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability of a low-pass filter (Butterworth, 24 dB per octave) on a stem; needs the extra ``augment``."""
-    low_pass_hz: tuple[float, float] = (2000.0, 16000.0)
-    """Cutoff (-3 dB), drawn log-uniformly; one above half the sample rate changes nothing."""
-    mp3_probability: float = Field(default=0.0, ge=0, le=1)
-    """Probability of coding the mixture as MP3 and back. The targets stay clean: models learn to undo the coding."""
-    mp3_kbps: tuple[float, float] = (64.0, 320.0)
-    """Constant bit rate of all channels together in kbit/s, drawn log-uniformly; the nearest one that MP3 has at the
-    sample rate is taken: at most 160 below 32 kHz, 64 below 16 kHz."""
-
-    @field_validator(*_LIMITS)
-    @classmethod
-    def _in_order(cls, value: tuple[float, float], info: ValidationInfo) -> tuple[float, float]:
-        lowest, highest = _LIMITS[str(info.field_name)]
-        if not lowest <= value[0] <= value[1] <= highest:
-            raise ValueError(f"must be (low, high), with {lowest} <= low <= high <= {highest}")
-        return value
 
 
 def check(config: AugmentConfig, sample_rate_hz: int, channels: int) -> None:

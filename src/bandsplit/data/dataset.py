@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bandsplit import audio
+from bandsplit.data import augment
 from bandsplit.data.activity import segment_samples
+from bandsplit.data.augment import StemAugmentation
 from bandsplit.data.sampling import Regions, Sampler, StemDraw
 from bandsplit.data.tracks import Audio, Track
 from bandsplit.errors import AudioError, DataError
@@ -79,7 +81,7 @@ class ExampleDataset(Dataset[Example]):
             for row, (stem, what) in zip(stems, draw.stems.items(), strict=True):
                 if not what.drop:
                     self._mix_in(row, stem, what)
-            mixture = stems.sum(axis=0)
+            mixture = draw.mixture.apply(stems.sum(axis=0), self.sample_rate_hz)
             self._check_finite(mixture, index)
         except AudioError as error:
             if self.broken_song == "stop":
@@ -96,11 +98,14 @@ class ExampleDataset(Dataset[Example]):
     def _mix_in(self, row: Audio, stem: str, draw: StemDraw) -> None:
         """Read an excerpt of one stem into a row of zeros."""
         track = self.tracks[draw.track]
-        wanted = audio.resampled_length(self.excerpt_samples, self.sample_rate_hz, track.sample_rate_hz)
+        needed = draw.augmentation.needed_samples(self.excerpt_samples)
+        wanted = audio.resampled_length(needed, self.sample_rate_hz, track.sample_rate_hz)
         start = draw.first + int(draw.position * max(1, draw.region_samples - wanted + 1))
         signal = track.read(stem, start, min(wanted, track.samples - start))
         if track.sample_rate_hz != self.sample_rate_hz:
-            signal = audio.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, : self.excerpt_samples]
+            signal = audio.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, :needed]
+        if draw.augmentation != StemAugmentation():
+            signal = draw.augmentation.apply(signal, self.sample_rate_hz, self.excerpt_samples)
         if draw.swap:
             signal = signal[::-1]
         np.multiply(signal, np.float32(draw.gain), out=row[:, : signal.shape[1]])
@@ -142,8 +147,10 @@ def make_examples(
         broken_song: what to do with an example whose song went missing or broke.
 
     Raises:
+        ConfigError: an augmentation is not installed or cannot be done to such examples.
         DataError: no songs; a target without a stem; a stem that is never active; songs with other channels.
     """
+    augment.check(mixing.augment, sample_rate_hz, channels)
     stems = _check(tracks, targets, channels)
     regions = {stem: _regions(tracks, stem, mixing, active) for stem in stems}
     empty = [stem for stem, found in regions.items() if not len(found)]

@@ -16,14 +16,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandsplit.data.augment import (
+    MIXTURE_DRAWS,
+    STEM_DRAWS,
+    MixtureAugmentation,
+    StemAugmentation,
+    draw_mixture,
+    draw_stem,
+)
 from bandsplit.mixing import DbGain, LinearGain, MixingConfig
 
 COLUMNS = 32
 """Uniform numbers per row of the table; those that no decision uses yet are there so that a new one moves no other."""
 
 PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER = range(6)
-AUGMENT = 8
-"""First column of the augmentations."""
+AUGMENT_STEM, AUGMENT_MIXTURE = slice(8, 8 + len(STEM_DRAWS)), slice(24, 24 + len(MIXTURE_DRAWS))
 
 Regions = NDArray[np.int64]
 """Places to draw from, a row ``(track, first sample, samples)`` each."""
@@ -41,12 +48,14 @@ class StemDraw(NamedTuple):
     gain: float
     swap: bool
     drop: bool
+    augmentation: StemAugmentation
 
 
 class ExampleDraw(NamedTuple):
     """What is done for one example."""
 
     stems: dict[str, StemDraw]
+    mixture: MixtureAugmentation
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,9 @@ class Sampler:
                 _gain(self.mixing.gain, row[GAIN]),
                 bool(row[SWAP] < self.mixing.swap_probability),
                 self._drops(stem) and bool(row[DROP] < self.mixing.drop_probability),
+                draw_stem(self.mixing.augment, self._augment_draws(row, whole if together else row)),
             )
-        return ExampleDraw(draws)
+        return ExampleDraw(draws, draw_mixture(self.mixing.augment, whole[AUGMENT_MIXTURE]))
 
     def _region(self, stem: str, row: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.int64]:
         if self.mixing.pairing == "free":
@@ -95,6 +105,13 @@ class Sampler:
         pair = int(whole[PLACE] * self._n_pairs)
         order = self._orders[stem]
         return self.regions[stem][order[pair % len(order)]]
+
+    @staticmethod
+    def _augment_draws(row: NDArray[np.float64], tuning: NDArray[np.float64]) -> list[float]:
+        """Return the draws of a stem; stems of one song keep together in pitch and tempo."""
+        own, common = row[AUGMENT_STEM], tuning[AUGMENT_STEM]
+        kept = {"pitch", "pitch_semitones", "tempo", "tempo_factor"}
+        return [float((common if name in kept else own)[i]) for i, name in enumerate(STEM_DRAWS)]
 
     def _drops(self, stem: str) -> bool:
         return self.mixing.drop == "all" or (self.mixing.drop == "target" and stem in self.targets)
