@@ -1,0 +1,168 @@
+"""Download one big file over a bad connection: it has its name only once its md5 is right.
+
+Until then it is called ``<file>.part``. A connection that breaks or falls silent is taken up where it stopped, by the
+same call or by a later one, if the server can; if it cannot, the download starts again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import pooch
+import requests
+
+from bandsplit import __version__
+from bandsplit.errors import DataError
+
+BLOCK_BYTES = 1 << 16
+
+# Zenodo slows down clients that do not say who they are; a compressed answer could not be taken up in its middle.
+HEADERS = {"User-Agent": f"bandsplit/{__version__}", "Accept-Encoding": "identity"}
+
+CHECK_CONNECTION = "check the connection (behind a proxy, set HTTPS_PROXY)"
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(stage, done_bytes, total_bytes)``; here the stage is download or check."""
+
+T = TypeVar("T")
+
+
+class Patience(NamedTuple):
+    """How long to bear with a server."""
+
+    timeout_s: float = 60.0
+    """Of silence, before a connection counts as broken."""
+    retries: int = 4
+    """In a row, without one byte more; then the download is given up."""
+    pause_s: float = 2.0
+    """Before the first retry; each further one waits this much longer."""
+
+
+PATIENCE = Patience()
+
+
+def fetch(url: str, path: Path, md5: str, fix: str, progress: Progress, patience: Patience = PATIENCE) -> None:
+    """Download ``url`` to ``path``, or to where an earlier call stopped; a whole file that is there is left alone.
+
+    Args:
+        url: http or https; proxies are taken from the environment.
+        path: the file; its folder must exist.
+        md5: of the whole file, in small letters.
+        fix: what to do if the server does not deliver, for the error message.
+        progress: called often.
+        patience: time limit and retries.
+
+    Raises:
+        DataError: the server does not deliver, or something else than the file.
+        OSError: the file cannot be written.
+    """
+    if path.exists():
+        if (found := _md5(path, progress)) != md5:
+            raise DataError(
+                f"{path}: its md5 is {found}, not {md5}: it is cut, damaged or another file; remove it and run the "
+                f"same command again to download it"
+            )
+        return
+    part = part_of(path)
+    try:
+        persist(lambda: _receive(url, part, patience.timeout_s, progress), patience, lambda: size_of(part))
+    except requests.RequestException as error:
+        check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
+        kept = f"; the {in_gb(size_of(part))} that arrived are kept, the same command goes on from there"
+        raise DataError(f"{url}: {reason(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
+    if (found := _md5(part, progress)) != md5:
+        size_bytes = size_of(part)
+        part.unlink()
+        raise DataError(
+            f"{url}: what arrived ({in_gb(size_bytes)}) has md5 {found}, not {md5}: it was damaged on the way or is "
+            f"another file; it was removed; run the same command again, or {fix}"
+        )
+    part.replace(path)
+
+
+def persist(action: Callable[[], T], patience: Patience, arrived_bytes: Callable[[], int] = lambda: 0) -> T:
+    """Repeat what a network hinders, until too many failures in a row bring no byte.
+
+    Raises:
+        requests.RequestException: the last failure, or one that no retry can mend.
+    """
+    failures = 0
+    while True:
+        before = arrived_bytes()
+        try:
+            return action()
+        except requests.RequestException as error:
+            failures = 1 if arrived_bytes() > before else failures + 1
+            if failures > patience.retries or not _may_pass(error):
+                raise
+        time.sleep(patience.pause_s * failures)
+
+
+def reason(error: requests.RequestException) -> str:
+    """Say in a few words what went wrong."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached or refuses"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not trusted (REQUESTS_CA_BUNDLE can name a file of trusted ones)"
+    if isinstance(error, ValueError):
+        return f"unexpected answer or address ({error})"
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
+        return "no answer in time"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke"
+    return "cannot be reached"
+
+
+def part_of(path: Path) -> Path:
+    """Name the unfinished file."""
+    return path.with_name(f"{path.name}.part")
+
+
+def size_of(path: Path) -> int:
+    """Give a file's size in bytes, 0 if there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def in_gb(size_bytes: int) -> str:
+    """Write a size in gigabytes, small ones in megabytes."""
+    return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
+
+
+def _receive(url: str, part: Path, timeout_s: float, progress: Progress) -> None:
+    """Download to ``part``, going on where it ends if the server can."""
+    done = size_of(part)
+    headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
+    with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as answer:
+        if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
+            return  # no byte is missing; whether they are the right ones, the md5 tells
+        answer.raise_for_status()
+        goes_on = answer.status_code == requests.codes.partial_content
+        done = done if goes_on else 0
+        total = done + int(answer.headers.get("Content-Length", 0))
+        with part.open("ab" if goes_on else "wb") as file:
+            for block in answer.iter_content(BLOCK_BYTES):
+                file.write(block)
+                done += len(block)
+                progress("download", done, total)
+    if done < total:  # urllib3 1 takes a cut answer for a whole one
+        raise requests.exceptions.ChunkedEncodingError(f"{done} of {total} bytes")
+
+
+def _may_pass(error: requests.RequestException) -> bool:
+    """Say whether another try can help: not with an address that is wrong or refused."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return not isinstance(error, ValueError)
+
+
+def _md5(path: Path, progress: Progress) -> str:
+    size_bytes = size_of(path)
+    progress("check", 0, size_bytes)
+    digest = pooch.file_hash(str(path), alg="md5")
+    progress("check", size_bytes, size_bytes)
+    return digest
