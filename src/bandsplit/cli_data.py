@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from bandsplit.data.tracks import Track
     from bandsplit.mixing import ActivityConfig
 
+EXACT_DB = -140.0
+"""Below this, mixture and sum of stems differ by the rounding of 32-bit floats at most."""
+
 data_app = typer.Typer(no_args_is_help=True, help="Check, look at, fetch, pack and make data sets.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
 
@@ -74,7 +77,7 @@ def _check_table(report: Report) -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("song", "min:s", "Hz", "ch", "mixture", "mix - sum, dB", "peak", "16 kHz fall, dB", "silent"):
+    for heading in ("song", "min:s", "Hz", "ch", "mixture", "mix-sum", "peak", "16k fall", "silent"):
         table.add_column(heading, justify="left" if heading in ("song", "mixture", "silent") else "right")
     for song in report.songs:
         track, whole = song.track, song.parts["mixture"]
@@ -85,12 +88,18 @@ def _check_table(report: Report) -> Table:
             str(track.sample_rate_hz),
             str(track.channels),
             track.mixture_from,
-            "-" if song.residual_db is None else f"{song.residual_db:.0f}",
+            _residual(song.residual_db),
             f"{max(facts.peak for facts in song.parts.values()):.2f}",
-            "-" if whole.cliff_db is None else f"{whole.cliff_db:.0f}",
+            "-" if whole.cliff_db is None else f"{whole.cliff_db:.0f} dB",
             ", ".join(stem for stem in track.stems if song.parts[stem].silent) or "-",
         )
     return table
+
+
+def _residual(residual_db: float | None) -> str:
+    if residual_db is None:
+        return "-"
+    return "exact" if residual_db < EXACT_DB else f"{residual_db:.0f} dB"
 
 
 @data_app.command()
@@ -159,6 +168,45 @@ def _activity_table(
         )
         table.add_row(escape(f"{track.split}/{track.name}"), *cells)
     return table
+
+
+@data_app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="Name of the data set: musdb18hq.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder that will hold the set's own folder.")] = Path("."),
+    mirror: Annotated[
+        str | None, typer.Option("--mirror", help="Address of a folder that holds the archive, instead of its record.")
+    ] = None,
+    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, where its record cannot be asked.")] = None,
+    keep_archive: Annotated[bool, typer.Option("--keep-archive", help="Do not remove it after unpacking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Fetch a data set from its record, check it and unpack it; a break is resumed by the same command."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from bandsplit.data.download import download_dataset, find_known_set, is_downloaded
+
+    console = make_console()
+    known = find_known_set(name)
+    if not is_downloaded(known, to):
+        tell(console, known.notice())
+        if not yes:
+            typer.confirm("Download it?", abort=True, err=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("record")
+        folder, new = download_dataset(
+            known,
+            to,
+            mirror=mirror,
+            md5=md5,
+            keep_archive=keep_archive,
+            progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+        )
+    tell(
+        console,
+        f"{folder}: {'complete' if new else 'was here already'}; look at it with: bandsplit data check {folder}",
+    )
 
 
 @data_app.command()

@@ -107,7 +107,7 @@ def _levels(track: Track, stem: str) -> tuple[NDArray[np.float64], NDArray[np.fl
     """Times in s and levels in dB of pieces of 0.1 s, read one by one."""
     piece = max(1, track.sample_rate_hz // 10)
     starts = np.arange(0, track.samples, piece)
-    powers = [np.square(track.read(stem, start, min(piece, track.samples - start))).mean() for start in starts]
+    powers = [np.square(track.read(stem, int(start), min(piece, track.samples - start))).mean() for start in starts]
     return starts / track.sample_rate_hz, 10 * np.log10(np.array(powers) + 1e-9)
 
 

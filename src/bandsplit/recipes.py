@@ -228,7 +228,6 @@ def _demo(simo: Recipe) -> Recipe:
             "model.band": {"kind": "dilated", "depth": 2},
             "model.stereo.kind": "merged",
             "model.mask.hidden_factor": 2,
-            "model.mixture_consistency": True,
             "training.excerpt_s": 1.0,
             "training.batch_size": 4,
             "training.learning_rate": 0.03,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from bandsplit.data.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
-from bandsplit.data.musdb import index_dataset
+from bandsplit.data.layouts import index_dataset
 from bandsplit.errors import DataError
 from downloads import Here, contents, set_in, zip_of
 from webserver import CUT, Server, serve
