@@ -1,7 +1,7 @@
 """Broken data sets: every problem is listed with its song, its stem and what to do."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -75,7 +75,7 @@ def test_all_problems_of_all_songs_are_listed_at_once(tmp_path: Path) -> None:
     missing = "(the folder holds drums.wav, mixture.wav, other.wav, vocals.wav); add bass.wav or bass.flac"
     assert f"  train/Song 0, bass: missing {missing}\n" in message
     assert "  train/Song 0, other: " in message
-    lengths = "vocals.wav has 3999 samples, mixture.wav has 4000; cut or pad it to 4000 samples"
+    lengths = "vocals.wav has 3999 samples, mixture.wav has 4000; cut or pad it to 4000 samples, or choose --lengths pad or trim"
     assert f"  train/Song 2, vocals: {lengths}\n" in message
     assert "  test/Song 3, drums: drums.wav has 16000 Hz, mixture.wav has 8000; resample it to 8000 Hz\n" in message
     assert "  test/Song 3, drums: drums.wav has 1 channel(s), mixture.wav has 2; convert it to 2 channel(s)" in message
@@ -90,7 +90,7 @@ def test_a_stem_in_two_formats_is_a_problem(tmp_path: Path) -> None:
 def test_a_song_in_two_splits_is_a_problem(tmp_path: Path) -> None:
     write_song(tmp_path / "train" / "Song", noise_stems(0))
     write_song(tmp_path / "test" / "Song", noise_stems(0))
-    assert "train/Song and test/Song: the song is in more than one split; keep one of them" in _message(tmp_path)
+    assert "train/Song: the song is in test/ too; keep one of them" in _message(tmp_path)
 
 
 def test_an_empty_split_folder_is_a_problem(tmp_path: Path) -> None:
@@ -121,8 +121,12 @@ def test_the_compressed_musdb_is_told_from_the_one_that_is_needed(tmp_path: Path
 def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_dataset(tmp_path)
 
-    def refuse(folder: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(folder))
+    allowed = Path.iterdir
+
+    def refuse(folder: Path) -> Iterator[Path]:
+        if folder.name == "train":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return allowed(folder)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     assert _message(tmp_path) == f"{tmp_path / 'train'}: cannot be read (Permission denied); check its permissions"

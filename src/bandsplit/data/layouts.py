@@ -13,13 +13,13 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from bandsplit.config import TARGETS
 from bandsplit.data.musdb import index_songs
-from bandsplit.data.tracks import FORMATS, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
+from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
 from bandsplit.errors import DataError
 
 MOISESDB_STEMS = {
@@ -55,8 +55,8 @@ def index_dataset(
         root: the folder, or a CSV file.
         stems: names of the stems; those of a CSV file or MoisesDB are what they are.
         splits: only the songs of these splits are checked and returned.
-        mixture: ``file`` asks for a mixture file in the layout of songs; ``sum`` takes the sum of the stems. Other
-            layouts have no such file and always take the sum.
+        mixture: ``file`` asks for a mixture file in the layout of songs; ``sum`` takes the sum of the stems, whether
+            there is such a file or not. Other layouts have none and always take the sum.
         lengths: what to do with files of one song that differ in length.
         allow_broken: leave broken songs out, with a note, instead of refusing the set.
 
@@ -65,42 +65,37 @@ def index_dataset(
     """
     root = Path(root)
     try:
-        layout, index = _find_layout(root, tuple(stems))
+        layout, index = _find_layout(root, tuple(stems), mixture)
         tracks, problems, notes = index(root, stems, splits, lengths)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions") from None
-    if layout == "songs" and mixture == "file":
-        problems += [_no_mixture(track) for track in tracks if track.mixture is None]
     if problems and not allow_broken:
         lines = "\n".join(f"  {problem}" for problem in problems)
         raise DataError(f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{lines}")
     notes += tuple(f"left out: {problem}" for problem in problems)
     without = {problem.song for problem in problems}
     tracks = [track for track in tracks if f"{track.split}/{track.name}" not in without]
-    if mixture == "sum":
-        tracks = [replace(track, mixture=None) for track in tracks]
     found = {stem for track in tracks for stem in track.stems}
     order = (*(stem for stem in stems if stem in found), *sorted(found - set(stems)))
     return Dataset(root, layout, order, tuple(track for track in tracks if track.split in splits), notes)
 
 
-def _find_layout(root: Path, stems: Sequence[str]) -> tuple[str, Callable[..., Found]]:
+def _find_layout(root: Path, stems: Sequence[str], mixture: Literal["file", "sum"]) -> tuple[str, Callable[..., Found]]:
     if root.is_file() and root.suffix.lower() == ".csv":
         return "list", _index_list
     if root.is_dir():
-        inside = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+        inside = _folders(root)
         for split in inside & set(SPLITS):
-            inside |= {path.name for path in (root / split).iterdir() if path.is_dir() and path.name in stems}
+            inside |= _folders(root / split)
         if inside - set(SPLITS) and inside <= set(SPLITS) | set(stems):
             return "stem folders", _index_stem_folders
         if not inside & set(SPLITS) and _moises_songs(root):
             return "MoisesDB", _index_moisesdb
-    return "songs", index_songs
+    return "songs", partial(index_songs, mixture=mixture)
 
 
-def _no_mixture(track: Track) -> Problem:
-    text = "missing; add mixture.wav or mixture.flac, or take the sum of the stems with --mixture sum"
-    return Problem(f"{track.split}/{track.name}", "mixture", text)
+def _folders(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
 
 
 # --- loose stems -----------------------------------------------------------------------------------------------------
@@ -108,34 +103,55 @@ def _no_mixture(track: Track) -> Problem:
 
 def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
     """Index files in folders named after their stems: what has one name in all folders and one length is a song."""
-    places = [split for split in SPLITS if (root / split).is_dir()]
+    places = {split: root / split for split in SPLITS if (root / split).is_dir()} or {"train": root}
+    asked = {*splits, *(["train"] if "valid" in splits and "valid" not in places else [])}
     tracks: list[Track] = []
     problems: list[Problem] = []
-    for split in places or ["train"]:
-        folder = root / split if places else root
+    for split, folder in places.items():
+        if split not in asked:
+            continue
         files = {stem: _audio_files(folder / stem) for stem in stems if (folder / stem).is_dir()}
+        if not any(files.values()):
+            text = f"no wav or flac files in the stem folders {', '.join(files)}; add some or convert what is there"
+            problems.append(Problem(f"{split}/" if folder != root else str(root), None, text))
         some, wrong = _group(split, files)
         tracks += some
         problems += wrong
-    return _with_validation(tracks, problems, splits)
+    return _with_validation(tracks, problems, own="valid" in places)
 
 
 def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
     """Index a CSV file of ``instrum,path``; paths are relative to its folder."""
-    with root.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or set(rows[0]) != {"instrum", "path"}:
-        columns = ", ".join(map(str, rows[0])) if rows else "no rows"
-        raise DataError(f"{root}: must have the columns instrum and path and at least one row, found {columns}")
+    try:
+        with root.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="more", restval="")
+            columns = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{root}: is not CSV text in UTF-8 ({error}); save it as such") from None
+    if not rows or sorted(columns) != ["instrum", "path"]:
+        found = f"found {', '.join(columns) or 'nothing'} and {len(rows)} row{'s' * (len(rows) != 1)}"
+        raise DataError(f"{root}: must have the columns instrum and path, in its first line, and rows; {found}")
     files: dict[str, list[Path]] = {}
     problems = []
-    for number, row in enumerate(rows, start=2):
-        if not row["instrum"] or not row["path"]:
-            problems.append(Problem(f"line {number}", None, "lacks its instrum or its path; complete or remove it"))
-            continue
-        files.setdefault(row["instrum"].strip(), []).append(root.parent / row["path"].strip())
+    for number, row in rows:
+        instrum, path = row["instrum"].strip(), row["path"].strip()
+        if problem := _row_problem(instrum, path, row.get("more")):
+            problems.append(Problem(f"line {number}", None, problem))
+        else:
+            files.setdefault(instrum, []).append(root.parent / path)
     tracks, wrong = _group("train", files)
-    return _with_validation(tracks, problems + wrong, splits)
+    return _with_validation(tracks, problems + wrong, own=False)
+
+
+def _row_problem(instrum: str, path: str, more: object) -> str | None:
+    if not instrum or not path:
+        return "lacks its instrum or its path; complete or remove it"
+    if more:
+        return "has more than two values; put a path that holds a comma in double quotes"
+    if instrum == MIXTURE:
+        return "names a mixture, but mixtures of a list are sums of stems; remove it"
+    return None
 
 
 def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track], list[Problem]]:
@@ -160,9 +176,10 @@ def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track]
     return tracks, problems
 
 
-def _with_validation(tracks: list[Track], problems: list[Problem], splits: Sequence[str]) -> Found:
+def _with_validation(tracks: list[Track], problems: list[Problem], own: bool) -> Found:
+    """Hold a song out for validation unless the set has validation songs of its own."""
     notes: tuple[str, ...] = ()
-    if tracks and "valid" not in {track.split for track in tracks}:
+    if tracks and not own:
         train, notes = hold_out([track for track in tracks if track.split == "train"])
         tracks = [*train, *(track for track in tracks if track.split != "train")]
     n_songs = sum(len(track.stems) > 1 for track in tracks)
@@ -178,7 +195,9 @@ def _audio_files(folder: Path) -> list[Path]:
 
 
 def _moises_songs(root: Path) -> list[Path]:
-    return sorted(path.parent for pattern in ("*/data.json", "*/*/data.json") for path in root.glob(pattern))
+    files = [path for pattern in ("*/data.json", "*/*/data.json") for path in root.glob(pattern)]
+    hidden = [path for path in files if any(part.startswith(".") for part in path.relative_to(root).parts)]
+    return sorted(path.parent for path in files if path not in hidden)
 
 
 def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
@@ -186,9 +205,12 @@ def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], len
     tracks: list[Track] = []
     problems: list[Problem] = []
     for folder in _moises_songs(root):
-        label = f"{folder.relative_to(root)}"
+        label = folder.relative_to(root).as_posix()
         try:
             title, files = _read_moises_song(folder)
+        except DataError as error:
+            problems.append(Problem(label, None, str(error)))
+            continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(Problem(label, None, f"data.json cannot be understood ({error!r}); fetch it again"))
             continue
@@ -209,7 +231,8 @@ def _read_moises_song(folder: Path) -> tuple[str, dict[str, list[Path]]]:
     for stem in data["stems"]:
         name = stem["stemName"]
         if name not in MOISESDB_STEMS:
-            raise ValueError(f"unknown stem {name!r}; known: {', '.join(MOISESDB_STEMS)}")
+            known = ", ".join(MOISESDB_STEMS)
+            raise DataError(f"data.json names an unknown stem {name!r}; rename it and its folder to one of: {known}")
         paths = [folder / name / f"{part['id']}.{part['extension']}" for part in stem["tracks"]]
         files[MOISESDB_STEMS[name]] += paths
     return f"{data.get('artist', 'unknown')} - {data.get('song', 'untitled')}", files

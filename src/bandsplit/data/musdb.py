@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Lengths, Problem, Track, make_track
 from bandsplit.errors import DataError
@@ -31,7 +32,11 @@ VALIDATION_SONGS = frozenset(
 
 
 def index_songs(
-    root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths
+    root: Path,
+    stems: Sequence[str],
+    splits: Sequence[str],
+    lengths: Lengths,
+    mixture: Literal["file", "sum"] = "file",
 ) -> tuple[list[Track], list[Problem], tuple[str, ...]]:
     """Find the songs of ``ROOT/train|valid|test/<song>/`` and check them by their headers and ends.
 
@@ -45,8 +50,11 @@ def index_songs(
     """
     folders = _song_folders(root)
     problems = _split_problems(folders)
+    double = {problem.song for problem in problems}
+    folders = {split: [s for s in songs if f"{split}/{s.name}" not in double] for split, songs in folders.items()}
     assigned, notes = _assign_splits(folders)
-    checked = [_check_song(folder, split, stems, lengths) for split, folder in assigned if split in splits]
+    parts = (MIXTURE, *stems) if mixture == "file" else tuple(stems)
+    checked = [_check_song(folder, split, parts, lengths) for split, folder in assigned if split in splits]
     problems += [problem for _, found in checked for problem in found]
     return [track for track, _ in checked if track], problems, notes
 
@@ -84,9 +92,8 @@ def _split_problems(folders: dict[str, list[Path]]) -> list[Problem]:
         for song in songs:
             splits_of.setdefault(song.name, []).append(split)
     for song, splits in splits_of.items():
-        if len(splits) > 1:
-            places = " and ".join(f"{split}/{song}" for split in splits)
-            problems.append(Problem(places, None, "the song is in more than one split; keep one of them"))
+        for split in splits[:-1]:
+            problems.append(Problem(f"{split}/{song}", None, f"the song is in {splits[-1]}/ too; keep one of them"))
     return problems
 
 
@@ -109,15 +116,15 @@ def _assign_splits(folders: dict[str, list[Path]]) -> tuple[list[tuple[str, Path
     return assigned, (note,) if note else ()
 
 
-def _check_song(folder: Path, split: str, stems: Sequence[str], lengths: Lengths) -> tuple[Track | None, list[Problem]]:
+def _check_song(folder: Path, split: str, parts: Sequence[str], lengths: Lengths) -> tuple[Track | None, list[Problem]]:
     song = f"{folder.parent.name}/{folder.name}"
     problems: list[Problem] = []
     files: dict[str, list[Path]] = {}
-    for stem in (MIXTURE, *stems):
+    for stem in parts:
         found = [folder / f"{stem}{suffix}" for suffix in FORMATS if (folder / f"{stem}{suffix}").is_file()]
         if len(found) == 1:
             files[stem] = found
-        elif found or stem != MIXTURE:
+        else:
             problems.append(Problem(song, stem, _missing_or_double(folder, stem, found)))
     track, others = make_track(song, folder.name, split, files, lengths)
     problems += [problem for problem in others if files]
@@ -128,7 +135,8 @@ def _missing_or_double(folder: Path, stem: str, found: list[Path]) -> str:
     if found:
         return f"{' and '.join(path.name for path in found)} both exist; keep one of them"
     inside = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    return f"missing (the folder holds {_listed(inside)}); add {stem}.wav or {stem}.flac"
+    also = ", or take the sum of the stems with --mixture sum" if stem == MIXTURE else ""
+    return f"missing (the folder holds {_listed(inside)}); add {stem}.wav or {stem}.flac{also}"
 
 
 def _listed(names: list[str]) -> str:
