@@ -66,7 +66,8 @@ def check(
     for problem in problems:
         tell(out, f"BROKEN: {problem}", style="red")
     if problems:
-        tell(out, f"{len(problems)} problem(s): mend them before training; --allow goes on without what is broken")
+        mend = "mend them before training; --allow goes on, without the songs that cannot be read"
+        tell(out, f"{len(problems)} problem(s): {mend}")
         raise typer.Exit(1)
     tell(out, f"{dataset.layout}: {len(report.songs)} songs, nothing broken")
 

@@ -86,4 +86,7 @@ def open_dataset(
         report = check_dataset(dataset, splits, progress)
     for problem in report.broken if allow else ():
         tell(console, f"allowed: {problem}", style="red")
-    return require_sound(report, allow)
+    sound = require_sound(report, allow)
+    for note in sound.notes[len(dataset.notes) :]:
+        tell(console, note)
+    return sound

@@ -48,8 +48,9 @@ def test_the_mixture_is_read_from_its_file_or_summed_and_the_track_records_which
     np.testing.assert_array_equal(from_file.read("mixture", 100, 50), mastered[:, 100:150])
     (summed,) = index_dataset(tmp_path, mixture="sum").tracks
     assert summed.mixture_from == "sum"
-    np.testing.assert_allclose(summed.load().mixture, sum(stems.values()), atol=1e-6)
-    np.testing.assert_allclose(summed.read("mixture", 100, 50), sum(stems.values())[:, 100:150], atol=1e-6)
+    together = np.sum(list(stems.values()), axis=0)
+    np.testing.assert_allclose(summed.load().mixture, together, atol=1e-6)
+    np.testing.assert_allclose(summed.read("mixture", 100, 50), together[:, 100:150], atol=1e-6)
 
 
 def test_a_missing_mixture_is_an_error_that_names_the_option_which_needs_none(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -20,8 +21,8 @@ from bandsplit.errors import AudioError, DataError
 
 BLOCK_SAMPLES = 1 << 18
 N_FFT = 4096
-BELOW_HZ, ABOVE_HZ = (13000.0, 15500.0), (16500.0, 20000.0)
-"""Bands on either side of 16 kHz, where the AAC coder of the compressed MUSDB18 cuts."""
+BELOW_HZ, ABOVE_HZ = (13000.0, 15500.0), (17500.0, 20000.0)
+"""Bands on either side of where lossy coders cut: that of the compressed MUSDB18 at 16 kHz, MP3 at 128 kbit/s at 17."""
 CLIFF_DB = 30.0
 """Fall of the level from one band to the other that no recording has by itself."""
 SILENT_PEAK = 1e-4
@@ -56,7 +57,7 @@ class PartFacts:
 
     @property
     def cliff_db(self) -> float | None:
-        """Fall of the level across 16 kHz; none where it cannot be told."""
+        """Fall of the level from `BELOW_HZ` to `ABOVE_HZ`; none where it cannot be told."""
         return None if self.below_db is None or self.above_db is None else self.below_db - self.above_db
 
 
@@ -86,15 +87,12 @@ class Report:
     """Problems that make results wrong; training refuses the set."""
     remarks: tuple[Problem, ...]
     """What one should know."""
+    unusable: tuple[Track, ...] = ()
+    """Songs that cannot be read to their ends, or hold samples that are not finite."""
 
     def fingerprint(self, split: str) -> str:
         """Identify the audio of a split: twelve hexadecimal digits."""
-        lines = sorted(
-            f"{song.track.name}/{part}/{'sum' if part == MIXTURE and not song.track.mixture else facts.digest}"
-            for song in self.songs
-            if song.track.split == split
-            for part, facts in song.parts.items()
-        )
+        lines = sorted(line for song in self.songs if song.track.split == split for line in _digest_lines(song))
         return hashlib.sha256("\n".join([split, *lines]).encode()).hexdigest()[:12]
 
     @property
@@ -114,36 +112,55 @@ class Report:
         told = [song.parts[MIXTURE].cliff_db for song in self.songs]
         known = sorted(cliff for cliff in told if cliff is not None)
         if not known:
-            return "the sample rate is too low to tell lossless from lossy songs"
+            rates_hz = {song.track.sample_rate_hz for song in self.songs}
+            why = "the songs are too short" if max(rates_hz, default=0) / 2 > ABOVE_HZ[1] else "the rate is too low"
+            return f"{why if self.songs else 'there are no songs'} to tell lossless from lossy"
         evidence = (
             f"the level falls by {known[len(known) // 2]:.0f} dB (median) from {BELOW_HZ[0] / 1e3:g} - "
             f"{BELOW_HZ[1] / 1e3:g} kHz to {ABOVE_HZ[0] / 1e3:g} - {ABOVE_HZ[1] / 1e3:g} kHz, by more than "
             f"{CLIFF_DB:g} dB in {len(self.compressed)} of {len(known)} songs"
         )
         if 2 * len(self.compressed) > len(known):
-            return f"LOSSY: {evidence}; so the AAC coding of MUSDB18 leaves it, not MUSDB18-HQ: never mix results"
+            return (
+                f"LOSSY: {evidence}; so lossy coding (as that of MUSDB18, not MUSDB18-HQ) leaves it: never mix results"
+            )
         return f"full bandwidth: {evidence}"
+
+
+def _digest_lines(song: SongFacts) -> list[str]:
+    name = unicodedata.normalize("NFC", song.track.name)  # some systems write it otherwise in a copy
+    digests = {part: facts.digest for part, facts in song.parts.items()}
+    if song.track.mixture is None:
+        digests[MIXTURE] = "sum"
+    return [f"{name}/{part}/{digest}" for part, digest in digests.items()]
 
 
 def check_dataset(dataset: Dataset, splits: Sequence[str] = SPLITS, progress: Progress | None = None) -> Report:
     """Read all songs of ``splits`` once (later, only those whose files changed) and judge them."""
     tracks = [track for track in dataset.tracks if track.split in splits]
-    found = Facts(dataset, "check").of(tracks, _find, progress)
+    # What could not be read is tried again each time: the file may have been mended without a new date.
+    found = Facts(dataset, "check").of(tracks, _find, progress, keep=lambda facts: "error" not in facts)
     songs: list[SongFacts] = []
     unreadable: list[Problem] = []
+    unusable: list[Track] = []
     for track, facts in zip(tracks, found, strict=True):
         if "error" in facts:
-            unreadable.append(Problem(f"{track.split}/{track.name}", None, facts["error"]))
-        else:
-            parts = {part: PartFacts(**values) for part, values in facts["parts"].items()}
-            songs.append(SongFacts(track, parts, facts["residual_db"]))
+            unreadable.append(Problem(f"{track.split}/{track.name}", facts["part"], facts["error"]))
+            unusable.append(track)
+            continue
+        parts = {part: PartFacts(**values) for part, values in facts["parts"].items()}
+        songs.append(SongFacts(track, parts, facts["residual_db"]))
+        if not all(part.finite for part in parts.values()):
+            unusable.append(track)
     broken, remarks = _judge(songs)
-    report = Report(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks))
+    report = Report(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks), tuple(unusable))
     return replace(report, dataset=replace(dataset, fingerprints=report.fingerprints))
 
 
 def require_sound(report: Report, allow: bool = False) -> Dataset:
     """Return the data set with its fingerprints, unless it is broken.
+
+    Where that is allowed, songs that nothing can be done with are left out, with notes; the others stay.
 
     Raises:
         DataError: it is, and ``allow`` is false.
@@ -154,7 +171,16 @@ def require_sound(report: Report, allow: bool = False) -> Dataset:
             f"{report.dataset.root}: {len(report.broken)} problem(s) that would spoil the results\n{lines}\n"
             f"mend them (see `bandsplit data check`), or go on all the same with --allow"
         )
-    return report.dataset
+    if not report.unusable:
+        return report.dataset
+    dataset = report.dataset
+    songs = tuple(song for song in report.songs if song.track not in report.unusable)
+    return replace(
+        dataset,
+        tracks=tuple(track for track in dataset.tracks if track not in report.unusable),
+        notes=(*dataset.notes, *(f"left out: {track.split}/{track.name}" for track in report.unusable)),
+        fingerprints=replace(report, songs=songs).fingerprints,
+    )
 
 
 # --- measuring -------------------------------------------------------------------------------------------------------
@@ -172,29 +198,34 @@ class _Meter:
         self.power, self.frames = np.zeros(2), 0
 
     def add(self, block: Audio) -> None:
-        self.hash.update(np.ascontiguousarray(block.T).data)
+        self.hash.update(np.ascontiguousarray(block.T + np.float32(0)).data)  # flac has no -0, which float wav has
+        self.finite = self.finite and bool(np.isfinite(block).all())
+        if not self.finite:
+            return
         level = np.abs(block)
         self.peak = max(self.peak, float(level.max()))
-        self.finite = self.finite and math.isfinite(self.peak)
         self.energy += float(np.vdot(block, block))
         self.samples += block.size
         if self.peak > 0.9999:
             full = level > 0.9999
-            self.clipped += int((full[:, 2:] & full[:, 1:-1] & full[:, :-1]).sum())
+            self.clipped += int((full[:, 2:] & full[:, 1:-1] & full[:, :-2]).sum())
         if self.known:
             self._add_spectrum(block)
 
     def _add_spectrum(self, block: Audio) -> None:
+        if block.shape[1] < N_FFT:
+            return  # the end of a song
         frames = np.lib.stride_tricks.sliding_window_view(block, N_FFT, axis=1)[:, :: 4 * N_FFT]
-        if frames.shape[1]:
-            power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))
-            self.power += [power[..., band].sum(axis=(0, 1)).mean() for band in self.bands]
-            self.frames += frames.shape[0] * frames.shape[1]
+        power = np.square(np.abs(np.fft.rfft(frames * np.hanning(N_FFT).astype(np.float32))))
+        self.power += [power[..., band].sum(axis=(0, 1)).mean() for band in self.bands]
+        self.frames += frames.shape[0] * frames.shape[1]
 
     def facts(self) -> PartFacts:
         below, above = (
             _db(float(power) / (self.frames * N_FFT)) if self.known and self.frames else None for power in self.power
         )
+        if not self.finite:
+            return PartFacts(self.hash.hexdigest(), math.inf, math.inf, 0, False, None, None)
         rms_db = _db(self.energy / self.samples)
         return PartFacts(self.hash.hexdigest(), self.peak, rms_db, self.clipped, self.finite, below, above)
 
@@ -203,25 +234,29 @@ def _find(track: Track) -> dict[str, Any]:
     """Measure a song block by block: memory does not grow with its length."""
     meters = {part: _Meter(track.sample_rate_hz, track.channels) for part in (MIXTURE, *track.stems)}
     residual = total = 0.0
-    try:
-        for start in range(0, track.samples, BLOCK_SAMPLES):
-            samples = min(BLOCK_SAMPLES, track.samples - start)
-            stems = {stem: track.read(stem, start, samples) for stem in track.stems}
-            together = np.sum(list(stems.values()), axis=0)
-            mixture = together if track.mixture is None else track.read(MIXTURE, start, samples)
+    for start in range(0, track.samples, BLOCK_SAMPLES):
+        samples = min(BLOCK_SAMPLES, track.samples - start)
+        blocks: dict[str, Audio] = {}
+        for part in track.files:
+            try:
+                blocks[part] = track.read(part, start, samples)
+            except AudioError as error:
+                return {"error": str(error), "part": part}
+        with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite are told below
+            together = np.sum([blocks[stem] for stem in track.stems], axis=0)
+            mixture = blocks.setdefault(MIXTURE, together)
             difference = mixture - together
             residual += float(np.vdot(difference, difference))
             total += float(np.vdot(mixture, mixture))
-            for part, block in {MIXTURE: mixture, **stems}.items():
-                meters[part].add(block)
-    except AudioError as error:
-        return {"error": str(error)}
-    residual_db = None if track.mixture is None else _db(residual) - _db(total)
+        for part, block in blocks.items():
+            meters[part].add(block)
+    known = track.mixture is not None and math.isfinite(residual) and math.isfinite(total)
+    residual_db = _db(residual) - _db(total) if known else None
     return {"parts": {part: asdict(meter.facts()) for part, meter in meters.items()}, "residual_db": residual_db}
 
 
 def _db(power: float) -> float:
-    return 10 * math.log10(power + 1e-20) if math.isfinite(power) else math.inf
+    return 10 * math.log10(power + 1e-20)
 
 
 # --- judging ---------------------------------------------------------------------------------------------------------
@@ -238,6 +273,8 @@ def _judge(songs: Sequence[SongFacts]) -> tuple[list[Problem], list[Problem]]:
 
 def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) -> None:
     for part, facts in song.parts.items():
+        if part == MIXTURE and song.track.mixture is None:
+            continue  # nothing but its stems, which are told themselves
         if not facts.finite:
             broken.append(Problem(song.label, part, "holds samples that are not finite; export it again"))
         elif facts.silent and (part == MIXTURE or song.track.stems[part]):
@@ -266,7 +303,7 @@ def _find_duplicates(songs: Sequence[SongFacts], broken: list[Problem], remarks:
             if facts.silent or (part == MIXTURE and song.track.mixture is None):
                 continue
             first, first_part = seen.setdefault(facts.digest, (song, part))
-            if (first, first_part) == (song, part):
+            if first is song and first_part == part:
                 continue
             alone = part == MIXTURE or first_part == MIXTURE
             if first is song and alone:

@@ -16,13 +16,21 @@ from typing import Any
 import platformdirs
 
 from bandsplit.data.tracks import Dataset, Track
+from bandsplit.errors import DataError
+
+FORMAT = 1
+"""To be raised whenever the same files give other facts, so that those stored before count for nothing."""
 
 Progress = Callable[[int, int], None]
 """Told how many songs are done, of how many."""
 
 
 def facts_folder(root: Path) -> Path:
-    """Return the folder ``.bandsplit`` of a data set, or one in the user's cache where the set cannot be written to."""
+    """Return the folder ``.bandsplit`` of a data set, or one in the user's cache where the set cannot be written to.
+
+    Raises:
+        DataError: neither can be written to.
+    """
     root = root.resolve()
     home = root if root.is_dir() else root.parent
     folder = home / ".bandsplit"
@@ -34,7 +42,13 @@ def facts_folder(root: Path) -> Path:
         pass
     key = hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:12]
     folder = Path(platformdirs.user_cache_dir("bandsplit")) / "data" / f"{root.name}-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be made ({error.strerror}), nor can {home / '.bandsplit'} be written to, and what is "
+            f"found out about the songs must be kept somewhere; make one of them writable"
+        ) from None
     return folder
 
 
@@ -44,28 +58,41 @@ class Facts:
     def __init__(self, dataset: Dataset, name: str) -> None:
         """Open ``name``.json in the facts folder of ``dataset``; a damaged file counts as empty."""
         self.path = facts_folder(dataset.root) / f"{name}.json"
+        self._known: dict[str, dict[str, Any]] = {}
         try:
-            self._known = dict(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
-            self._known = {}
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if stored["format"] == FORMAT:
+                songs = stored["songs"].items()
+                self._known = {key: {"files": entry["files"], "facts": entry["facts"]} for key, entry in songs}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            pass
 
     def of(
-        self, tracks: Sequence[Track], find: Callable[[Track], Any], progress: Progress | None = None
+        self,
+        tracks: Sequence[Track],
+        find: Callable[[Track], Any],
+        progress: Progress | None = None,
+        *,
+        keep: Callable[[Any], bool] = lambda facts: True,
     ) -> Iterator[Any]:
-        """Yield ``find(track)`` for each track, in order; tracks are looked at side by side, and all is stored."""
+        """Yield ``find(track)`` for each track, in order; tracks are looked at side by side.
+
+        All is stored but what ``keep`` says no to, which is found out anew the next time.
+        """
         stamps = [_stamp(track) for track in tracks]
-        known = [self._known.get(_key(track)) for track in tracks]
-        fresh = [entry is not None and entry["files"] == stamp for entry, stamp in zip(known, stamps, strict=True)]
+        known = [self._known.get(_key(track), {"files": None, "facts": None}) for track in tracks]
+        fresh = [entry["files"] == stamp for entry, stamp in zip(known, stamps, strict=True)]
         # Threads: decoding, hashing and transforming all release the interpreter.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             pending = [None if done else pool.submit(find, track) for track, done in zip(tracks, fresh, strict=True)]
             try:
                 for number, (track, job) in enumerate(zip(tracks, pending, strict=True), start=1):
-                    if job is not None:
-                        self._known[_key(track)] = {"files": stamps[number - 1], "facts": job.result()}
+                    facts = known[number - 1]["facts"] if job is None else job.result()
+                    if job is not None and keep(facts):
+                        self._known[_key(track)] = {"files": stamps[number - 1], "facts": facts}
                     if progress:
                         progress(number, len(tracks))
-                    yield self._known[_key(track)]["facts"]
+                    yield facts
             finally:
                 pool.shutdown(cancel_futures=True)
                 if not all(fresh):
@@ -73,7 +100,7 @@ class Facts:
 
     def _save(self) -> None:
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps({"format": FORMAT, "songs": self._known}, indent=1), encoding="utf-8")
         os.replace(temporary, self.path)
 
 
@@ -82,8 +109,8 @@ def _key(track: Track) -> str:
 
 
 def _stamp(track: Track) -> list[list[Any]]:
-    """Name, size and time of every file."""
-    found = []
+    """Length of the song, which options may change; name, size and time of every file."""
+    found: list[list[Any]] = [["samples", track.samples]]
     for part, files in track.files.items():
         for file in files:
             status = file.path.stat()

@@ -106,11 +106,16 @@ class Dataset:
         return self.root.resolve().name
 
     def with_validation(self, other: Dataset) -> Dataset:
-        """Return the set with the songs of ``other`` for validation, instead of its own."""
-        songs = tuple(replace(track, split="valid") for track in other.tracks)
-        others = tuple(replace(track, split="train") for track in self.tracks if track.split in ("train", "valid"))
+        """Return the set with the validation songs of ``other`` instead of its own.
+
+        Raises:
+            DataError: ``other`` has none.
+        """
+        songs = other.songs("valid")
+        others = tuple(track for track in self.tracks if track.split != "valid")
         prints = {split: value for split, value in self.fingerprints.items() if split != "valid"}
-        return replace(self, tracks=(*others, *songs), fingerprints=prints | {"valid": other.fingerprints["valid"]})
+        theirs = {split: value for split, value in other.fingerprints.items() if split == "valid"}
+        return replace(self, tracks=(*others, *songs), fingerprints=prints | theirs)
 
     def songs(self, split: str) -> tuple[Track, ...]:
         """The songs of one split.
@@ -197,7 +202,7 @@ def make_track(
 def hold_out(train: Sequence[Track]) -> tuple[tuple[Track, ...], tuple[str, ...]]:
     """Make the last whole song of ``train`` a validation song where there are at least two; the note says so."""
     stems = set().union(*(track.stems for track in train))
-    whole = [track for track in train if set(track.stems) == stems]
+    whole = [track for track in train if set(track.stems) == stems and len(stems) > 1]
     if len(whole) < 2:
         return tuple(train), ()
     last = whole[-1]
