@@ -1,15 +1,21 @@
 """Activity detection on signals whose active parts are known."""
 
 import json
+import os
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from bandsplit.data.activity import active_segments
-from bandsplit.mixing import AUTHORS, ActivityConfig
+from bandsplit.data import activity
+from bandsplit.data.activity import active_segments, active_segments_of, index_activity, kept_share
+from bandsplit.data.layouts import index_dataset
+from bandsplit.data.tracks import Dataset, Track
+from bandsplit.mixing import ACTIVITY_MODES, AUTHORS, ActivityConfig
 
 RATE_HZ = 1000
 
@@ -51,3 +57,82 @@ def test_the_quantile_of_the_track_drops_its_quiet_end():
     gate = [1.0] * 30 + [0.05] * 6
     assert active_segments(noise(gate), RATE_HZ).tolist()[-1] < 30000
     assert active_segments(noise(gate), RATE_HZ, AUTHORS).tolist()[-1] == 30000
+
+
+def loose_stem(folder: Path, signal: np.ndarray, name: str = "a") -> Dataset:
+    """Write a stem ``c samples`` as a collection of one."""
+    (folder / "vocals").mkdir(parents=True, exist_ok=True)
+    soundfile.write(folder / "vocals" / f"{name}.wav", signal.T, RATE_HZ, subtype="FLOAT")
+    return index_dataset(folder)
+
+
+@pytest.mark.parametrize("config", [*ACTIVITY_MODES.values(), ActivityConfig(overlap=0), ActivityConfig(overlap=0.87)])
+@pytest.mark.parametrize("samples", [1, 5999, 6000, 6001, 8999, 9000, 31_417])
+def test_a_file_is_listened_to_as_a_signal_in_memory_is(tmp_path: Path, config: ActivityConfig, samples: int):
+    signal = noise([1, 0.5, 0, 0, 0.02, 1, 1, 0, 0, 0, 0, 1, 0.3, 0.001, 0, 0] * 2)[:, :samples]
+    signal[1, 5000:] = 0
+    (track,) = loose_stem(tmp_path, signal).tracks
+    expected = active_segments(signal, RATE_HZ, config)
+    found = active_segments_of(track, "vocals", config)
+    assert found.tolist() == expected.tolist()
+    assert found.dtype == expected.dtype
+
+
+def test_a_stem_that_ends_early_is_followed_by_silence_and_one_without_files_is_silent(tmp_path: Path):
+    folder = tmp_path / "test" / "Song"
+    folder.mkdir(parents=True)
+    for stem, seconds in (("vocals", 14), ("bass", 30)):
+        soundfile.write(folder / f"{stem}.wav", noise([1] * seconds).T, RATE_HZ, subtype="FLOAT")
+    (track,) = index_dataset(tmp_path, ["vocals", "bass"], mixture="sum", lengths="pad").tracks
+    assert active_segments_of(track, "vocals", AUTHORS).tolist() == [0, 3000, 6000, 9000]
+    assert active_segments_of(track, "bass", AUTHORS).tolist() == list(range(0, 24001, 3000))
+    without = Track("Song", "test", {"vocals": ()}, None, 30000, 2, RATE_HZ)
+    assert active_segments_of(without, "vocals", AUTHORS).tolist() == []
+
+
+def test_memory_does_not_grow_with_the_length_of_a_stem(tmp_path: Path):
+    peaks = []
+    for seconds in (60, 600):
+        (track,) = loose_stem(tmp_path / str(seconds), noise([1] * seconds)).tracks
+        tracemalloc.start()
+        active_segments_of(track, "vocals", ActivityConfig())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    levels = 200 * 2 * 10 * 8  # of ten times as many segments, channels and pieces: all that is kept of them
+    assert peaks[1] < peaks[0] + 4 * levels
+    assert peaks[1] < 600 * RATE_HZ * 2 * 4 / 10
+
+
+def test_what_was_heard_is_remembered_for_each_setting_and_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    loose_stem(tmp_path, noise([1] * 12 + [0] * 12), "a")
+    dataset = loose_stem(tmp_path, noise([0] * 12 + [1] * 12), "b")
+    first = {mode: index_activity(dataset, dataset.tracks, config) for mode, config in ACTIVITY_MODES.items()}
+    for found in first.values():
+        assert found[0, "vocals"].tolist() == [0, 3000, 6000]
+        assert found[1, "vocals"].tolist() == [12000, 15000, 18000]
+    assert len(list((tmp_path / ".bandsplit").glob("activity-*.json"))) == 2
+    read, names = active_segments_of, []
+
+    def watched(track: Track, *arguments):
+        names.append(track.name)
+        return read(track, *arguments)
+
+    monkeypatch.setattr(activity, "active_segments_of", watched)
+    for mode, config in ACTIVITY_MODES.items():
+        again = index_activity(dataset, dataset.tracks[::-1], config)
+        assert again[0, "vocals"].tolist() == first[mode][1, "vocals"].tolist()
+    assert names == []
+    index_activity(dataset, dataset.tracks, ActivityConfig(share=0.9))
+    assert sorted(names) == ["a", "b"]
+    path = tmp_path / "vocals" / "b.wav"
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1))
+    names.clear()
+    index_activity(dataset, dataset.tracks, AUTHORS)
+    assert names == ["b"]
+
+
+def test_the_share_that_is_kept_is_of_all_segments(tmp_path: Path):
+    (track,) = loose_stem(tmp_path, noise([1] * 12 + [0] * 12)).tracks
+    assert kept_share(active_segments_of(track, "vocals", AUTHORS), track, AUTHORS) == pytest.approx(3 / 7)
+    (short,) = loose_stem(tmp_path / "short", noise([1] * 5)).tracks
+    assert kept_share(active_segments_of(short, "vocals", AUTHORS), short, AUTHORS) == 0
