@@ -96,17 +96,21 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
     return audio, sample_rate_hz
 
 
-def read_excerpt(path: Path, start: int, samples: int, of: int) -> np.ndarray:
-    """Read a part of a wav or flac file that was checked before: as quick as libsndfile, without the checks of `read`.
+def read_excerpt(
+    path: Path, start: int, samples: int, of: int, gain: float = 1.0, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Read a part of a wav or flac file that was checked before: about as quick as libsndfile, without `read`'s checks.
 
     Args:
         path: the file.
         start: first sample.
         samples: number of samples.
         of: samples that the file held when it was checked.
+        gain: factor, free of cost.
+        out: where to put it, float32 ``channels samples``; made if None.
 
     Returns:
-        float32 ``channels samples``, a view of samples in the file's order.
+        ``out``.
 
     Raises:
         AudioError: the file is gone, or has another length than it had.
@@ -119,7 +123,9 @@ def read_excerpt(path: Path, start: int, samples: int, of: int) -> np.ndarray:
                     f"or replaced; restore it"
                 )
             file.seek(start)
-            found = file.read(out=np.empty((samples, file.channels), np.float32))
+            # 16-bit samples are left as they are, so that scaling, gain and turning the axes are one pass.
+            dtype, scale = ("int16", 2.0**-15) if file.subtype == "PCM_16" else ("float32", 1.0)
+            found = file.read(out=np.empty((samples, file.channels), dtype))
     except soundfile.LibsndfileError as error:
         what = f"cannot be read ({_reason(error)})" if path.is_file() else "is gone since the data set was indexed"
         raise AudioError(f"{path}: {what}; restore it") from None
@@ -128,7 +134,8 @@ def read_excerpt(path: Path, start: int, samples: int, of: int) -> np.ndarray:
             f"{path}: is truncated: it ends at sample {start + len(found)} of {of} since the data set was indexed; "
             f"{_fetch_again(path)}"
         )
-    return found.T
+    out = np.empty(found.shape[::-1], np.float32) if out is None else out
+    return np.multiply(found.T, np.float32(scale * gain), out=out, dtype=np.float32)
 
 
 def write(path: Path | str, audio: np.ndarray, sample_rate_hz: int, subtype: str | None = None) -> None:
