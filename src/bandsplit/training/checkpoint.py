@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ class Progress:
     """Epochs trained when it was reached."""
     finished: bool = False
     """Nothing is left to do."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean over this epoch's batches so far; NaN before the first."""
+        return self.loss_sum / self.batches if self.batches else math.nan
 
 
 class RunFolder:
