@@ -227,6 +227,8 @@ class _Run:
         """Validate if it is time, keep the best model, and see whether the run is over."""
         progress, training = self.progress, self.training
         loss = progress.mean_loss
+        if not progress.batches:
+            raise RunError(f"{self.folder.path}: no example of epoch {progress.epoch + 1} could be made; see its log")
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
         last = progress.epoch >= training.max_epochs
         if last or progress.epoch % training.validate_every == 0:
