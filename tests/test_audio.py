@@ -191,3 +191,44 @@ def test_other_channel_counts_are_refused():
 def test_a_new_folder_is_made_and_left_empty(tmp_path: Path):
     audio.make_folder(tmp_path / "a" / "b c")
     assert os.listdir(tmp_path / "a" / "b c") == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "subtype"), [(".wav", "PCM_16"), (".wav", "PCM_24"), (".wav", "FLOAT"), (".flac", "PCM_16")]
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_excerpt_is_the_part_that_read_gives(tmp_path: Path, suffix: str, subtype: str, channels: int):
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-1, 1, (1000, channels)), 8000, subtype=subtype)
+    whole, _ = audio.read(path)
+    np.testing.assert_array_equal(audio.read_excerpt(path, 100, 300, 1000), whole[:, 100:400])
+    out = np.full((channels, 300), np.nan, np.float32)
+    assert audio.read_excerpt(path, 700, 300, 1000, 0.5, out) is out
+    np.testing.assert_array_equal(out, np.float32(0.5) * whole[:, 700:])
+
+
+def test_a_wav_with_other_chunks_in_front_of_its_samples_is_read_in_the_right_place(tmp_path: Path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.arange(50) / 100, 8000, subtype="PCM_16")
+    data = path.read_bytes()
+    at = data.index(b"data")
+    path.write_bytes(data[:at] + b"junk" + (5).to_bytes(4, "little") + b"12345\0" + data[at:])
+    np.testing.assert_array_equal(audio.read_excerpt(path, 3, 40, 50), audio.read(path)[0][:, 3:43])
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_an_excerpt_of_a_file_that_changed_is_an_error(tmp_path: Path, suffix: str):
+    path = tmp_path / f"a{suffix}"
+    signal = np.random.default_rng(0).uniform(-1, 1, 5000)
+    soundfile.write(path, signal, 8000, subtype="PCM_16")
+    audio.read_excerpt(path, 0, 10, 5000)
+    for length, text in (
+        (4000, "holds 4000 samples, but it held 5000"),
+        (6000, "holds 6000 samples, but it held 5000"),
+    ):
+        soundfile.write(path, np.resize(signal, length), 8000, subtype="PCM_16")
+        with pytest.raises(AudioError, match=text):
+            audio.read_excerpt(path, 0, 10, 5000)
+    path.unlink()
+    with pytest.raises(AudioError, match="is gone since the data set was indexed"):
+        audio.read_excerpt(path, 0, 10, 5000)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 EXACT_DB = -140.0
 """Below this, mixture and sum of stems differ by the rounding of 32-bit floats at most."""
 
+SPLITS = ("train", "valid", "test")
+
 data_app = typer.Typer(no_args_is_help=True, help="Check, look at, fetch, pack and make data sets.")
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
 
@@ -118,9 +120,7 @@ def activity(
     from bandsplit.plots import draw_activity
 
     console, out = make_console(), make_console(err=False)
-    dataset = open_dataset(
-        console, root, ("train", "valid", "test"), stems=stems, lengths=lengths, mixture="sum", allow=allow
-    )
+    dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture="sum", allow=allow)
     tracks = dataset.tracks
     drawn = next((track for track in tracks if song in (None, track.name)), None)
     if drawn is None:
@@ -208,6 +208,73 @@ def download(
         console,
         f"{folder}: {'complete' if new else 'was here already'}; look at it with: bandsplit data check {folder}",
     )
+
+
+@data_app.command()
+def pack(
+    root: RootArgument,
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    sample_rate_hz: Annotated[
+        int | None, typer.Option("--sample-rate", help="In Hz (default: each song's own).", min=1)
+    ] = None,
+    stems: StemsOption = DEFAULT_STEMS,
+    lengths: LengthsOption = "error",
+    mixture: MixtureOption = "file",
+    allow: AllowOption = False,
+) -> None:
+    """Copy songs to 16-bit wav at one rate: no decoding or resampling while training."""
+    from bandsplit.data.pack import pack_dataset
+
+    console = make_console()
+    dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
+    with song_progress(console, "packing") as progress:
+        pack_dataset(dataset, out, sample_rate_hz, progress)
+    tell(console, f"{len(dataset.tracks)} songs in {out}; train with --data {out}")
+
+
+@bench_app.command("data")
+def bench_data(
+    root: RootArgument,
+    recipe: Annotated[str, typer.Option("--recipe", help="Whose examples are made.")] = "no-activity-detection",
+    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
+    stems: StemsOption = DEFAULT_STEMS,
+    examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
+) -> None:
+    """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
+    from bandsplit.data.activity import index_activity
+    from bandsplit.data.bench import ROUNDS, measure
+    from bandsplit.data.dataset import make_examples
+    from bandsplit.recipes import find_recipe
+
+    console, out = make_console(), make_console(err=False)
+    found = find_recipe(recipe)
+    config = found.run_config([] if found.shared else [target])
+    dataset = open_dataset(console, root, ("train",), stems=stems, mixture="sum")
+    tracks, mixing = dataset.songs("train"), config.training.mixing
+    made = make_examples(
+        tracks,
+        config.model.targets,
+        mixing,
+        excerpt_s=config.training.excerpt_s,
+        examples=examples * (ROUNDS + 1),
+        sample_rate_hz=config.model.sample_rate_hz,
+        channels=config.model.channels,
+        seed=0,
+        active=index_activity(dataset, tracks, mixing.activity) if mixing.activity else None,
+    )
+    speed = measure(made, examples)
+    audio_s = config.training.excerpt_s * len(dataset.stems)
+    tell(
+        out, f"{len(tracks)} songs, {examples} examples of {config.training.excerpt_s:g} s in {ROUNDS} rounds, medians"
+    )
+    for what, rate, ratio in (
+        ("soundfile alone: open, seek, read", speed.floor, 1.0),
+        ("examples made in one process", speed.made, speed.made_ratio),
+        ("examples from one loader worker", speed.loaded, speed.loaded_ratio),
+    ):
+        real_time = f"{audio_s * rate:.0f} s of stems per s"
+        tell(out, f"{what:34s} {rate:7.1f} examples/s   {real_time:>24s}   {100 * ratio:4.0f} % of soundfile")
+    tell(out, f"growth of peak memory over the rounds: {speed.growth_mb:.1f} MB")
 
 
 @data_app.command()

@@ -37,9 +37,8 @@ def find_damage(path: Path, file_format: str, samples: int) -> str | None:
     return None
 
 
-def _chunk_damage(path: Path) -> str | None:
-    """Walk the chunks of a RIFF, RF64 or AIFF file up to the audio, and compare its length with what is there."""
-    size = path.stat().st_size
+def find_audio(path: Path) -> tuple[int, int] | None:
+    """Walk the chunks of a RIFF, RF64 or AIFF file: place and promised length of its audio in bytes, None without."""
     with path.open("rb") as file:
         order = "<" if file.read(12)[:4] in (b"RIFF", b"RF64") else ">"
         long_length = 0
@@ -48,15 +47,21 @@ def _chunk_damage(path: Path) -> str | None:
             if name in (b"data", b"SSND"):
                 if length == 0xFFFFFFFF and 0 < long_length < 1 << 62:
                     length = long_length
-                available = size - file.tell()
-                if length <= available or any(length in unknown for unknown in _UNKNOWN_LENGTHS):
-                    return None
-                return f"its header promises {length} bytes of audio, but only {available} are there"
+                return file.tell(), length
             body_end = file.tell() + length + length % 2
             if name == b"ds64":
                 long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
             file.seek(body_end)
     return None
+
+
+def _chunk_damage(path: Path) -> str | None:
+    """Compare the promised length of the audio with what is there."""
+    place, length = find_audio(path) or (0, 0)
+    available = path.stat().st_size - place
+    if length <= available or any(length in unknown for unknown in _UNKNOWN_LENGTHS):
+        return None
+    return f"its header promises {length} bytes of audio, but only {available} are there"
 
 
 def _ogg_damage(path: Path) -> str | None:

@@ -6,6 +6,7 @@ import shutil
 import tracemalloc
 import unicodedata
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import platformdirs
@@ -377,7 +378,7 @@ def test_songs_without_a_band_above_16_khz_are_told_as_lossy(tmp_path: Path, cod
     else:
         assert report.compressed == ("test/A", "test/B")
         assert report.bandwidth.startswith("LOSSY: the level falls by ")
-        assert "30 dB in 2 of 2 songs" in report.bandwidth
+        assert "35 dB in 2 of 2 songs" in report.bandwidth
 
 
 def test_one_lossy_song_among_others_is_counted(tmp_path: Path) -> None:
@@ -388,7 +389,7 @@ def test_one_lossy_song_among_others_is_counted(tmp_path: Path) -> None:
     report = report_of(tmp_path)
     assert report.compressed == ("test/B",)
     assert report.bandwidth.startswith("full bandwidth: ")
-    assert report.bandwidth.endswith("by more than 30 dB in 1 of 3 songs")
+    assert report.bandwidth.endswith("by more than 35 dB in 1 of 3 songs")
 
 
 def test_a_low_rate_short_songs_and_no_songs_tell_nothing_about_lossy_coding(tmp_path: Path) -> None:
@@ -468,17 +469,20 @@ def test_progress_counts_every_song(tmp_path: Path) -> None:
 )
 def test_a_damaged_cache_counts_as_empty(tmp_path: Path, damage: bytes) -> None:
     expected = prints(write_dataset(tmp_path))
-    path = tmp_path / ".bandsplit" / "check.json"
+    path = tmp_path / ".bandsplit" / f"check-{check.MEASURES}.json"
     path.write_bytes(damage)
     assert prints(tmp_path) == expected
     assert len(json.loads(path.read_text())["songs"]) == 4
 
 
-def test_facts_of_another_version_are_found_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("module", "version"), [(facts, "FORMAT"), (check, "MEASURES")])
+def test_facts_of_another_version_are_found_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, version: str
+) -> None:
     before = prints(write_dataset(tmp_path, train=2, test=0))
     change_in_secret(tmp_path / "train" / "Song 0" / "bass.wav")
     assert prints(tmp_path) == before
-    monkeypatch.setattr(facts, "FORMAT", facts.FORMAT + 1)
+    monkeypatch.setattr(module, version, getattr(module, version) + 1)
     assert prints(tmp_path)["train"] != before["train"]
 
 
@@ -500,10 +504,10 @@ def test_facts_of_a_read_only_set_go_to_the_users_cache(
     else:
         monkeypatch.setattr(os, "access", lambda path, mode: root not in Path(path).parents)
     first = prints(root)
-    (file,) = cache.rglob("check.json")
+    (file,) = cache.rglob("check-*.json")
     assert file.parent == facts_folder(root)
     assert file.parent.parent == cache / "bandsplit" / "data"
-    assert not (root / ".bandsplit" / "check.json").exists()
+    assert not (root / ".bandsplit" / f"check-{check.MEASURES}.json").exists()
     change_in_secret(root / "train" / "Song 0" / "bass.wav")
     assert prints(root) == first
 
@@ -534,7 +538,7 @@ def test_facts_of_a_list_lie_beside_it(tmp_path: Path) -> None:
     put(tmp_path / "audio" / "a.wav", noise_stems(0)["bass"])
     (tmp_path / "all.csv").write_text("instrum,path\nbass,audio/a.wav\n")
     report_of(tmp_path / "all.csv")
-    assert (tmp_path / ".bandsplit" / "check.json").is_file()
+    assert (tmp_path / ".bandsplit" / f"check-{check.MEASURES}.json").is_file()
 
 
 # --- real songs ------------------------------------------------------------------------------------------------------

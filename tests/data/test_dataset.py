@@ -1,7 +1,10 @@
 """Training examples are exact mixes and depend on (seed, epoch, index) alone."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,16 +12,33 @@ import soxr
 import torch
 from torch.utils.data import DataLoader
 
-from bandsplit.data.dataset import Example, ExampleDataset, shard_indices
+from bandsplit.data.dataset import Example, ExampleDataset, make_examples, shard_indices
 from bandsplit.data.layouts import index_dataset
-from bandsplit.errors import DataError
-from songs import STEMS, write_dataset, write_song
+from bandsplit.data.tracks import Track
+from bandsplit.errors import AudioError, ConfigError, DataError
+from bandsplit.mixing import UMX_LIKE, MixingConfig
+from songs import STEMS, noise_stems, write_dataset, write_song
+
+PLAIN = {"activity": None, "pairing": "free", "drop": "none", "peak_normalise": False}
+"""Whole songs, everything free, nothing dropped."""
+UNIT_GAIN = {"kind": "linear", "low": 1.0, "high": 1.0}
+
+
+def make(
+    tracks: Sequence[Track], targets: Sequence[str] = STEMS, mixing: Mapping[str, Any] | None = None, **options: Any
+) -> ExampleDataset:
+    settings = {"excerpt_s": 0.064, "examples": 12, "sample_rate_hz": 8000, "channels": 2, "seed": 7} | options
+    return make_examples(tracks, targets, MixingConfig.parse(dict(UMX_LIKE) if mixing is None else mixing), **settings)
 
 
 @pytest.fixture
-def examples(tmp_path: Path) -> ExampleDataset:
-    tracks = index_dataset(write_dataset(tmp_path, train=4, test=0)).songs("train")
-    return ExampleDataset(tracks, STEMS, 512, examples=12, sample_rate_hz=8000, channels=2, seed=7)
+def tracks(tmp_path: Path) -> Sequence[Track]:
+    return index_dataset(write_dataset(tmp_path, train=4, test=0)).songs("train")
+
+
+@pytest.fixture
+def examples(tracks: Sequence[Track]) -> ExampleDataset:
+    return make(tracks)
 
 
 def _batches(dataset: ExampleDataset, workers: int, start: int = 0) -> list[Example]:
@@ -50,7 +70,8 @@ def test_a_restart_at_any_step_gives_the_batches_that_were_left(examples: Exampl
 
 
 def test_seeds_epochs_and_indices_differ_and_come_back(examples: ExampleDataset) -> None:
-    variants = [examples, examples.at_epoch(1), replace(examples, seed=8), replace(examples, seed=1, epoch=7)]
+    seeds = [replace(examples, sampler=replace(examples.sampler, seed=seed)) for seed in (8, 1)]
+    variants = [examples, examples.at_epoch(1), seeds[0], seeds[1].at_epoch(7)]
     mixtures = [variant[index].mixture for variant in variants for index in range(6)]
     for number, mixture in enumerate(mixtures):
         assert not any(torch.equal(mixture, other) for other in mixtures[:number])
@@ -60,13 +81,13 @@ def test_seeds_epochs_and_indices_differ_and_come_back(examples: ExampleDataset)
 def test_the_mixture_is_the_sum_of_all_stems_also_those_that_are_no_targets(examples: ExampleDataset) -> None:
     both = examples[5]
     torch.testing.assert_close(both.mixture, both.targets.sum(0))
-    one = replace(examples, targets=("drums",))[5]
+    one = make(examples.tracks, ["drums"])[5]
     assert torch.equal(one.mixture, both.mixture)
     assert torch.equal(one.targets[0], both.targets[STEMS.index("drums")])
 
 
 def test_targets_come_in_the_asked_order(examples: ExampleDataset) -> None:
-    turned = replace(examples, targets=STEMS[::-1])[2]
+    turned = make(examples.tracks, STEMS[::-1])[2]
     assert torch.equal(turned.targets, examples[2].targets.flip(0))
 
 
@@ -77,7 +98,7 @@ def test_stems_are_excerpts_of_files_with_gains_in_range_and_channels_swapped(tm
         write_song(tmp_path / "train" / f"Song {song}", dict.fromkeys(STEMS, base))
     tracks = index_dataset(tmp_path, splits=["train"]).tracks
     tracks = (*tracks, *index_dataset(tmp_path, splits=["valid"]).tracks)
-    dataset = ExampleDataset(tracks, STEMS, 100, examples=200, sample_rate_hz=8000, channels=2)
+    dataset = make(tracks, excerpt_s=0.0125, examples=200, seed=0)
     songs, starts, gains, swaps = [], [], [], []
     for index in range(200):
         for left, right in dataset[index].targets.double().numpy():
@@ -102,8 +123,8 @@ def test_stems_can_be_kept_together_at_one_place_of_one_song(tmp_path: Path, pro
             tmp_path / "train" / f"Song {song}", dict.fromkeys(STEMS, np.full((2, 400), song) + np.arange(400) / 400)
         )
     tracks = index_dataset(tmp_path).tracks
-    options = {"gain_range": (1.0, 1.0), "swap_probability": 0.0, "same_song_probability": probability}
-    dataset = ExampleDataset(tracks, STEMS, 100, examples=200, sample_rate_hz=8000, channels=2, **options)
+    mixing = PLAIN | {"gain": UNIT_GAIN, "same_song_probability": probability}
+    dataset = make(tracks, mixing=mixing, excerpt_s=0.0125, examples=200)
     together = [bool((item.targets == item.targets[0]).all()) for item in (dataset[index] for index in range(200))]
     assert np.mean(together) == pytest.approx(share, abs=0.1)
 
@@ -111,8 +132,7 @@ def test_stems_can_be_kept_together_at_one_place_of_one_song(tmp_path: Path, pro
 def test_songs_shorter_than_the_excerpt_are_padded_at_the_end(tmp_path: Path) -> None:
     write_song(tmp_path / "train" / "Short", dict.fromkeys(STEMS, np.ones((2, 30))))
     tracks = index_dataset(tmp_path).songs("train")
-    options = {"gain_range": (1.0, 1.0), "swap_probability": 0.0}
-    dataset = ExampleDataset(tracks, ("bass",), 50, examples=1, sample_rate_hz=8000, channels=2, **options)
+    dataset = make(tracks, ["bass"], PLAIN | {"gain": UNIT_GAIN}, excerpt_s=0.00625, examples=1)
     assert dataset[0].targets.sum(-1).tolist() == [[30.0, 30.0]]
     assert torch.all(dataset[0].targets[..., :30] == 1)
 
@@ -132,21 +152,114 @@ def test_two_processes_see_together_what_one_sees() -> None:
 
 
 @pytest.mark.parametrize("sample_rate_hz", [4000, 11025, 16000])
-def test_songs_at_another_rate_are_resampled(examples: ExampleDataset, sample_rate_hz: int) -> None:
-    plain = replace(examples, gain_range=(1, 1), swap_probability=0, excerpt_samples=2000)
-    resampled = replace(plain, sample_rate_hz=sample_rate_hz, excerpt_samples=2000 * sample_rate_hz // 8000)
-    original, other = plain[3].mixture.numpy(), resampled[3].mixture.numpy()
-    assert other.shape == (2, 2000 * sample_rate_hz // 8000)
+def test_songs_at_another_rate_are_resampled(tracks: Sequence[Track], sample_rate_hz: int) -> None:
+    mixing = PLAIN | {"gain": UNIT_GAIN}
+    original = make(tracks, mixing=mixing, excerpt_s=0.25)[3].mixture.numpy()
+    other = make(tracks, mixing=mixing, excerpt_s=0.25, sample_rate_hz=sample_rate_hz)[3].mixture.numpy()
+    assert other.shape == (2, round(0.25 * sample_rate_hz))
     expected = soxr.resample(original.T, 8000, sample_rate_hz, quality="VHQ").T
     np.testing.assert_allclose(other[:, 100:-100], expected[:, 100 : other.shape[1] - 100], atol=1e-3)
 
 
-def test_songs_that_do_not_fit_the_model_are_errors(examples: ExampleDataset) -> None:
-    with pytest.raises(DataError, match=r"train/Song 0: channels is 2, the model .* 1;"):
-        replace(examples, channels=1)
+def test_songs_that_do_not_fit_the_model_are_errors(tracks: Sequence[Track]) -> None:
+    with pytest.raises(DataError, match=r"train/Song 0: channels is 2, the model needs 1;"):
+        make(tracks, channels=1)
     with pytest.raises(DataError, match="no stem piano; it has bass, drums, other, vocals"):
-        replace(examples, targets=("vocals", "piano"))
+        make(tracks, ("vocals", "piano"))
     with pytest.raises(DataError, match="at least one song"):
-        replace(examples, tracks=())
-    with pytest.raises(IndexError, match="12 is not in 0 to 11"):
-        examples[12]
+        make(())
+
+
+def test_an_augmentation_that_cannot_be_done_is_an_error_before_training(tracks: Sequence[Track]) -> None:
+    with pytest.raises(ConfigError, match="MP3 has no sample rate of 9000 Hz"):
+        make(tracks, mixing=PLAIN | {"augment": {"mp3_probability": 0.5}}, sample_rate_hz=9000)
+
+
+# --- the same batches everywhere -------------------------------------------------------------------------------------
+
+
+def _hashes(dataset: ExampleDataset, workers: int, processes: int = 1, start: int = 0) -> list[str]:
+    """Hash each update's four examples, whoever made them."""
+    per_rank = []
+    for rank in range(processes):
+        sampler = shard_indices(len(dataset), start, rank, processes)
+        loader = DataLoader(dataset, batch_size=4 // processes, sampler=sampler, num_workers=workers)
+        per_rank.append([[*zip(batch.mixture, batch.targets, strict=True)] for batch in loader])
+    hashes = []
+    for step in zip(*per_rank, strict=True):
+        whole = sorted(
+            mixture.numpy().tobytes() + targets.numpy().tobytes() for rank in step for mixture, targets in rank
+        )
+        hashes.append(hashlib.sha256(b"".join(whole)).hexdigest()[:12])
+    return hashes
+
+
+POLICIES = {
+    "row 1": {},
+    "row 18": {"drop": "target"},
+    "row 19": UMX_LIKE,
+    "every epoch": {"pairing": "epoch", "same_song_probability": 0.3},
+}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("name", POLICIES)
+def test_batches_do_not_depend_on_workers_processes_or_restarts(tmp_path: Path, name: str) -> None:
+    tracks = index_dataset(write_dataset(tmp_path, train=4, test=0, samples=60000)).songs("train")
+    active = {(number, stem): np.array([0, 8000 * (number % 2)]) for number in range(len(tracks)) for stem in STEMS}
+    dataset = make(tracks, ["vocals"], POLICIES[name], active=active, examples=24).at_epoch(2)
+    expected = _hashes(dataset, workers=0)
+    assert len(set(expected)) == 6
+    for workers in (1, 2, 4):
+        assert _hashes(dataset, workers) == expected
+    assert _hashes(dataset, workers=0, processes=2) == expected
+    assert _hashes(dataset, workers=1, processes=2) == expected
+    for step in (1, 3, 5):
+        assert _hashes(dataset, workers=0, start=4 * step) == expected[step:]
+        assert _hashes(dataset, workers=2, start=4 * step) == expected[step:]
+
+
+# --- songs that break while training ---------------------------------------------------------------------------------
+
+
+def _break(tracks: Sequence[Track], how: str) -> Path:
+    path = tracks[1].stems["bass"][0].path
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:9000])
+    return path
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_song_that_breaks_stops_the_training_by_default(tracks: Sequence[Track], how: str) -> None:
+    dataset = make(tracks, examples=40)
+    path = _break(tracks, how)
+    with pytest.raises(AudioError, match=rf"{path}: .*restore it"):
+        [dataset[index] for index in range(40)]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_where_such_songs_are_skipped_their_examples_say_so_and_the_others_stay(
+    tracks: Sequence[Track], how: str
+) -> None:
+    dataset = make(tracks, examples=40, broken_song="skip")
+    before = [dataset[index] for index in range(40)]
+    path = _break(tracks, how)
+    after = [dataset[index] for index in range(40)]
+    broken = [bool(example.problem) for example in after]
+    assert 2 < sum(broken) < 20
+    for one, other, missing in zip(before, after, broken, strict=True):
+        assert missing == (str(path) in other.problem)
+        assert torch.equal(one.mixture, other.mixture) != missing
+    batch = next(iter(DataLoader(dataset, batch_size=40)))
+    assert [bool(problem) for problem in batch.problem] == broken
+
+
+def test_samples_that_are_not_finite_are_told_with_the_songs(tmp_path: Path) -> None:
+    stems = noise_stems(0)
+    stems["drums"][1, 2000] = np.nan
+    write_song(tmp_path / "train" / "Nan", stems)
+    dataset = make(index_dataset(tmp_path).songs("train"), excerpt_s=0.5)
+    with pytest.raises(AudioError, match=r"example 0 of epoch 1 is not finite; it is made of .*'drums': 'Nan'"):
+        dataset[0]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from bandsplit.config import CosineDecay, RunConfig, TrainingConfig
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.tracks import Dataset
-from bandsplit.errors import DataError, RunError
+from bandsplit.errors import AudioError, DataError, RunError
 from bandsplit.models.files import read_card
 from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.loop import Result, Validation, learning_rate, train
@@ -210,7 +210,7 @@ def test_songs_at_another_rate_can_be_trained_on(dataset: Dataset, tmp_path: Pat
 def test_songs_with_another_number_of_channels_are_refused(dataset: Dataset, tmp_path: Path):
     config = small().model_dump()
     config["model"]["channels"] = 1
-    with pytest.raises(DataError, match="channels is 2, the model and the other songs need 1"):
+    with pytest.raises(DataError, match="channels is 2, the model needs 1"):
         run(RunConfig.parse(config), dataset, tmp_path)
 
 
@@ -227,3 +227,35 @@ def test_the_state_is_a_list_of_tensors_and_numbers_only(dataset: Dataset, tmp_p
     }  # fmt: skip
     torch.load(result.best.parent / "state.pt", weights_only=True)
     assert RunFolder(tmp_path, small(max_epochs=1)).best == result.best
+
+
+def _lose_a_song(dataset: Dataset) -> Path:
+    path = dataset.songs("train")[0].stems["drums"][0].path
+    path.unlink()
+    return path
+
+
+def test_a_song_that_goes_missing_stops_the_run_and_is_named(dataset: Dataset, tmp_path: Path):
+    path = _lose_a_song(dataset)
+    with pytest.raises(AudioError, match=f"{path}: is gone since the data set was indexed; restore it"):
+        run(small(), dataset, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 12])
+def test_or_its_examples_are_left_out_and_logged(dataset: Dataset, tmp_path: Path, batch_size: int):
+    path = _lose_a_song(dataset)
+    reporter = Silent()
+    run(small(broken_song="skip", batch_size=batch_size), dataset, tmp_path / "runs", reporter)
+    assert reporter.problems == [f"{path}: is gone since the data set was indexed; restore it"]
+    skipped = [line for line in log(tmp_path / "runs") if "skipped" in line]
+    assert 6 < len(skipped) < 30  # half of 36 examples, as one of two songs is gone
+    assert all(str(path) in line["skipped"] for line in skipped)
+    assert all(math.isfinite(loss) for _, loss, _, _ in reporter.validations)
+
+
+def test_training_from_active_segments_needs_some(dataset: Dataset, tmp_path: Path):
+    with pytest.raises(DataError, match="bass, drums, other, vocals: no segment of any song is active"):
+        run(small(mixing={}), dataset, tmp_path / "runs")  # songs of less than a second
+    config = small(mixing={"activity": {"segment_s": 0.2}})
+    run(config, dataset, tmp_path / "runs")
+    assert list(tmp_path.glob("data/.bandsplit/activity-*.json"))

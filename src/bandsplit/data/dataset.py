@@ -18,7 +18,6 @@ from torch.utils.data import Dataset
 from bandsplit import audio
 from bandsplit.data import augment
 from bandsplit.data.activity import segment_samples
-from bandsplit.data.augment import StemAugmentation
 from bandsplit.data.sampling import Regions, Sampler, StemDraw
 from bandsplit.data.tracks import Audio, Track
 from bandsplit.errors import AudioError, DataError
@@ -76,11 +75,10 @@ class ExampleDataset(Dataset[Example]):
         if not 0 <= index < self.examples:
             raise IndexError(f"index: {index} is not in 0 to {self.examples - 1}")
         draw = self.sampler.draw(index)
-        stems = np.zeros((len(draw.stems), self.channels, self.excerpt_samples), np.float32)
+        stems = np.empty((len(draw.stems), self.channels, self.excerpt_samples), np.float32)
         try:
             for row, (stem, what) in zip(stems, draw.stems.items(), strict=True):
-                if not what.drop:
-                    self._mix_in(row, stem, what)
+                self._read(row, stem, what)
             mixture = draw.mixture.apply(stems.sum(axis=0), self.sample_rate_hz)
             self._check_finite(mixture, index)
         except AudioError as error:
@@ -95,20 +93,34 @@ class ExampleDataset(Dataset[Example]):
             mixture, targets = (signal / peak if peak else signal for signal in (mixture, targets))
         return Example(torch.from_numpy(mixture), torch.from_numpy(targets))
 
-    def _mix_in(self, row: Audio, stem: str, draw: StemDraw) -> None:
-        """Read an excerpt of one stem into a row of zeros."""
+    def place(self, draw: StemDraw) -> tuple[Track, int, int]:
+        """Return the song, the first sample and the number of samples that a draw reads."""
         track = self.tracks[draw.track]
         needed = draw.augmentation.needed_samples(self.excerpt_samples)
         wanted = audio.resampled_length(needed, self.sample_rate_hz, track.sample_rate_hz)
         start = draw.first + int(draw.position * max(1, draw.region_samples - wanted + 1))
-        signal = track.read(stem, start, min(wanted, track.samples - start))
+        return track, start, min(wanted, track.samples - start)
+
+    def _read(self, row: Audio, stem: str, draw: StemDraw) -> None:
+        """Read an excerpt of one stem into ``row``, ``c samples``."""
+        if draw.drop:
+            row[:] = 0.0
+            return
+        track, start, samples = self.place(draw)
+        if (
+            samples == self.excerpt_samples
+            and track.sample_rate_hz == self.sample_rate_hz
+            and not any(draw.augmentation)
+        ):
+            track.read(stem, start, samples, draw.gain, row[::-1] if draw.swap else row)
+            return
+        signal = track.read(stem, start, samples, draw.gain)
         if track.sample_rate_hz != self.sample_rate_hz:
+            needed = draw.augmentation.needed_samples(self.excerpt_samples)
             signal = audio.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, :needed]
-        if draw.augmentation != StemAugmentation():
-            signal = draw.augmentation.apply(signal, self.sample_rate_hz, self.excerpt_samples)
-        if draw.swap:
-            signal = signal[::-1]
-        np.multiply(signal, np.float32(draw.gain), out=row[:, : signal.shape[1]])
+        signal = draw.augmentation.apply(signal, self.sample_rate_hz, self.excerpt_samples)
+        row[:, : signal.shape[1]] = signal[::-1] if draw.swap else signal
+        row[:, signal.shape[1] :] = 0.0
 
     def _check_finite(self, mixture: Audio, index: int) -> None:
         if not np.isfinite(np.vdot(mixture, mixture)):

@@ -19,7 +19,7 @@ from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import DataError
 
 FORMAT = 1
-"""To be raised whenever the same files give other facts, so that those stored before count for nothing."""
+"""To be raised whenever files of facts are written in another way: those written before then count as empty."""
 
 Progress = Callable[[int, int], None]
 """Told how many songs are done, of how many."""

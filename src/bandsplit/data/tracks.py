@@ -57,19 +57,37 @@ class Track:
         mixture = {} if self.mixture is None else {MIXTURE: (self.mixture,)}
         return mixture | self.stems
 
-    def read(self, part: str, start: int = 0, samples: int | None = None) -> Audio:
-        """Read a stem or the mixture, ``c samples``; zeros stand where a shorter file has ended.
+    def read(
+        self, part: str, start: int = 0, samples: int | None = None, gain: float = 1.0, out: Audio | None = None
+    ) -> Audio:
+        """Read a stem or the mixture times ``gain``, ``c samples``; zeros stand where a shorter file has ended.
+
+        Args:
+            part: name of the stem, or ``mixture``.
+            start: first sample.
+            samples: number of samples; to the end if None.
+            gain: factor.
+            out: where to put it, ``c samples``; made if None.
 
         Raises:
             AudioError: a file went missing or is not what it was when it was indexed.
         """
-        if part == MIXTURE and self.mixture is None:
-            return np.sum([self.read(stem, start, samples) for stem in self.stems], axis=0)
         samples = self.samples - start if samples is None else samples
-        parts = [_read_padded(file, start, samples) for file in self.files[part]]
-        if len(parts) == 1:
-            return parts[0]
-        return np.sum(parts, axis=0) if parts else np.zeros((self.channels, samples), np.float32)
+        out = np.empty((self.channels, samples), np.float32) if out is None else out
+        files = [file for stem in self.stems.values() for file in stem]
+        if part != MIXTURE or self.mixture is not None:
+            files = list(self.files[part])
+        if not files:
+            out[:] = 0.0
+        for number, file in enumerate(files):
+            inside = max(0, min(samples, file.samples - start))
+            place = out if number == 0 else np.empty_like(out)
+            place[:, inside:] = 0.0
+            if inside:
+                audio.read_excerpt(file.path, start, inside, file.samples, gain, place[:, :inside])
+            if number:
+                out += place
+        return out
 
     def load(self) -> TrackAudio:
         """Read the whole song."""
@@ -225,15 +243,3 @@ def _unequal(song: str, headers: Mapping[Path, tuple[str, audio.AudioInfo]], len
                 also = ", or choose --lengths pad or trim" if name == "samples" else ""
                 problems.append(Problem(song, stem, f"{text}; {fix} to {wanted} {unit}{also}"))
     return problems
-
-
-def _read_padded(file: AudioFile, start: int, samples: int) -> Audio:
-    inside = max(0, min(samples, file.samples - start))
-    if inside == samples:
-        return audio.read_excerpt(file.path, start, samples, file.samples)
-    read = audio.read_excerpt(file.path, start, inside, file.samples) if inside else None
-    channels = audio.info(file.path).channels if read is None else len(read)
-    padded = np.zeros((channels, samples), np.float32)
-    if read is not None:
-        padded[:, :inside] = read
-    return padded

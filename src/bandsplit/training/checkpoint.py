@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -39,6 +40,11 @@ class Progress:
     """Epochs trained when it was reached."""
     finished: bool = False
     """Nothing is left to do."""
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean over this epoch's batches so far; NaN before the first."""
+        return self.loss_sum / self.batches if self.batches else math.nan
 
 
 class RunFolder:
@@ -122,6 +128,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def _cpu_name() -> str:
+    """Name the processor; Python itself leaves it empty on Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
 def environment() -> dict[str, Any]:
     """Describe the software and the machine."""
     return {
@@ -129,6 +145,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
+        "cpu": _cpu_name(),
         "cpu_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }

@@ -191,7 +191,7 @@ class _Run:
             with self.fabric.no_backward_sync(self.model, enabled=waiting > 0):
                 loss = self._loss(example)
                 self.fabric.backward(loss / self.training.accumulate)
-            self._count(loss.item())
+            self._count(loss.item(), all(example.problem))
             if waiting == 0:
                 self._update()
                 waiting = self.training.accumulate
@@ -226,7 +226,9 @@ class _Run:
     def end_epoch(self) -> None:
         """Validate if it is time, keep the best model, and see whether the run is over."""
         progress, training = self.progress, self.training
-        loss = progress.loss_sum / progress.batches
+        loss = progress.mean_loss
+        if not progress.batches:
+            raise RunError(f"{self.folder.path}: no example of epoch {progress.epoch + 1} could be made; see its log")
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
         last = progress.epoch >= training.max_epochs
         if last or progress.epoch % training.validate_every == 0:
@@ -274,15 +276,16 @@ class _Run:
         )
         yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
 
-    def _count(self, loss: float) -> None:
+    def _count(self, loss: float, missing: bool) -> None:
         progress = self.progress
         if not math.isfinite(loss):
             raise RunError(
                 f"{self.folder.path}: the loss is {loss} in epoch {progress.epoch + 1}, in the batch that starts at "
                 f"example {progress.examples} of it; lower training.learning_rate, or look at the songs"
             )
-        progress.loss_sum += loss
-        progress.batches += 1
+        if not missing:
+            progress.loss_sum += loss
+            progress.batches += 1
         progress.examples += self.training.batch_size * self.fabric.world_size
 
     def _update(self) -> None:
@@ -291,7 +294,7 @@ class _Run:
         self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.training.clip_norm)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.reporter.step(self.progress.epoch + 1, self.progress.loss_sum / self.progress.batches)
+        self.reporter.step(self.progress.epoch + 1, self.progress.mean_loss)
 
     def _updates_done(self) -> int:
         return self.progress.epoch * self.updates_per_epoch + self.progress.examples // self.global_batch

@@ -1,0 +1,80 @@
+"""A packed data set holds the same music in a form that is quicker to read; the benchmark measures that."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit.data.bench import measure
+from bandsplit.data.check import check_dataset
+from bandsplit.data.dataset import make_examples
+from bandsplit.data.layouts import index_dataset
+from bandsplit.data.pack import pack_dataset
+from bandsplit.errors import DataError
+from bandsplit.mixing import UMX_LIKE, MixingConfig
+from songs import STEMS, noise_stems, write_song
+
+
+def _flac_set(root: Path, samples: int = 4000) -> Path:
+    for number in range(3):
+        write_song(root / "train" / f"Song {number}", noise_stems(number, samples), suffix=".flac")
+    write_song(root / "test" / "Song 3", noise_stems(3, samples), suffix=".flac")
+    return root
+
+
+def test_a_packed_flac_set_has_the_samples_splits_and_fingerprints_of_the_original(tmp_path: Path) -> None:
+    original = check_dataset(index_dataset(_flac_set(tmp_path / "flac"))).dataset
+    pack_dataset(original, tmp_path / "packed")
+    packed = check_dataset(index_dataset(tmp_path / "packed")).dataset
+    assert [(track.split, track.name) for track in packed.tracks] == [(t.split, t.name) for t in original.tracks]
+    assert packed.fingerprints == original.fingerprints
+    assert {file.path.suffix for track in packed.tracks for (file,) in track.files.values()} == {".wav"}
+    assert json.loads((tmp_path / "packed" / "pack.json").read_text())["fingerprints"] == original.fingerprints
+
+
+def test_packing_resamples_when_asked(tmp_path: Path) -> None:
+    dataset = index_dataset(_flac_set(tmp_path / "flac"))
+    pack_dataset(dataset, tmp_path / "packed", sample_rate_hz=4000)
+    track = index_dataset(tmp_path / "packed").tracks[0]
+    assert (track.sample_rate_hz, track.samples) == (4000, 2000)
+
+
+def test_loose_stems_stay_stem_folders(tmp_path: Path) -> None:
+    for stem in ("flute", "harp"):
+        for name in ("a", "b") if stem == "flute" else ("c",):
+            (tmp_path / "loose" / stem).mkdir(parents=True, exist_ok=True)
+            signal = noise_stems(len(name), 500)["bass"].T
+            soundfile.write(tmp_path / "loose" / stem / f"{name}.flac", signal, 8000, subtype="PCM_16")
+    pack_dataset(index_dataset(tmp_path / "loose", ("flute", "harp")), tmp_path / "packed")
+    packed = index_dataset(tmp_path / "packed", ("flute", "harp"))
+    assert [(track.name, *track.stems) for track in packed.tracks] == [("a", "flute"), ("b", "flute"), ("c", "harp")]
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "precious").touch()
+    with pytest.raises(DataError, match="packed: is not empty; choose a new folder"):
+        pack_dataset(index_dataset(_flac_set(tmp_path / "flac")), tmp_path / "packed")
+
+
+def test_examples_of_both_are_the_same(tmp_path: Path) -> None:
+    dataset = index_dataset(_flac_set(tmp_path / "flac"))
+    pack_dataset(dataset, tmp_path / "packed")
+    mixing = MixingConfig.parse(UMX_LIKE)
+    options = {"excerpt_s": 0.1, "examples": 5, "sample_rate_hz": 8000, "channels": 2, "seed": 0}
+    first, second = (
+        make_examples(index_dataset(tmp_path / name).songs("train"), STEMS, mixing, **options)
+        for name in ("flac", "packed")
+    )
+    for index in range(5):
+        np.testing.assert_array_equal(first[index].targets.numpy(), second[index].targets.numpy())
+
+
+def test_the_benchmark_compares_rates_of_the_same_round(tmp_path: Path) -> None:
+    tracks = index_dataset(_flac_set(tmp_path / "flac", samples=20000)).songs("train")
+    options = {"excerpt_s": 0.5, "examples": 80, "sample_rate_hz": 8000, "channels": 2, "seed": 0}
+    speed = measure(make_examples(tracks, ["bass"], MixingConfig.parse(UMX_LIKE), **options), per_round=8)
+    assert min(speed.floor, speed.made, speed.loaded) > 0
+    assert 0.01 < speed.made_ratio < 100 and speed.growth_mb >= 0
