@@ -16,7 +16,7 @@ from typing import Any
 import platformdirs
 
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import DataError
+from bandsplit.errors import AudioError, DataError
 
 FORMAT = 1
 """To be raised whenever files of facts are written in another way: those written before then count as empty."""
@@ -113,6 +113,9 @@ def _stamp(track: Track) -> list[list[Any]]:
     found: list[list[Any]] = [["samples", track.samples]]
     for part, files in track.files.items():
         for file in files:
-            status = file.path.stat()
+            try:
+                status = file.path.stat()
+            except OSError as error:
+                raise AudioError(f"{file.path}: is gone since the data set was indexed ({error.strerror})") from None
             found.append([part, str(file.path), status.st_size, status.st_mtime_ns])
     return found
