@@ -3,6 +3,7 @@
 Signals are float64 arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -158,22 +159,25 @@ def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio
     return 0.75 * (sound + np.stack(wet))
 
 
-def filter_by_frames(sound: Audio, response: NDArray[np.complexfloating]) -> Audio:
-    """The sound through a filter that changes every `HOP_SAMPLES`: `response` is ``t f``, see `frame_bins_hz`.
+def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Audio:
+    """The sound through a filter that changes every `HOP_SAMPLES`.
 
-    Frames of two hops under a Hann window, each filtered with as much padding, are added up.
+    `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
+    hops under a Hann window, each filtered with as much padding, are added up; few at a time, since responses are large.
     """
     hop = HOP_SAMPLES
-    n_frames = len(response)
-    padded = np.zeros((n_frames + 1) * hop)
-    padded[hop : hop + sound.size] = sound[: n_frames * hop]
-    window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * window
-    spectra = np.asarray(fft.rfft(frames.astype(np.float32), 4 * hop))
-    filtered = np.asarray(fft.irfft(spectra * response, 4 * hop))
+    n_frames = frame_count(sound.size)
+    padded = np.zeros((n_frames + 1) * hop, dtype=np.float32)
+    padded[hop : hop + sound.size] = sound
+    window = (0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]
     out = np.zeros((n_frames + 3, hop))
-    for part in range(4):
-        out[part : part + n_frames] += filtered[:, part * hop : (part + 1) * hop]
+    for start in range(0, n_frames, 64):
+        some = slice(start, min(start + 64, n_frames))
+        spectra = np.asarray(fft.rfft(frames[some] * window, 4 * hop))
+        filtered = np.asarray(fft.irfft(spectra * respond(some), 4 * hop))
+        for part in range(4):
+            out[some.start + part : some.stop + part] += filtered[:, part * hop : (part + 1) * hop]
     return out.ravel()[hop : hop + sound.size]
 
 
