@@ -21,13 +21,13 @@ from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
-from bandsplit.data.synth.sound import ramps
+from bandsplit.data.synth.sound import mastering_gain, ramps
 from bandsplit.errors import ConfigError, DataError
 
 RECORD = "synthesis.json"
 UNFINISHED = "synthesis.json.part"
 # To be raised whenever the same arguments give other samples.
-GENERATOR = 1
+GENERATOR = 2
 SHORTEST_S = 1.0
 FILES = ("mixture", *STEMS)
 PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other": play_other}
@@ -36,8 +36,8 @@ PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other
 def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 44100) -> dict[str, NDArray[np.float32]]:
     """Stems of one song by name, each ``c samples`` with two channels; the same seed gives the same samples.
 
-    The stems are of about the same energy (a few dB apart, differently in each song) and neither they nor their sum
-    go beyond 0.99.
+    The stems are of about the same energy (a few dB apart, differently in each song). They are mastered together, all
+    with the same gain at the same time: loud passages of the mixture have about -15 dB, and nothing goes beyond 0.99.
 
     Raises:
         ConfigError: If the song is shorter than a second or the sampling rate below 16 kHz.
@@ -51,10 +51,12 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
         track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
         track = ramps(track, 0.002, 0.03, sample_rate_hz)
         level_db = np.clip(level_rng.normal(0, 1.2), -2.5, 2.5)
-        stems[stem] = track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))
-    peak = max(np.abs(signal).max() for signal in [*stems.values(), sum(stems.values())])
-    gain = 10 ** (-level_rng.uniform(0.1, 1.0) / 20) / peak
-    return {stem: (gain * track).astype(np.float32) for stem, track in stems.items()}
+        stems[stem] = (track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))).astype(np.float32)
+    mixture = sum(stems.values(), start=np.zeros((2, 1), dtype=np.float32))
+    loudness_db = level_rng.uniform(-16, -14)
+    peaks = np.max([np.abs(signal).max(axis=0) for signal in [mixture, *stems.values()]], axis=0)
+    gain = mastering_gain(mixture, peaks, loudness_db, 10 ** (level_rng.uniform(-1.0, -0.15) / 20), sample_rate_hz)
+    return {stem: gain * track for stem, track in stems.items()}
 
 
 def song_title(seed: int, duration_s: float = 20.0) -> str:

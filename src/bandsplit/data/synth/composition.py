@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandsplit.data.synth.sound import Rng
 
@@ -16,8 +17,17 @@ SCALES = {
     "dorian": (0, 2, 3, 5, 7, 9, 10),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
 }
-# Share of the sections in which a stem plays.
-PRESENCE = {"vocals": 0.65, "bass": 0.7, "drums": 0.7, "other": 0.75}
+# Chance that vocals, bass, drums and other play in a section.
+PRESENCE = {
+    "any": (0.65, 0.7, 0.7, 0.75),
+    "intro": (0.05, 0.4, 0.45, 0.75),
+    "verse": (0.9, 0.7, 0.65, 0.55),
+    "chorus": (0.9, 0.95, 0.95, 0.9),
+    "break": (0.3, 0.35, 0.35, 0.5),
+    "outro": (0.2, 0.5, 0.45, 0.75),
+}
+# Between intro and outro, again and again.
+CYCLE = ("verse", "chorus", "verse", "chorus", "break", "chorus", "break")
 # Degrees of the scale, one chord per bar.
 PROGRESSIONS = (
     (0, 4, 5, 3), (0, 5, 3, 4), (5, 3, 0, 4), (0, 3, 4, 3), (0, 6, 5, 6), (0, 2, 3, 4), (3, 0, 4, 5),
@@ -130,10 +140,12 @@ def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, fl
     """
     bars = next((bars for bars in (8, 4, 2) if n_bars >= 6 * bars), 2)
     n_sections = max(1, round(n_bars / bars))
+    kinds = ["any"] * n_sections  # An excerpt of a song has no intro and no outro.
+    if bars > 2:
+        kinds = ["intro", *(CYCLE[i % len(CYCLE)] for i in range(n_sections - 2)), "outro"]
     plays = np.zeros((len(STEMS), n_sections), dtype=bool)
-    share = [PRESENCE[stem] for stem in STEMS]
     while not (plays.any(axis=0).all() and (plays.mean(axis=1) >= 1 / 3).all()):
-        plays = rng.random(plays.shape) < np.array(share)[:, None]
+        plays = _arrange(rng, kinds)
     spans: dict[str, list[tuple[float, float]]] = {}
     for stem, row in zip(STEMS, plays, strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[True], row, [True]])))
@@ -144,6 +156,17 @@ def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, fl
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
         ]
     return spans
+
+
+def _arrange(rng: Rng, kinds: list[str]) -> NDArray[np.bool_]:
+    """Who plays in each section, ``stem section``: when a verse returns, most stems do what they did in the last."""
+    plays = np.zeros((len(STEMS), len(kinds)), dtype=bool)
+    for i, kind in enumerate(kinds):
+        fresh = rng.random(len(STEMS)) < np.array(PRESENCE[kind])
+        again = (rng.random(len(STEMS)) < 0.7) & (kind != "any") & (kind in kinds[:i])
+        last = plays[:, i - 1 - kinds[:i][::-1].index(kind)] if kind in kinds[:i] else fresh
+        plays[:, i] = np.where(again, last, fresh)
+    return plays
 
 
 def played(plan: Plan, stem: str, notes: list[Note], rng: Rng) -> list[Note]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandsplit.data.synth.composition import Plan
-from bandsplit.data.synth.sound import Audio, Rng, band_pass, high_pass, mix_in, ramps, reverb, times
+from bandsplit.data.synth.sound import Audio, Rng, band_pass, high_pass, mix_in, one_pole, ramps, reverb, times
 
 # Sixteenths of a bar for kick, snare and hat: x loud, o medium, g ghost, - open hat.
 GROOVES = (
@@ -19,6 +19,33 @@ GROOVES = (
     ("x.........x.....", "....x.......x...", "xooxoo.xooxoox.."),
 )
 VELOCITY = {"x": 0.95, "o": 0.65, "g": 0.28, "-": 0.8}
+# Ranges of what a kit draws, by kind of kit; see `Kit`.
+KITS = {
+    "acoustic": {
+        "kick_hz": (48, 66), "kick_sweep": (2, 4), "kick_decay_s": (0.06, 0.12), "kick_click": (0.2, 0.6),
+        "snare_hz": (160, 250), "snare_decay_s": (0.05, 0.1), "snare_noise": (0.7, 1.4), "snare_low_hz": (180, 500),
+        "snare_high_hz": (4500, 8000), "metal_share": (0.1, 0.5), "hat_low_hz": (4500, 7500),
+        "hat_decay_s": (0.014, 0.03), "tom_hz": (75, 115), "crash_decay_s": (0.3, 0.5), "dark_hz": (14000, 16000),
+    },
+    "electronic": {
+        "kick_hz": (42, 54), "kick_sweep": (2, 5), "kick_decay_s": (0.12, 0.24), "kick_click": (0.05, 0.2),
+        "snare_hz": (170, 220), "snare_decay_s": (0.04, 0.09), "snare_noise": (0.5, 1.0), "snare_low_hz": (500, 1000),
+        "snare_high_hz": (5000, 8000), "metal_share": (0.7, 1.1), "hat_low_hz": (6000, 8000),
+        "hat_decay_s": (0.01, 0.022), "tom_hz": (80, 110), "crash_decay_s": (0.3, 0.5), "dark_hz": (14000, 16000),
+    },
+    "tight": {
+        "kick_hz": (52, 66), "kick_sweep": (4, 8), "kick_decay_s": (0.04, 0.07), "kick_click": (0.3, 0.7),
+        "snare_hz": (200, 280), "snare_decay_s": (0.03, 0.05), "snare_noise": (0.6, 1.2), "snare_low_hz": (300, 700),
+        "snare_high_hz": (5000, 8000), "metal_share": (0.2, 0.8), "hat_low_hz": (5500, 8000),
+        "hat_decay_s": (0.009, 0.016), "tom_hz": (90, 120), "crash_decay_s": (0.2, 0.3), "dark_hz": (14000, 16000),
+    },
+    "lo-fi": {
+        "kick_hz": (50, 62), "kick_sweep": (1.5, 3), "kick_decay_s": (0.07, 0.14), "kick_click": (0.1, 0.3),
+        "snare_hz": (140, 200), "snare_decay_s": (0.06, 0.1), "snare_noise": (0.7, 1.2), "snare_low_hz": (180, 400),
+        "snare_high_hz": (2500, 4500), "metal_share": (0.1, 0.4), "hat_low_hz": (3500, 5000),
+        "hat_decay_s": (0.014, 0.028), "tom_hz": (75, 100), "crash_decay_s": (0.25, 0.4), "dark_hz": (4500, 7500),
+    },
+}  # fmt: skip
 # Free-running oscillators that never agree make the metal of a cymbal.
 METAL = np.array([1.0, 1.483, 1.800, 2.546, 2.630, 3.897])
 
@@ -44,28 +71,18 @@ class Kit:
     hat_decay_s: float
     tom_hz: float
     crash_decay_s: float
+    dark_hz: float
+    """Above this all is softened, as on a worn tape."""
 
 
 def draw_kit(rate_hz: int, rng: Rng) -> Kit:
-    """A kit drawn at random: from tight and dry to booming and long, acoustic or machine-like."""
+    """A kit drawn at random: acoustic, electronic and booming, tight and dry, or lo-fi and dull."""
+    kind = str(rng.choice(list(KITS), p=[0.4, 0.25, 0.2, 0.15]))
     cycles = np.outer(METAL * rng.uniform(320, 620), times(6.0, rate_hz)).astype(np.float32)
     return Kit(
-        kick_hz=rng.uniform(42, 66),
-        kick_sweep=rng.uniform(2, 7),
-        kick_decay_s=rng.uniform(0.05, 0.14),
-        kick_click=rng.uniform(0.1, 0.6),
-        snare_hz=rng.uniform(150, 250),
-        snare_decay_s=rng.uniform(0.04, 0.1),
-        snare_noise=rng.uniform(0.5, 1.4),
-        snare_low_hz=rng.uniform(180, 700),
-        snare_high_hz=rng.uniform(3000, 8000),
-        clap=bool(rng.random() < 0.25),
+        clap=bool(rng.random() < {"electronic": 0.5, "tight": 0.25}.get(kind, 0.1)),
         metal=np.where((cycles + rng.random((6, 1))) % 1.0 < 0.5, 0.6, -0.6).sum(0),
-        metal_share=rng.uniform(0.1, 0.9),
-        hat_low_hz=rng.uniform(4000, 8000),
-        hat_decay_s=rng.uniform(0.012, 0.03),
-        tom_hz=rng.uniform(75, 115),
-        crash_decay_s=rng.uniform(0.25, 0.5),
+        **{name: rng.uniform(low, high) for name, (low, high) in KITS[kind].items()},
     )
 
 
@@ -111,7 +128,8 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
         mix_in(track, gains[piece] * velocity**1.3 * sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece])
     room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
     # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
-    return high_pass(np.tanh(1.2 * (track + rng.uniform(0.02, 0.12) * room)), 25, rate_hz)
+    bus = np.tanh(1.2 * (track + rng.uniform(0.02, 0.12) * room))
+    return high_pass(one_pole(bus, kit.dark_hz, rate_hz), 25, rate_hz)
 
 
 def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:

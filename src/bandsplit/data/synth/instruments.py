@@ -10,11 +10,13 @@ from bandsplit.data.synth.sound import (
     Audio,
     Rng,
     chorus,
+    echo,
     harmonics,
     high_pass,
     low_pass,
     mix_in,
     one_pole,
+    overdrive,
     period,
     pitch_hz,
     pluck,
@@ -22,6 +24,7 @@ from bandsplit.data.synth.sound import (
     ramps,
     reverb,
     times,
+    tremolo,
 )
 
 Voice = Callable[[Note, int, Rng], Audio]
@@ -41,7 +44,7 @@ def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
 
 def draw_bass(rng: Rng) -> Voice:
     """A bass drawn at random: finger-plucked, slapped, sub, filtered sawtooth or square."""
-    kind = rng.choice(["finger", "slap", "sub", "saw", "square"], p=[0.3, 0.05, 0.3, 0.3, 0.05])
+    kind = rng.choice(["finger", "slap", "sub", "saw", "square"], p=[0.28, 0.12, 0.28, 0.27, 0.05])
     if kind == "finger":
         return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(1.2, 3), pop=0.0)
     if kind == "slap":
@@ -100,21 +103,31 @@ def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Au
     sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
     part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)
-    return _layer(plan, part, _draw_voice(kind, rng), samples, rate_hz, rng, side)
+    return _layer(plan, part, kind, samples, rate_hz, rng, side)
 
 
 def _arpeggio(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
     kind = str(rng.choice(["guitar", "electric piano", "synth pluck", "bell"]))
-    return _layer(plan, arpeggio_part(plan, rng), _draw_voice(kind, rng), samples, rate_hz, rng, side)
+    return _layer(plan, arpeggio_part(plan, rng), kind, samples, rate_hz, rng, side)
 
 
-def _layer(plan: Plan, part: list[Note], voice: Voice, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+def _layer(plan: Plan, part: list[Note], kind: str, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
     """One instrument on one or both sides of the stereo image, at unit energy per active sample, or so."""
+    voice = _draw_voice(kind, rng)
     track = np.zeros((2, samples))
     takes = (side, -side) if rng.random() < 0.6 else (side,)
     for pan in takes:
         for note in played(plan, "other", part, rng):
             mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
+    track /= track.std() + 1e-9
+    effects = {"guitar": (overdrive, tremolo, echo, None), "electric piano": (tremolo, tremolo, None)}.get(kind, (None,))
+    effect = effects[rng.integers(len(effects))]
+    if effect is overdrive:
+        track = overdrive(track, rng.uniform(0.8, 3.0), rng.uniform(2500, 5000), rate_hz)
+    elif effect is tremolo:
+        track = tremolo(track, rng.uniform(3.5, 7), rng.uniform(0.2, 0.6), float(rng.choice([0, 0.5])), rate_hz)
+    elif effect is echo:
+        track = echo(track, float(rng.choice([0.5, 0.75])) * plan.beat_s, rng.uniform(0.1, 0.3), rate_hz)
     if rng.random() < 0.6:
         track = chorus(track, rng.uniform(0.0005, 0.003), rng.uniform(0.2, 1.2), rate_hz)
     return track / (track.std() + 1e-9)

@@ -3,11 +3,13 @@
 Signals are float64 arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, oaconvolve, sosfilt
 
 Audio = NDArray[np.floating]
@@ -158,22 +160,75 @@ def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio
     return 0.75 * (sound + np.stack(wet))
 
 
-def filter_by_frames(sound: Audio, response: NDArray[np.complexfloating]) -> Audio:
-    """The sound through a filter that changes every `HOP_SAMPLES`: `response` is ``t f``, see `frame_bins_hz`.
+def overdrive(sound: Audio, drive: float, cabinet_hz: float, rate_hz: int) -> Audio:
+    """A valve amplifier and its loudspeaker: bends what is loud, and passes little above `cabinet_hz`.
 
-    Frames of two hops under a Hann window, each filtered with as much padding, are added up.
+    Highs are taken away before, lest their harmonics fold back from beyond half the sampling rate.
+    """
+    return low_pass(np.tanh(drive * low_pass(sound, 3000, rate_hz)), cabinet_hz, rate_hz)
+
+
+def tremolo(sound: Audio, speed_hz: float, depth: float, turn: float, rate_hz: int) -> Audio:
+    """The sound ``c samples`` swelling and fading; with half a `turn` between the channels it goes to and fro."""
+    phase = 2 * np.pi * (speed_hz / rate_hz * np.arange(sound.shape[1]) + np.array([[0.0], [turn]]))
+    return sound * (1 - depth * (0.5 + 0.5 * np.sin(phase)))
+
+
+def echo(sound: Audio, delay_s: float, strength: float, rate_hz: int) -> Audio:
+    """The sound ``c samples`` and two duller echoes of it that change sides."""
+    wet = sound.copy()
+    delay = round(delay_s * rate_hz)
+    for k in (1, 2):
+        late = one_pole(sound[:: (-1) ** k, : max(0, sound.shape[1] - k * delay)], 3000, rate_hz)
+        wet[:, sound.shape[1] - late.shape[1] :] += strength**k * late
+    return wet
+
+
+def mastering_gain(
+    mixture: NDArray[np.float32], peaks: NDArray[np.float32], loudness_db: float, ceiling: float, rate_hz: int
+) -> NDArray[np.float32]:
+    """Gain per sample that makes the loudest third of a song as loud as asked and keeps its peaks below a ceiling.
+
+    A limiter that looks ahead: the gain each peak allows is held for some milliseconds before and after, then
+    averaged over no more than that, so that it is smooth and never above what any peak allows. Songs with peaks more
+    than 4 dB above the ceiling stay softer instead.
+
+    Args:
+        mixture: ``c samples``, whose loudness counts.
+        peaks: largest absolute value at each sample that must stay below the ceiling, ``samples``.
+        loudness_db: mean power of the loudest third in dB, in pieces of 0.4 s.
+        ceiling: what no peak may go beyond.
+        rate_hz: sample rate.
+    """
+    piece = min(round(0.4 * rate_hz), mixture.shape[1])
+    pieces = mixture[:, : mixture.shape[1] // piece * piece].reshape(2, -1, piece)
+    powers = np.sort(np.mean(np.square(pieces), axis=(0, 2), dtype=np.float64))
+    loudest = np.mean(powers[-max(1, powers.size // 3) :])
+    wanted = min(10 ** (loudness_db / 20) / np.sqrt(loudest), 10 ** (4 / 20) * ceiling / peaks.max())
+    width = round(0.01 * rate_hz) | 1
+    allowed = minimum_filter1d(np.minimum(wanted, ceiling / np.maximum(peaks, 1e-9)), 2 * width - 1)
+    return uniform_filter1d(allowed.astype(np.float64), width).astype(np.float32)
+
+
+def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Audio:
+    """The sound through a filter that changes every `HOP_SAMPLES`.
+
+    `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
+    hops under a Hann window, each filtered with as much padding, are added up; few at a time, since responses are large.
     """
     hop = HOP_SAMPLES
-    n_frames = len(response)
-    padded = np.zeros((n_frames + 1) * hop)
-    padded[hop : hop + sound.size] = sound[: n_frames * hop]
-    window = 0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop] * window
-    spectra = np.asarray(fft.rfft(frames.astype(np.float32), 4 * hop))
-    filtered = np.asarray(fft.irfft(spectra * response, 4 * hop))
+    n_frames = frame_count(sound.size)
+    padded = np.zeros((n_frames + 1) * hop, dtype=np.float32)
+    padded[hop : hop + sound.size] = sound
+    window = (0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)).astype(np.float32)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]
     out = np.zeros((n_frames + 3, hop))
-    for part in range(4):
-        out[part : part + n_frames] += filtered[:, part * hop : (part + 1) * hop]
+    for start in range(0, n_frames, 64):
+        some = slice(start, min(start + 64, n_frames))
+        spectra = np.asarray(fft.rfft(frames[some] * window, 4 * hop))
+        filtered = np.asarray(fft.irfft(spectra * respond(some), 4 * hop))
+        for part in range(4):
+            out[some.start + part : some.stop + part] += filtered[:, part * hop : (part + 1) * hop]
     return out.ravel()[hop : hop + sound.size]
 
 
