@@ -31,7 +31,8 @@ def test_rows_carry_the_numbers_of_the_table():
     assert rows == {
         "1": "base", "6": "stft-4096", "7": "mask-factor-2", "8": "large", "10": "naive-stereo",
         "11": "naive-stereo-mask-8", "12": "tac-tanh", "13": "tac-prelu", "14": "bscnn", "15": "attention-1x8",
-        "16": "attention-2x16", "17": "multi-head-2", "18": "silent-target", "19": "no-activity-detection", "20": "optimised-no-tac", "20b": "optimised",
+        "16": "attention-2x16", "17": "multi-head-2", "18": "silent-target",
+        "19": "no-activity-detection", "20": "optimised-no-tac", "20b": "optimised",
     }  # fmt: skip
 
 

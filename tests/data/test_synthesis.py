@@ -1,6 +1,7 @@
 """The song generator: what every song must be, and a data set that is whole, kept or refused."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,30 @@ def test_songs_are_loud_but_never_clip(songs: list[dict[str, np.ndarray]]) -> No
             assert np.abs(signal).max() <= 0.99
 
 
+def test_loud_passages_have_the_level_of_mastered_music(songs: list[dict[str, np.ndarray]]) -> None:
+    levels_db = []
+    for song in songs:
+        mixture = np.sum(list(song.values()), axis=0)
+        pieces = np.sort(np.square(mixture[:, : 15 * 17640].reshape(2, 15, 17640)).mean(axis=(0, 2)))
+        levels_db.append(10 * np.log10(pieces[-5:].mean()))
+    assert min(levels_db) > -20 and max(levels_db) < -13.5
+    assert np.median(levels_db) > -17
+
+
+def test_voices_have_the_long_term_spectrum_of_recorded_ones(songs: list[dict[str, np.ndarray]]) -> None:
+    # Mean over the vocals of six songs of Software-Entwicklungskit, "Everything is Free" (CC0), measured as below.
+    edges_hz, recorded_db = (150, 300, 600, 1200, 2400, 4800, 8000), (-13.1, -3.9, -6.4, -12.8, -16.6, -24.3)
+    n_fft, found_db = 4096, []
+    for song in songs:
+        frames = np.lib.stride_tricks.sliding_window_view(song["vocals"].mean(axis=0), n_fft)[:: n_fft // 2]
+        power = np.square(frames).mean(axis=1)
+        spectrum = np.square(np.abs(np.fft.rfft(frames[power > 1e-3 * power.max()] * np.hanning(n_fft)))).mean(axis=0)
+        f_hz = np.fft.rfftfreq(n_fft, 1 / RATE_HZ)
+        bands = [spectrum[(low <= f_hz) & (f_hz < high)].sum() for low, high in pairwise(edges_hz)]
+        found_db.append(10 * np.log10(bands / np.sum(bands)))
+    assert np.abs(np.mean(found_db, axis=0) - recorded_db).max() < 6
+
+
 def test_stems_are_within_a_few_decibels_of_one_another(songs: list[dict[str, np.ndarray]]) -> None:
     levels_db = np.array([[10 * np.log10(mean_power(song[stem])) for stem in STEMS] for song in songs])
     apart_db = levels_db - levels_db.mean(axis=1, keepdims=True)
@@ -93,16 +118,37 @@ def test_no_bar_of_the_drums_returns_sample_for_sample(seed: int) -> None:
     assert remains.min() > 0.05 * np.sum(one**2)
 
 
-def test_some_stems_rest_and_none_for_most_of_the_song() -> None:
+def rest_shares(plan: Plan, duration_s: float) -> list[float]:
+    return [
+        sum(min(end, duration_s) - max(start, 0.0) for start, end in plan.silences[stem] if start < duration_s)
+        / duration_s
+        for stem in STEMS
+    ]
+
+
+@pytest.mark.parametrize(("duration_s", "least", "most"), [(20.0, 0.25, 0.5), (180.0, 0.2, 0.45)])
+def test_every_stem_rests_somewhere_in_most_songs_and_somebody_always_plays(
+    duration_s: float, least: float, most: float
+) -> None:
     shares = []
-    for seed in range(200):
-        plan = compose(np.random.default_rng(seed), 20.0)
-        rests_s = [sum(min(end, 20.0) - max(start, 0.0) for start, end in plan.silences[stem]) for stem in STEMS]
-        shares += [rest / 20.0 for rest in rests_s]
-        for time_s in np.arange(0, 20, 0.25):
+    for seed in range(100):
+        plan = compose(np.random.default_rng(seed), duration_s)
+        shares.append(rest_shares(plan, duration_s))
+        for time_s in np.arange(0, duration_s, 0.25):
             assert not all(plan.silent(stem, time_s) for stem in STEMS)
-    assert max(shares) < 0.5
-    assert 0.2 < np.mean(np.array(shares) > 0) < 0.8
+    assert np.max(shares) < 0.8
+    assert np.mean(np.array(shares) > 0) > 0.6
+    assert (least < np.mean(shares, axis=0)).all() and (np.mean(shares, axis=0) < most).all()
+
+
+def test_long_songs_begin_with_few_stems_and_gather_in_the_chorus() -> None:
+    playing = []
+    for seed in range(60):
+        plan = compose(np.random.default_rng(seed), 180.0)
+        bars_s = 8 * 4 * plan.beat_s if plan.n_bars >= 48 else 4 * 4 * plan.beat_s
+        playing.append([sum(not plan.silent(stem, place * bars_s + 0.1) for stem in STEMS) for place in (0, 1, 2)])
+    intro, verse, chorus = np.mean(playing, axis=0)
+    assert intro < verse < chorus and chorus > 3.3
 
 
 def test_a_late_stem_is_silent_until_it_enters() -> None:

@@ -19,7 +19,7 @@ SCALES = {
 }
 # Chance that vocals, bass, drums and other play in a section.
 PRESENCE = {
-    "any": (0.65, 0.7, 0.7, 0.75),
+    "any": (0.6, 0.6, 0.6, 0.6),
     "intro": (0.05, 0.4, 0.45, 0.75),
     "verse": (0.9, 0.7, 0.65, 0.55),
     "chorus": (0.9, 0.95, 0.95, 0.9),

@@ -99,7 +99,7 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
 
 
 def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
-    kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"], p=[0.35, 0.3, 0.2, 0.15]))
+    kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"], p=[0.1, 0.1, 0.4, 0.4]))
     sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
     part = chord_part(plan, rng, sustained and rng.random() < 0.7, strum_s)
