@@ -34,7 +34,13 @@ help: ## list the targets (default)
 setup: .venv/.installed ## make .venv and install everything, pinned; redone only when the pins change
 	@:
 
-.venv/.installed: pyproject.toml constraints.txt $(if $(TORCH_INDEX),force)
+.venv/.installed: .venv/.base
+	@echo 'Installing the tools of development'
+	@$(PINNED) $(PIP) -e '.[train,dev]'
+	@touch $@
+
+# All but the tools of development, which would take the demo's time.
+.venv/.base: pyproject.toml constraints.txt $(if $(TORCH_INDEX),force)
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 	  if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	    echo "bandsplit needs Python 3.10 or newer; '$(PYTHON)' says: $$($(PYTHON) --version 2>&1 | tail -n 1)"; \
@@ -59,10 +65,10 @@ setup: .venv/.installed ## make .venv and install everything, pinned; redone onl
 	    $(PIP) --no-deps --index-url $(CPU_INDEX) torch==$(TORCH); \
 	fi
 	@echo 'Installing bandsplit and what it needs'
-	@$(PINNED) $(PIP) -e '.[train,dev]'
+	@$(PINNED) $(PIP) -e '.[train]'
 	@touch $@
 
-demo: setup ## make a small data set, train on it, evaluate, separate a song: ten minutes
+demo: .venv/.base ## make a small data set, train on it, evaluate, separate a song: ten minutes
 	@$(BIN)/bandsplit demo
 
 test: lint ## lint, then run the tests

@@ -235,7 +235,7 @@ def _demo(simo: Recipe) -> Recipe:
             "training.mixing.same_song_probability": 0.3,
             "training.decay": {"kind": "cosine"},
             "training.examples_per_epoch": 560,
-            "training.max_epochs": 14,
+            "training.max_epochs": 13,
             "training.validate_every": 7,
         },
         parameters_m=None,

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bandsplit import cli
 from bandsplit.data.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
 from bandsplit.data.layouts import index_dataset
 from bandsplit.errors import DataError
@@ -229,3 +231,17 @@ def test_arguments_are_checked_before_anything_is_asked(here: Here):
     assert here.error(md5="baadf00d") == "--md5 baadf00d: must be 32 digits of 0-9 and a-f"
     with pytest.raises(DataError, match=r"^musdb: not a data set that can be downloaded; legal: musdb18hq$"):
         find_known_set("musdb")
+
+
+def test_the_command_downloads_and_says_what_to_do_next(
+    here: Here, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setitem(KNOWN_SETS, "tiny", here.archive.known)
+    here.mirror_does(serve(here.archive.body))
+    arguments = ["data", "download", "tiny", "--to", str(here.to), "--mirror", f"{here.server.url}/sets", "--yes"]
+    monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, "--md5", here.archive.md5])
+    for state in ("complete", "was here already"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert not stop.value.code
+        assert f"{here.to / 'tiny'}: {state}; look at it with: bandsplit data check" in capsys.readouterr().err

@@ -258,7 +258,7 @@ class _Run:
         return ModelCard(
             name=self.config.recipe + ("*" if changed else ""),
             training_data=f"{self.dataset.name}: {len(self.examples.tracks)} songs, {len(self.valid)} for validation"
-            + "".join(f", {split} {print_}" for split, print_ in self.dataset.fingerprints.items()),
+            + "".join(f", {split} {print_}" for split, print_ in self.dataset.fingerprints.items() if split != "test"),
             licence="not stated by whoever trained it; the licence of the training data applies",
             source=f"trained with bandsplit, recipe {self.config.recipe}, seed {self.config.seed}{changed}",
             scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},

@@ -120,8 +120,9 @@ def _layer(plan: Plan, part: list[Note], kind: str, samples: int, rate_hz: int, 
         for note in played(plan, "other", part, rng):
             mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
     track /= track.std() + 1e-9
-    effects = {"guitar": (overdrive, tremolo, echo, None), "electric piano": (tremolo, tremolo, None)}.get(kind, (None,))
-    effect = effects[rng.integers(len(effects))]
+    effects = {"guitar": (overdrive, tremolo, echo, None), "electric piano": (tremolo, tremolo, None)}
+    possible = effects.get(kind, (None,))
+    effect = possible[rng.integers(len(possible))]
     if effect is overdrive:
         track = overdrive(track, rng.uniform(0.8, 3.0), rng.uniform(2500, 5000), rate_hz)
     elif effect is tremolo:

@@ -214,7 +214,7 @@ def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complex
     """The sound through a filter that changes every `HOP_SAMPLES`.
 
     `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
-    hops under a Hann window, each filtered with as much padding, are added up; few at a time, since responses are large.
+    hops under a Hann window, each filtered with as much padding, are added up; few at a time: responses are large.
     """
     hop = HOP_SAMPLES
     n_frames = frame_count(sound.size)
