@@ -10,11 +10,15 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from bandsplit.config import CosineDecay, RunConfig, TrainingConfig
+from bandsplit.data.dataset import make_examples
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.tracks import Dataset
 from bandsplit.errors import AudioError, DataError, RunError
+from bandsplit.losses import separation_loss
+from bandsplit.models.build import build_model
 from bandsplit.models.files import read_card
 from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.loop import Result, Validation, learning_rate, train
@@ -227,6 +231,22 @@ def test_the_state_is_a_list_of_tensors_and_numbers_only(dataset: Dataset, tmp_p
     }  # fmt: skip
     torch.load(result.best.parent / "state.pt", weights_only=True)
     assert RunFolder(tmp_path, small(max_epochs=1)).best == result.best
+
+
+@pytest.mark.parametrize("domain", ["t", "tf", "t+tf"])
+def test_the_loss_of_the_first_update_is_that_of_the_loss_function(dataset: Dataset, tmp_path: Path, domain: Any):
+    config = small(loss_domain=domain, max_epochs=1, examples_per_epoch=2)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model)
+    run(config, dataset, tmp_path / "runs")
+    examples = make_examples(
+        dataset.songs("train"), ["vocals", "bass"], config.training.mixing, excerpt_s=0.1, examples=2,
+        sample_rate_hz=8000, channels=2, seed=0,
+    )  # fmt: skip
+    batch = next(iter(DataLoader(examples, batch_size=2)))
+    signals, spec = model(batch.mixture)
+    expected = separation_loss(signals, batch.targets, estimate_spec=spec, domain=domain, stft_config=config.model.stft)
+    assert log(tmp_path / "runs")[0]["loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 
 def _lose_a_song(dataset: Dataset) -> Path:

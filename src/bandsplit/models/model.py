@@ -38,9 +38,17 @@ class BandSplitModel(nn.Module):
         Raises:
             ValueError: the shape or the number of channels is not what the model was made for.
         """
-        self._check(mixture)
-        spec = self.estimate(stft(mixture, self.config.stft))
+        spec = self.spectrograms(mixture)
         return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)
+
+    def spectrograms(self, mixture: Tensor) -> Tensor:
+        """Estimate the spectrograms ``b s c f t`` of all targets of ``mixture``, ``b c samples``, without their inverse.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(mixture)
+        return self.estimate(stft(mixture, self.config.stft))
 
     def estimate(self, mixture: Tensor) -> Tensor:
         """Estimate the spectrograms ``b s c f t`` of all targets from the mixture's, ``b c f t``."""

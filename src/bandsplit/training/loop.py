@@ -24,7 +24,7 @@ from bandsplit.data.dataset import Example, make_examples, shard_indices
 from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import RunError
 from bandsplit.inference.separator import Separator, pick_device
-from bandsplit.losses import separation_loss
+from bandsplit.losses import separation_loss, spectrogram_loss
 from bandsplit.metrics import usdr
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
@@ -169,6 +169,7 @@ class _Run:
         # Fused: one kernel for all parameters instead of a dozen for each; the same update up to rounding.
         adam = torch.optim.Adam(self.plain_model.parameters(), lr=self._rate(), fused=True)
         self.model, self.optimizer = self.fabric.setup(self.plain_model, adam)
+        self.model.mark_forward_method("spectrograms")
         if goes_on:
             state, self.progress = self.folder.load()
             self.plain_model.load_state_dict(state["model"], strict=True)
@@ -198,22 +199,22 @@ class _Run:
                 self._save_if_due(stopped)
 
     def _loss(self, example: Example) -> torch.Tensor:
-        signals, spec = self.model(example.mixture)
+        spectral = self.training.loss_domain == "tf"  # then nobody needs the signals
+        outputs = [self.model.spectrograms(example.mixture)] if spectral else list(self.model(example.mixture))
         targets = example.targets
         missing = [problem for problem in example.problem if problem]
         if missing:
             self._report_missing(missing)
             kept = [number for number, problem in enumerate(example.problem) if not problem]
             if not kept:
-                return 0.0 * signals.sum()  # other processes may have a batch: all must take part in the update
-            signals, spec, targets = signals[kept], spec[kept], targets[kept]
-        return separation_loss(
-            signals,
-            targets,
-            estimate_spec=spec,
-            domain=self.training.loss_domain,
-            stft_config=self.config.model.stft,
-        )
+                return 0.0 * outputs[0].abs().sum()  # other processes may have a batch: all must update together
+            outputs, targets = [output[kept] for output in outputs], targets[kept]
+        stft_config = self.config.model.stft
+        if spectral:
+            return spectrogram_loss(outputs[0], targets, stft_config)
+        signals, spec = outputs
+        domain = self.training.loss_domain
+        return separation_loss(signals, targets, estimate_spec=spec, domain=domain, stft_config=stft_config)
 
     def _report_missing(self, problems: Sequence[str]) -> None:
         """Log why examples were left out; each reason is told once on the terminal."""
