@@ -42,7 +42,7 @@ class BandSplitModel(nn.Module):
         return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)
 
     def spectrograms(self, mixture: Tensor) -> Tensor:
-        """Estimate the spectrograms ``b s c f t`` of all targets of ``mixture``, ``b c samples``, without their inverse.
+        """Estimate the spectrograms ``b s c f t`` of all targets of ``b c samples``, without inverting them.
 
         Raises:
             ValueError: as `forward`.
