@@ -229,7 +229,6 @@ def _demo(simo: Recipe) -> Recipe:
             "model.band": {"kind": "dilated", "depth": 2},
             "model.stereo.kind": "merged",
             "model.mask.hidden_factor": 2,
-            "training.loss_domain": "tf",
             "training.excerpt_s": 1.0,
             "training.batch_size": 4,
             "training.learning_rate": 0.015,
@@ -237,8 +236,8 @@ def _demo(simo: Recipe) -> Recipe:
             "training.mixing.same_song_probability": 0.3,
             "training.decay": {"kind": "cosine"},
             "training.examples_per_epoch": 560,
-            "training.max_epochs": 13,
-            "training.validate_every": 7,
+            "training.max_epochs": 12,
+            "training.validate_every": 4,
         },
         parameters_m=None,
     )  # fmt: skip
