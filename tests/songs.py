@@ -29,3 +29,11 @@ def write_dataset(root: Path, train: int = 3, test: int = 1, samples: int = 4000
         split = "train" if number < train else "test"
         write_song(root / split / f"Song {number}", noise_stems(number, samples))
     return root
+
+
+def link_songs(source: Path, root: Path) -> Path:
+    """Link to the songs of a data set, so that nothing is written beside them."""
+    for song in source.glob("*/*"):
+        (root / song.parent.name).mkdir(parents=True, exist_ok=True)
+        (root / song.parent.name / song.name).symlink_to(song)
+    return root

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from bandsplit import cli
+from songs import link_songs
 
 
 def run(*arguments: str | Path) -> None:
@@ -21,7 +22,7 @@ def run(*arguments: str | Path) -> None:
 def test_train_evaluate_and_separate_real_songs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(tmp_path)
-    data = shared / "data" / "everything_is_free"
+    data = link_songs(shared / "data" / "everything_is_free", tmp_path / "everything_is_free")
     changes = [f"training.{change}" for change in ("examples_per_epoch=24", "max_epochs=4", "validate_every=1")]
     run("train", "demo", "--data", data, "--device", "cpu", *(word for change in changes for word in ("--set", change)))
     (folder,) = (tmp_path / "runs").glob("demo/*/*")
