@@ -17,6 +17,7 @@ from bandsplit.terminal import (
     make_console,
     open_dataset,
     song_progress,
+    split_names,
     tell,
 )
 
@@ -48,8 +49,7 @@ def check(
     from bandsplit.data.layouts import index_dataset
 
     console, out = make_console(), make_console(err=False)
-    names = tuple(name.strip() for name in stems.split(",") if name.strip())
-    dataset = index_dataset(root, names, mixture=mixture, lengths=lengths, allow_broken=True)
+    dataset = index_dataset(root, split_names(stems), mixture=mixture, lengths=lengths, allow_broken=True)
     with song_progress(console, "reading") as progress:
         report = check_dataset(dataset, progress=progress)
     if report.songs:
@@ -114,6 +114,7 @@ def activity(
     allow: AllowOption = False,
 ) -> None:
     """Show which share of every stem activity detection keeps, by default and as the authors; draw one song."""
+    from bandsplit.data.activity import index_activity
     from bandsplit.data.facts import facts_folder
     from bandsplit.errors import DataError
     from bandsplit.mixing import ACTIVITY_MODES
@@ -125,8 +126,6 @@ def activity(
     drawn = next((track for track in tracks if song in (None, track.name)), None)
     if drawn is None:
         raise DataError(f"{root}: has no song named {song!r}; it has {', '.join(track.name for track in tracks[:8])}")
-    from bandsplit.data.activity import index_activity
-
     shares: dict[str, dict[tuple[int, str], float]] = {}
     segments = {}
     for mode, config in ACTIVITY_MODES.items():

@@ -60,6 +60,11 @@ def song_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+def split_names(stems: str) -> tuple[str, ...]:
+    """Return the names in the value of ``--stems``."""
+    return tuple(name.strip() for name in stems.split(",") if name.strip())
+
+
 def open_dataset(
     console: Console,
     root: Path,
@@ -78,8 +83,7 @@ def open_dataset(
     from bandsplit.data.check import check_dataset, require_sound
     from bandsplit.data.layouts import index_dataset
 
-    names = tuple(name.strip() for name in stems.split(",") if name.strip())
-    dataset = index_dataset(root, names, splits, mixture=mixture, lengths=lengths, allow_broken=allow)
+    dataset = index_dataset(root, split_names(stems), splits, mixture=mixture, lengths=lengths, allow_broken=allow)
     for note in dataset.notes:
         tell(console, note)
     with song_progress(console, "checking") as progress:
