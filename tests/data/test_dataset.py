@@ -1,7 +1,10 @@
 """Training examples are exact mixes and depend on (seed, epoch, index) alone."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import itertools
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from bandsplit.data.dataset import Example, ExampleDataset, make_examples, shard_indices
 from bandsplit.data.layouts import index_dataset
+from bandsplit.data.loading import load_batches
 from bandsplit.data.tracks import Track
 from bandsplit.errors import AudioError, ConfigError, DataError
 from bandsplit.mixing import UMX_LIKE, MixingConfig
@@ -178,20 +182,35 @@ def test_an_augmentation_that_cannot_be_done_is_an_error_before_training(tracks:
 # --- the same batches everywhere -------------------------------------------------------------------------------------
 
 
-def _hashes(dataset: ExampleDataset, workers: int, processes: int = 1, start: int = 0) -> list[str]:
-    """Hash each update's four examples, whoever made them."""
-    per_rank = []
-    for rank in range(processes):
-        sampler = shard_indices(len(dataset), start, rank, processes)
-        loader = DataLoader(dataset, batch_size=4 // processes, sampler=sampler, num_workers=workers)
-        per_rank.append([[*zip(batch.mixture, batch.targets, strict=True)] for batch in loader])
-    hashes = []
-    for step in zip(*per_rank, strict=True):
-        whole = sorted(
-            mixture.numpy().tobytes() + targets.numpy().tobytes() for rank in step for mixture, targets in rank
-        )
-        hashes.append(hashlib.sha256(b"".join(whole)).hexdigest()[:12])
-    return hashes
+def _example_hashes(dataset: ExampleDataset, workers: int, start: int, rank: int, processes: int) -> list[list[str]]:
+    """Hash the examples of one process, batch by batch."""
+    indices = shard_indices(len(dataset), start, rank, processes)
+    return [
+        [
+            hashlib.sha256(mixture.numpy().tobytes() + targets.numpy().tobytes()).hexdigest()
+            for mixture, targets in zip(batch.mixture, batch.targets, strict=True)
+        ]
+        for batch in load_batches(dataset, indices, 4 // processes, workers=workers)
+    ]
+
+
+@pytest.fixture(scope="module")
+def two_processes() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def _hashes(
+    dataset: ExampleDataset, workers: int, pool: ProcessPoolExecutor | None = None, start: int = 0
+) -> list[str]:
+    """Hash each update's four examples, made in this process or by both of the launched ones."""
+    if pool is None:
+        per_rank = [_example_hashes(dataset, workers, start, 0, 1)]
+    else:
+        jobs = [pool.submit(_example_hashes, dataset, workers, start, rank, 2) for rank in range(2)]
+        per_rank = [job.result() for job in jobs]
+    updates = [sorted(itertools.chain(*step)) for step in zip(*per_rank, strict=True)]
+    return [hashlib.sha256("".join(update).encode()).hexdigest()[:12] for update in updates]
 
 
 POLICIES = {
@@ -204,7 +223,9 @@ POLICIES = {
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("name", POLICIES)
-def test_batches_do_not_depend_on_workers_processes_or_restarts(tmp_path: Path, name: str) -> None:
+def test_batches_do_not_depend_on_workers_processes_or_restarts(
+    tmp_path: Path, two_processes: ProcessPoolExecutor, name: str
+) -> None:
     tracks = index_dataset(write_dataset(tmp_path, train=4, test=0, samples=60000)).songs("train")
     active = {(number, stem): np.array([0, 8000 * (number % 2)]) for number in range(len(tracks)) for stem in STEMS}
     dataset = make(tracks, ["vocals"], POLICIES[name], active=active, examples=24).at_epoch(2)
@@ -212,8 +233,8 @@ def test_batches_do_not_depend_on_workers_processes_or_restarts(tmp_path: Path, 
     assert len(set(expected)) == 6
     for workers in (1, 2, 4):
         assert _hashes(dataset, workers) == expected
-    assert _hashes(dataset, workers=0, processes=2) == expected
-    assert _hashes(dataset, workers=1, processes=2) == expected
+    assert _hashes(dataset, workers=0, pool=two_processes) == expected
+    assert _hashes(dataset, workers=1, pool=two_processes, start=8) == expected[2:]
     for step in (1, 3, 5):
         assert _hashes(dataset, workers=0, start=4 * step) == expected[step:]
         assert _hashes(dataset, workers=2, start=4 * step) == expected[step:]

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import soundfile
-from torch.utils.data import DataLoader, Subset
 
 from bandsplit.data.dataset import ExampleDataset
+from bandsplit.data.loading import AHEAD, load_batches
 
 ROUNDS = 9
 
@@ -85,12 +85,12 @@ def _rate(work: Callable[[], object], examples: int) -> float:
 
 def _loaded_rate(examples: ExampleDataset, indices: range) -> float:
     """Rate of a worker that is up: timed from the first batch to the last."""
-    loader = iter(DataLoader(Subset(examples, indices), batch_size=2, num_workers=1, prefetch_factor=2))
+    loader = iter(load_batches(examples, indices, batch_size=2, workers=1))
     next(loader)
     began = time.perf_counter()
     batches = sum(1 for _ in loader)
-    # When the clock starts, the worker has worked ahead by the batches it may prefetch, at most.
-    return 2 * (batches - 2) / (time.perf_counter() - began)
+    # When the clock starts, the worker has worked ahead by the batches it may make ahead, at most.
+    return 2 * (batches - AHEAD) / (time.perf_counter() - began)
 
 
 def _peak_mb() -> float:

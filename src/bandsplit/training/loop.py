@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch.utils.data import DataLoader, Subset
 
 from bandsplit.config import CosineDecay, RunConfig, StepDecay, TrainingConfig
 from bandsplit.data.activity import index_activity
 from bandsplit.data.dataset import Example, make_examples, shard_indices
+from bandsplit.data.loading import load_batches
 from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import RunError
 from bandsplit.inference.separator import Separator, pick_device
@@ -269,10 +269,11 @@ class _Run:
         fabric, used = self.fabric, self.progress.examples
         total = self.updates_per_epoch * self.global_batch
         indices = shard_indices(total, used, fabric.global_rank, fabric.world_size)
-        loader = DataLoader(
-            Subset(self.examples.at_epoch(self.progress.epoch), indices),
-            batch_size=self.training.batch_size,
-            num_workers=self.workers,
+        loader = load_batches(
+            self.examples.at_epoch(self.progress.epoch),
+            indices,
+            self.training.batch_size,
+            workers=self.workers,
             pin_memory=fabric.device.type == "cuda",
         )
         yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))

@@ -1,0 +1,60 @@
+"""Batches of examples from worker processes, through memory that is used again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset, default_collate, get_worker_info
+
+from bandsplit.data.dataset import Example, ExampleDataset
+
+AHEAD = 2
+"""Batches that each worker makes ahead."""
+
+
+def load_batches(
+    examples: ExampleDataset, indices: Sequence[int], batch_size: int, *, workers: int = 0, pin_memory: bool = False
+) -> DataLoader[Example]:
+    """Load the examples ``indices`` in batches.
+
+    A batch is valid until the next one is asked for: workers write over it then. New shared memory for every batch
+    costs as much as making it.
+
+    Args:
+        examples: where examples come from.
+        indices: which ones, in this order.
+        batch_size: examples per batch; the last batch may be smaller.
+        workers: processes that make examples; 0 makes them in this one.
+        pin_memory: whether batches are copied to memory that a GPU reads quickly.
+    """
+    options: dict[str, Any] = {"collate_fn": _SharedBatches(), "prefetch_factor": AHEAD} if workers else {}
+    return DataLoader(Subset(examples, indices), batch_size, num_workers=workers, pin_memory=pin_memory, **options)
+
+
+@dataclass
+class _SharedBatches:
+    """Stacks examples into shared memory, taken in turn: the batches made ahead, and the one in use."""
+
+    slots: list[tuple[Tensor, ...]] = field(default_factory=list)
+    count: int = 0
+
+    def __call__(self, examples: list[Example]) -> Example:
+        """Join examples to a batch."""
+        assert get_worker_info(), "memory is only shared with workers"
+        # A worker starts on batch n + AHEAD when n is asked for, so when it starts on n + AHEAD + 1, n is over.
+        turn, self.count = self.count % (AHEAD + 1), self.count + 1
+        signals = [[example.mixture for example in examples], [example.targets for example in examples]]
+        if turn == len(self.slots):
+            self.slots.append(tuple(_shared(len(parts), parts[0]) for parts in signals))
+        stacked = [
+            torch.stack(parts, out=slot[: len(parts)]) for parts, slot in zip(signals, self.slots[turn], strict=True)
+        ]
+        return Example(stacked[0], stacked[1], default_collate([example.problem for example in examples]))
+
+
+def _shared(count: int, like: Tensor) -> Tensor:
+    return torch.empty((count, *like.shape), dtype=like.dtype).share_memory_()
