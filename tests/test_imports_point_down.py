@@ -11,14 +11,16 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "bandsplit"
 # Lowest layer first. Each string is a branch: its modules may import one another and every lower layer, but no other
 # branch of their layer. A folder stands for all its modules.
 LAYERS = (
-    ("config mixing strict errors bands",),  # bands: plain numbers that the config's schemes are checked against
+    (
+        "config run_config mixing strict errors bands",
+    ),  # bands: plain numbers that the config's schemes are checked against
     ("recipes results tables",),  # records: data about experiments
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
     ("training evaluation yardsticks export pretrained plots demo",),
     ("terminal",),
-    ("cli cli_data",),
+    ("cli cli_data cli_train",),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
 WITHOUT_TORCH = {name for name, (rank, _) in BRANCHES.items() if rank <= 1} | {"__init__"}

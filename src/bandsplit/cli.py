@@ -1,6 +1,7 @@
 """The command line. Imports stay inside the commands, so that ``bandsplit --help`` is quick.
 
-Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood.
+Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood, 3 a training run was
+stopped and can go on.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bandsplit.cli_data import bench_app, data_app
-from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.cli_train import train
+from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import (
     DEFAULT_STEMS,
     AllowOption,
     DataOption,
+    DeviceOption,
     LengthsOption,
     MixtureOption,
     StemsOption,
@@ -45,10 +48,8 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.command()(train)
 
-DeviceOption = Annotated[
-    str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
-]
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
 MethodOption = Annotated[
     Literal["crossfade", "overlap-add"], typer.Option("--method", help="How a song is cut into chunks and joined.")
@@ -75,6 +76,9 @@ def main() -> None:
     """Run the command line; known errors become one message."""
     try:
         app()
+    except RunStopped as stopped:
+        typer.secho(str(stopped), fg="yellow", err=True)
+        sys.exit(3)
     except BandsplitError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
@@ -138,58 +142,6 @@ def separate(
     if failed:
         tell(console, f"{failed} of {len(files)} file(s) failed, {len(files) - failed} done", style="red")
         raise typer.Exit(1)
-
-
-@app.command()
-def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list`.")],
-    data: DataOption,
-    target: Annotated[
-        list[str] | None,
-        typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model."),
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every example.", min=0)] = 0,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."
-        ),
-    ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs"),
-    device: DeviceOption = "auto",
-    workers: Annotated[
-        int, typer.Option("--workers", help="Processes that prepare examples; no effect on the result.", min=0)
-    ] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
-    valid: Annotated[
-        Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
-    ] = None,
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
-) -> None:
-    """Train a model of the paper on a folder of songs."""
-    import torch
-
-    from bandsplit.recipes import find_recipe
-    from bandsplit.training.loop import train as train_run
-    from bandsplit.training.progress import TerminalProgress
-
-    console = make_console()
-    config = find_recipe(recipe).run_config(target or [], seed=seed, changes=dict(map(_parse_change, changes or [])))
-    options: dict[str, Any] = {"stems": stems, "lengths": lengths, "mixture": mixture, "allow": allow}
-    dataset = open_dataset(console, data, ("train", "valid") if valid is None else ("train",), **options)
-    if valid is not None:
-        dataset = dataset.with_validation(open_dataset(console, valid, ("valid",), **options))
-    torch.manual_seed(config.seed)
-    with TerminalProgress(console) as progress:
-        result = train_run(config, dataset, runs, progress, device=device, workers=workers, resume=resume)
-    unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
-    tell(
-        console,
-        f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
-    )
 
 
 @app.command()
@@ -354,15 +306,3 @@ def _chunks(
     values = {"chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
     config = CrossfadeConfig if method == "crossfade" else OverlapAddConfig
     return config.parse({name: value for name, value in values.items() if value is not None})
-
-
-def _parse_change(text: str) -> tuple[str, Any]:
-    import yaml
-
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {text}: must be PATH=VALUE, for example training.max_epochs=20")
-    try:
-        return path, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: {value!r} is not a value; quote it as in YAML or JSON") from None

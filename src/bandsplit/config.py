@@ -1,4 +1,4 @@
-"""Every configuration: frozen, strict (an unknown key is an error), documented under each field, with a short hash.
+"""Models and chunk plans as data: frozen, strict (an unknown key is an error), documented under each field.
 
 Variants are unions tagged by ``kind``; `bandsplit.models.build` turns each case into a module.
 """
@@ -12,7 +12,6 @@ from typing_extensions import Self
 
 from bandsplit.bands import SCHEMES, Scheme, band_widths
 from bandsplit.errors import ConfigError
-from bandsplit.mixing import MixingConfig
 from bandsplit.strict import Config
 
 TARGETS = ("vocals", "bass", "drums", "other")
@@ -287,86 +286,3 @@ class OverlapAddConfig(Config):
 
 
 ChunkConfig = Annotated[CrossfadeConfig | OverlapAddConfig, Field(discriminator="kind")]
-
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-class StepDecay(Config):
-    """Multiply the learning rate by ``factor`` every ``every_epochs`` epochs (paper, section IV-D2)."""
-
-    kind: Literal["step"] = "step"
-    factor: PositiveFloat = 0.98
-    """Factor of one decay."""
-    every_epochs: PositiveInt = 2
-    """Epochs between decays."""
-
-
-class CosineDecay(Config):
-    """Follow half a cosine from the initial learning rate to zero over ``max_epochs``, step by step."""
-
-    kind: Literal["cosine"] = "cosine"
-
-
-class TrainingConfig(Config):
-    """How a model is trained (paper, section IV-D)."""
-
-    loss_domain: Literal["t", "tf", "t+tf"] = "t+tf"
-    """Terms of the loss: time signal, complex spectrogram, or both."""
-    learning_rate: PositiveFloat = 1e-3
-    """Learning rate at a global batch of 16; the rate used is this times global batch / 16."""
-    decay: Annotated[StepDecay | CosineDecay, Field(discriminator="kind")] = StepDecay()
-    """Schedule of the learning rate."""
-    batch_size: PositiveInt = 2
-    """Examples per step and device."""
-    accumulate: PositiveInt = 1
-    """Steps whose gradients are summed before an update; they count towards the global batch."""
-    clip_norm: PositiveFloat = 5.0
-    """Largest gradient norm."""
-    examples_per_epoch: PositiveInt = 20_000
-    """Examples per epoch, over all devices."""
-    excerpt_s: PositiveFloat = 3.0
-    """Length of an example in seconds."""
-    mixing: MixingConfig = MixingConfig()
-    """How examples are made of stems."""
-    broken_song: Literal["stop", "skip"] = "stop"
-    """What to do when a song goes missing or breaks while training: stop, or report and leave its examples out."""
-    max_epochs: PositiveInt = 200
-    """Epochs at most."""
-    patience: PositiveInt = 10
-    """Epochs without a new best score before training stops."""
-    monitor: Literal["usdr", "loss"] = "usdr"
-    """Validation quantity that selects the best epoch: mean uSDR over songs (largest) or mean loss (smallest)."""
-    validate_every: PositiveInt = 1
-    """Epochs between validations. Patience still counts epochs."""
-    chunks: ChunkConfig = CrossfadeConfig()
-    """Chunk plan of the validation."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        activity = self.mixing.activity
-        if activity and activity.segment_s < self.excerpt_s:
-            raise ValueError(
-                f"mixing.activity.segment_s: {activity.segment_s:g} is shorter than excerpt_s {self.excerpt_s:g}; "
-                f"excerpts are drawn inside segments"
-            )
-        if self.examples_per_epoch < self.batch_size * self.accumulate:
-            raise ValueError(
-                f"examples_per_epoch: {self.examples_per_epoch} is less than one update of batch_size "
-                f"{self.batch_size} x accumulate {self.accumulate}"
-            )
-        return self
-
-
-class RunConfig(Config):
-    """One training run: everything its result depends on, except the hardware."""
-
-    recipe: str
-    """Id of the recipe the run was made from."""
-    changes: dict[str, Any] = Field(default_factory=dict)
-    """Settings changed by hand; a run with any is not a row of a table."""
-    seed: NonNegativeInt = 0
-    """Seed of the initial weights and of every example."""
-    model: ModelConfig
-    """What is trained."""
-    training: TrainingConfig
-    """How it is trained."""

@@ -14,7 +14,6 @@ import torch
 from rich.console import Console
 
 from bandsplit import audio
-from bandsplit.config import RunConfig
 from bandsplit.data.check import check_dataset, require_sound
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synthesis import write_dataset
@@ -24,8 +23,9 @@ from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
 from bandsplit.results import Score, aggregate, append_scores
+from bandsplit.run_config import RunConfig
 from bandsplit.tables import score_tables
-from bandsplit.training.checkpoint import RunFolder
+from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.progress import TerminalProgress
 from bandsplit.yardsticks import STATIC_GAIN, yardstick_systems
@@ -110,10 +110,9 @@ def _separate(separator: Separator, track: Track, stems: Path, picture: Path) ->
 
 
 def _train(config: RunConfig, dataset: Dataset, runs: Path, console: Console) -> Path:
-    folder = RunFolder(runs, config)
     torch.manual_seed(config.seed)
     with TerminalProgress(console) as progress:
-        return train(config, dataset, runs, progress, workers=1, resume=folder.path.exists()).best
+        return train(config, dataset, runs, progress, execution=Execution(workers=1), resume=True).best
 
 
 def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path) -> list[Score]:

@@ -23,3 +23,12 @@ class ModelFileError(BandsplitError):
 
 class RunError(BandsplitError):
     """A training run cannot start, continue or finish."""
+
+
+class RunStopped(RunError):  # noqa: N818  not a mistake
+    """A training run was told to stop; its state is saved and it can go on."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        """Take the message, and the reason in a word or two."""
+        super().__init__(message)
+        self.reason = reason

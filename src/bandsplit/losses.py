@@ -19,11 +19,13 @@ def separation_loss(
     estimate_spec: Tensor | None = None,
     domain: Literal["t", "tf", "t+tf"] = "t+tf",
     stft_config: StftConfig | None = None,
+    time_weight: float = 1.0,
+    spectrogram_weight: float = 1.0,
 ) -> Tensor:
     """Mean absolute error of the signal, of the real and of the imaginary part of the spectrogram, added.
 
     On spectrograms that are not normalised, as here and in the paper, the two spectrogram terms weigh about 39 times
-    the signal term.
+    the signal term where both weights are 1, as in the paper.
 
     Args:
         estimate: estimated signals, ``b s c samples``.
@@ -32,6 +34,8 @@ def separation_loss(
             computed from ``estimate`` when absent.
         domain: which terms: ``t`` the signal, ``tf`` the spectrogram, ``t+tf`` both.
         stft_config: the transform of the spectrogram terms; 2048 / 512 when absent.
+        time_weight: factor of the signal term.
+        spectrogram_weight: factor of the two spectrogram terms.
 
     Returns:
         The scalar loss, averaged over everything.
@@ -45,11 +49,11 @@ def separation_loss(
         raise ValueError(f"domain: {domain!r} is unknown; legal: t, tf, t+tf")
     loss = torch.zeros((), dtype=target.dtype, device=target.device)
     if domain != "tf":
-        loss = loss + (estimate - target).abs().mean()
+        loss = loss + time_weight * (estimate - target).abs().mean()
     if domain != "t":
         config = stft_config or StftConfig()
         spec = stft(estimate, config) if estimate_spec is None else estimate_spec
-        loss = loss + spectrogram_loss(spec, target, config)
+        loss = loss + spectrogram_weight * spectrogram_loss(spec, target, config)
     return loss
 
 

@@ -26,11 +26,25 @@ def usdr(reference: Any, estimate: Any) -> np.ndarray:
     Raises:
         AudioError: shapes differ or are not ``(targets, channels, samples)``, or a sample is not finite.
     """
+    return usdr_of_energies(usdr_energies(reference, estimate))
+
+
+def usdr_energies(reference: Any, estimate: Any) -> np.ndarray:
+    """Energies of a piece of a song, which add up over pieces; see `usdr` for arguments and errors.
+
+    Returns:
+        Those of the reference and of the error, ``(2, targets)``.
+    """
     reference, estimate = _checked(reference, estimate)
     energies = np.zeros((2, len(reference)))
     for target, channel in np.ndindex(reference.shape[:2]):
         true, residual = _true_and_residual(reference[target, channel], estimate[target, channel])
         energies[:, target] += np.dot(true, true), np.dot(residual, residual)
+    return energies
+
+
+def usdr_of_energies(energies: np.ndarray) -> np.ndarray:
+    """Return dB per target for energies ``(2, targets)`` as `usdr_energies` gives them."""
     return 10 * np.log10((energies[0] + USDR_EPSILON) / (energies[1] + USDR_EPSILON))
 
 

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bandsplit.bands import SCHEMES
-from bandsplit.config import TARGETS, RunConfig
+from bandsplit.config import TARGETS
 from bandsplit.errors import ConfigError
 from bandsplit.mixing import UMX_LIKE
+from bandsplit.run_config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 RootArgument = Annotated[
     Path, typer.Argument(help="Songs as MUSDB18-HQ, stem folders, a CSV file of instrum,path, or MoisesDB.")
 ]
+DeviceOption = Annotated[
+    str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
+]
 DataOption = Annotated[
     Path,
     typer.Option("--data", help="Songs: a folder as MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,37 +13,47 @@ import torch
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
-from bandsplit.config import CosineDecay, RunConfig, TrainingConfig
 from bandsplit.data.dataset import make_examples
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.tracks import Dataset
-from bandsplit.errors import AudioError, DataError, RunError
+from bandsplit.errors import AudioError, DataError, RunError, RunStopped
 from bandsplit.losses import separation_loss
 from bandsplit.models.build import build_model
 from bandsplit.models.files import read_card
+from bandsplit.run_config import RunConfig
 from bandsplit.training.checkpoint import RunFolder
-from bandsplit.training.loop import Result, Validation, learning_rate, train
+from bandsplit.training.execution import Execution
+from bandsplit.training.loop import Result, train
+from bandsplit.training.reporting import Silence, Start, Step
+from bandsplit.training.validation import Validation
 from songs import write_dataset
 
 
-class Silent:
+class Silent(Silence):
     """Reports to lists; can stop a run after some updates."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.updates, self.stop_after = 0, stop_after
         self.validations: list[tuple[int, float, Validation, bool]] = []
+        self.steps: list[Step] = []
         self.problems: list[str] = []
+        self.notes: list[str] = []
 
-    def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
-        self.first = done
+    def start(self, start: Start) -> None:
+        self.begun = start
+        self.first = start.done
 
-    def step(self, epoch: int, loss: float) -> None:
+    def step(self, step: Step) -> None:
         self.updates += 1
+        self.steps.append(step)
         if self.updates == self.stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def skipped(self, problem: str) -> None:
         self.problems.append(problem)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
     def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
         self.validations.append((epoch, loss, validation, best))
@@ -71,14 +82,31 @@ def small(seed: int = 0, **training: Any) -> RunConfig:
     )  # fmt: skip
 
 
-def run(config: RunConfig, dataset: Dataset, root: Path, reporter: Silent | None = None, **options: Any) -> Result:
+def run(
+    config: RunConfig,
+    dataset: Dataset,
+    root: Path,
+    reporter: Silent | None = None,
+    resume: bool = False,
+    **how: Any,
+) -> Result:
     torch.manual_seed(config.seed)
-    return train(config, dataset, root, reporter or Silent(), device="cpu", **options)
+    execution = Execution(**{"device": "cpu"} | how)
+    return train(config, dataset, root, reporter or Silent(), execution=execution, resume=resume)
 
 
-def log(root: Path) -> list[dict[str, Any]]:
+def log(root: Path, kind: str = "validation") -> list[dict[str, Any]]:
     (file,) = root.rglob("log.jsonl")
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    return [row for row in map(json.loads, file.read_text().splitlines()) if row["kind"] == kind]
+
+
+def timeless(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Drop what depends on the clock."""
+    return [{key: value for key, value in row.items() if not key.endswith("_s") and key != "waiting"} for row in rows]
+
+
+def newest_state(root: Path) -> Path:
+    return max(root.rglob("state-*.pt"))
 
 
 def test_the_loss_falls_and_the_best_model_is_kept(dataset: Dataset, tmp_path: Path):
@@ -105,18 +133,17 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
         run(config, dataset, tmp_path / "parts", Silent(stop_after))
     torch.manual_seed(99)  # a new process does not start from the same random state
     second = Silent()
-    parts = train(config, dataset, tmp_path / "parts", second, device="cpu", resume=True)
+    parts = train(config, dataset, tmp_path / "parts", second, execution=Execution("cpu"), resume=True)
     assert second.first == stop_after
-    states = [torch.load(result.best.parent / "state.pt", weights_only=True) for result in (whole, parts)]
+    states = [torch.load(newest_state(result.best.parent), weights_only=True) for result in (whole, parts)]
     assert all(torch.equal(states[0]["model"][key], states[1]["model"][key]) for key in states[0]["model"])
     assert states[0]["progress"] == states[1]["progress"]
     best = [load_file(result.best) for result in (whole, parts)]
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
-    timeless = [
-        [{k: v for k, v in row.items() if k != "unix_time_s"} for row in log(tmp_path / name)]
-        for name in ("whole", "parts")
-    ]
-    assert timeless[0] == timeless[1]
+    rows = [log(tmp_path / name) for name in ("whole", "parts")]
+    assert timeless(rows[0]) == timeless(rows[1])
+    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["SIGTERM", "max_epochs"]
+    assert [row["update"] for row in log(tmp_path / "parts", "start")] == [0, stop_after]
 
 
 def test_workers_do_not_change_the_result(dataset: Dataset, tmp_path: Path):
@@ -159,19 +186,6 @@ def test_validation_can_be_rarer_and_always_ends_the_run(dataset: Dataset, tmp_p
     assert [epoch for epoch, *_ in reporter.validations] == [2, 4, 5]
 
 
-def test_the_learning_rate_follows_the_global_batch_and_the_schedule():
-    step = TrainingConfig()
-    assert learning_rate(step, 16, 0, 10) == pytest.approx(1e-3)
-    assert learning_rate(step, 4, 19, 10) == pytest.approx(0.25e-3)
-    assert learning_rate(step, 16, 20, 10) == pytest.approx(0.98e-3)
-    assert learning_rate(step, 16, 59, 10) == pytest.approx(0.98**2 * 1e-3)
-    cosine = TrainingConfig(decay=CosineDecay(), max_epochs=4)
-    rates = [learning_rate(cosine, 16, update, 10) for update in (0, 20, 39)]
-    assert rates[0] == pytest.approx(1e-3)
-    assert rates[1] == pytest.approx(0.5e-3)
-    assert 0 < rates[2] < 1e-5
-
-
 def test_an_existing_run_is_refused_unless_resumed(dataset: Dataset, tmp_path: Path):
     result = run(small(max_epochs=1), dataset, tmp_path)
     with pytest.raises(RunError, match=r"this run exists; add --resume to go on with it, or choose another --seed"):
@@ -186,23 +200,68 @@ def test_a_run_does_not_go_on_with_other_songs(dataset: Dataset, tmp_path: Path)
         run(small(max_epochs=1), other, tmp_path / "runs", resume=True)
 
 
-def test_a_damaged_state_is_named(dataset: Dataset, tmp_path: Path):
-    result = run(small(max_epochs=1), dataset, tmp_path)
-    (result.best.parent / "state.pt").write_bytes(b"broken")
-    with pytest.raises(RunError, match=r"state.pt: is damaged"):
+def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(dataset: Dataset, tmp_path: Path):
+    config = small(max_epochs=2)
+    whole = run(config, dataset, tmp_path / "whole")
+    with pytest.raises(RunStopped):
+        run(config, dataset, tmp_path / "parts", Silent(stop_after=8), save_every_s=0.0)
+    newest, before = sorted((tmp_path / "parts").rglob("state-*.pt"), reverse=True)
+    newest.write_bytes(newest.read_bytes()[:1000])
+    reporter = Silent()
+    parts = run(config, dataset, tmp_path / "parts", reporter, resume=True)
+    assert reporter.notes == [log(tmp_path / "parts", "note")[0]["text"]]
+    assert re.fullmatch(rf".*{newest.name} is damaged \(.*\); going on from {before.name}, .*", reporter.notes[0])
+    assert reporter.first == 7
+    first, second = (load_file(result.best) for result in (whole, parts))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_where_no_state_is_whole_the_run_does_not_start_over_silently(dataset: Dataset, tmp_path: Path):
+    run(small(max_epochs=1), dataset, tmp_path)
+    for state in tmp_path.rglob("state-*.pt"):
+        state.write_bytes(b"broken")
+    with pytest.raises(RunError, match=r"state-000000006.pt is damaged .* remove the folder to start the run anew"):
         run(small(max_epochs=1), dataset, tmp_path, resume=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    import bandsplit.training.loop as module
+def test_a_folder_of_another_configuration_is_refused_with_the_keys(dataset: Dataset, tmp_path: Path):
+    result = run(small(max_epochs=1), dataset, tmp_path)
+    other = RunFolder(tmp_path, small(max_epochs=2, clip_norm=1.0)).path
+    result.best.parent.rename(other)
+    with pytest.raises(
+        RunError, match=r"training.clip_norm: 5.0 there, 1.0 here; training.max_epochs: 1 there, 2 here"
+    ):
+        run(small(max_epochs=2, clip_norm=1.0), dataset, tmp_path, resume=True)
 
-    losses = iter([1.0, 1.0, math.nan])
-    real = module.separation_loss
-    monkeypatch.setattr(module, "separation_loss", lambda *a, **k: real(*a, **k) * next(losses))
-    with pytest.raises(RunError, match=r"the loss is nan in epoch 1, in the batch that starts at example 4 of it"):
+
+def test_two_processes_cannot_train_one_run(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bandsplit.training.checkpoint.LOCK_WAIT_S", 0.1)
+    folder = RunFolder(tmp_path, small())
+    folder.open(dataset, resume=False)
+    with pytest.raises(RunError, match="another process is training this run"):
         run(small(), dataset, tmp_path)
+    folder.close()
+    run(small(), dataset, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(dataset: Dataset, tmp_path: Path):
+    # Adam's first update has the size of the learning rate, whatever the gradient: the second loss overflows.
+    with pytest.raises(RunError, match=r"of epoch 1, examples 2 to 3, is not finite; not-finite.json lists them"):
+        run(small(learning_rate=1e36), dataset, tmp_path)
+    (file,) = tmp_path.rglob("not-finite.json")
+    facts = json.loads(file.read_text())
+    assert facts["examples"] == [2, 3]
+    assert [set(songs) for songs in facts["songs"]] == [{"vocals", "bass", "drums", "other"}] * 2
+    assert log(tmp_path, "stop")[0]["reason"].startswith("error: ")
+
+
+def test_a_time_limit_stops_the_run_and_it_goes_on(dataset: Dataset, tmp_path: Path):
+    with pytest.raises(RunStopped, match="stopped by time limit, state saved"):
+        run(small(), dataset, tmp_path / "parts", max_s=0.0)
+    parts = run(small(), dataset, tmp_path / "parts", resume=True)
+    whole = run(small(), dataset, tmp_path / "whole")
+    assert parts.best_score == whole.best_score
+    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["time limit", "max_epochs"]
 
 
 def test_songs_at_another_rate_can_be_trained_on(dataset: Dataset, tmp_path: Path):
@@ -227,9 +286,9 @@ def test_a_folder_that_cannot_be_written_is_refused(dataset: Dataset, tmp_path: 
 def test_the_state_is_a_list_of_tensors_and_numbers_only(dataset: Dataset, tmp_path: Path):
     result = run(small(max_epochs=1), dataset, tmp_path)
     assert {path.name for path in result.best.parent.iterdir()} == {
-        "best.safetensors", "config.json", "environment.json", "log.jsonl", "state.pt",
+        ".lock", "best.safetensors", "config.json", "environment.json", "log.jsonl", "state-000000006.pt",
     }  # fmt: skip
-    torch.load(result.best.parent / "state.pt", weights_only=True)
+    torch.load(newest_state(tmp_path), weights_only=True)
     assert RunFolder(tmp_path, small(max_epochs=1)).best == result.best
 
 
@@ -267,9 +326,9 @@ def test_or_its_examples_are_left_out_and_logged(dataset: Dataset, tmp_path: Pat
     reporter = Silent()
     run(small(broken_song="skip", batch_size=batch_size), dataset, tmp_path / "runs", reporter)
     assert reporter.problems == [f"{path}: is gone since the data set was indexed; restore it"]
-    skipped = [line for line in log(tmp_path / "runs") if "skipped" in line]
+    skipped = log(tmp_path / "runs", "skipped")
     assert 6 < len(skipped) < 30  # half of 36 examples, as one of two songs is gone
-    assert all(str(path) in line["skipped"] for line in skipped)
+    assert all(str(path) in line["problem"] for line in skipped)
     assert all(math.isfinite(loss) for _, loss, _, _ in reporter.validations)
 
 

@@ -147,18 +147,54 @@ def apply_plan(
     Returns:
         float32 ``s c samples``.
     """
+
+    def read(start: int, samples: int) -> np.ndarray:
+        return signal[..., start : start + samples]
+
     output = None
-    for batch in plan.batches(batch_size):
-        estimates = estimate(np.stack([_cut(signal, chunk) for chunk in batch]))
+    for start, block in stream_plan(plan, read, estimate, batch_size):
         if output is None:
-            output = np.zeros((*estimates.shape[1:-1], plan.total_samples), np.float32)
-        for chunk, estimated in zip(batch, estimates, strict=True):
-            used = estimated[..., chunk.used_start - chunk.start : chunk.used_stop - chunk.start]
-            output[..., chunk.used_start : chunk.used_stop] += used * plan.weights(chunk)
+            output = np.empty((*block.shape[:-1], plan.total_samples), np.float32)
+        stop = start + block.shape[-1]
+        output[..., start:stop] = block
         if progress:
-            progress(batch[-1].used_stop)
+            progress(stop)
     assert output is not None, "a plan has at least one chunk"
     return output
+
+
+def stream_plan(
+    plan: ChunkPlan,
+    read: Callable[[int, int], np.ndarray],
+    estimate: Callable[[np.ndarray], np.ndarray],
+    batch_size: int = 1,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Estimate a song chunk by chunk and yield what is final; memory does not depend on the song's length.
+
+    Args:
+        plan: the plan for the length of the song.
+        read: returns the mixture ``c samples`` from a first sample on, a number of samples.
+        estimate: turns a batch of chunks ``b c samples`` into estimates ``b s c samples``.
+        batch_size: chunks of equal length given to ``estimate`` at once; it changes the speed, not the plan.
+
+    Yields:
+        Neighbouring blocks that cover the song: their first sample, and estimates, float32 ``s c samples``.
+    """
+    finals = iter([*(chunk.used_start for chunk in plan.chunks[1:]), plan.total_samples])
+    first, pending = 0, None  # later chunks may still add to what is pending, which begins at `first`
+    for batch in plan.batches(batch_size):
+        estimates = estimate(np.stack([_cut(read, plan.total_samples, chunk) for chunk in batch]))
+        if pending is None:
+            pending = np.zeros((*estimates.shape[1:-1], 0), np.float32)
+        for chunk, estimated in zip(batch, estimates, strict=True):
+            used = estimated[..., chunk.used_start - chunk.start : chunk.used_stop - chunk.start]
+            new = np.zeros((*pending.shape[:-1], chunk.used_stop - first - pending.shape[-1]), np.float32)
+            pending = np.concatenate([pending, new], axis=-1)
+            pending[..., chunk.used_start - first :] += used * plan.weights(chunk)
+            final = next(finals) - first
+            if final:
+                yield first, pending[..., :final]
+            first, pending = first + final, pending[..., final:]
 
 
 def _to_samples(seconds: float, sample_rate_hz: int) -> int:
@@ -196,8 +232,8 @@ def _overlap_add(total: int, window: int, hop: int) -> Iterator[Chunk]:
         yield Chunk(start, start + window, max(start, 0), min(start + window, total))
 
 
-def _cut(signal: np.ndarray, chunk: Chunk) -> np.ndarray:
-    total = signal.shape[-1]
-    inside = signal[..., max(chunk.start, 0) : min(chunk.stop, total)]
-    zeros = (max(-chunk.start, 0), max(chunk.stop - total, 0))
+def _cut(read: Callable[[int, int], np.ndarray], total: int, chunk: Chunk) -> np.ndarray:
+    start, stop = max(chunk.start, 0), min(chunk.stop, total)
+    zeros = (start - chunk.start, chunk.stop - stop)
+    inside = read(start, stop - start)
     return np.pad(inside, ((0, 0), zeros)) if any(zeros) else inside

@@ -7,19 +7,24 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from bandsplit import __version__
-from bandsplit.config import RunConfig
 from bandsplit.data.tracks import Dataset
 from bandsplit.errors import RunError
+from bandsplit.run_config import RunConfig
 
-STATE = "state.pt"
 BEST = "best.safetensors"
+LOCK_WAIT_S = 10.0
+"""Seconds to wait for another process to leave the folder: loader workers outlive a killed one by about five."""
+KEPT = 2
+"""States kept: the newest, and the one before it in case the newest is damaged."""
 
 
 @dataclasses.dataclass
@@ -31,15 +36,19 @@ class Progress:
     examples: int = 0
     """Examples of this epoch already used, over all processes."""
     loss_sum: float = 0.0
-    """Sum of the losses of this epoch's batches."""
+    """Sum of the losses of this epoch's batches, those of this process."""
     batches: int = 0
     """Batches in ``loss_sum``."""
     best_score: float | None = None
     """Best validation score so far; larger is better (a loss is stored negated)."""
     best_epoch: int = 0
     """Epochs trained when it was reached."""
-    finished: bool = False
-    """Nothing is left to do."""
+    decays: int = 0
+    """Decays of the learning rate on a plateau so far."""
+    decayed_epoch: int = 0
+    """Epochs trained when the last of them happened."""
+    finished: str = ""
+    """Why nothing is left to do: ``max_epochs`` or ``patience``; empty while there is."""
 
     @property
     def mean_loss(self) -> float:
@@ -55,18 +64,24 @@ class RunFolder:
         targets = "+".join(config.model.targets)
         self.path = root / config.recipe / targets / f"seed-{config.seed}-{config.hash8()}"
         self.config = config
+        self._lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT_S)
 
     @property
     def best(self) -> Path:
         """The model of the best validation score."""
         return self.path / BEST
 
-    def open(self, dataset: Dataset, *, resume: bool) -> bool:
-        """Make the folder, or check that an existing one can go on; return whether there is a state to go on from.
+    @property
+    def states(self) -> list[Path]:
+        """The saved states, newest first."""
+        return sorted(self.path.glob("state-*.pt"), reverse=True)
+
+    def open(self, dataset: Dataset, *, resume: bool) -> None:
+        """Make the folder, or check that an existing one can go on, and keep other processes out of it.
 
         Raises:
-            RunError: the run exists and ``resume`` is false, or it was trained on other songs, or the folder cannot be
-                written.
+            RunError: the run exists and ``resume`` is false, or it was trained with another configuration or on other
+                songs, or another process trains it, or the folder cannot be written.
         """
         songs = {split: [t.name for t in dataset.tracks if t.split == split] for split in ("train", "valid")}
         prints = {split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints}
@@ -75,50 +90,115 @@ class RunFolder:
             "data": {"name": dataset.name, "fingerprints": prints, **songs},
         }
         file = self.path / "config.json"
-        if not file.exists():
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, json.dumps(description, indent=1).encode())
+        begun = bool(self.states) or self.best.exists()  # a folder without either holds nothing that could be lost
+        if begun:
+            if not resume:
+                raise RunError(f"{self.path}: this run exists; add --resume to go on with it, or choose another --seed")
+            self._compare(json.loads(file.read_text()), description)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+            if not begun:
                 write_atomically(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
-            except OSError as error:
-                raise RunError(f"{self.path}: cannot be written ({error.strerror}); choose another --runs") from None
-            return False
-        if not resume:
-            raise RunError(f"{self.path}: this run exists; add --resume to go on with it, or choose another --seed")
-        before = json.loads(file.read_text())["data"]
-        changed = [key for key, value in description["data"].items() if before.get(key) != value]
+                write_atomically(file, json.dumps(description, indent=1).encode())
+        except Timeout:
+            raise RunError(f"{self.path}: another process is training this run; wait until it has stopped") from None
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be written ({error.strerror}); choose another --runs") from None
+
+    def close(self) -> None:
+        """Let other processes go on with the run."""
+        self._lock.release()
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        changed = differing_keys(before["run"], now["run"])
+        if changed:
+            raise RunError(
+                f"{self.path}: holds a run with another configuration ({'; '.join(changed)}); choose another --runs"
+            )
+        changed = [key for key, value in now["data"].items() if before["data"].get(key) != value]
         if changed:
             raise RunError(
                 f"{self.path}: was trained on other data (different: {', '.join(changed)}); give the data set "
-                f"{before.get('name')!r} as it was, or choose another --seed to start anew"
+                f"{before['data'].get('name')!r} as it was, or choose another --seed to start anew"
             )
-        return (self.path / STATE).exists()
 
-    def save(self, state: Mapping[str, Any], progress: Progress) -> None:
-        """Write the state under a temporary name, then rename it."""
-        temporary = self.path / (STATE + ".part")
-        torch.save({**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}, temporary)
-        os.replace(temporary, self.path / STATE)
+    def save(self, state: Mapping[str, Any], progress: Progress, updates: int) -> None:
+        """Write the state after ``updates`` updates under a temporary name, rename it, and keep the last two."""
+        path = self.path / f"state-{updates:09d}.pt"
+        temporary = path.with_suffix(".part")
+        with temporary.open("wb") as file:
+            torch.save({**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut could leave the new name with old or no content
+        os.replace(temporary, path)
+        for old in self.states[KEPT:]:
+            old.unlink()
 
-    def load(self) -> tuple[dict[str, Any], Progress]:
-        """Read the state back and restore torch's random state.
+    def load(self, note: Callable[[str], None]) -> tuple[dict[str, Any], Progress] | None:
+        """Read the newest whole state back and restore torch's random state; None before the first one.
+
+        Args:
+            note: is told of a damaged state that is passed over.
 
         Raises:
-            RunError: the state is damaged.
+            RunError: no state is whole.
         """
-        path = self.path / STATE
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise RunError(f"{path}: is damaged ({reason}); remove the folder to start the run anew") from None
-        torch.set_rng_state(state.pop("random"))
-        return state, Progress(**state.pop("progress"))
+        damaged = []
+        for path in self.states:
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                progress = Progress(**state.pop("progress"))
+            except Exception as error:
+                damaged.append(f"{path} is damaged ({str(error).splitlines()[0]})")
+                continue
+            for reason in damaged:
+                note(f"{reason}; going on from {path.name}, the one before it")
+            torch.set_rng_state(state.pop("random"))
+            return state, progress
+        if damaged:
+            raise RunError(f"{'; '.join(damaged)}; remove the folder to start the run anew")
+        return None
 
-    def log(self, **values: Any) -> None:
+    def log(self, kind: str, **values: Any) -> None:
         """Append one line to ``log.jsonl``."""
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        row = {"kind": kind, "unix_time_s": round(time.time(), 3), **values}
+        file = self.path / "log.jsonl"
+        cut = file.exists() and not file.read_bytes().endswith(b"\n")  # a process was killed while it wrote
+        with file.open("a", encoding="utf-8") as out:
+            out.write(("\n" if cut else "") + json.dumps(row) + "\n")
+
+    def wall_s(self) -> float:
+        """Return the time that all attempts have taken, each to its last row in the log."""
+        total_s, began_s, last_s = 0.0, 0.0, 0.0
+        for row in self.rows():
+            if row["kind"] == "start":
+                total_s, began_s = total_s + last_s - began_s, row["unix_time_s"]
+            last_s = row["unix_time_s"]
+        return total_s + last_s - began_s
+
+    def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Read the rows of one kind, or all; a line that was cut is passed over."""
+        file = self.path / "log.jsonl"
+        found = []
+        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+            try:
+                found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return [row for row in found if kind in (None, row["kind"])]
+
+
+def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
+    """List where two configurations differ, as ``path: there, here``."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [
+            difference
+            for key in keys
+            for difference in differing_keys(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
+        ]
+    return [] if before == now else [f"{path}: {before!r} there, {now!r} here"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,57 +5,31 @@ Source: paper, section IV-D; NUMERICS "Training".
 
 from __future__ import annotations
 
+import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
-from bandsplit.config import CosineDecay, RunConfig, StepDecay, TrainingConfig
-from bandsplit.data.activity import index_activity
-from bandsplit.data.dataset import Example, make_examples, shard_indices
+from bandsplit.data.dataset import Example, shard_indices
 from bandsplit.data.loading import load_batches
-from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import RunError
-from bandsplit.inference.separator import Separator, pick_device
-from bandsplit.losses import separation_loss, spectrogram_loss
-from bandsplit.metrics import usdr
-from bandsplit.models.build import build_model
+from bandsplit.data.tracks import Dataset
+from bandsplit.errors import RunError, RunStopped
 from bandsplit.models.files import ModelCard, save_model
-from bandsplit.models.model import BandSplitModel
-from bandsplit.training.checkpoint import Progress, RunFolder
-
-SAVE_EVERY_S = 300.0
-"""Seconds between states saved within an epoch; one is saved at each epoch's end and on SIGINT and SIGTERM too."""
-
-
-class Validation(NamedTuple):
-    """Means over the validation songs and the targets."""
-
-    usdr_db: float
-    loss: float
-
-
-class Reporter(Protocol):
-    """What a run tells while it goes on; `bandsplit.training.progress.TerminalProgress` shows it."""
-
-    def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
-        """The run begins or goes on, at update ``done`` of ``updates`` at most."""
-
-    def step(self, epoch: int, loss: float) -> None:
-        """An update is done; ``loss`` is the mean of the epoch so far."""
-
-    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
-        """The songs of the validation have been separated after ``epoch`` epochs."""
-
-    def skipped(self, problem: str) -> None:
-        """Examples are left out, since a song is missing or broken; told once for each reason."""
+from bandsplit.run_config import PlateauDecay, RunConfig
+from bandsplit.training.checkpoint import Progress, RunFolder, environment, write_atomically
+from bandsplit.training.execution import Execution, make_fabric, plan_batches
+from bandsplit.training.interrupt import Interruptions
+from bandsplit.training.learner import Learner
+from bandsplit.training.optimisation import decayed, first_learning_rate
+from bandsplit.training.preparation import training_examples, validation_songs
+from bandsplit.training.reporting import Meter, Reporter, Silence, Start, Step
+from bandsplit.training.validation import Validation, validate
 
 
 class Result(NamedTuple):
@@ -73,9 +47,9 @@ def train(
     root: Path,
     reporter: Reporter,
     *,
-    device: str = "auto",
-    workers: int = 0,
+    execution: Execution | None = None,
     resume: bool = False,
+    make_meter: Callable[[Path, int, torch.device], Meter] | None = None,
 ) -> Result:
     """Train one run to its end, or go on with it.
 
@@ -85,147 +59,146 @@ def train(
         config: the run.
         dataset: songs with the splits ``train`` and ``valid``.
         root: folder of all runs.
-        reporter: is told what happens.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        workers: processes that prepare examples; 0 prepares them in this one. The result does not depend on it.
+        reporter: is told what happens, in the first process.
+        execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
         resume: go on if the run exists; otherwise an existing run is refused.
+        make_meter: makes what measures energy, of the run's folder, the number of the attempt and the device.
 
     Raises:
-        RunError: the run exists, cannot go on, was stopped by a signal, or its loss is not finite.
+        RunError: the run exists, cannot go on, does not fit the device, or its loss is not finite.
+        RunStopped: a signal or the time limit stopped it; its state is saved.
+        ConfigError: the device or the batch is not possible.
         DataError: the songs do not fit the model.
     """
-    run = _Run(config, dataset, root, reporter, device, workers)
+    execution = execution or Execution()
+    fabric = make_fabric(config.training, execution)
+    fabric.launch()
+    run = _Run(config, dataset, root, reporter if fabric.is_global_zero else Silence(), execution, fabric)
     run.open(resume)
-    with _stop_on_signals() as stopped:
-        while not run.progress.finished:
-            run.train_epoch(stopped)
-            run.end_epoch()
+    reason = "error"
+    try:
+        run.begin(make_meter)
+        with run.interruptions.watching():
+            while not run.progress.finished:
+                run.train_epoch()
+                run.end_epoch()
+        reason = run.progress.finished
+    except BaseException as error:
+        reason = error.reason if isinstance(error, RunStopped) else f"error: {error}"
+        raise
+    finally:
+        run.close(reason)
     progress = run.progress
     assert progress.best_score is not None
     return Result(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
-
-
-def learning_rate(config: TrainingConfig, global_batch: int, updates: int, updates_per_epoch: int) -> float:
-    """Return the learning rate of the update after ``updates`` others: linear in the global batch, then decayed."""
-    start = config.learning_rate * global_batch / 16
-    match config.decay:
-        case StepDecay(factor=factor, every_epochs=every):
-            return start * factor ** (updates // updates_per_epoch // every)
-        case CosineDecay():
-            return start * 0.5 * (1 + math.cos(math.pi * updates / (updates_per_epoch * config.max_epochs)))
-
-
-def validate(
-    model: BandSplitModel, tracks: Sequence[Track], training: TrainingConfig, device: str | torch.device = "cpu"
-) -> Validation:
-    """Separate whole songs and compare with their stems."""
-    separator = Separator(model, device=str(device), chunks=training.chunks)
-    usdrs, losses = [], []
-    for track in tracks:
-        song = track.load()
-        stems = separator.separate(song.mixture, track.sample_rate_hz)
-        estimate = torch.stack([torch.as_tensor(stems[target]) for target in separator.targets])
-        target = torch.stack([torch.as_tensor(song.stems[target]) for target in separator.targets])
-        usdrs.append(float(usdr(target, estimate).mean()))
-        losses.append(separation_loss(estimate[None], target[None], domain=training.loss_domain).item())
-    return Validation(sum(usdrs) / len(usdrs), sum(losses) / len(losses))
 
 
 class _Run:
     """The parts of a run in progress."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, root: Path, reporter: Reporter, device: str, workers: int
+        self, config: RunConfig, dataset: Dataset, root: Path, reporter: Reporter, execution: Execution, fabric: Fabric
     ) -> None:
-        self.config, self.training, self.reporter, self.workers = config, config.training, reporter, workers
-        self.dataset, self.folder = dataset, RunFolder(root, config)
-        picked = pick_device(device)
-        devices = [picked.index or 0] if picked.type == "cuda" else 1
-        self.fabric = Fabric(accelerator=picked.type, devices=devices, precision="32-true")
-        self.valid = dataset.whole_songs("valid")
-        tracks, activity = dataset.songs("train"), self.training.mixing.activity
-        self.examples = make_examples(
-            tracks,
-            config.model.targets,
-            self.training.mixing,
-            excerpt_s=self.training.excerpt_s,
-            examples=self.training.examples_per_epoch,
-            sample_rate_hz=config.model.sample_rate_hz,
-            channels=config.model.channels,
-            seed=config.seed,
-            active=index_activity(dataset, tracks, activity) if activity else None,
-            broken_song=self.training.broken_song,
-        )
-        self.global_batch = self.training.batch_size * self.training.accumulate * self.fabric.world_size
-        self.updates_per_epoch = self.training.examples_per_epoch // self.global_batch
+        self.config, self.training, self.reporter, self.execution = config, config.training, reporter, execution
+        self.dataset, self.folder, self.fabric = dataset, RunFolder(root, config), fabric
+        self.valid = validation_songs(dataset, config.model.channels)
+        self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
+        self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
+        self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
         self.progress = Progress()
-        self.saved_at = time.monotonic()
+        self.interruptions = Interruptions(fabric, execution.save_every_s, execution.max_s)
+        self.meter: Meter | None = None
+        self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
         self.told: set[str] = set()
+        self.unread: _Update | None = None
+        self.clock = _Clock()
+
+    # --- beginning and ending ----------------------------------------------------------------------------------------
 
     def open(self, resume: bool) -> None:
-        """Build the model, or restore it with everything else."""
-        goes_on = self.folder.open(self.dataset, resume=resume)
-        self.plain_model = build_model(self.config.model)
-        # Fused: one kernel for all parameters instead of a dozen for each; the same update up to rounding.
-        adam = torch.optim.Adam(self.plain_model.parameters(), lr=self._rate(), fused=True)
-        self.model, self.optimizer = self.fabric.setup(self.plain_model, adam)
-        self.model.mark_forward_method("spectrograms")
-        if goes_on:
-            state, self.progress = self.folder.load()
-            self.plain_model.load_state_dict(state["model"], strict=True)
-            self.optimizer.load_state_dict(state["optimizer"])
+        """Build the model, see that a step fits, and take the folder."""
+        self.learner = Learner(self.config, self.batches, self.execution, self.fabric)
+        if self.fabric.device.type == "cuda":
+            self.learner.check_fit()
+        problem: RunError | None = None
+        if self.fabric.is_global_zero:
+            try:
+                self.folder.open(self.dataset, resume=resume)
+            except RunError as error:
+                problem = error
+        problem = self.fabric.broadcast(problem)
+        if problem is not None:
+            raise problem
+
+    def begin(self, make_meter: Callable[[Path, int, torch.device], Meter] | None) -> None:
+        """Restore the state, if there is one, and prepare the examples."""
+        starts = self.folder.rows("start")
+        self.wall_before_s = self.folder.wall_s()
+        self.attempt = self.fabric.broadcast(len(starts) + 1)
+        if make_meter is not None and self.fabric.local_rank == 0:
+            self.meter = make_meter(self.folder.path, self.attempt, self.fabric.device)
+            self.meter.start()
+        self._phase("preparation")
+        found = self.folder.load(self._note)
+        if found is not None:
+            if starts and starts[-1]["global_batch"] != self.batches.global_batch:
+                raise RunError(
+                    f"{self.folder.path}: began with global batch {starts[-1]['global_batch']}, not with "
+                    f"{self.batches}; go on with as many devices and the same --batch"
+                )
+            state, self.progress = found
+            self.learner.load(state)
+        self.fabric.barrier()  # nobody reads the log any more
+        options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
+        self._log(
+            "start", attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
+            global_batch=self.batches.global_batch, batch_size=self.batches.batch_size,
+            accumulate=self.batches.accumulate, devices=self.batches.devices, **options, environment=environment(),
+        )  # fmt: skip
+        self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
-        self.reporter.start(self.folder.path, self.config, self._rate(), updates, self._updates_done())
+        self.reporter.start(
+            Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done())
+        )
+
+    def close(self, reason: str) -> None:
+        """Log why the attempt ended, write the energy card and let others go on with the run."""
+        if self.meter is not None:
+            self.meter.stop(reason)
+        self._log("stop", attempt=self.attempt, reason=reason, epoch=self.progress.epoch)
+        if self.fabric.is_global_zero:
+            self.folder.close()
 
     def save(self) -> None:
         """Save the state."""
-        state = {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict()}
-        self.folder.save(state, self.progress)
-        self.saved_at = time.monotonic()
+        self._share_losses()
+        if self.fabric.is_global_zero:
+            self.folder.save(self.learner.state(), self.progress, self._updates_done())
+        self.interruptions.just_saved()
 
-    def train_epoch(self, stopped: list[int]) -> None:
+    # --- an epoch ----------------------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
         """Do the updates that are left of this epoch."""
-        self.model.train()
-        waiting = self.training.accumulate
-        for example in self._loader():
-            waiting -= 1
-            with self.fabric.no_backward_sync(self.model, enabled=waiting > 0):
-                loss = self._loss(example)
-                self.fabric.backward(loss / self.training.accumulate)
-            self._count(loss.item(), all(example.problem))
-            if waiting == 0:
-                self._update()
-                waiting = self.training.accumulate
-                self._save_if_due(stopped)
-
-    def _loss(self, example: Example) -> torch.Tensor:
-        spectral = self.training.loss_domain == "tf"  # then nobody needs the signals
-        outputs = [self.model.spectrograms(example.mixture)] if spectral else list(self.model(example.mixture))
-        targets = example.targets
-        missing = [problem for problem in example.problem if problem]
-        if missing:
-            self._report_missing(missing)
-            kept = [number for number, problem in enumerate(example.problem) if not problem]
-            if not kept:
-                return 0.0 * outputs[0].abs().sum()  # other processes may have a batch: all must update together
-            outputs, targets = [output[kept] for output in outputs], targets[kept]
-        stft_config = self.config.model.stft
-        if spectral:
-            return spectrogram_loss(outputs[0], targets, stft_config)
-        signals, spec = outputs
-        domain = self.training.loss_domain
-        return separation_loss(signals, targets, estimate_spec=spec, domain=domain, stft_config=stft_config)
-
-    def _report_missing(self, problems: Sequence[str]) -> None:
-        """Log why examples were left out; each reason is told once on the terminal."""
-        for problem in problems:
-            self.folder.log(epoch=self.progress.epoch + 1, skipped=problem)
-            if problem not in self.told:
-                self.told.add(problem)
-                self.reporter.skipped(problem)
+        self.learner.model.train()
+        self._phase("training")
+        self.clock = _Clock()
+        update = _Update(self.progress.examples)
+        for example in self.clock.waits_for(self._loader()):
+            self._report_missing([problem for problem in example.problem if problem])
+            last = len(update.losses) + 1 == self.batches.accumulate
+            update.losses.append(self.learner.backward(example, last=last))
+            update.missing.append(all(example.problem))
+            self.progress.examples += self.batches.batch_size * self.batches.devices
+            self.clock.examples += self.batches.batch_size * self.batches.devices
+            if last:
+                self._step(update)
+                update = _Update(self.progress.examples)
+                self._stop_or_save()
 
     def end_epoch(self) -> None:
         """Validate if it is time, keep the best model, and see whether the run is over."""
+        self._share_losses()
         progress, training = self.progress, self.training
         loss = progress.mean_loss
         if not progress.batches:
@@ -233,24 +206,98 @@ class _Run:
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
         last = progress.epoch >= training.max_epochs
         if last or progress.epoch % training.validate_every == 0:
+            self._phase("validation")
             self._validate(loss)
-        progress.finished = last or progress.epoch - progress.best_epoch >= training.patience
+        if last:
+            progress.finished = "max_epochs"
+        elif progress.epoch - progress.best_epoch >= training.patience:
+            progress.finished = "patience"
         self.save()
 
-    def _validate(self, loss: float) -> None:
+    def _loader(self) -> Iterator[Example]:
+        fabric, used = self.fabric, self.progress.examples
+        total = self.updates_per_epoch * self.batches.global_batch
+        indices = shard_indices(total, used, fabric.global_rank, fabric.world_size)
+        loader = load_batches(
+            self.examples.at_epoch(self.progress.epoch),
+            indices,
+            self.batches.batch_size,
+            workers=self.execution.workers,
+            pin_memory=fabric.device.type == "cuda",
+        )
+        yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+
+    def _step(self, update: _Update) -> None:
+        """Update the weights, and read the losses of the update before: a GPU need not be waited for."""
+        rate = self._rate(before=1)
+        update.norm = self.learner.update(rate)
+        self._read_update()
+        self.unread = update
+        done, loss = self._updates_done(), self.progress.mean_loss
+        kwh = self.meter.kwh() if self.meter else None
+        self.reporter.step(
+            Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh)
+        )
+
+    def _read_update(self) -> None:
+        """Add the losses of the last update, or stop if they are not finite."""
+        update, self.unread = self.unread, None
+        if update is None:
+            return
+        losses, norm = [loss.item() for loss in update.losses], float(cast(Tensor, update.norm))
+        if not all(map(math.isfinite, [*losses, norm])):
+            self._tell_not_finite(update, losses, norm)
+        for loss, missing in zip(losses, update.missing, strict=True):
+            if not missing:
+                self.progress.loss_sum += loss
+                self.progress.batches += 1
+
+    def _tell_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
+        indices = list(range(update.first, update.first + self.batches.global_batch))
+        songs = [
+            {stem: self.examples.tracks[draw.track].name for stem, draw in self.examples.sampler.draw(i).stems.items()}
+            for i in indices
+        ]
+        facts = {"epoch": self.progress.epoch + 1, "examples": indices, "losses": losses, "gradient_norm": norm}
+        file = self.folder.path / "not-finite.json"
+        write_atomically(file, json.dumps(facts | {"songs": songs}, indent=1).encode())
+        raise RunError(
+            f"{self.folder.path}: loss {losses} or gradient norm {norm} of epoch {self.progress.epoch + 1}, examples "
+            f"{indices[0]} to {indices[-1]}, is not finite; {file.name} lists them and their songs. Lower "
+            f"training.learning_rate, or look at the songs; --resume goes on from the last state"
+        )
+
+    def _share_losses(self) -> None:
+        """Read the last losses, and take the mean over all processes."""
+        self._read_update()
         progress = self.progress
-        self.model.eval()
-        validation = validate(self.plain_model, self.valid, self.training, self.fabric.device)
-        score = validation.usdr_db if self.training.monitor == "usdr" else -validation.loss
+        if self.fabric.world_size > 1:
+            sums = torch.tensor([progress.loss_sum, progress.batches], dtype=torch.float64, device=self.fabric.device)
+            mean = cast(Tensor, self.fabric.all_reduce(sums, reduce_op="mean")).tolist()
+            progress.loss_sum, progress.batches = mean[0], math.ceil(mean[1])
+
+    def _validate(self, loss: float) -> None:
+        progress, training = self.progress, self.training
+        model = self.learner.kept_model.eval()
+        validation = validate(model, self.valid, training, self.fabric)
+        score = validation.usdr_db if training.monitor == "usdr" else -validation.loss
         if not math.isfinite(score):
             raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {score}")
         best = progress.best_score is None or score > progress.best_score
         if best:
             progress.best_score, progress.best_epoch = score, progress.epoch
-            save_model(self.folder.best, self.plain_model, self._card(validation))
-        self.folder.log(
-            epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
-            learning_rate=self._rate(), best=best, unix_time_s=round(time.time(), 3),
+            if self.fabric.is_global_zero:
+                save_model(self.folder.best, model, self._card(validation))
+        elif isinstance(training.decay, PlateauDecay):
+            since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
+            if since >= training.decay.patience:
+                progress.decays, progress.decayed_epoch = progress.decays + 1, progress.epoch
+        self._log(
+            "validation", epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db,
+            validation_loss=validation.loss, learning_rate=self._rate(), best=best,
+            examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
+            wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
+            energy_kwh=self.meter.kwh() if self.meter else None, songs=[song._asdict() for song in validation.songs],
         )  # fmt: skip
         self.reporter.validated(progress.epoch, loss, validation, best)
 
@@ -265,73 +312,78 @@ class _Run:
             scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         )
 
-    def _loader(self) -> Iterator[Example]:
-        fabric, used = self.fabric, self.progress.examples
-        total = self.updates_per_epoch * self.global_batch
-        indices = shard_indices(total, used, fabric.global_rank, fabric.world_size)
-        loader = load_batches(
-            self.examples.at_epoch(self.progress.epoch),
-            indices,
-            self.training.batch_size,
-            workers=self.workers,
-            pin_memory=fabric.device.type == "cuda",
-        )
-        yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+    # --- small parts -------------------------------------------------------------------------------------------------
 
-    def _count(self, loss: float, missing: bool) -> None:
-        progress = self.progress
-        if not math.isfinite(loss):
-            raise RunError(
-                f"{self.folder.path}: the loss is {loss} in epoch {progress.epoch + 1}, in the batch that starts at "
-                f"example {progress.examples} of it; lower training.learning_rate, or look at the songs"
+    def _stop_or_save(self) -> None:
+        decision = self.interruptions.decide()
+        if decision.stop or decision.save:
+            self.save()
+        if decision.stop:
+            text = (
+                f"{self.folder.path}: stopped by {decision.stop}, state saved; the same command with --resume goes on"
             )
-        if not missing:
-            progress.loss_sum += loss
-            progress.batches += 1
-        progress.examples += self.training.batch_size * self.fabric.world_size
+            raise RunStopped(text, decision.stop)
 
-    def _update(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(before=1)
-        self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.training.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.reporter.step(self.progress.epoch + 1, self.progress.mean_loss)
+    def _report_missing(self, problems: Sequence[str]) -> None:
+        """Log why examples were left out; each reason is told once on the terminal."""
+        for problem in problems:
+            self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
+            if problem not in self.told:
+                self.told.add(problem)
+                self.reporter.skipped(problem)
+
+    def _note(self, text: str) -> None:
+        self._log("note", text=text)
+        self.reporter.note(text)
+
+    def _log(self, kind: str, **values: Any) -> None:
+        if self.fabric.is_global_zero:
+            self.folder.log(kind, **values)
+
+    def _phase(self, name: Any) -> None:
+        if self.meter is not None:
+            self.meter.phase(name)
 
     def _updates_done(self) -> int:
-        return self.progress.epoch * self.updates_per_epoch + self.progress.examples // self.global_batch
+        return self.progress.epoch * self.updates_per_epoch + self.progress.examples // self.batches.global_batch
 
     def _rate(self, before: int = 0) -> float:
-        return learning_rate(self.training, self.global_batch, self._updates_done() - before, self.updates_per_epoch)
-
-    def _save_if_due(self, stopped: list[int]) -> None:
-        if stopped:
-            self.save()
-            name = signal.Signals(stopped[0]).name
-            raise RunError(
-                f"{self.folder.path}: stopped by {name}, state saved; the same command with --resume goes on"
-            )
-        if time.monotonic() - self.saved_at > SAVE_EVERY_S:
-            self.save()
+        done, decays = self._updates_done() - before, self.progress.decays
+        return self.first_rate * decayed(self.training, done, self.updates_per_epoch, decays)
 
 
-@contextmanager
-def _stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second one acts as usual."""
-    received: list[int] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
-        return
+class _Update:
+    """What an update leaves on the device until it is read."""
 
-    def receive(number: int, _: Any) -> None:
-        received.append(number)
-        signal.signal(number, before[number])
+    def __init__(self, first: int) -> None:
+        self.first = first
+        """Its first example in the epoch."""
+        self.losses: list[Tensor] = []
+        self.missing: list[bool] = []
+        self.norm: Any = None
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, receive)
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+class _Clock:
+    """Speed since it was made, and the time spent waiting for examples."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter()
+        self.waited_s, self.examples = 0.0, 0
+
+    def waits_for(self, batches: Iterator[Example]) -> Iterator[Example]:
+        """Yield the batches, and count the time that each takes to come."""
+        while True:
+            asked = time.perf_counter()
+            batch = next(batches, None)
+            self.waited_s += time.perf_counter() - asked
+            if batch is None:
+                return
+            yield batch
+
+    @property
+    def examples_per_s(self) -> float:
+        return self.examples / (time.perf_counter() - self.began)
+
+    @property
+    def waiting(self) -> float:
+        return self.waited_s / (time.perf_counter() - self.began)

@@ -1,15 +1,14 @@
-"""A run on the terminal: a bar with loss, validation uSDR and time left, and a line for each validation."""
+"""A run on the terminal: a bar with loss, speed, energy and time left, and a line for each validation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from bandsplit.config import RunConfig
-from bandsplit.training.loop import Validation
+from bandsplit.training.reporting import Start, Step
+from bandsplit.training.validation import Validation
 
 
 class TerminalProgress:
@@ -20,14 +19,17 @@ class TerminalProgress:
         self.console = console
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(),
+            BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  val uSDR {task.fields[usdr]}  at most"),
+            TextColumn("loss {task.fields[loss]}  best {task.fields[best]}  {task.fields[speed]}  at most"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
+            expand=True,
         )
         self.task: TaskID | None = None
+        self.unit = ""
+        self.best = "-"
 
     def __enter__(self) -> TerminalProgress:
         """Show the bar."""
@@ -40,34 +42,44 @@ class TerminalProgress:
         """Leave the bar as it is."""
         self.bar.stop()
 
-    def start(self, folder: Path, config: RunConfig, learning_rate: float, updates: int, done: int) -> None:
-        """Say what runs, and show the bar at update ``done``."""
-        training = config.training
-        self.console.print(
-            f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, "
-            f"learning rate {learning_rate:.3g}, batch {training.batch_size} x {training.accumulate}, in {folder}",
-            highlight=False,
+    def start(self, start: Start) -> None:
+        """Say what runs, and show the bar where it begins."""
+        config, epochs = start.config, start.config.training.max_epochs
+        self._print(
+            f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, learning rate "
+            f"{start.learning_rate:.3g} ({config.training.learning_rate_rule}), {start.batches}, in {start.folder}"
         )
-        epoch = done // (updates // training.max_epochs) + 1
-        fields = {"epoch": epoch, "epochs": training.max_epochs, "loss": "-", "usdr": "-"}
-        self.task = self.bar.add_task("train", total=updates, completed=done, **fields)
+        epoch = start.done // (start.updates // epochs) + 1
+        fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": "-"}
+        self.task = self.bar.add_task("train", total=start.updates, completed=start.done, **fields)
+        self.unit = " dB" if config.training.monitor == "usdr" else ""
 
-    def step(self, epoch: int, loss: float) -> None:
+    def step(self, step: Step) -> None:
         """Advance by one update."""
         assert self.task is not None
-        self.bar.update(self.task, advance=1, epoch=epoch, loss=f"{loss:.3f}")
+        kwh = "" if step.kwh is None else f"  {step.kwh:.3f} kWh"
+        speed = f"{step.examples_per_s:.1f} ex/s  waiting {step.waiting:.0%}{kwh}"
+        self.bar.update(self.task, completed=step.update, epoch=step.epoch, loss=f"{step.loss:.3f}", speed=speed)
 
     def skipped(self, problem: str) -> None:
         """Print a line that stays."""
-        self.console.print(f"examples are skipped: {problem}", style="red", markup=False, highlight=False)
+        self._print(f"examples are skipped: {problem}", style="red")
+
+    def note(self, text: str) -> None:
+        """Print a line that stays."""
+        self._print(text, style="yellow")
 
     def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
         """Print a line that stays."""
         assert self.task is not None
-        self.bar.update(self.task, usdr=f"{validation.usdr_db:.2f} dB")
+        if best:
+            self.best = f"{validation.usdr_db:.2f} dB" if self.unit else f"{validation.loss:.4f}"
+            self.bar.update(self.task, best=self.best)
         mark = "  best" if best else ""
-        self.console.print(
+        self._print(
             f"epoch {epoch:3d}  loss {loss:.4f}  validation uSDR {validation.usdr_db:6.2f} dB, "
-            f"loss {validation.loss:.4f}{mark}",
-            highlight=False,
+            f"loss {validation.loss:.4f}{mark}"
         )
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

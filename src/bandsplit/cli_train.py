@@ -1,0 +1,112 @@
+"""The command ``train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bandsplit.errors import ConfigError
+from bandsplit.terminal import (
+    DEFAULT_STEMS,
+    AllowOption,
+    DataOption,
+    DeviceOption,
+    LengthsOption,
+    MixtureOption,
+    StemsOption,
+    make_console,
+    open_dataset,
+    tell,
+)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list`.")],
+    data: DataOption,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every example.", min=0)] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."
+        ),
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs"),
+    device: DeviceOption = "auto",
+    devices: Annotated[
+        int | None,
+        typer.Option("--devices", help="Devices of this machine, one process each.", min=1),
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option("--workers", help="Processes that prepare examples for a device; no effect on the result.", min=0),
+    ] = 0,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            help="Examples per step and device; the global batch stays.",
+            min=1,
+        ),
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Save memory: compute activations again in the backward pass.")
+    ] = False,
+    compile: Annotated[bool, typer.Option("--compile", help="Compile the blocks with torch.compile.")] = False,
+    save_every: Annotated[float, typer.Option("--save-every", help="Minutes between saved states.", min=0)] = 5.0,
+    max_hours: Annotated[
+        float | None,
+        typer.Option("--max-hours", help="Save the state and stop after so many hours (exit code 3).", min=0),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
+    valid: Annotated[
+        Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
+    ] = None,
+    stems: StemsOption = DEFAULT_STEMS,
+    lengths: LengthsOption = "error",
+    mixture: MixtureOption = "file",
+    allow: AllowOption = False,
+) -> None:
+    """Train a model of the paper on a folder of songs."""
+    import torch
+
+    from bandsplit.recipes import find_recipe
+    from bandsplit.training.execution import Execution
+    from bandsplit.training.loop import train as train_run
+    from bandsplit.training.progress import TerminalProgress
+
+    console = make_console()
+    config = find_recipe(recipe).run_config(target or [], seed=seed, changes=dict(map(_parse_change, changes or [])))
+    options: dict[str, Any] = {"stems": stems, "lengths": lengths, "mixture": mixture, "allow": allow}
+    dataset = open_dataset(console, data, ("train", "valid") if valid is None else ("train",), **options)
+    if valid is not None:
+        dataset = dataset.with_validation(open_dataset(console, valid, ("valid",), **options))
+    execution = Execution(
+        device, devices, None, workers, batch, checkpointing, compile, 60 * save_every,
+        None if max_hours is None else 3600 * max_hours,
+    )  # fmt: skip
+    torch.manual_seed(config.seed)
+    with TerminalProgress(console) as progress:
+        result = train_run(config, dataset, runs, progress, execution=execution, resume=resume)
+    unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
+    tell(
+        console,
+        f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
+    )
+
+
+def _parse_change(text: str) -> tuple[str, Any]:
+    import yaml
+
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {text}: must be PATH=VALUE, for example training.max_epochs=20")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: {value!r} is not a value; quote it as in YAML or JSON") from None

@@ -1,0 +1,135 @@
+"""What a run is executed on: devices, processes, savings of memory. None of it is part of the run's identity."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from bandsplit.errors import ConfigError
+from bandsplit.inference.separator import pick_device
+from bandsplit.run_config import TrainingConfig
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How to execute a run. It changes speed, memory and rounding, not what is computed."""
+
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    devices: int | None = None
+    """Processes on this machine, one device each; None: as many as torchrun or SLURM started, else 1."""
+    nodes: int | None = None
+    """Machines; None: as many as torchrun or SLURM says, else 1."""
+    workers: int = 0
+    """Processes that prepare examples, for each device; 0 prepares them in the training process."""
+    batch_size: int | None = None
+    """Examples per step and device, instead of the configuration's; the global batch stays."""
+    checkpointing: bool = False
+    """Compute the blocks again in the backward pass instead of keeping their activations."""
+    compile: bool = False
+    """Compile the blocks with torch.compile."""
+    save_every_s: float = 300.0
+    """Seconds between saved states."""
+    max_s: float | None = None
+    """Seconds after which the run saves its state and stops."""
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an update's examples are spread."""
+
+    batch_size: int
+    """Examples per step and device."""
+    accumulate: int
+    """Steps of an update."""
+    devices: int
+    """Devices in all."""
+
+    @property
+    def global_batch(self) -> int:
+        """Examples of an update."""
+        return self.batch_size * self.accumulate * self.devices
+
+    def __str__(self) -> str:
+        """Say it in a few words."""
+        return (
+            f"global batch {self.global_batch} = {self.batch_size} x {self.accumulate} steps x {self.devices} device(s)"
+        )
+
+
+def plan_batches(training: TrainingConfig, devices: int, batch_size: int | None = None) -> BatchPlan:
+    """Work out the steps to accumulate.
+
+    Args:
+        training: the run.
+        devices: devices in all.
+        batch_size: examples per step and device; the run's own if None.
+
+    Raises:
+        ConfigError: the global batch cannot be made of such batches.
+    """
+    total = training.global_batch or training.batch_size * training.accumulate * devices
+    # A device cannot take more than its share of an update.
+    each = batch_size or (training.batch_size if training.global_batch is None else _fitting(training, devices))
+    if total % (each * devices):
+        legal = [n for n in range(1, total // devices + 1) if total % (n * devices) == 0]
+        fix = (
+            f"legal batches: {', '.join(map(str, legal))}" if legal else f"use at most {total} devices, a divisor of it"
+        )
+        raise ConfigError(f"global batch {total} cannot be made of batches of {each} on {devices} device(s); {fix}")
+    return BatchPlan(each, total // (each * devices), devices)
+
+
+def _fitting(training: TrainingConfig, devices: int) -> int:
+    """Return the largest batch, up to the run's own, of which the global batch is a multiple."""
+    share = (training.global_batch or 0) // devices
+    sizes = [n for n in range(1, min(training.batch_size, share) + 1) if share % n == 0]
+    return max(sizes, default=training.batch_size)
+
+
+def make_fabric(training: TrainingConfig, execution: Execution) -> Fabric:
+    """Make the Fabric of this process, and set the arithmetic that the run asks for.
+
+    Raises:
+        ConfigError: the device cannot be used here.
+    """
+    picked = pick_device(execution.device)
+    devices = execution.devices or _started("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE")
+    nodes = execution.nodes or _started("GROUP_WORLD_SIZE", "SLURM_NNODES")
+    available = torch.cuda.device_count() if picked.type == "cuda" else devices
+    if devices > available:
+        raise ConfigError(f"--devices {devices}: this machine has {available} CUDA device(s)")
+    # cuDNN would use TF32 unasked, in its LSTMs and convolutions.
+    torch.backends.cudnn.allow_tf32 = training.precision == "tf32"
+    torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
+    chosen: Any = [picked.index] if picked.type == "cuda" and devices == 1 and picked.index is not None else devices
+    return Fabric(
+        accelerator=picked.type,
+        devices=chosen,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+    )
+
+
+def _started(*names: str) -> int:
+    """Return how many processes or machines a launcher has started, 1 without one."""
+    values = [os.environ[name] for name in names if os.environ.get(name, "").isdecimal()]
+    return int(values[0]) if values else 1
+
+
+def save_memory_and_time(blocks: nn.Module, execution: Execution) -> None:
+    """Compile the blocks, or compute them again in the backward pass, as asked; names of parameters do not change."""
+    for block in blocks.children():
+        if execution.compile:
+            block.compile()
+        if execution.checkpointing:
+            again = functools.partial(checkpoint, block.forward, use_reentrant=False)
+            setattr(block, "forward", again)  # noqa: B010  a method is replaced for this object alone

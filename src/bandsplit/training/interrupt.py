@@ -1,0 +1,77 @@
+"""Reasons to stop or to save between two updates, on which all processes agree."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+AGREE_EVERY = 10
+"""Updates between two agreements of several processes, which cost a message each."""
+_TIME_IS_UP = 1000  # above all numbers of signals
+
+
+class Decision(NamedTuple):
+    """What to do after an update."""
+
+    stop: str | None
+    """Why to stop: a signal's name or ``time limit``."""
+    save: bool
+
+
+class Interruptions:
+    """Watches signals and clocks."""
+
+    def __init__(self, fabric: Fabric, save_every_s: float, max_s: float | None) -> None:
+        """Start the clocks."""
+        self.fabric, self.save_every_s, self.max_s = fabric, save_every_s, max_s
+        self.began = self.saved = time.monotonic()
+        self.received: list[int] = []
+        self.asked = 0
+
+    def just_saved(self) -> None:
+        """Start the clock of saving anew."""
+        self.saved = time.monotonic()
+
+    def decide(self) -> Decision:
+        """Decide after an update; every process gets the same answer, within `AGREE_EVERY` updates."""
+        now = time.monotonic()
+        reason = self.received[0] if self.received else 0
+        if self.max_s is not None and now - self.began >= self.max_s:
+            reason = reason or _TIME_IS_UP
+        save = now - self.saved >= self.save_every_s
+        if self.fabric.world_size > 1:
+            self.asked += 1
+            if self.asked % AGREE_EVERY:
+                return Decision(None, False)
+            votes = torch.tensor([reason, save], dtype=torch.int64, device=self.fabric.device)
+            reason, save = self.fabric.all_reduce(votes, reduce_op="max").tolist()  # pyright: ignore[reportAttributeAccessIssue]
+        if reason == _TIME_IS_UP:
+            return Decision("time limit", True)
+        return Decision(signal.Signals(reason).name, True) if reason else Decision(None, bool(save))
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second one acts as usual."""
+        before: dict[int, Any] = {}
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals
+            return
+
+        def receive(number: int, _: Any) -> None:
+            self.received.append(number)
+            signal.signal(number, before[number])
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, receive)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

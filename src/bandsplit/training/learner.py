@@ -1,0 +1,119 @@
+"""What learns: the network, its optimiser and its averaged copy, and one update of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from bandsplit.data.dataset import Example
+from bandsplit.errors import RunError
+from bandsplit.losses import separation_loss, spectrogram_loss
+from bandsplit.models.build import build_model
+from bandsplit.models.model import BandSplitModel
+from bandsplit.run_config import RunConfig
+from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
+from bandsplit.training.optimisation import average_weights, build_optimizer
+from bandsplit.training.validation import loss_options
+
+
+class Learner:
+    """A network in training, on the devices of ``fabric``."""
+
+    def __init__(self, config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fabric) -> None:
+        """Build it with random weights from torch's global generator."""
+        self.config, self.training, self.batches, self.fabric = config, config.training, batches, fabric
+        self.plain_model = build_model(config.model)
+        self.averaged = average_weights(self.training, self.plain_model)
+        save_memory_and_time(self.plain_model.blocks, execution)
+        optimizer = build_optimizer(self.training, self.plain_model.parameters())
+        self.model, self.optimizer = fabric.setup(self.plain_model, optimizer)
+        self.model.mark_forward_method("spectrograms")
+        if self.averaged is not None:
+            self.averaged.to(fabric.device)
+
+    @property
+    def kept_model(self) -> BandSplitModel:
+        """What is validated and kept: the averaged network, where the run averages."""
+        return self.plain_model if self.averaged is None else cast(BandSplitModel, self.averaged.module)
+
+    def backward(self, batch: Example, *, last: bool) -> Tensor:
+        """Add the gradients of one step, and return its loss.
+
+        Args:
+            batch: the examples of this process; those with a problem are left out.
+            last: whether it is the last step of the update, after which the processes share their gradients.
+        """
+        with self.fabric.no_backward_sync(self.model, enabled=not last):
+            loss = self._loss(batch)
+            self.fabric.backward(loss / self.batches.accumulate)
+        return loss.detach()
+
+    def update(self, learning_rate: float) -> Tensor:
+        """Update the weights by the gradients, and return the gradients' norm before it was clipped."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        # Whether it is finite is seen later, when it is read: to ask here would wait for the GPU.
+        limit = self.training.clip_norm
+        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.plain_model)
+        return cast(Tensor, norm)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that updates change."""
+        average = {} if self.averaged is None else {"average": self.averaged.state_dict()}
+        return {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict(), **average}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Restore what `state` returned."""
+        self.plain_model.load_state_dict(state["model"], strict=True)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["average"], strict=True)
+
+    def check_fit(self) -> None:
+        """Run a step on silence, so that a batch that does not fit is told before anything else.
+
+        Raises:
+            RunError: it does not fit.
+        """
+        size = self.batches.batch_size
+        try:
+            self.backward(self.silence(), last=True)
+        except torch.OutOfMemoryError:
+            raise RunError(
+                f"a step of {size} examples does not fit into the memory of {self.fabric.device}; try --batch "
+                f"{max(1, size // 2)} (more steps are then accumulated), --checkpointing, or --plan, which finds what "
+                f"fits"
+            ) from None
+        self.optimizer.zero_grad()
+
+    def silence(self) -> Example:
+        """Make a batch of the size of a step."""
+        model, size = self.config.model, self.batches.batch_size
+        excerpt_samples = round(self.training.excerpt_s * model.sample_rate_hz)
+        mixture = torch.zeros(size, model.channels, excerpt_samples, device=self.fabric.device)
+        return Example(mixture, mixture.unsqueeze(1).expand(-1, len(model.targets), -1, -1), [""] * size)
+
+    def _loss(self, batch: Example) -> Tensor:
+        spectral = self.training.loss_domain == "tf"  # then nobody needs the signals
+        outputs: Sequence[Tensor] = (
+            [self.model.spectrograms(batch.mixture)] if spectral else list(self.model(batch.mixture))
+        )
+        targets = batch.targets
+        kept = [number for number, problem in enumerate(batch.problem) if not problem]
+        if not kept:
+            return 0.0 * outputs[0].abs().sum()  # other processes may have a batch: all must update together
+        if len(kept) < len(targets):
+            outputs, targets = [output[kept] for output in outputs], targets[kept]
+        options = loss_options(self.plain_model, self.training)
+        if spectral:
+            return options["spectrogram_weight"] * spectrogram_loss(outputs[0], targets, options["stft_config"])
+        signals, spec = outputs
+        return separation_loss(signals, targets, estimate_spec=spec, **options)

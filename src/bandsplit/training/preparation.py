@@ -1,0 +1,46 @@
+"""What a run prepares before its first step: the examples and the songs of the validation."""
+
+from __future__ import annotations
+
+from bandsplit.data.activity import index_activity
+from bandsplit.data.dataset import ExampleDataset, make_examples
+from bandsplit.data.tracks import Dataset, Track
+from bandsplit.errors import DataError
+from bandsplit.run_config import RunConfig
+
+
+def training_examples(config: RunConfig, dataset: Dataset) -> ExampleDataset:
+    """Make the examples of a run's first epoch.
+
+    Raises:
+        DataError: the songs do not fit the run.
+    """
+    training, tracks = config.training, dataset.songs("train")
+    activity = training.mixing.activity
+    return make_examples(
+        tracks,
+        config.model.targets,
+        training.mixing,
+        excerpt_s=training.excerpt_s,
+        examples=training.examples_per_epoch,
+        sample_rate_hz=config.model.sample_rate_hz,
+        channels=config.model.channels,
+        seed=config.seed,
+        active=index_activity(dataset, tracks, activity) if activity else None,
+        broken_song=training.broken_song,
+    )
+
+
+def validation_songs(dataset: Dataset, channels: int) -> tuple[Track, ...]:
+    """Return the songs of the validation.
+
+    Raises:
+        DataError: there are none, or they do not fit a model of ``channels``.
+    """
+    songs = dataset.whole_songs("valid")
+    for track in songs:
+        if track.channels != channels:
+            raise DataError(
+                f"valid/{track.name}: channels is {track.channels}, the model needs {channels}; convert the song"
+            )
+    return songs

@@ -1,0 +1,134 @@
+"""Validation: whole songs, each separated once whatever the number of processes, piece by piece."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+
+from bandsplit import audio
+from bandsplit.data.tracks import MIXTURE, Audio, Track
+from bandsplit.inference.chunks import plan_chunks, stream_plan
+from bandsplit.losses import separation_loss
+from bandsplit.metrics import usdr_energies, usdr_of_energies
+from bandsplit.models.model import BandSplitModel
+from bandsplit.run_config import TrainingConfig
+
+
+class SongScore(NamedTuple):
+    """One validation song."""
+
+    track: str
+    usdr_db: dict[str, float]
+    """By target."""
+    loss: float
+
+
+class Validation(NamedTuple):
+    """Means over the validation songs and the targets, and the songs themselves."""
+
+    usdr_db: float
+    loss: float
+    songs: tuple[SongScore, ...]
+
+
+def validate(model: BandSplitModel, tracks: Sequence[Track], training: TrainingConfig, fabric: Fabric) -> Validation:
+    """Separate the songs, shared between the processes, and compare with their stems.
+
+    Raises:
+        AudioError: a song went missing or broke since it was indexed; an estimate is not finite.
+    """
+    longest_first = sorted(tracks, key=lambda track: (-track.samples, track.name))
+    mine = longest_first[fabric.global_rank :: fabric.world_size]
+    songs = [score_song(model, track, training, fabric.device) for track in mine]
+    if fabric.world_size > 1:
+        gathered: list[list[SongScore]] = [[] for _ in range(fabric.world_size)]
+        dist.all_gather_object(gathered, songs)
+        songs = [song for some in gathered for song in some]
+    songs.sort(key=lambda song: song.track)
+    means_db = [statistics.fmean(song.usdr_db.values()) for song in songs]
+    return Validation(statistics.fmean(means_db), statistics.fmean(song.loss for song in songs), tuple(songs))
+
+
+def score_song(
+    model: BandSplitModel, track: Track, training: TrainingConfig, device: torch.device | str = "cpu"
+) -> SongScore:
+    """Separate one song and compare, piece by piece of ``training.chunks.chunk_s``.
+
+    The loss is the mean over the pieces, weighted by their lengths. The spectrogram terms compare the joined estimates,
+    not the masked mixture as in training, where an estimate is one chunk.
+    """
+    config = model.config
+    read, samples = _reader(track, config.sample_rate_hz, training.validate_max_s)
+    plan = plan_chunks(samples, training.chunks, config.sample_rate_hz)
+    piece_samples = round(training.chunks.chunk_s * config.sample_rate_hz)
+
+    def estimate(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return model(torch.from_numpy(batch).to(device)).signal.cpu().numpy()
+
+    energies, losses, lengths = [], [], []
+    blocks = (block for _, block in stream_plan(plan, lambda *place: read(MIXTURE, *place), estimate))
+    for number, piece in enumerate(_pieces(blocks, piece_samples)):
+        length = piece.shape[-1]
+        targets = np.stack([read(target, number * piece_samples, length) for target in config.targets])
+        energies.append(usdr_energies(targets, piece))
+        pair = (torch.from_numpy(signal[None]).to(device) for signal in (piece, targets))
+        losses.append(separation_loss(*pair, **loss_options(model, training)).item())
+        lengths.append(length)
+    if training.monitor_over == "chunks":
+        whole = energies[:-1] if len(energies) > 1 and lengths[-1] < piece_samples else energies
+        values_db = np.median([usdr_of_energies(energy) for energy in whole], axis=0)
+    else:
+        values_db = usdr_of_energies(np.sum(energies, axis=0))
+    loss = float(np.average(losses, weights=lengths))
+    return SongScore(track.name, dict(zip(config.targets, values_db.tolist(), strict=True)), loss)
+
+
+def loss_options(model: BandSplitModel, training: TrainingConfig) -> dict[str, Any]:
+    """Return the settings of `separation_loss` that a run has."""
+    return {
+        "domain": training.loss_domain,
+        "stft_config": model.config.stft,
+        "time_weight": training.time_weight,
+        "spectrogram_weight": training.spectrogram_weight,
+    }
+
+
+def _reader(track: Track, sample_rate_hz: int, max_s: float | None) -> tuple[Callable[[str, int, int], Audio], int]:
+    """Return what reads samples of a part of the song at the model's rate, and how many there are."""
+    samples = track.samples if max_s is None else min(track.samples, max(1, round(max_s * track.sample_rate_hz)))
+    first = (track.samples - samples) // 2
+    if track.sample_rate_hz == sample_rate_hz:
+        return lambda part, start, count: track.read(part, first + start, count), samples
+    resampled: dict[str, Audio] = {}
+
+    def read(part: str, start: int, count: int) -> Audio:
+        if part not in resampled:
+            resampled[part] = audio.resample(track.read(part, first, samples), track.sample_rate_hz, sample_rate_hz)
+        return resampled[part][:, start : start + count]
+
+    return read, audio.resampled_length(samples, track.sample_rate_hz, sample_rate_hz)
+
+
+def _pieces(blocks: Iterable[Audio], samples: int) -> Iterator[Audio]:
+    """Cut blocks ``s c samples`` anew: pieces of ``samples``, the last of which may be shorter."""
+    held: list[Audio] = []
+    count = 0
+    for block in blocks:
+        held.append(block)
+        count += block.shape[-1]
+        if count >= samples:
+            joined = np.concatenate(held, axis=-1)
+            whole = count - count % samples
+            for start in range(0, whole, samples):
+                yield joined[..., start : start + samples]
+            held, count = [joined[..., whole:]], count - whole
+    if count:
+        yield np.concatenate(held, axis=-1)
