@@ -32,6 +32,8 @@ def load_batches(
         pin_memory: whether batches are copied to memory that a GPU reads quickly.
     """
     options: dict[str, Any] = {"collate_fn": _SharedBatches(), "prefetch_factor": AHEAD} if workers else {}
+    # Without a generator of its own, each pass would draw from torch's random state, which a resumed run restores.
+    options["generator"] = torch.Generator()
     return DataLoader(Subset(examples, indices), batch_size, num_workers=workers, pin_memory=pin_memory, **options)
 
 

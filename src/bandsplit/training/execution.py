@@ -80,9 +80,7 @@ def plan_batches(training: TrainingConfig, devices: int, batch_size: int | None 
     each = batch_size or (training.batch_size if training.global_batch is None else _fitting(training, devices))
     if total % (each * devices):
         legal = [n for n in range(1, total // devices + 1) if total % (n * devices) == 0]
-        fix = (
-            f"legal batches: {', '.join(map(str, legal))}" if legal else f"use at most {total} devices, a divisor of it"
-        )
+        fix = f"legal batches: {', '.join(map(str, legal))}" if legal else "the number of devices must divide it"
         raise ConfigError(f"global batch {total} cannot be made of batches of {each} on {devices} device(s); {fix}")
     return BatchPlan(each, total // (each * devices), devices)
 

@@ -1,0 +1,113 @@
+"""Optimisers, learning rates, averages; how an update is spread over steps and devices."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from bandsplit.errors import ConfigError
+from bandsplit.run_config import TrainingConfig
+from bandsplit.training.execution import plan_batches
+from bandsplit.training.optimisation import average_weights, build_optimizer, decayed, first_learning_rate
+
+
+def training(**settings: Any) -> TrainingConfig:
+    return TrainingConfig.parse(settings)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("linear", 0.25e-3), ("sqrt", 0.5e-3), ("none", 1e-3)])
+def test_the_learning_rate_follows_the_global_batch(rule: Any, expected: float):
+    config = training(learning_rate_rule=rule)
+    assert first_learning_rate(config, 16) == pytest.approx(1e-3)
+    assert first_learning_rate(config, 4) == pytest.approx(expected)
+
+
+def test_schedules_start_at_one_and_fall():
+    step = training()
+    assert [decayed(step, update, 10) for update in (0, 19, 20, 59)] == pytest.approx([1, 1, 0.98, 0.98**2])
+    cosine = training(decay={"kind": "cosine"}, max_epochs=4)
+    first, middle, last = (decayed(cosine, update, 10) for update in (0, 20, 39))
+    assert first == 1
+    assert middle == pytest.approx(0.5)
+    assert 0 < last < 0.01
+    plateau = training(decay={"kind": "plateau", "factor": 0.5})
+    assert [decayed(plateau, 100, 10, decays) for decays in (0, 1, 2)] == [1, 0.5, 0.25]
+
+
+def test_adam_is_torchs_and_weight_decay_is_decoupled():
+    models = [nn.Linear(3, 2) for _ in range(3)]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    optimizers = [
+        torch.optim.Adam(models[0].parameters(), lr=1e-3),
+        build_optimizer(training(), models[1].parameters()),
+        build_optimizer(training(optimizer={"kind": "adamw", "weight_decay": 0.5}), models[2].parameters()),
+    ]
+    before = models[0].weight.detach().clone()
+    for model, optimizer in zip(models, optimizers, strict=True):
+        model(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(models[1].weight, models[0].weight, rtol=0, atol=1e-7)
+    torch.testing.assert_close(models[2].weight, models[0].weight - 1e-3 * 0.5 * before, rtol=0, atol=1e-7)
+
+
+def test_the_average_keeps_its_share_of_the_old():
+    model = nn.Linear(1, 1, bias=False)
+    averaged = average_weights(training(average={"decay": 0.75}), model)
+    assert averaged is not None
+    values = [1.0, 5.0, 9.0]
+    for value in values:
+        with torch.no_grad():
+            model.weight.fill_(value)
+        averaged.update_parameters(model)
+    expected = 0.75 * (0.75 * 1.0 + 0.25 * 5.0) + 0.25 * 9.0  # the first update copies
+    assert averaged.module.weight.item() == pytest.approx(expected)
+    assert average_weights(training(), model) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "batch", "expected"),
+    [
+        ({}, 1, None, (2, 1)),
+        ({}, 8, None, (2, 1)),
+        ({"accumulate": 4}, 2, None, (2, 4)),
+        ({"global_batch": 16}, 1, None, (2, 8)),
+        ({"global_batch": 16}, 8, None, (2, 1)),
+        ({"global_batch": 16}, 16, None, (1, 1)),
+        ({"global_batch": 16}, 1, 16, (16, 1)),
+        ({"global_batch": 16}, 2, 1, (1, 8)),
+        ({"global_batch": 6, "batch_size": 4}, 1, None, (3, 2)),
+        ({"accumulate": 4}, 1, 8, (8, 1)),
+    ],
+)
+def test_steps_are_worked_out_so_that_the_global_batch_stays(
+    settings: dict[str, Any], devices: int, batch: int | None, expected: tuple[int, int]
+):
+    config = training(**settings)
+    plan = plan_batches(config, devices, batch)
+    assert (plan.batch_size, plan.accumulate) == expected
+    assert plan.global_batch == settings.get("global_batch", 2 * settings.get("accumulate", 1) * devices)
+
+
+@pytest.mark.parametrize(
+    ("settings", "devices", "batch", "message"),
+    [
+        ({"global_batch": 16}, 1, 3, r"global batch 16 cannot be made of batches of 3 on 1 device\(s\); legal batches: "
+         "1, 2, 4, 8, 16"),
+        ({"global_batch": 16}, 3, None, "on 3 device.*; the number of devices must divide it"),
+        ({}, 1, 4, "global batch 2 cannot be made of batches of 4 .* legal batches: 1, 2"),
+    ],
+)  # fmt: skip
+def test_batches_that_do_not_fit_are_named_with_those_that_do(
+    settings: dict[str, Any], devices: int, batch: int | None, message: str
+):
+    with pytest.raises(ConfigError, match=message):
+        plan_batches(training(**settings), devices, batch)
+
+
+def test_a_global_batch_and_steps_contradict_each_other():
+    with pytest.raises(ConfigError, match="accumulate: 4 says with global_batch 16 the same thing twice"):
+        training(global_batch=16, accumulate=4)
+    with pytest.raises(ConfigError, match="examples_per_epoch: 10 is less than one update of global_batch 16"):
+        training(global_batch=16, examples_per_epoch=10)

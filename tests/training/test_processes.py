@@ -1,0 +1,170 @@
+"""Runs in real processes: killed and resumed, and several that train together."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.sharedctypes import Synchronized
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bandsplit.data.layouts import index_dataset
+from bandsplit.run_config import RunConfig
+from bandsplit.training.checkpoint import RunFolder
+from bandsplit.training.execution import Execution
+from bandsplit.training.loop import train
+from bandsplit.training.reporting import Silence, Step
+from songs import write_dataset
+
+KILLS = 20
+
+
+class _Counts(Silence):
+    def __init__(self, updates: "Synchronized[int]") -> None:
+        self.updates = updates
+
+    def step(self, step: Step) -> None:
+        self.updates.value += 1
+
+
+def _config() -> RunConfig:
+    return RunConfig.parse(
+        {
+            "recipe": "test",
+            "model": {
+                "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4,
+                "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
+            },
+            "training": {
+                "examples_per_epoch": 80, "global_batch": 2, "excerpt_s": 0.1, "max_epochs": 8,
+                "decay": {"kind": "plateau", "patience": 1}, "average": {"decay": 0.9},
+                "mixing": {"activity": None, "pairing": "epoch"},
+            },
+        }
+    )  # fmt: skip
+
+
+def _train(root: Path, updates: "Synchronized[int]") -> None:
+    """Train with states after nearly every update; runs in a process of its own."""
+    torch.set_num_threads(1)
+    config = _config()
+    torch.manual_seed(config.seed)
+    execution = Execution("cpu", save_every_s=0.02)
+    train(config, index_dataset(root / "data"), root / "runs", _Counts(updates), execution=execution, resume=True)
+
+
+def _rows(folder: RunFolder) -> list[dict[str, Any]]:
+    """The validations, the last one of each epoch, without what the clock decides."""
+    rows = {row["epoch"]: row for row in folder.rows("validation")}
+    return [
+        {key: value for key, value in row.items() if not key.endswith("_s") and key != "waiting"}
+        for row in rows.values()
+    ]
+
+
+def test_a_run_killed_twenty_times_ends_as_if_it_never_was(tmp_path: Path):
+    # The server imports torch once and never computes with it, so that its children start at once and in a clean state.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "bandsplit.training.loop"])
+    moments = random.Random(0)
+    roots = {name: tmp_path / name for name in ("whole", "killed")}
+    for root in roots.values():
+        write_dataset(root / "data", train=3, test=1, samples=6000)
+    counts = context.Value("i", 0)
+    whole = context.Process(target=_train, args=(roots["whole"], counts))
+    whole.start()
+
+    log = []
+    for kill in range(KILLS):
+        updates = context.Value("i", 0)
+        process = context.Process(target=_train, args=(roots["killed"], updates))
+        process.start()
+        wanted = moments.randint(1, 14)
+        while updates.value < wanted and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.03))
+        assert process.is_alive(), "the run ended before it could be killed; make it longer"
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        folder = RunFolder(roots["killed"] / "runs", _config())
+        log.append((kill + 1, updates.value, [path.name for path in folder.states]))
+    last = context.Process(target=_train, args=(roots["killed"], counts))
+    last.start()
+    for process in (last, whole):
+        process.join()
+        assert process.exitcode == 0
+    print("\nkill, updates of the attempt, states left")
+    for row in log:
+        print(*row)
+
+    folders = [RunFolder(root / "runs", _config()) for root in roots.values()]
+    states = [torch.load(folder.states[0], weights_only=True) for folder in folders]
+    assert states[0].pop("progress") == states[1].pop("progress")
+    _assert_equal(states[0], states[1])
+    best = [load_file(folder.best) for folder in folders]
+    _assert_equal(best[0], best[1])
+    assert _rows(folders[0]) == _rows(folders[1])
+    assert len(folders[1].rows("start")) == KILLS + 1
+    assert len(folders[1].rows("stop")) == 1
+    assert not list(folders[1].path.glob("*.part"))
+
+
+def _assert_equal(left: Any, right: Any) -> None:
+    """Compare nested dictionaries of tensors bit for bit."""
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right)
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys()
+        for key in left:
+            _assert_equal(left[key], right[key])
+    else:
+        assert left == right
+
+
+# --- several processes -----------------------------------------------------------------------------------------------
+
+SMALL = [
+    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
+    "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=32", "training.excerpt_s=0.2",
+    "training.max_epochs=2", "training.mixing.activity=null", "training.global_batch=4",
+]  # fmt: skip
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+
+
+def _command(root: Path, name: str, launcher: list[str], options: list[str]) -> Path:
+    changes = [part for change in SMALL for part in ("--set", change)]
+    command = [sys.executable, "-m", *launcher, "bandsplit", "train", "simo", "--data", str(root / "data"), *changes]
+    done = subprocess.run(
+        [*command, "--runs", str(root / name), "--device", "cpu", *options],
+        capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (folder,) = (root / name).glob("simo/*/*")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("launcher", "options"), [(TORCHRUN, []), ([], ["--devices", "2"])], ids=["torchrun", "Fabric"]
+)
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path: Path, launcher: list[str], options: list[str]):
+    write_dataset(tmp_path / "data", train=4, test=0, samples=8000)
+    folders = [_command(tmp_path, "one", [], ["--batch", "4"]), _command(tmp_path, "two", launcher, options)]
+    logs = [[json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()] for folder in folders]
+    one, two = ([row for row in rows if row["kind"] == "validation"] for rows in logs)
+    assert [row["epoch"] for row in two] == [1, 2]
+    for first, second in zip(one, two, strict=True):
+        assert second["loss"] == pytest.approx(first["loss"], rel=1e-6)
+        assert second["validation_loss"] == pytest.approx(first["validation_loss"], rel=1e-5)
+        assert [song["track"] for song in second["songs"]] == [song["track"] for song in first["songs"]]
+    (start,) = [row for row in logs[1] if row["kind"] == "start"]
+    assert (start["batch_size"], start["accumulate"], start["devices"]) == (2, 1, 2)
