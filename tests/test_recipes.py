@@ -29,7 +29,8 @@ def test_every_architecture_of_the_paper_is_a_recipe():
 def test_rows_carry_the_numbers_of_the_table():
     rows = {recipe.row: recipe.id for recipe in RECIPES.values() if recipe.row}
     assert rows == {
-        "1": "base", "6": "stft-4096", "7": "mask-factor-2", "8": "large", "10": "naive-stereo",
+        "1": "base", "2": "accumulate-gradients", "3": "monitor-loss", "4": "loss-time", "5": "loss-tf",
+        "6": "stft-4096", "7": "mask-factor-2", "8": "large", "9": "large-patience-30", "10": "naive-stereo",
         "11": "naive-stereo-mask-8", "12": "tac-tanh", "13": "tac-prelu", "14": "bscnn", "15": "attention-1x8",
         "16": "attention-2x16", "17": "multi-head-2", "18": "silent-target",
         "19": "no-activity-detection", "20": "optimised-no-tac", "20b": "optimised",

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from lightning_fabric import Fabric
 from safetensors import safe_open
 
+from bandsplit.data.dataset import Example
 from bandsplit.losses import separation_loss
 from bandsplit.models.authors import tensors_from_authors
-from bandsplit.models.build import build_model
-from bandsplit.models.files import model_from_tensors
 from bandsplit.pretrained import config_from_authors
+from bandsplit.run_config import RunConfig
+from bandsplit.training.execution import BatchPlan, Execution
+from bandsplit.training.learner import Learner
 
 
 @pytest.mark.parametrize("domain", ["t", "tf", "t+tf"])
@@ -28,19 +30,15 @@ def test_ten_training_steps_follow_the_authors(shared: Path):
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     config = config_from_authors(json.loads(metadata["config"]))
+    run = RunConfig.parse({"recipe": "test", "model": config.model_dump(), "training": {}})
+    learner = Learner(run, BatchPlan(2, 1, 1), Execution("cpu"), Fabric(accelerator="cpu", devices=1))
     theirs = {key.removeprefix("initial/"): value for key, value in tensors.items() if key.startswith("initial/")}
-    with torch.device("meta"):
-        expected = build_model(config).state_dict()
-    model = model_from_tensors(config, tensors_from_authors(config, expected, theirs)).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    weights = tensors_from_authors(config, learner.plain_model.state_dict(), theirs)
+    learner.plain_model.load_state_dict(weights, strict=True)
     losses, norms = [], []
     for mixture, target in zip(tensors["mixture"], tensors["target"], strict=True):
-        optimizer.zero_grad()
-        signal, spec = model(mixture)
-        loss = separation_loss(signal, target.unsqueeze(1), estimate_spec=spec)
-        loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0).item())
-        optimizer.step()
-        losses.append(loss.item())
+        batch = Example(mixture, target.unsqueeze(1), [""] * len(mixture))
+        losses.append(learner.backward(batch, last=True).item())
+        norms.append(learner.update(1e-3).item())
     assert losses == pytest.approx(json.loads(metadata["loss"]), rel=1e-5)
     assert norms == pytest.approx(json.loads(metadata["gradient_norm"]), rel=1e-4)

@@ -1,0 +1,144 @@
+"""One update: what must equal what."""
+
+import shutil
+from typing import Any
+
+import pytest
+import torch
+
+from bandsplit.data.dataset import Example
+from bandsplit.errors import RunError
+from bandsplit.run_config import RunConfig
+from bandsplit.training.execution import BatchPlan, Execution, make_fabric
+from bandsplit.training.learner import Learner
+
+MODEL = {
+    "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 8, "n_blocks": 2,
+    "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 2}, "stereo": {"kind": "tac"},
+    "attention": {"heads": 2, "encoding_dim": 4},
+}  # fmt: skip
+
+
+def learner(
+    batch: int = 4,
+    accumulate: int = 1,
+    how: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
+    **training: Any,
+) -> Learner:
+    config = RunConfig.parse(
+        {
+            "recipe": "test",
+            "model": MODEL | (model or {}),
+            "training": {"excerpt_s": 0.25, "batch_size": batch} | training,
+        }
+    )
+    execution = Execution("cpu", **how or {})
+    torch.manual_seed(0)
+    return Learner(config, BatchPlan(batch, accumulate, 1), execution, make_fabric(config.training, execution))
+
+
+def examples(count: int) -> Example:
+    targets = torch.randn(count, 2, 2, 2000, generator=torch.Generator().manual_seed(1)) / 10
+    return Example(targets.sum(dim=1), targets, [""] * count)
+
+
+def parts(batch: Example, size: int) -> list[Example]:
+    return [
+        Example(mixture, targets, [""] * len(mixture))
+        for mixture, targets in zip(batch.mixture.split(size), batch.targets.split(size), strict=True)
+    ]
+
+
+def gradients(of: Learner) -> dict[str, torch.Tensor]:
+    parameters = of.plain_model.named_parameters()
+    return {name: parameter.grad.clone() for name, parameter in parameters if parameter.grad is not None}
+
+
+def assert_close(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor], tolerance: float) -> None:
+    """Compare with the largest gradient of all: some, as that of the keys' bias, are zero but for rounding."""
+    assert left.keys() == right.keys()
+    largest = max(gradient.abs().max() for gradient in left.values())
+    for name, gradient in left.items():
+        assert (gradient - right[name]).abs().max() <= tolerance * largest, name
+
+
+def test_four_steps_of_one_example_equal_one_of_four():
+    batch = examples(4)
+    together, apart = learner(4), learner(1, accumulate=4)
+    loss = together.backward(batch, last=True)
+    losses = [apart.backward(part, last=number == 3) for number, part in enumerate(parts(batch, 1))]
+    assert torch.stack(losses).mean().item() == pytest.approx(loss.item(), rel=1e-6)
+    assert_close(gradients(together), gradients(apart), 1e-5)
+
+
+def test_recomputed_activations_equal_kept_ones():
+    batch = examples(2)
+    kept, again = learner(2), learner(2, how={"checkpointing": True})
+    assert kept.backward(batch, last=True).item() == again.backward(batch, last=True).item()
+    first, second = gradients(kept), gradients(again)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again.plain_model.state_dict().keys() == kept.plain_model.state_dict().keys()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+@pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
+def test_compiled_blocks_equal_plain_ones():
+    small = {"n_blocks": 1, "time": {"kind": "conv"}, "band": None, "attention": None}
+    batch = examples(2)
+    plain, compiled = learner(2, model=small), learner(2, model=small, how={"compile": True})
+    loss = plain.backward(batch, last=True)
+    assert compiled.backward(batch, last=True).item() == pytest.approx(loss.item(), rel=1e-6)
+    assert_close(gradients(plain), gradients(compiled), 1e-5)
+
+
+def test_bfloat16_is_near_float32_and_keeps_weights_and_estimates_in_float32():
+    batch = examples(2)
+    exact, mixed = learner(2), learner(2, precision="bf16")
+    loss = exact.backward(batch, last=True)
+    assert mixed.backward(batch, last=True).item() == pytest.approx(loss.item(), rel=2e-2)
+    assert {gradient.dtype for gradient in gradients(mixed).values()} == {torch.float32}
+    assert mixed.model(batch.mixture).signal.dtype == torch.float32
+    assert torch.isfinite(mixed.update(1e-3))
+
+
+def test_arithmetic_is_what_the_run_asks_for():
+    learner(2, precision="tf32")
+    assert torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "high"
+    learner(2)
+    assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+@pytest.mark.parametrize("domain", ["t", "tf", "t+tf"])
+def test_examples_with_a_problem_do_not_count(domain: Any):
+    batch = examples(4)
+    broken = batch._replace(problem=["", "gone", "", "gone"])
+    kept = Example(batch.mixture[::2], batch.targets[::2], ["", ""])
+    some, only = learner(4, loss_domain=domain), learner(2, loss_domain=domain)
+    assert some.backward(broken, last=True).item() == pytest.approx(only.backward(kept, last=True).item(), rel=1e-5)
+    assert_close(gradients(some), gradients(only), 1e-4)
+    none = learner(4, loss_domain=domain)
+    assert none.backward(batch._replace(problem=["gone"] * 4), last=True).item() == 0
+    assert all(not gradient.any() for gradient in gradients(none).values())
+
+
+def test_a_step_that_does_not_fit_is_an_error_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
+    learns = learner(4)
+    monkeypatch.setattr(learns, "backward", _run_out_of_memory)
+    with pytest.raises(RunError, match=r"a step of 4 examples does not fit .* try --batch 2 .*or --plan"):
+        learns.check_fit()
+
+
+def _run_out_of_memory(*_: Any, **__: Any) -> None:
+    raise torch.OutOfMemoryError
+
+
+def test_checking_the_fit_leaves_no_trace():
+    learns = learner(2)
+    before = {name: tensor.clone() for name, tensor in learns.plain_model.state_dict().items()}
+    learns.check_fit()
+    assert not gradients(learns)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learns.plain_model.state_dict().items())
