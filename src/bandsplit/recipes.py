@@ -120,7 +120,7 @@ def find_recipe(id: str) -> Recipe:
 
 
 def _make_recipes() -> list[Recipe]:
-    # The authors trained small models on 4 GPUs and large ones on 2, with 2 examples on each (section IV-D2); stating the
+    # The authors trained small models on 4 GPUs and large ones on 2, 2 examples on each (section IV-D2); stating the
     # global batch makes a row mean the same on other hardware.
     start = Recipe("base", "base model: N 64, R 8, one model and band split per target", "1", 32.3)
     base = dataclasses.replace(start, settings=apply_changes(start.settings, {"training.global_batch": 8}))
