@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,13 @@ from bandsplit.terminal import (
     open_dataset,
     tell,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bandsplit.data.tracks import Dataset
+    from bandsplit.run_config import RunConfig
+    from bandsplit.training.execution import Execution
 
 
 def train(
@@ -63,6 +70,13 @@ def train(
         float | None,
         typer.Option("--max-hours", help="Save the state and stop after so many hours (exit code 3).", min=0),
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Measure some steps and predict hours, memory and energy; train nothing.")
+    ] = False,
+    price_kwh: Annotated[float | None, typer.Option("--price-kwh", help="Price of a kWh, for --plan.", min=0)] = None,
+    price_hour: Annotated[
+        float | None, typer.Option("--price-hour", help="Price of an hour of the machine, for --plan.", min=0)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
     valid: Annotated[
         Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
@@ -91,6 +105,9 @@ def train(
         None if max_hours is None else 3600 * max_hours,
     )  # fmt: skip
     torch.manual_seed(config.seed)
+    if plan:
+        _show_plan(console, config, dataset, execution, price_kwh, price_hour)
+        return
     with TerminalProgress(console) as progress:
         result = train_run(config, dataset, runs, progress, execution=execution, resume=resume)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
@@ -98,6 +115,34 @@ def train(
         console,
         f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
     )
+
+
+def _show_plan(
+    console: Console,
+    config: RunConfig,
+    dataset: Dataset,
+    execution: Execution,
+    price_kwh: float | None,
+    price_hour: float | None,
+) -> None:
+    from rich.table import Table
+
+    from bandsplit.training.plan import describe_plan, plan_run
+
+    with console.status("measuring some steps"):
+        plan = plan_run(config, dataset, execution)
+    out = make_console(err=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for what, text in describe_plan(plan, price_kwh=price_kwh, price_hour=price_hour):
+        table.add_row(what, text)
+    out.print(table, highlight=False)
+    if plan.fits:
+        table = Table("batch", "checkpointing", "examples/s", "memory", title="What fits", title_justify="left")
+        for fit in plan.fits:
+            speed = "does not fit" if fit.examples_per_s is None else f"{fit.examples_per_s:.1f}"
+            memory = "" if fit.memory_gb is None else f"{fit.memory_gb:.1f} GB"
+            table.add_row(str(fit.batch_size), "yes" if fit.checkpointing else "no", speed, memory)
+        out.print(table, highlight=False)
 
 
 def _parse_change(text: str) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bandsplit.training.reporting import Start, Step
 from bandsplit.training.validation import Validation
@@ -20,10 +20,8 @@ class TerminalProgress:
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  best {task.fields[best]}  {task.fields[speed]}  at most"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            TextColumn("loss {task.fields[loss]}  best {task.fields[best]}{task.fields[speed]}  left, at most"),
+            TimeRemainingColumn(compact=True),
             console=console,
             expand=True,
         )
@@ -50,7 +48,7 @@ class TerminalProgress:
             f"{start.learning_rate:.3g} ({config.training.learning_rate_rule}), {start.batches}, in {start.folder}"
         )
         epoch = start.done // (start.updates // epochs) + 1
-        fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": "-"}
+        fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
         self.task = self.bar.add_task("train", total=start.updates, completed=start.done, **fields)
         self.unit = " dB" if config.training.monitor == "usdr" else ""
 
@@ -58,7 +56,7 @@ class TerminalProgress:
         """Advance by one update."""
         assert self.task is not None
         kwh = "" if step.kwh is None else f"  {step.kwh:.3f} kWh"
-        speed = f"{step.examples_per_s:.1f} ex/s  waiting {step.waiting:.0%}{kwh}"
+        speed = f"  {step.examples_per_s:.1f} ex/s  wait {step.waiting:.0%}{kwh}"
         self.bar.update(self.task, completed=step.update, epoch=step.epoch, loss=f"{step.loss:.3f}", speed=speed)
 
     def skipped(self, problem: str) -> None:
