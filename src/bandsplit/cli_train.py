@@ -70,6 +70,9 @@ def train(
         float | None,
         typer.Option("--max-hours", help="Save the state and stop after so many hours (exit code 3).", min=0),
     ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the run's folder.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Measure some steps and predict hours, memory and energy; train nothing.")
     ] = False,
@@ -93,6 +96,8 @@ def train(
     from bandsplit.training.execution import Execution
     from bandsplit.training.loop import train as train_run
     from bandsplit.training.progress import TerminalProgress
+    from bandsplit.training.reporting import Both
+    from bandsplit.training.tensorboard import TensorBoard
 
     console = make_console()
     config = find_recipe(recipe).run_config(target or [], seed=seed, changes=dict(map(_parse_change, changes or [])))
@@ -109,7 +114,8 @@ def train(
         _show_plan(console, config, dataset, execution, price_kwh, price_hour)
         return
     with TerminalProgress(console) as progress:
-        result = train_run(config, dataset, runs, progress, execution=execution, resume=resume)
+        reporter = Both(progress, TensorBoard()) if tensorboard else progress
+        result = train_run(config, dataset, runs, reporter, execution=execution, resume=resume)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
     tell(
         console,

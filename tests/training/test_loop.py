@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def run(
     **how: Any,
 ) -> Result:
     torch.manual_seed(config.seed)
-    execution = Execution(**{"device": "cpu"} | how)
+    execution = replace(Execution("cpu"), **how)
     return train(config, dataset, root, reporter or Silent(), execution=execution, resume=resume)
 
 

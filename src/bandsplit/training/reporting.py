@@ -62,7 +62,7 @@ class Reporter(Protocol):
 
 
 class Silence:
-    """A reporter that shows nothing, for all processes but the first."""
+    """A reporter that shows nothing: for all processes but the first, and to build others on."""
 
     def start(self, start: Start) -> None:
         """Do nothing."""
@@ -78,6 +78,39 @@ class Silence:
 
     def note(self, text: str) -> None:
         """Do nothing."""
+
+
+class Both:
+    """Tells two reporters."""
+
+    def __init__(self, first: Reporter, second: Reporter) -> None:
+        """Tell ``first``, then ``second``."""
+        self.reporters = (first, second)
+
+    def start(self, start: Start) -> None:
+        """Tell both."""
+        for reporter in self.reporters:
+            reporter.start(start)
+
+    def step(self, step: Step) -> None:
+        """Tell both."""
+        for reporter in self.reporters:
+            reporter.step(step)
+
+    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
+        """Tell both."""
+        for reporter in self.reporters:
+            reporter.validated(epoch, loss, validation, best)
+
+    def skipped(self, problem: str) -> None:
+        """Tell both."""
+        for reporter in self.reporters:
+            reporter.skipped(problem)
+
+    def note(self, text: str) -> None:
+        """Tell both."""
+        for reporter in self.reporters:
+            reporter.note(text)
 
 
 class Meter(Protocol):
