@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.cli_data import bench_app, data_app
+from bandsplit.cli_bench import bench_app
+from bandsplit.cli_data import data_app
 from bandsplit.errors import BandsplitError, ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
