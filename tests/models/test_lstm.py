@@ -10,8 +10,9 @@ from bandsplit.models.sequence import RecurrentLayer
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _seed_and_no_least_batch(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(sequence, "LEAST_SEQUENCES", {True: 1, False: 1})
 
 
 def layer_of(n: int, hidden: int, norm_groups: int = 1) -> RecurrentLayer:
@@ -97,3 +98,12 @@ def test_double_precision_and_exports_take_the_layers_of_torch():
     assert output.grad_fn is not None and "Bilstm" not in output.grad_fn.name()
     exported = torch.export.export(layer.float(), (x,))
     assert any("lstm" in str(node.target) for node in exported.graph.nodes)
+
+
+def test_few_sequences_take_the_layers_of_torch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sequence, "LEAST_SEQUENCES", {True: 5, False: 9})
+    layer, x = layer_of(6, 10), torch.randn(8, 3, 6)
+    functions = [layer(part).grad_fn for part in (x, x[:4])]
+    assert ["Bilstm" in function.name() for function in functions if function is not None] == [True, False]
+    with torch.no_grad():
+        assert not sequence._runs_our_lstm(x)

@@ -39,7 +39,7 @@ def batched_product(_sum: Any, a: tuple[int, ...], b: tuple[int, ...], **_: Any)
     ids=["base", "bscnn", "heads", "naive", "simo", "optimised", "conv"],
 )
 def test_the_count_from_the_config_equals_what_torch_counts_of_a_step(config: RunConfig):
-    step = TrainingStep(config, 1, CPU)
+    step = TrainingStep(config, 2, CPU)  # of sequences enough for our LSTM
     # Our LSTM is made of products that torch counts, but for one written in place.
     with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: batched_product}) as counter:
         step()
