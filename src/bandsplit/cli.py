@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli_data import bench_app, data_app
+from bandsplit.cli_bench import bench_app
+from bandsplit.cli_data import data_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import (

@@ -16,6 +16,7 @@ from bandsplit.models.build import build_model
 from bandsplit.models.model import BandSplitModel
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
+from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import average_weights, build_optimizer
 from bandsplit.training.validation import loss_options
 
@@ -26,6 +27,8 @@ class Learner:
     def __init__(self, config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fabric) -> None:
         """Build it with random weights from torch's global generator."""
         self.config, self.training, self.batches, self.fabric = config, config.training, batches, fabric
+        if fabric.device.type == "cpu":
+            keep_freed_memory()
         self.plain_model = build_model(config.model)
         self.averaged = average_weights(self.training, self.plain_model)
         save_memory_and_time(self.plain_model.blocks, execution)

@@ -1,0 +1,143 @@
+"""How fast training steps are, beside the rate at which the same machine multiplies large matrices."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from bandsplit.data.dataset import Example
+from bandsplit.run_config import RunConfig
+from bandsplit.training.arithmetic import step_flop
+from bandsplit.training.execution import BatchPlan, Execution, make_fabric
+from bandsplit.training.learner import Learner
+
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Of products: single; on CUDA, single in TF32's rounding; automatic bfloat16."""
+
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+class StepSpeed(NamedTuple):
+    """One recipe; medians over the rounds."""
+
+    step_s: float
+    examples_per_s: float
+    gflop: float
+    """Of a step's matrix products, as `step_flop` counts them, in units of 1e9."""
+    share: float
+    """Rate of these products over the matrix rate measured just before and after each step."""
+    peak_mb: float
+    """CUDA: most memory allocated during this recipe's steps. CPU: the process's peak so far, with all recipes."""
+
+
+class TrainingSpeed(NamedTuple):
+    """What was measured."""
+
+    matrix_gflop_per_s: float
+    """Median rate of products of large square matrices, in the precision of the steps."""
+    recipes: dict[str, StepSpeed]
+
+
+def measure(
+    configs: Mapping[str, RunConfig],
+    *,
+    batch: int = 2,
+    steps: int = 5,
+    device: torch.device,
+    precision: Precision = "fp32",
+    done: Callable[[], None] = lambda: None,
+) -> TrainingSpeed:
+    """Measure training steps on random signals in rounds, so that noise of the machine meets all recipes alike.
+
+    A step is what `bandsplit train` does for an update, without reading songs: forward, loss, backward, clipping, one
+    update of fused Adam. The first step of each recipe warms up and does not count.
+
+    Args:
+        configs: name and configuration of each recipe.
+        batch: examples of a step.
+        steps: steps of each recipe that count.
+        device: where to run.
+        precision: of products; ``tf32`` needs CUDA.
+        done: is called after each step.
+    """
+    makers = {name: TrainingStep(config, batch, device, precision) for name, config in configs.items()}
+    times_s: dict[str, list[float]] = {name: [] for name in configs}
+    shares: dict[str, list[float]] = {name: [] for name in configs}
+    peaks_mb = dict.fromkeys(configs, 0.0)
+    rates = [matrix_rate(device, precision)]
+    for number in range(steps + 1):
+        for name, step in makers.items():
+            if device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(device)
+            step_s = _time_s(step, device)
+            rates.append(matrix_rate(device, precision))
+            peaks_mb[name] = max(peaks_mb[name], _peak_mb(device))
+            done()
+            if number:
+                times_s[name].append(step_s)
+                shares[name].append(step.flop / step_s / statistics.mean(rates[-2:]))
+    speeds = {}
+    for name, step in makers.items():
+        step_s = statistics.median(times_s[name])
+        share = statistics.median(shares[name])
+        speeds[name] = StepSpeed(step_s, batch / step_s, step.flop / 1e9, share, peaks_mb[name])
+    return TrainingSpeed(statistics.median(rates) / 1e9, speeds)
+
+
+class TrainingStep:
+    """What learns, and one batch of noise; calling it does one update."""
+
+    def __init__(self, config: RunConfig, batch: int, device: torch.device, precision: Precision = "fp32") -> None:
+        """Build everything with random numbers of a seed of its own."""
+        training = config.training.model_copy(update={"precision": precision, "average": None})
+        execution = Execution(str(device))
+        fabric = make_fabric(training, execution)
+        model, samples = config.model, round(training.excerpt_s * config.model.sample_rate_hz)
+        self.flop, self.rate = step_flop(model, batch, samples), training.learning_rate
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(config.seed)
+            changed = config.model_copy(update={"training": training})
+            self.learner = Learner(changed, BatchPlan(batch, 1, 1), execution, fabric)
+            mixture = 0.1 * torch.randn(batch, model.channels, samples, device=device)
+            targets = 0.1 * torch.randn(batch, len(model.targets), model.channels, samples, device=device)
+        self.batch = Example(mixture, targets, [""] * batch)
+
+    def __call__(self) -> None:
+        """Do one update."""
+        self.learner.backward(self.batch, last=True)
+        self.learner.update(self.rate)
+
+
+def matrix_rate(device: torch.device, precision: Precision = "fp32") -> float:
+    """Measure how many operations per second a product of large square matrices reaches; the median of some."""
+    size = MATRIX_SIZE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+
+    def multiply() -> Tensor:
+        return torch.mm(a, a, out=out)
+
+    multiply()
+    return 2 * size**3 / statistics.median(_time_s(multiply, device) for _ in range(5))
+
+
+def _time_s(work: Callable[[], object], device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def _peak_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

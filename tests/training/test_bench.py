@@ -1,0 +1,75 @@
+"""The arithmetic of a step against torch's own count, and the measurement of training speed."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bandsplit.recipes import find_recipe
+from bandsplit.run_config import RunConfig
+from bandsplit.training.arithmetic import step_flop
+from bandsplit.training.bench import TrainingStep, matrix_rate, measure
+
+CPU = torch.device("cpu")
+
+
+def short(recipe: str, **changes: Any) -> RunConfig:
+    """A recipe with one block and excerpts of half a second."""
+    found = find_recipe(recipe)
+    small = {"model.n_blocks": 1, "training.excerpt_s": 0.5} | changes
+    return found.run_config([] if found.shared else ["vocals"], changes=small)
+
+
+def batched_product(_sum: Any, a: tuple[int, ...], b: tuple[int, ...], **_: Any) -> int:
+    return 2 * a[0] * a[1] * a[2] * b[2]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        short("base"),
+        short("bscnn"),
+        short("multi-head-2"),
+        short("naive-stereo"),
+        short("simo-residual"),
+        short("optimised"),
+        short("base", **{"model.time": {"kind": "conv"}, "model.band": None, "model.mask.context": 1}),
+    ],
+    ids=["base", "bscnn", "heads", "naive", "simo", "optimised", "conv"],
+)
+def test_the_count_from_the_config_equals_what_torch_counts_of_a_step(config: RunConfig):
+    step = TrainingStep(config, 2, CPU)  # of sequences enough for our LSTM
+    # Our LSTM is made of products that torch counts, but for one written in place.
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: batched_product}) as counter:
+        step()
+    # Torch sees a few more: a column of ones for each bias, gains folded into weights.
+    assert 1 <= counter.get_total_flops() / step.flop < 1.02
+
+
+def test_a_gru_takes_three_quarters_of_the_gates_of_an_lstm():
+    lstm, gru = (short("base", **{"model.time": {"kind": kind}, "model.band": None}).model for kind in ("lstm", "gru"))
+    n, hidden, positions = 64, 128, 3 * 2 * 41 * 44
+    assert step_flop(lstm, 1, 22050) - step_flop(gru, 1, 22050) == positions * 2 * 2 * hidden * (n + hidden)
+
+
+def test_rates_and_shares_are_those_of_the_measured_times():
+    config = short("base", **{"model.n_features": 8})
+    speed = measure({"small": config}, batch=2, steps=2, device=CPU)
+    small = speed.recipes["small"]
+    assert small.examples_per_s == pytest.approx(2 / small.step_s)
+    assert small.gflop == pytest.approx(step_flop(config.model, 2, 22050) / 1e9)
+    assert 0 < small.share < 1
+    assert small.peak_mb > 100
+    assert speed.matrix_gflop_per_s > 1
+
+
+def test_a_step_changes_the_weights_and_leaves_torch_as_it_was():
+    state, precision = torch.random.get_rng_state(), torch.get_float32_matmul_precision()
+    step = TrainingStep(short("base", **{"model.n_features": 8}), 1, CPU)
+    before = [parameter.clone() for parameter in step.learner.plain_model.parameters()]
+    step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, step.learner.plain_model.parameters(), strict=True))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert matrix_rate(CPU) > 0
+    assert torch.get_float32_matmul_precision() == precision
