@@ -18,7 +18,7 @@ LAYERS = (
     ("inference",),
     ("training evaluation yardsticks export pretrained plots demo",),
     ("terminal",),
-    ("cli cli_data",),
+    ("cli cli_data cli_energy",),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
 WITHOUT_TORCH = {name for name, (rank, _) in BRANCHES.items() if rank <= 1} | {"__init__"}
