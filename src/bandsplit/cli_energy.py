@@ -61,8 +61,9 @@ def report(
     for line in content["runs"]:
         for text in [*line["missing"], *line["problems"]]:
             tell(out, f"not counted: {line['folder']}: {text}", style="red")
-    for folder in content["without_card"]:
-        tell(out, f"no energy card, not counted: {folder}", style="red")
+    for run in content["without_card"]:
+        reasons = "; ".join(run["problems"]) or "not even energy/attempt-1.json"
+        tell(out, f"no energy card, not counted: {run['folder']}: {reasons}", style="red")
 
 
 def _table(content: Mapping[str, Any]) -> Table:
@@ -125,7 +126,8 @@ def _summary(content: Mapping[str, Any]) -> list[str]:
     ]
     if best["total_to_best"] is not None:
         text.append(
-            f"= {best['total_to_best']:.1f} x the best model's {_figure(best['kwh_with_pue'])} kWh (<: {best['meaning']})"
+            f"= {best['total_to_best']:.1f} x the {_figure(best['kwh_with_pue'])} kWh of the best model "
+            f"(<: {best['meaning']})"
         )
     elif best["runs"]:
         text.append(f"no ratio to the best model: of its runs, one has no energy card (best: {best['meaning']})")

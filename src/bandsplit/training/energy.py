@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +14,13 @@ from bandsplit.training.energy_card import (
     PARTS,
     Attempt,
     Component,
-    Hardware,
     Intensity,
     Part,
     Phase,
     Spent,
     attempt_file,
     make_card,
+    plain_hardware,
     read_attempts,
     write_json,
 )
@@ -84,7 +83,7 @@ class EnergyMeter:
         self._notes: list[str] = problems
         self._sensors: Sensors | None = None
         self._components = _all_absent("the meter has not been started", bool(self.gpus))
-        self._hardware = Hardware(cpu="unknown", cores=os.cpu_count() or 0, memory_gb=0.0)
+        self._hardware = plain_hardware()
         self._tool, self._scope = "none", "nothing"
         self._idle_w: dict[Part, float] = {}
         self._phase: Phase = "preparation"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,13 @@ class Attempt(_Record):
         return sum(spent.wall_s for spent in self.phases.values())
 
 
+def plain_hardware() -> Hardware:
+    """Describe this machine as far as Python itself can."""
+    names = getattr(os, "sysconf_names", {})
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else 0
+    return Hardware(cpu=platform.processor() or "unknown", cores=os.cpu_count() or 0, memory_gb=pages / 2**30)
+
+
 def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:
     """Return where an attempt's energy is stored in the folder of a run."""
     return folder / "energy" / (f"attempt-{attempt}.json" if node == 0 else f"attempt-{attempt}.node-{node}.json")
@@ -172,17 +180,20 @@ def make_card(attempts: Sequence[Attempt], problems: Iterable[str] = ()) -> dict
     }
 
 
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """Return the card of a run: summed from its attempts, so that a killed one counts, or else as stored; or none."""
+def read_card(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the card of a run, or none, and which files cannot be read.
+
+    It is summed from the attempts, so that a killed one counts; where only the card was kept, it is that.
+    """
     attempts, problems = read_attempts(folder)
     if attempts:
-        return make_card(attempts, problems)
+        return make_card(attempts, problems), problems
     try:
         card = json.loads((folder / "energy.json").read_text(encoding="utf-8"))
         usable = all(isinstance(card["total"][key], int | float) for key in ("kwh", "wall_s"))
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return card if usable else None
+        return None, problems
+    return (card if usable else None), problems
 
 
 def _sum_part(attempts: Sequence[Attempt], part: Part) -> dict[str, Any]:

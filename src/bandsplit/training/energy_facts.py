@@ -34,7 +34,7 @@ GPU_TDP: tuple[Watts, ...] = (
     Watts("RTX 3090", 350, f"{_NVIDIA} (reference card)"),
     Watts("RTX 4090", 450, f"{_NVIDIA} (reference card)"),
     Watts("RTX A6000", 300, _NVIDIA),
-    Watts("Tesla T4", 70, _NVIDIA),
+    Watts("T4", 70, _NVIDIA),
     Watts("L40S", 350, _NVIDIA),
     Watts("L40", 300, _NVIDIA),
     Watts("L4", 72, _NVIDIA),

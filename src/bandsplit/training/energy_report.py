@@ -32,6 +32,8 @@ class RunEnergy:
     state: str
     best_usdr_db: float | None
     card: dict[str, Any] | None
+    problems: tuple[str, ...] = ()
+    """Files of energy that cannot be read."""
 
     @property
     def kwh(self) -> float | None:
@@ -67,9 +69,11 @@ def read_run(folder: Path) -> RunEnergy:
         # The names of the folders say it too: <recipe>/<targets>/seed-<k>-<hash8>
         recipe, targets, seed = folder.parent.parent.name or folder.name, tuple(folder.parent.name.split("+")), None
     rows = _log_rows(folder / "log.jsonl")
-    card = read_card(folder)
+    card, problems = read_card(folder)
     scores = [row["validation_usdr_db"] for row in rows if isinstance(row.get("validation_usdr_db"), int | float)]
-    return RunEnergy(folder, recipe, targets, seed, _state(rows, card), max(scores, default=None), card)
+    return RunEnergy(
+        folder, recipe, targets, seed, _state(rows, card), max(scores, default=None), card, tuple(problems)
+    )
 
 
 def _log_rows(path: Path) -> list[dict[str, Any]]:
@@ -135,7 +139,9 @@ def make_report(
     best_total = sum(best_kwh) if best and len(best_kwh) == len(best) else None
     return {
         "runs": list(lines.values()),
-        "without_card": [str(run.folder) for run in runs if run.card is None],
+        "without_card": [
+            {"folder": str(run.folder), "problems": list(run.problems)} for run in runs if run.card is None
+        ],
         "total": total,
         "best": {
             "meaning": BEST,
@@ -178,7 +184,7 @@ def _line(run: RunEnergy, best: bool, pue: float | None, intensity: Intensity | 
         "green_algorithms_kwh_with_pue": None if green is None else green * factor,
         "components": {part: one["state"] for part, one in card.get("components", {}).items()},
         "missing": card.get("missing", []),
-        "problems": card.get("problems", []),
+        "problems": list(run.problems),
     }
 
 
