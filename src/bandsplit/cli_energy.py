@@ -118,11 +118,12 @@ def _summary(content: Mapping[str, Any]) -> list[str]:
     states = sorted({f"{part} {state}" for line in lines for part, state in line["components"].items()})
     pues = sorted({f"{line['pue']:g}" for line in lines})
     sources = sorted({f"{one['g_per_kwh']:g} g/kWh ({one['source']})" for line in lines if (one := line["intensity"])})
+    at_least = "at least " if any(line["missing"] or line["problems"] for line in lines) else ""
     text = [
         f"kWh: raw, by part of a run (prep. + train + valid.); x PUE: times {', '.join(pues)}; {', '.join(states)}; "
         "GA: Green Algorithms estimate, with PUE",
         f"CO2e: {', '.join(sources) or 'unknown; give --intensity or --country'}",
-        f"all {total['runs']} runs: {_figure(total['kwh_with_pue'])} kWh with PUE",
+        f"all {total['runs']} runs: {at_least}{_figure(total['kwh_with_pue'])} kWh with PUE",
     ]
     if best["total_to_best"] is not None:
         text.append(
