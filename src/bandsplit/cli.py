@@ -16,6 +16,7 @@ import typer
 
 from bandsplit.cli_bench import bench_app
 from bandsplit.cli_data import data_app
+from bandsplit.cli_energy import energy_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import (
@@ -49,6 +50,7 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.add_typer(energy_app, name="energy")
 app.command()(train)
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")

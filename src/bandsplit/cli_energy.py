@@ -1,0 +1,152 @@
+"""The commands ``bandsplit energy ...``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bandsplit.terminal import make_console, tell
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+energy_app = typer.Typer(no_args_is_help=True, help="What training took: energy, CO2e, and what that compares to.")
+
+RunsArgument = Annotated[
+    list[Path] | None, typer.Argument(help="Folders of runs, or of many runs (default: runs).", show_default=False)
+]
+
+
+@energy_app.callback()
+def _energy() -> None: ...
+
+
+@energy_app.command()
+def report(
+    runs: RunsArgument = None,
+    pue: Annotated[
+        float | None, typer.Option("--pue", help="Power usage effectiveness, instead of what each run says.")
+    ] = None,
+    intensity: Annotated[
+        float | None, typer.Option("--intensity", help="Grams of CO2e per kWh, instead of what each run says.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option("--country", help="Or the country, as in FRA: its mean intensity, from codecarbon.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Sum the energy of all runs, also interrupted ones, beside that of the best and everyday equivalents."""
+    import json
+
+    from bandsplit.errors import ConfigError
+    from bandsplit.training.energy_report import find_runs, make_report
+    from bandsplit.training.energy_sensors import find_intensity
+
+    if pue is not None and not 1 <= pue < 10:
+        raise ConfigError(
+            f"--pue {pue:g}: must be 1 or more, as in 1.5 (energy of the building / energy of the computers)"
+        )
+    content = make_report(find_runs(runs or [Path("runs")]), pue=pue, intensity=find_intensity(intensity, country))
+    if as_json:
+        typer.echo(json.dumps(content, indent=1))
+        return
+    out = make_console(err=False)
+    if content["runs"]:
+        out.print(_table(content))
+        for line in _summary(content):
+            tell(out, line)
+    for line in content["runs"]:
+        for text in [*line["missing"], *line["problems"]]:
+            tell(out, f"not counted: {line['folder']}: {text}", style="red")
+    for run in content["without_card"]:
+        reasons = "; ".join(run["problems"]) or "not even energy/attempt-1.json"
+        tell(out, f"no energy card, not counted: {run['folder']}: {reasons}", style="red")
+
+
+def _table(content: Mapping[str, Any]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    total = content["total"]
+    columns = {
+        "recipe": "total",
+        "targets": "",
+        "seed": "",
+        "state": "",
+        "uSDR": "",
+        "tries": "",
+        "hours": _figure(total["hours"]),
+        "prep.": "",
+        "train": "",
+        "valid.": "",
+        "kWh": _figure(total["kwh"]),
+        "x PUE": _figure(total["kwh_with_pue"]),
+        "kg CO2e": _part_of(total, "co2e_kg"),
+        "GA kWh": _part_of(total, "green_algorithms_kwh_with_pue"),
+    }
+    for name, footer in columns.items():
+        left = name in ("recipe", "targets", "state")
+        table.add_column(name, Text(footer), justify="left" if left else "right", no_wrap=not left)
+    for line in content["runs"]:
+        phases = line["phases_kwh"]
+        usdr = "-" if line["best_usdr_db"] is None else f"{line['best_usdr_db']:.2f}"
+        cells = [
+            line["recipe"],
+            "+".join(target[:1] if len(line["targets"]) > 1 else target for target in line["targets"]),
+            "-" if line["seed"] is None else str(line["seed"]),
+            line["state"],
+            usdr + (" <" if line["best"] else "  "),
+            str(line["attempts"]),
+            _figure(line["hours"]),
+            *(_figure(phases[phase]) for phase in ("preparation", "training", "validation")),
+            _figure(line["kwh"]) + ("!" if line["missing"] or line["problems"] else ""),
+            _figure(line["kwh_with_pue"]),
+            _figure(line["co2e_kg"]),
+            _figure(line["green_algorithms_kwh_with_pue"]),
+        ]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _summary(content: Mapping[str, Any]) -> list[str]:
+    best, total, lines = content["best"], content["total"], content["runs"]
+    states = sorted({f"{part} {state}" for line in lines for part, state in line["components"].items()})
+    pues = sorted({f"{line['pue']:g}" for line in lines})
+    sources = sorted({f"{one['g_per_kwh']:g} g/kWh ({one['source']})" for line in lines if (one := line["intensity"])})
+    at_least = "at least " if any(line["missing"] or line["problems"] for line in lines) else ""
+    text = [
+        f"kWh: raw, by part of a run (prep. + train + valid.); x PUE: times {', '.join(pues)}; {', '.join(states)}; "
+        "GA: Green Algorithms estimate, with PUE",
+        f"CO2e: {', '.join(sources) or 'unknown; give --intensity or --country'}",
+        f"all {total['runs']} runs: {at_least}{_figure(total['kwh_with_pue'])} kWh with PUE",
+    ]
+    if best["total_to_best"] is not None:
+        text.append(
+            f"= {best['total_to_best']:.1f} x the {_figure(best['kwh_with_pue'])} kWh of the best model "
+            f"(<: {best['meaning']})"
+        )
+    elif best["runs"]:
+        text.append(f"no ratio to the best model: of its runs, one has no energy card (best: {best['meaning']})")
+    else:
+        text.append("no ratio to the best run: no run was validated")
+    for one in content["equivalents"]:
+        text.append(f"= {_figure(one['number'])} {one['what']}, {one['kwh_of_one']:g} kWh each ({one['source']})")
+    return text
+
+
+def _part_of(total: Mapping[str, Any], key: str) -> str:
+    """Write a sum, with the number of runs in it where that is not all."""
+    some = "" if total[f"{key}_runs"] == total["runs"] else f" ({total[f'{key}_runs']} runs)"
+    return _figure(total[key]) + (some if total[key] is not None else "")
+
+
+def _figure(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

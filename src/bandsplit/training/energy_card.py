@@ -1,0 +1,252 @@
+"""The energy of a run as stored: one file for each attempt (and node), and the card that sums them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
+
+from bandsplit.training.energy_facts import (
+    ANY_CORE_W,
+    CORE_POWER,
+    GPU_TDP,
+    GREEN_ALGORITHMS,
+    find_watts,
+    green_algorithms_kwh,
+)
+
+Phase = Literal["preparation", "training", "validation"]
+Part = Literal["cpu", "gpu", "memory"]
+State = Literal["measured", "estimated", "absent"]
+PHASES: tuple[Phase, ...] = ("preparation", "training", "validation")
+PARTS: tuple[Part, ...] = ("cpu", "gpu", "memory")
+JOULES_PER_KWH = 3.6e6
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class Component(_Record):
+    """Where the joules of one part come from."""
+
+    state: State
+    how: str
+    """The sensor, or the model of the estimate, or why there is none."""
+    watts: float | None = None
+    """Power that an estimate rests on: the TDP of a CPU, the constant of memory."""
+    needed: bool = True
+    """False for the GPU of a run that uses none: it is then absent, but not missing."""
+
+
+class Spent(_Record):
+    """What one phase of an attempt took."""
+
+    wall_s: NonNegativeFloat = 0.0
+    joules: dict[Part, NonNegativeFloat] = {}
+    """Raw: without PUE."""
+
+
+class Hardware(_Record):
+    """What the Green Algorithms estimate needs to know."""
+
+    cpu: str
+    cores: NonNegativeInt
+    """Physical cores at hand."""
+    memory_gb: NonNegativeFloat
+    gpus: tuple[str, ...] = ()
+    """Names of the GPUs in use on this node."""
+    gpu_tdp_w: float | None = None
+    """Watts of each GPU, if somebody named them."""
+
+
+class Intensity(_Record):
+    """Emissions of the electricity."""
+
+    g_per_kwh: NonNegativeFloat
+    source: str
+
+
+class Attempt(_Record):
+    """Energy of one attempt at a run, on one node."""
+
+    format: Literal[1] = 1
+    attempt: NonNegativeInt
+    node: NonNegativeInt = 0
+    stopped: str | None = None
+    """Why it stopped; none while it runs, and for ever if it was killed."""
+    started_unix_s: float
+    updated_unix_s: float
+    phases: dict[Phase, Spent]
+    components: dict[Part, Component]
+    tool: str
+    """Name and version."""
+    period_s: float
+    """Seconds between two samples."""
+    scope: str
+    idle_w: dict[Part, float] = {}
+    """Watts before anything ran, of the measured parts; empty where there is no sensor, and after the first attempt."""
+    hardware: Hardware
+    pue: float
+    intensity: Intensity | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def joules(self) -> float:
+        """Raw energy of all parts."""
+        return sum(sum(spent.joules.values()) for spent in self.phases.values())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds of all phases."""
+        return sum(spent.wall_s for spent in self.phases.values())
+
+
+def plain_hardware() -> Hardware:
+    """Describe this machine as far as Python itself can."""
+    names = getattr(os, "sysconf_names", {})
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else 0
+    return Hardware(cpu=platform.processor() or "unknown", cores=os.cpu_count() or 0, memory_gb=pages / 2**30)
+
+
+def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:
+    """Return where an attempt's energy is stored in the folder of a run."""
+    return folder / "energy" / (f"attempt-{attempt}.json" if node == 0 else f"attempt-{attempt}.node-{node}.json")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is at any moment the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_attempts(folder: Path) -> tuple[list[Attempt], list[str]]:
+    """Read all attempts of a run, in their order, and say which files cannot be read."""
+    attempts, problems = [], []
+    for path in folder.glob("energy/attempt-*.json"):
+        try:
+            attempts.append(Attempt.model_validate_json(path.read_bytes()))
+        except (OSError, ValidationError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            problems.append(f"energy/{path.name}: damaged ({reason}); its energy is not counted")
+    return sorted(attempts, key=lambda one: (one.attempt, one.node)), sorted(problems)
+
+
+def make_card(attempts: Sequence[Attempt], problems: Iterable[str] = ()) -> dict[str, Any]:
+    """Sum attempts to the card of a run; PUE and intensity are those of the last one.
+
+    Raises:
+        ValueError: there is no attempt.
+    """
+    if not attempts:
+        raise ValueError("a card needs at least one attempt")
+    last = attempts[-1]
+    joules = sum(one.joules for one in attempts)
+    kwh = joules / JOULES_PER_KWH
+    wall_s = sum(one.wall_s for one in attempts if one.node == 0)
+    estimate = _green_algorithms(attempts)
+    intensity = last.intensity
+    return {
+        "format": 1,
+        "total": {"kwh": kwh, "joules": joules, "wall_s": wall_s},
+        "missing": _missing(attempts),
+        "pue": last.pue,
+        "kwh_with_pue": kwh * last.pue,
+        "co2e": None
+        if intensity is None
+        else {"kg": kwh * last.pue * intensity.g_per_kwh / 1000, "pue": last.pue, **intensity.model_dump()},
+        "components": {part: _sum_part(attempts, part) for part in PARTS},
+        "phases": {phase: _sum_phase(attempts, phase) for phase in PHASES},
+        "attempts": [
+            {"attempt": one.attempt, "node": one.node, "stopped": one.stopped, "kwh": one.joules / JOULES_PER_KWH}
+            | {"wall_s": one.wall_s, "updated_unix_s": one.updated_unix_s, "period_s": one.period_s}
+            for one in attempts
+        ],
+        "idle_w": next((one.idle_w for one in attempts if one.idle_w), None),
+        "green_algorithms": estimate,
+        "tool": last.tool,
+        "period_s": last.period_s,
+        "scope": last.scope,
+        "hardware": last.hardware.model_dump(mode="json"),
+        "notes": list(dict.fromkeys(note for one in attempts for note in one.notes)),
+        "problems": list(problems),
+    }
+
+
+def read_card(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the card of a run, or none, and which files cannot be read.
+
+    It is summed from the attempts, so that a killed one counts; where only the card was kept, it is that.
+    """
+    attempts, problems = read_attempts(folder)
+    if attempts:
+        return make_card(attempts, problems), problems
+    try:
+        card = json.loads((folder / "energy.json").read_text(encoding="utf-8"))
+        usable = all(isinstance(card["total"][key], int | float) for key in ("kwh", "wall_s"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, problems
+    return (card if usable else None), problems
+
+
+def _sum_part(attempts: Sequence[Attempt], part: Part) -> dict[str, Any]:
+    joules = [sum(spent.joules.get(part, 0.0) for spent in one.phases.values()) for one in attempts]
+    sources = [one.components[part] for one in attempts]
+    # The weakest of the states that have a figure: measured and estimated together are an estimate.
+    found = [source for source in sources if source.state != "absent"] or sources
+    weakest = max(found, key=lambda source: ("measured", "estimated", "absent").index(source.state))
+    total = sum(joules)
+    return {"joules": None if weakest.state == "absent" and not total else total, **weakest.model_dump()}
+
+
+def _sum_phase(attempts: Sequence[Attempt], phase: Phase) -> dict[str, float]:
+    spent = [(one.node, one.phases[phase]) for one in attempts if phase in one.phases]
+    joules = sum(sum(part.joules.values()) for _, part in spent)
+    return {"kwh": joules / JOULES_PER_KWH, "joules": joules, "wall_s": sum(p.wall_s for node, p in spent if node == 0)}
+
+
+def _missing(attempts: Sequence[Attempt]) -> list[str]:
+    """Say which parts were used but not accounted for."""
+    return [
+        f"attempt {one.attempt}: {part}: {source.how}"
+        for one in attempts
+        for part, source in one.components.items()
+        if source.state == "absent" and source.needed
+    ]
+
+
+def _green_algorithms(attempts: Sequence[Attempt]) -> dict[str, Any]:
+    kwh: float | None = 0.0
+    inputs: dict[str, str] = {}
+    for one in attempts:
+        hardware = one.hardware
+        core = find_watts(CORE_POWER, hardware.cpu)
+        core_w = core.watts if core else ANY_CORE_W
+        inputs["cpu"] = f"{hardware.cores} x {core_w:.4g} W per core: " + (
+            f"{core.name}, {core.source}" if core else f"{hardware.cpu} is not in the table, so the value for any CPU"
+        )
+        inputs["memory"] = f"{hardware.memory_gb:.1f} GB"
+        gpus_w = 0.0
+        for name in hardware.gpus:
+            found = find_watts(GPU_TDP, name)
+            watts = hardware.gpu_tdp_w or (found.watts if found else None)
+            if watts is None:
+                kwh, inputs["gpu"] = None, f"{name} is not in the table; name its TDP in watts"
+                break
+            gpus_w += watts
+            inputs["gpu"] = f"{len(hardware.gpus)} x {watts:g} W: " + (
+                "TDP given by hand" if hardware.gpu_tdp_w or not found else f"{found.name}, {found.source}"
+            )
+        if kwh is not None:
+            hours = one.wall_s / 3600
+            kwh += green_algorithms_kwh(
+                hours, cores=hardware.cores, core_w=core_w, gpus_w=gpus_w, memory_gb=hardware.memory_gb
+            )
+    return {"kwh": kwh, "usage": 1.0, "inputs": inputs, "source": GREEN_ALGORITHMS}

@@ -1,0 +1,128 @@
+"""Numbers that energy figures rest on, each with its source: watts of hardware, and what a kWh compares to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+GREEN_ALGORITHMS = "Lannelongue, Grealey, Inouye: Green Algorithms, Advanced Science 8(12), 2100707, 2021"
+
+MEMORY_W_PER_GB = 0.3725
+"""Source: Green Algorithms; about the paper's 3 W per 8 GB (section IV-F)."""
+
+ANY_CORE_W = 12.0
+"""Watts of a core of an unknown CPU. Source: Green Algorithms, its value for "Any" CPU."""
+
+
+class Watts(NamedTuple):
+    """Power of a part under full load."""
+
+    name: str
+    """As the driver or the operating system writes it; capitals and blanks do not matter."""
+    watts: float
+    """Of a GPU, or of one core of a CPU."""
+    source: str
+
+
+_NVIDIA = "NVIDIA data sheet"
+GPU_TDP: tuple[Watts, ...] = (
+    # More special names first: the first one that is part of the driver's name counts.
+    Watts("RTX 2080 Ti", 250, f"{_NVIDIA} (reference card)"),
+    Watts("GTX 1080 Ti", 250, f"{_NVIDIA} (reference card)"),
+    Watts("RTX 3090 Ti", 450, f"{_NVIDIA} (reference card)"),
+    Watts("RTX 3090", 350, f"{_NVIDIA} (reference card)"),
+    Watts("RTX 4090", 450, f"{_NVIDIA} (reference card)"),
+    Watts("RTX A6000", 300, _NVIDIA),
+    Watts("T4", 70, _NVIDIA),
+    Watts("L40S", 350, _NVIDIA),
+    Watts("L40", 300, _NVIDIA),
+    Watts("L4", 72, _NVIDIA),
+    Watts("A40", 300, _NVIDIA),
+    Watts("V100S-PCIE", 250, _NVIDIA),
+    Watts("V100-PCIE", 250, _NVIDIA),
+    Watts("V100-SXM2", 300, _NVIDIA),
+    Watts("P100-PCIE", 250, _NVIDIA),
+    Watts("A100-PCIE-40GB", 250, _NVIDIA),
+    Watts("A100 80GB PCIe", 300, _NVIDIA),
+    Watts("A100-SXM", 400, _NVIDIA),
+    Watts("H100 NVL", 400, f"{_NVIDIA} (upper limit)"),
+    Watts("H100 PCIe", 350, _NVIDIA),
+    Watts("H100 80GB HBM3", 700, f"{_NVIDIA} (SXM)"),
+    Watts("H200 NVL", 600, _NVIDIA),
+    Watts("H200", 700, f"{_NVIDIA} (SXM)"),
+)
+
+_INTEL, _AMD = "Intel ARK: TDP / cores", "AMD data sheet: TDP / cores"
+CORE_POWER: tuple[Watts, ...] = (
+    Watts("Xeon Silver 4110", 85 / 8, _INTEL),
+    Watts("Xeon Gold 5218", 125 / 16, _INTEL),
+    Watts("Xeon Gold 6126", 125 / 12, _INTEL),
+    Watts("Xeon Gold 6130", 125 / 16, _INTEL),
+    Watts("Xeon Gold 6248R", 205 / 24, _INTEL),
+    Watts("Xeon Gold 6254", 200 / 18, _INTEL),
+    Watts("Xeon Platinum 8480", 350 / 56, _INTEL),
+    Watts("EPYC 7452", 155 / 32, _AMD),
+    Watts("EPYC 7513", 200 / 32, _AMD),
+    Watts("EPYC 7742", 225 / 64, _AMD),
+    Watts("EPYC 7763", 280 / 64, _AMD),
+    Watts("EPYC 9654", 360 / 96, _AMD),
+    Watts("Ryzen 9 5950X", 105 / 16, _AMD),
+)
+
+
+class Equivalent(NamedTuple):
+    """Something everyday that takes a known energy."""
+
+    what: str
+    """Reads after a number."""
+    kwh: float
+    """For one of it."""
+    source: str
+
+
+EQUIVALENTS: tuple[Equivalent, ...] = (
+    Equivalent(
+        "years of electricity of a person in France",
+        2223.0,
+        "www.data.gouv.fr/reuses/consommation-par-habitant-et-par-ville-delectricite-en-france (the paper's footnote "
+        "10): 2223 kWh per person and year, from data of Agence ORE and Insee",
+    ),
+    Equivalent(
+        "km of electric car",
+        0.19,
+        "the paper's footnote 11 names ev-database.org/cheatsheet/energy-consumption-electric-car, whose mean moves "
+        "with the market; 19 kWh per 100 km is the certified mean of 342 cars in Sustainability 16(17), 7529, 2024",
+    ),
+)
+
+
+def find_watts(table: Sequence[Watts], name: str) -> Watts | None:
+    """Return the first row whose name is part of ``name``, by whole words; none if there is none."""
+    words = _words(name)
+    return next((row for row in table if f" {_words(row.name)} " in f" {words} "), None)
+
+
+def _words(name: str) -> str:
+    # "Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz" -> "intel xeon gold 6130 cpu 2 10ghz"; A100-SXM4-80GB: SXM of any kind
+    text = re.sub(r"\((r|tm)\)", " ", name.lower())
+    text = re.sub(r"sxm\d+", "sxm", text) if "a100" in text else text
+    return " ".join(re.findall(r"[a-z0-9]+", text))
+
+
+def green_algorithms_kwh(
+    hours: float, *, cores: float, core_w: float, gpus_w: float, memory_gb: float, usage: float = 1.0
+) -> float:
+    """Estimate energy from hardware and time, in kWh without PUE.
+
+    Args:
+        hours: wall time.
+        cores: number of CPU cores.
+        core_w: watts of one core.
+        gpus_w: sum of the watts of all GPUs.
+        memory_gb: memory at hand, not memory used.
+        usage: share of the time that cores and GPUs work; the paper takes 1.
+
+    Source: Green Algorithms, equation 1.
+    """
+    return hours * ((cores * core_w + gpus_w) * usage + memory_gb * MEMORY_W_PER_GB) / 1000

@@ -1,0 +1,199 @@
+"""The energy of a project: all runs, what the best one took of it, and what the total compares to."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bandsplit.errors import RunError
+from bandsplit.training.energy_card import PHASES, Intensity, read_card
+from bandsplit.training.energy_facts import EQUIVALENTS
+
+BEST = (
+    "of each recipe and target, the run with the highest validation uSDR in its log; of the recipes with the most "
+    "targets, the one with the highest mean of these"
+)
+"""What the best run is; several runs where each target has a model of its own, as in the paper's rows."""
+
+
+@dataclass(frozen=True)
+class RunEnergy:
+    """One run, as the report sees it."""
+
+    folder: Path
+    recipe: str
+    """With a star if settings were changed by hand."""
+    targets: tuple[str, ...]
+    seed: int | None
+    state: str
+    best_usdr_db: float | None
+    card: dict[str, Any] | None
+    problems: tuple[str, ...] = ()
+    """Files of energy that cannot be read."""
+
+    @property
+    def kwh(self) -> float | None:
+        """Raw energy, without PUE; none without a card."""
+        return None if self.card is None else float(self.card["total"]["kwh"])
+
+
+def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
+    """Find the runs in folders of runs, or of many.
+
+    Raises:
+        RunError: a folder does not exist, or holds no run.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise RunError(f"{path}: is not a folder; give the folder of a run or of many, as `train --runs` makes it")
+        marks = [*path.rglob("config.json"), *path.rglob("energy.json"), *path.rglob("energy/attempt-*.json")]
+        found = {mark.parent.parent if mark.parent.name == "energy" else mark.parent for mark in marks}
+        if not found:
+            raise RunError(f"{path}: holds no run (no config.json, no energy.json); give a folder that `train` wrote")
+        folders |= {folder.resolve(): folder for folder in sorted(found)}
+    return [read_run(folder) for folder in folders.values()]
+
+
+def read_run(folder: Path) -> RunEnergy:
+    """Read what the report needs of a run; what cannot be read is left open."""
+    try:
+        run = json.loads((folder / "config.json").read_text(encoding="utf-8"))["run"]
+        recipe = str(run["recipe"]) + ("*" if run.get("changes") else "")
+        targets, seed = tuple(str(target) for target in run["model"]["targets"]), int(run["seed"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # The names of the folders say it too: <recipe>/<targets>/seed-<k>-<hash8>
+        recipe, targets, seed = folder.parent.parent.name or folder.name, tuple(folder.parent.name.split("+")), None
+    rows = _log_rows(folder / "log.jsonl")
+    card, problems = read_card(folder)
+    scores = [row["validation_usdr_db"] for row in rows if isinstance(row.get("validation_usdr_db"), int | float)]
+    return RunEnergy(
+        folder, recipe, targets, seed, _state(rows, card), max(scores, default=None), card, tuple(problems)
+    )
+
+
+def _log_rows(path: Path) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # the line that a killed run was writing
+        rows += [row] if isinstance(row, dict) else []
+    return rows
+
+
+def _state(rows: Sequence[dict[str, Any]], card: dict[str, Any] | None) -> str:
+    attempts = card.get("attempts", []) if card else []
+    if attempts:
+        last = attempts[-1]
+        if last["stopped"] is not None:
+            return str(last["stopped"])
+        fresh = time.time() - last["updated_unix_s"] < 3 * last["period_s"] + 10
+        return "running" if fresh else "killed"
+    stops = [row for row in rows if row.get("kind") in ("start", "stop")]
+    return str(stops[-1].get("reason", "?")) if stops and stops[-1]["kind"] == "stop" else "?"
+
+
+def best_runs(runs: Sequence[RunEnergy]) -> list[RunEnergy]:
+    """Return the runs of the best model, see `BEST`; none if no run was validated."""
+    best: dict[str, dict[tuple[str, ...], RunEnergy]] = {}
+    for run in runs:
+        if run.best_usdr_db is None or run.recipe.endswith("*"):
+            continue
+        rival = best.setdefault(run.recipe, {}).get(run.targets)
+        if rival is None or run.best_usdr_db > (rival.best_usdr_db or 0.0):
+            best[run.recipe][run.targets] = run
+    ranks = {}
+    for recipe, winners in best.items():
+        scores = [(run.best_usdr_db or 0.0, target) for targets, run in winners.items() for target in targets]
+        ranks[recipe] = (len({target for _, target in scores}), sum(score for score, _ in scores) / len(scores))
+    if not ranks:
+        return []
+    return list(best[max(ranks, key=lambda recipe: ranks[recipe])].values())
+
+
+def make_report(
+    runs: Sequence[RunEnergy], *, pue: float | None = None, intensity: Intensity | None = None
+) -> dict[str, Any]:
+    """Sum a project.
+
+    Args:
+        runs: all its runs.
+        pue: takes the place of each card's own.
+        intensity: takes the place of each card's own.
+    """
+    counted = [run for run in runs if run.card is not None]
+    best = best_runs(runs)
+    lines = {id(run): _line(run, run in best, pue, intensity) for run in counted}
+    total = _add(lines.values())
+    best_kwh = [lines[id(run)]["kwh_with_pue"] for run in best if id(run) in lines]
+    best_total = sum(best_kwh) if best and len(best_kwh) == len(best) else None
+    return {
+        "runs": list(lines.values()),
+        "without_card": [
+            {"folder": str(run.folder), "problems": list(run.problems)} for run in runs if run.card is None
+        ],
+        "total": total,
+        "best": {
+            "meaning": BEST,
+            "runs": [str(run.folder) for run in best],
+            "kwh_with_pue": best_total,
+            "total_to_best": total["kwh_with_pue"] / best_total if best_total else None,
+        },
+        "equivalents": [
+            {"number": total["kwh_with_pue"] / one.kwh, "what": one.what, "kwh_of_one": one.kwh, "source": one.source}
+            for one in EQUIVALENTS
+        ],
+    }
+
+
+def _line(run: RunEnergy, best: bool, pue: float | None, intensity: Intensity | None) -> dict[str, Any]:
+    card = run.card
+    assert card is not None and run.kwh is not None
+    factor = pue if pue is not None else float(card.get("pue", 1.0))
+    stored = card.get("co2e")
+    if intensity is None and stored:
+        intensity = Intensity(g_per_kwh=stored["g_per_kwh"], source=stored["source"])
+    green = (card.get("green_algorithms") or {}).get("kwh")
+    phases = card.get("phases", {})
+    return {
+        "folder": str(run.folder),
+        "recipe": run.recipe,
+        "targets": list(run.targets),
+        "seed": run.seed,
+        "state": run.state,
+        "best": best,
+        "best_usdr_db": run.best_usdr_db,
+        "attempts": len({one["attempt"] for one in card.get("attempts", [])}),
+        "hours": card["total"]["wall_s"] / 3600,
+        "phases_kwh": {phase: phases.get(phase, {}).get("kwh") for phase in PHASES},
+        "kwh": run.kwh,
+        "pue": factor,
+        "kwh_with_pue": run.kwh * factor,
+        "co2e_kg": None if intensity is None else run.kwh * factor * intensity.g_per_kwh / 1000,
+        "intensity": None if intensity is None else intensity.model_dump(),
+        "green_algorithms_kwh_with_pue": None if green is None else green * factor,
+        "components": {part: one["state"] for part, one in card.get("components", {}).items()},
+        "missing": card.get("missing", []),
+        "problems": list(run.problems),
+    }
+
+
+def _add(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Sum the lines; a column that lacks a figure for any run has the number of runs it sums beside it."""
+    lines = list(lines)
+    total: dict[str, Any] = {"runs": len(lines)}
+    for key in ("hours", "kwh", "kwh_with_pue", "co2e_kg", "green_algorithms_kwh_with_pue"):
+        known = [line[key] for line in lines if line[key] is not None]
+        total[key] = sum(known) if known or key in ("hours", "kwh", "kwh_with_pue") else None
+        total[f"{key}_runs"] = len(known)
+    return total
