@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bandsplit.data.tracks import Dataset
     from bandsplit.run_config import RunConfig
     from bandsplit.training.execution import Execution
+    from bandsplit.training.reporting import MakeMeter
 
 
 def train(
@@ -73,6 +74,19 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write curves for TensorBoard into the run's folder.")
     ] = False,
+    no_energy: Annotated[bool, typer.Option("--no-energy", help="Do not measure energy.")] = False,
+    pue: Annotated[
+        float, typer.Option("--pue", help="Energy of the building / of its computers; kept apart.", min=1)
+    ] = 1.5,
+    intensity: Annotated[
+        float | None, typer.Option("--intensity", help="Grams of CO2e per kWh of this electricity.")
+    ] = None,
+    country: Annotated[
+        str | None, typer.Option("--country", help="Or the country, as in FRA: its mean, from codecarbon.")
+    ] = None,
+    gpu_tdp: Annotated[
+        float | None, typer.Option("--gpu-tdp", help="Watts of a GPU that our table does not know.", min=1)
+    ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Measure some steps and predict hours, memory and energy; train nothing.")
     ] = False,
@@ -93,6 +107,8 @@ def train(
     import torch
 
     from bandsplit.recipes import find_recipe
+    from bandsplit.training.energy import meters
+    from bandsplit.training.energy_sensors import find_intensity
     from bandsplit.training.execution import Execution
     from bandsplit.training.loop import train as train_run
     from bandsplit.training.progress import TerminalProgress
@@ -109,13 +125,14 @@ def train(
         device, devices, None, workers, batch, checkpointing, compile, 60 * save_every,
         None if max_hours is None else 3600 * max_hours,
     )  # fmt: skip
+    make_meter = None if no_energy else meters(pue, find_intensity(intensity, country), gpu_tdp)
     torch.manual_seed(config.seed)
     if plan:
-        _show_plan(console, config, dataset, execution, price_kwh, price_hour)
+        _show_plan(console, config, dataset, execution, make_meter, price_kwh, price_hour)
         return
     with TerminalProgress(console) as progress:
         reporter = Both(progress, TensorBoard()) if tensorboard else progress
-        result = train_run(config, dataset, runs, reporter, execution=execution, resume=resume)
+        result = train_run(config, dataset, runs, reporter, execution=execution, resume=resume, make_meter=make_meter)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
     tell(
         console,
@@ -128,6 +145,7 @@ def _show_plan(
     config: RunConfig,
     dataset: Dataset,
     execution: Execution,
+    make_meter: MakeMeter | None,
     price_kwh: float | None,
     price_hour: float | None,
 ) -> None:
@@ -136,7 +154,7 @@ def _show_plan(
     from bandsplit.training.plan import describe_plan, plan_run
 
     with console.status("measuring some steps"):
-        plan = plan_run(config, dataset, execution)
+        plan = plan_run(config, dataset, execution, make_meter)
     out = make_console(err=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, text in describe_plan(plan, price_kwh=price_kwh, price_hour=price_hour):

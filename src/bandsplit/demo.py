@@ -25,6 +25,7 @@ from bandsplit.recipes import find_recipe
 from bandsplit.results import Score, aggregate, append_scores
 from bandsplit.run_config import RunConfig
 from bandsplit.tables import score_tables
+from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.progress import TerminalProgress
@@ -112,7 +113,9 @@ def _separate(separator: Separator, track: Track, stems: Path, picture: Path) ->
 def _train(config: RunConfig, dataset: Dataset, runs: Path, console: Console) -> Path:
     torch.manual_seed(config.seed)
     with TerminalProgress(console) as progress:
-        return train(config, dataset, runs, progress, execution=Execution(workers=1), resume=True).best
+        return train(
+            config, dataset, runs, progress, execution=Execution(workers=1), resume=True, make_meter=meters()
+        ).best
 
 
 def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path) -> list[Score]:

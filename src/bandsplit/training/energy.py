@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from bandsplit.training.energy_sensors import Sensors
+    from bandsplit.training.reporting import MakeMeter, Place
 
 PERIOD_S = 5.0
 """Seconds between two samples, each of which is written: what a killed run loses at most."""
@@ -231,6 +232,18 @@ class EnergyMeter:
             with self._lock:
                 self._sample()
                 self._write()
+
+
+def meters(pue: float = 1.5, intensity: Intensity | None = None, gpu_tdp_w: float | None = None) -> MakeMeter:
+    """Return what makes the meter of each attempt; see `EnergyMeter` for the arguments. PUE 1.5 is the paper's."""
+
+    def make(folder: Path, attempt: int, place: Place) -> EnergyMeter:
+        return EnergyMeter(
+            folder, attempt, device=place.device, gpus=place.gpus, node=place.node,
+            pue=pue, intensity=intensity, gpu_tdp_w=gpu_tdp_w,
+        )  # fmt: skip
+
+    return make
 
 
 def _all_absent(why: str, uses_gpu: bool) -> dict[Part, Component]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -28,7 +28,7 @@ from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
 from bandsplit.training.preparation import training_examples, validation_songs
-from bandsplit.training.reporting import Meter, Reporter, Silence, Start, Step
+from bandsplit.training.reporting import MakeMeter, Meter, Place, Reporter, Silence, Start, Step
 from bandsplit.training.validation import Validation, validate
 
 
@@ -49,7 +49,7 @@ def train(
     *,
     execution: Execution | None = None,
     resume: bool = False,
-    make_meter: Callable[[Path, int, torch.device], Meter] | None = None,
+    make_meter: MakeMeter | None = None,
 ) -> Result:
     """Train one run to its end, or go on with it.
 
@@ -62,7 +62,7 @@ def train(
         reporter: is told what happens, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
         resume: go on if the run exists; otherwise an existing run is refused.
-        make_meter: makes what measures energy, of the run's folder, the number of the attempt and the device.
+        make_meter: makes what measures energy, once on each machine.
 
     Raises:
         RunError: the run exists, cannot go on, does not fit the device, or its loss is not finite.
@@ -130,13 +130,16 @@ class _Run:
         if problem is not None:
             raise problem
 
-    def begin(self, make_meter: Callable[[Path, int, torch.device], Meter] | None) -> None:
+    def begin(self, make_meter: MakeMeter | None) -> None:
         """Restore the state, if there is one, and prepare the examples."""
         starts = self.folder.rows("start")
         self.wall_before_s = self.folder.wall_s()
         self.attempt = self.fabric.broadcast(len(starts) + 1)
         if make_meter is not None and self.fabric.local_rank == 0:
-            self.meter = make_meter(self.folder.path, self.attempt, self.fabric.device)
+            device = self.fabric.device
+            local = self.batches.devices // (self.execution.nodes or 1)
+            gpus = () if device.type != "cuda" else tuple(range(local)) if local > 1 else (device.index or 0,)
+            self.meter = make_meter(self.folder.path, self.attempt, Place(device, gpus, self.fabric.node_rank))
             self.meter.start()
         self._phase("preparation")
         found = self.folder.load(self._note)

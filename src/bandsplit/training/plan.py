@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,7 @@ from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
 from bandsplit.training.preparation import training_examples, validation_songs
-from bandsplit.training.reporting import Meter
+from bandsplit.training.reporting import MakeMeter, Place
 from bandsplit.training.validation import score_song
 
 TRIAL_S = 20.0
@@ -144,7 +144,7 @@ def plan_run(
     config: RunConfig,
     dataset: Dataset,
     execution: Execution,
-    make_meter: Callable[[Path, int, torch.device], Meter] | None = None,
+    make_meter: MakeMeter | None = None,
 ) -> Plan:
     """Measure one device's share of the run, in this process; nothing is kept.
 
@@ -166,7 +166,8 @@ def plan_run(
         learner.check_fit()
         torch.cuda.reset_peak_memory_stats()
     with TemporaryDirectory() as folder:
-        meter = make_meter(Path(folder), 1, fabric.device) if make_meter else None
+        gpus = (fabric.device.index or 0,) if fabric.device.type == "cuda" else ()
+        meter = make_meter(Path(folder), 1, Place(fabric.device, gpus)) if make_meter else None
         if meter:
             meter.start()
             meter.phase("training")

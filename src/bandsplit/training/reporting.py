@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import torch
 
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan
@@ -113,6 +116,17 @@ class Both:
             reporter.note(text)
 
 
+class Place(NamedTuple):
+    """What a meter watches over."""
+
+    device: torch.device
+    """Of the process that makes the meter."""
+    gpus: tuple[int, ...] = ()
+    """Numbers of the GPUs that the run uses on this machine."""
+    node: int = 0
+    """Number of this machine among those of the run."""
+
+
 class Meter(Protocol):
     """Measures the energy of a run, one on each machine; see `bandsplit.training.energy.EnergyMeter`."""
 
@@ -128,3 +142,7 @@ class Meter(Protocol):
 
     def stop(self, reason: str) -> None:
         """End, and write the card."""
+
+
+MakeMeter: TypeAlias = Callable[[Path, int, Place], Meter]
+"""Makes the meter of a run's folder and the number of an attempt."""
