@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from bandsplit.cli_data import bench_app, data_app
+from bandsplit.cli_runs import runs as runs_command
 from bandsplit.errors import BandsplitError, ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
@@ -45,6 +46,7 @@ models_app = typer.Typer(
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
+app.command("runs")(runs_command)
 
 DeviceOption = Annotated[
     str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
