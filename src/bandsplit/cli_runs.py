@@ -61,7 +61,7 @@ def _table(records: Sequence[RunRecord], *, narrow: bool) -> Table:
     from rich.text import Text
 
     by_loss = [record.monitor == "loss" for record in records]
-    heading = "best loss" if all(by_loss) else "best" if any(by_loss) else "best dB @epoch"
+    heading = "best loss" if all(by_loss) else "best" if any(by_loss) else "best dB"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0))
     table.add_column("recipe", no_wrap=True, overflow="fold")
     table.add_column("targets", min_width=7)
