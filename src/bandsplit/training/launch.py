@@ -1,8 +1,8 @@
 """Runs as jobs of a cluster, or of this machine: submitted, stopped before the wall time, put back into the queue.
 
-`submitit` writes the batch files and asks Slurm for a signal some time before the wall time. On that signal the training
-gets SIGTERM, saves its state and ends; the job goes back into the queue with the same command and ``--resume``, which
-goes on exactly where it stopped.
+`submitit` writes the batch files and asks Slurm for a signal some time before the wall time. On that signal the
+training gets SIGTERM, saves its state and ends; the job goes back into the queue with the same command and
+``--resume``, which goes on exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class TrainingJob:
         # A node may have died: Slurm then starts the job anew, and nobody could add --resume.
         arguments = with_resume(self.arguments) if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else self.arguments
         command = command_line(arguments, self.gpus, self.patience_s)
-        # Slurm signals every process of the job, and SIGUSR2 would kill those that do not know it. The mask is inherited.
+        # Slurm signals every process of a job, and SIGUSR2 kills those that do not know it. The mask is inherited.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             self.process = subprocess.Popen(command)
