@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import submitit
 from safetensors.torch import load_file
+from submitit.core.utils import FailedJobError
 
 from bandsplit.errors import ConfigError, RunError
 from bandsplit.training.launch import TrainingJob, command_line, submit, with_resume
@@ -88,7 +89,7 @@ def test_a_job_stopped_by_its_wall_time_is_requeued_and_ends_with_the_same_weigh
 
 def test_a_failed_training_fails_its_job_and_its_message_is_in_the_jobs_output(songs: Path, tmp_path: Path):
     (job,) = submit([["train", "bsae", "--data", str(songs)]], tmp_path / "jobs", executor="local", hours=1, gpus=0)
-    with pytest.raises(submitit.core.utils.FailedJobError, match="ended with exit code 2; the job's output says why"):
+    with pytest.raises(FailedJobError, match="ended with exit code 2; the job's output says why"):
         job.result()
     assert "did you mean 'base'?" in (job.stderr() or "")
 
@@ -144,7 +145,7 @@ def test_slurm_is_told_time_signal_gpus_and_options(monkeypatch: pytest.MonkeyPa
 
 def test_without_slurm_the_message_names_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RunError, match="srun.*submit where sbatch is, or use --launcher local"):
+    with pytest.raises(RunError, match=r"srun.*submit where sbatch is, or use --launcher local"):
         submit([["train"]], tmp_path / "jobs", executor="slurm", hours=1, gpus=0)
 
 

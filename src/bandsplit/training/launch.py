@@ -109,6 +109,7 @@ def submit(
     _check(runs, executor, hours, gpus, cpus, options)
     try:
         import submitit
+        from submitit.core.utils import FailedJobError
     except ImportError:
         raise ConfigError("--launcher: needs submitit; install it with: pip install 'bandsplit[slurm]'") from None
     signal_s = int(min(SIGNAL_BEFORE_S, hours * 3600 / 10))
@@ -125,7 +126,7 @@ def submit(
         )
         with slurm.batch():
             submitted = [slurm.submit(job) for job in jobs]
-    except (RuntimeError, submitit.core.utils.FailedJobError) as error:
+    except (RuntimeError, FailedJobError) as error:
         raise RunError(f"--launcher slurm: {error}; submit where sbatch is, or use --launcher local") from None
     return list(submitted)
 
