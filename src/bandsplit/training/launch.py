@@ -201,7 +201,7 @@ def _check(
     if executor == "local":
         if options:
             raise ConfigError(
-                f"{', '.join(options)}: options of Slurm have no meaning with --launcher local; leave out"
+                f"{', '.join(options)}: has no meaning with --launcher local; leave it out"
             )
         if gpus:
             import torch
