@@ -200,9 +200,7 @@ def _check(
         raise ConfigError(f"--gpus {gpus}, --cpus {cpus}: must be at least 0 GPUs and 1 core per run")
     if executor == "local":
         if options:
-            raise ConfigError(
-                f"{', '.join(options)}: has no meaning with --launcher local; leave it out"
-            )
+            raise ConfigError(f"{', '.join(options)}: has no meaning with --launcher local; leave it out")
         if gpus:
             import torch
 
