@@ -18,9 +18,9 @@ LAYERS = (
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
-    ("training evaluation yardsticks export pretrained plots demo",),
+    ("training evaluation yardsticks export pretrained plots plots_runs demo",),
     ("terminal",),
-    ("cli cli_bench cli_data cli_energy cli_train __main__",),
+    ("cli cli_bench cli_data cli_energy cli_runs cli_train __main__",),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
 WITHOUT_TORCH = {name for name, (rank, _) in BRANCHES.items() if rank <= 1} | {"__init__"}

@@ -17,6 +17,7 @@ import typer
 from bandsplit.cli_bench import bench_app
 from bandsplit.cli_data import data_app
 from bandsplit.cli_energy import energy_app
+from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import (
@@ -52,6 +53,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.add_typer(energy_app, name="energy")
 app.command()(train)
+app.command("runs")(runs_command)
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
 MethodOption = Annotated[

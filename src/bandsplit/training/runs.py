@@ -1,0 +1,287 @@
+"""The folders of runs, read back without torch: what was trained, how far, how well, and at what cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from bandsplit.config import TARGETS
+from bandsplit.errors import RunError
+from bandsplit.recipes import RECIPES
+
+_FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
+_ROW_START = '{"kind"'
+
+
+class _Targets(BaseModel):
+    targets: tuple[str, ...]
+
+
+class _Limits(BaseModel):
+    max_epochs: int
+    monitor: Literal["usdr", "loss"]
+
+
+class _Run(BaseModel):
+    """The part of a run's configuration that is told here. Other keys may be of another version: a table, no check."""
+
+    recipe: str
+    changes: dict[str, Any] = {}
+    seed: int
+    model: _Targets
+    training: _Limits
+
+
+class _Description(BaseModel):
+    run: _Run
+
+
+class _Start(BaseModel):
+    kind: Literal["start"]
+    attempt: int
+
+
+class Validation(BaseModel):
+    """The validation after an epoch, as in ``log.jsonl``."""
+
+    kind: Literal["validation"]
+    epoch: int
+    """Epochs trained."""
+    validation_usdr_db: float
+    """Mean uSDR over songs and targets."""
+    validation_loss: float
+    """Mean loss over songs."""
+    best: bool
+    """Whether it was the best so far."""
+    wall_s: float | None = None
+    """Time of all attempts so far."""
+    energy_kwh: float | None = None
+    """Energy of all attempts so far."""
+
+
+class _Stop(BaseModel):
+    kind: Literal["stop"]
+    reason: str
+    epoch: int | None = None
+
+
+class _Skipped(BaseModel):
+    kind: Literal["skipped"]
+
+
+_Row = _Start | Validation | _Stop | _Skipped
+_ROWS: TypeAdapter[_Row] = TypeAdapter(Annotated[_Row, Field(discriminator="kind")])
+
+
+class _Total(BaseModel):
+    kwh: float
+    wall_s: float
+
+
+class _Energy(BaseModel):
+    total: _Total
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """What a run's folder says; None: the folder does not say it."""
+
+    folder: Path
+    recipe: str
+    targets: tuple[str, ...]
+    seed: int | None
+    changes: dict[str, Any]
+    """Settings changed by hand; a run with any is no row of a table."""
+    monitor: Literal["usdr", "loss"]
+    max_epochs: int | None
+    state: str
+    """``running``, ``finished`` (all epochs), ``finished (patience)``, ``stopped (<reason>)``, ``interrupted``."""
+    attempts: int
+    epochs: int
+    """Epochs done."""
+    validations: tuple[Validation, ...]
+    hours: float | None
+    """Of all attempts."""
+    kwh: float | None
+    """Of all attempts."""
+    problems: tuple[str, ...]
+    """What is damaged or missing: file, what is wrong with it."""
+
+    @property
+    def best(self) -> Validation | None:
+        """The validation whose weights are kept."""
+        return next((row for row in reversed(self.validations) if row.best), None)
+
+    @property
+    def label(self) -> str:
+        """Name of the recipe, marked where settings were changed by hand."""
+        return self.recipe + ("*" if self.changes else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: every field, the best epoch, and the curve as pairs of epoch and uSDR in dB."""
+        best = self.best
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return own | {
+            "folder": str(self.folder),
+            "validations": [[row.epoch, row.validation_usdr_db, row.validation_loss] for row in self.validations],
+            "best_epoch": best and best.epoch,
+            "best_usdr_db": best and best.validation_usdr_db,
+            "best_loss": best and best.validation_loss,
+        }
+
+
+def read_runs(root: Path) -> list[RunRecord]:
+    """Read every run below a folder, damaged ones included.
+
+    Returns:
+        Records in the order of the recipes, then of the targets, then of the seeds.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise RunError(f"{root}: no such folder; name the one that `bandsplit train` got as --runs (default: runs)")
+    return sorted(map(read_run, _find_folders(root)), key=_order)
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Read the folder of one run; whatever is missing or damaged is named in ``problems``."""
+    problems: list[str] = []
+    description = _read(folder / "config.json", _Description, problems, missing="missing: not the folder of a run?")
+    rows = _read_log(folder / "log.jsonl", problems)
+    energy = None
+    if (folder / "energy.json").exists():
+        energy = _read(folder / "energy.json", _Energy, problems)
+    run = description.run if description else None
+    # A killed attempt may have validated an epoch without saving its state; it is then trained and validated again.
+    validations = {row.epoch: row for row in rows if isinstance(row, Validation)}
+    costs = [row for row in validations.values() if row.wall_s is not None]
+    kwh = [row.energy_kwh for row in costs if row.energy_kwh is not None] + ([energy.total.kwh] if energy else [])
+    wall_s = [row.wall_s for row in costs if row.wall_s is not None] + ([energy.total.wall_s] if energy else [])
+    done = [*validations, *(row.epoch for row in rows if isinstance(row, _Stop) and row.epoch is not None)]
+    name = _FOLDER_NAME.fullmatch(folder.name)
+    parts = folder.absolute().parts
+    return RunRecord(
+        folder=folder,
+        recipe=run.recipe if run else parts[-3] if name and len(parts) > 3 else folder.name,
+        targets=run.model.targets if run else tuple(parts[-2].split("+")) if name and len(parts) > 3 else (),
+        seed=run.seed if run else int(name[1]) if name else None,
+        changes=run.changes if run else {},
+        monitor=run.training.monitor if run else "usdr",
+        max_epochs=run.training.max_epochs if run else None,
+        state="running" if _is_locked(folder / ".lock", problems) else _state(rows),
+        attempts=max((row.attempt for row in rows if isinstance(row, _Start)), default=0),
+        epochs=max(done, default=0),
+        validations=tuple(validations[epoch] for epoch in sorted(validations)),
+        hours=max(wall_s) / 3600 if wall_s else None,
+        kwh=max(kwh) if kwh else None,
+        problems=tuple(problems),
+    )
+
+
+def _find_folders(root: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(root, followlinks=True):
+        folder = Path(here)
+        if "config.json" in files or "log.jsonl" in files or _FOLDER_NAME.fullmatch(folder.name):
+            folders.clear()
+            yield folder
+
+
+def _order(run: RunRecord) -> tuple[Any, ...]:
+    recipes = {name: number for number, name in enumerate(RECIPES)}
+    ranks = {name: number for number, name in enumerate(TARGETS)}
+    targets = [(ranks.get(name, len(ranks)), name) for name in run.targets]
+    seed = -1 if run.seed is None else run.seed
+    return recipes.get(run.recipe, len(recipes)), run.recipe, bool(run.changes), targets, seed, str(run.folder)
+
+
+def _state(rows: list[_Row]) -> str:
+    """Say how the last attempt ended, if it could still say so."""
+    last = next((row for row in reversed(rows) if isinstance(row, _Start | _Stop)), None)
+    if not isinstance(last, _Stop):
+        return "interrupted"
+    names = {"finished": "finished", "patience": "finished (patience)"}
+    return names.get(last.reason, f"stopped ({last.reason})")
+
+
+def _is_locked(file: Path, problems: list[str]) -> bool:
+    """Whether a process holds the lock; a lock that is not there is not made."""
+    if not file.exists():
+        return False
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(file, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError as error:
+        problems.append(f"{file.name}: cannot tell whether the run goes on ({error.strerror})")
+        return False
+
+
+def _read(file: Path, model: type[_Model], problems: list[str], missing: str = "missing") -> _Model | None:
+    try:
+        return model.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        problems.append(f"{file.name}: {missing}")
+    except OSError as error:
+        problems.append(f"{file.name}: cannot be read ({error.strerror})")
+    except ValidationError as error:
+        problems.append(f"{file.name}: {_first(error)}")
+    return None
+
+
+def _read_log(file: Path, problems: list[str]) -> list[_Row]:
+    """Read the rows; one that a kill cut short is left out without a word, be it the last or followed by a restart."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    except FileNotFoundError:
+        problems.append(f"{file.name}: missing, nothing was trained")
+        return []
+    except OSError as error:
+        problems.append(f"{file.name}: cannot be read ({error.strerror})")
+        return []
+    rows: list[_Row] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(_ROWS.validate_json(line))
+        except ValidationError as error:
+            if number == len(lines) and not _is_json(line):
+                continue  # no line end: it was being written
+            restart = line[line.rfind(_ROW_START) :] if line.rfind(_ROW_START) > 0 else ""
+            if not restart or not _is_json(restart):
+                problems.append(f"{file.name}, line {number}: {_first(error)}")
+                continue
+            try:
+                rows.append(_ROWS.validate_json(restart))
+            except ValidationError as second:
+                problems.append(f"{file.name}, line {number}: {_first(second)}")
+    return rows
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _first(error: ValidationError) -> str:
+    """Name the first thing that is wrong, and where."""
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
