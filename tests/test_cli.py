@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -206,3 +208,35 @@ def test_train_evaluate_and_separate_follow_each_other(capsys: pytest.CaptureFix
     code, text = run(capsys, "separate", data / "test" / "Song 3" / "mixture.wav", "-n", models[0], "-n", models[1])
     assert code == 0
     assert sorted(os.listdir("separated/mixture")) == ["drums.wav", "vocals.wav"]
+
+
+def test_the_launcher_submits_a_job_for_each_target(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    submitted = []
+
+    def submit(runs: list[list[str]], folder: Path, **options: object) -> list[Any]:
+        submitted.append((runs, folder, options))
+        paths = SimpleNamespace(stderr=folder / "err")
+        return [SimpleNamespace(job_id=number, paths=paths) for number in range(len(runs))]
+
+    monkeypatch.setattr("bandsplit.training.launch.submit", submit)
+    launch = ["--launcher", "slurm", "--hours=12", "--gpus", "2", "--slurm", "partition=gpu", "--slurm=account=x"]
+    arguments = ["train", "base", "-t", "vocals", "--target=bass", "--data", "songs", "--seed", "3"]
+    code, text = run(capsys, *arguments, *launch)
+    assert code == 0, text
+    assert "job 1: base bass, output in jobs/err" in text
+    ((runs, folder, options),) = submitted
+    common = ["train", "base", "--data", "songs", "--seed", "3", "--target"]
+    assert runs == [[*common, "vocals"], [*common, "bass"]]
+    assert folder == Path("jobs")
+    assert options == {
+        "executor": "slurm", "hours": 12.0, "gpus": 2, "cpus": 4, "options": {"partition": "gpu", "account": "x"},
+        "name": "bandsplit-base",
+    }  # fmt: skip
+    code, text = run(capsys, "train", "simo", "--data", "songs", "--launcher", "local")
+    assert submitted[1][0] == [["train", "simo", "--data", "songs"]]
+    code, text = run(capsys, "train", "base", "-t", "piano", "--data", "songs", "--launcher", "local")
+    assert (code, len(submitted)) == (2, 2), text
+    code, text = run(capsys, *arguments, "--launcher", "slurm", "--slurm", "gpu")
+    assert (code, "--slurm gpu: must be KEY=VALUE" in text) == (2, True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -94,6 +95,17 @@ def train(
     price_hour: Annotated[
         float | None, typer.Option("--price-hour", help="Price of an hour of the machine, for --plan.", min=0)
     ] = None,
+    launcher: Annotated[
+        Literal["slurm", "local"] | None,
+        typer.Option("--launcher", help="Submit a job for each --target, put back into the queue at its wall time."),
+    ] = None,
+    hours: Annotated[float, typer.Option("--hours", help="Wall time of a job, for --launcher.")] = 24.0,
+    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of a job, for --launcher.", min=0)] = 1,
+    cpus: Annotated[int, typer.Option("--cpus", help="CPU cores of a job, for --launcher.", min=1)] = 4,
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", help="An option of sbatch, as partition=gpu; repeatable.")
+    ] = None,
+    jobs: Annotated[Path, typer.Option("--jobs", help="Folder for the output of jobs.")] = Path("jobs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run if it exists.")] = False,
     valid: Annotated[
         Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
@@ -106,6 +118,7 @@ def train(
     """Train a model of the paper on a folder of songs."""
     import torch
 
+    from bandsplit.cli_launch import launch
     from bandsplit.recipes import find_recipe
     from bandsplit.training.energy import meters
     from bandsplit.training.energy_sensors import find_intensity
@@ -116,7 +129,16 @@ def train(
     from bandsplit.training.tensorboard import TensorBoard
 
     console = make_console()
-    config = find_recipe(recipe).run_config(target or [], seed=seed, changes=dict(map(_parse_change, changes or [])))
+    found, settings = find_recipe(recipe), dict(map(_parse_change, changes or []))
+    if launcher is not None:
+        for group in [target or []] if found.shared or not target else [[name] for name in target]:
+            found.run_config(group, seed=seed, changes=settings)  # mistakes are told here, not by the jobs
+        launch(
+            sys.argv[1:], found, target or [], executor=launcher, hours=hours, gpus=gpus, cpus=cpus,
+            options=slurm or [], folder=jobs,
+        )  # fmt: skip
+        return
+    config = found.run_config(target or [], seed=seed, changes=settings)
     options: dict[str, Any] = {"stems": stems, "lengths": lengths, "mixture": mixture, "allow": allow}
     dataset = open_dataset(console, data, ("train", "valid") if valid is None else ("train",), **options)
     if valid is not None:

@@ -22,6 +22,7 @@ from bandsplit.losses import separation_loss
 from bandsplit.models.build import build_model
 from bandsplit.models.files import read_card
 from bandsplit.run_config import RunConfig
+from bandsplit.training import loop
 from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import Result, train
@@ -199,6 +200,42 @@ def test_a_run_does_not_go_on_with_other_songs(dataset: Dataset, tmp_path: Path)
     other = index_dataset(write_dataset(tmp_path / "more" / "data", train=4, test=1, samples=6000))
     with pytest.raises(RunError, match=r"trained on other data \(different: train, valid\)"):
         run(small(max_epochs=1), other, tmp_path / "runs", resume=True)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_stopped_during_its_validation_goes_on_with_it(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+):
+    whole = run(small(), dataset, tmp_path / "whole")
+    real = loop.validate
+    asked = iter([False, True])
+
+    def interrupted(*arguments: Any) -> Validation:
+        if next(asked, False):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "validate", interrupted)
+    with pytest.raises(RunStopped, match="SIGTERM"):
+        run(small(), dataset, tmp_path / "parts", workers=workers)
+    reporter = Silent()
+    parts = run(small(), dataset, tmp_path / "parts", reporter, resume=True, workers=workers)
+    assert [epoch for epoch, *_ in reporter.validations] == [2, 3]
+    assert reporter.first == 12
+    first, second = (load_file(result.best) for result in (whole, parts))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert [row["loss"] for row in log(tmp_path / "parts")] == [row["loss"] for row in log(tmp_path / "whole")]
+
+
+def test_a_second_sigterm_does_not_kill_the_update_under_way(dataset: Dataset, tmp_path: Path):
+    class Twice(Silent):
+        def step(self, step: Step) -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(RunStopped, match="stopped by SIGTERM, state saved"):
+        run(small(), dataset, tmp_path, Twice())
+    assert newest_state(tmp_path).name == "state-000000001.pt"
 
 
 def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(dataset: Dataset, tmp_path: Path):

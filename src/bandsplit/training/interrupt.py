@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.errors import RunStopped
+
 AGREE_EVERY = 10
 """Updates between two agreements of several processes, which cost a message each."""
 _TIME_IS_UP = 1000  # above all numbers of signals
@@ -23,6 +25,11 @@ class Decision(NamedTuple):
     stop: str | None
     """Why to stop: a signal's name or ``time limit``."""
     save: bool
+
+
+def stopped(reason: str) -> RunStopped:
+    """Make the error that ends a run whose state is saved."""
+    return RunStopped(f"stopped by {reason}, state saved; the same command with --resume goes on", reason)
 
 
 class Interruptions:
@@ -56,9 +63,21 @@ class Interruptions:
             return Decision("time limit", True)
         return Decision(signal.Signals(reason).name, True) if reason else Decision(None, bool(save))
 
+    def stop_alone(self) -> None:
+        """Stop at once if told to, in a run of one process, whose state is saved; several agree after an update.
+
+        Raises:
+            RunStopped: with the reason.
+        """
+        if self.fabric.world_size == 1 and (decision := self.decide()).stop:
+            raise stopped(decision.stop)
+
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second one acts as usual."""
+        """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second SIGINT acts as usual.
+
+        A second SIGTERM does not: a cluster and torchrun may both send one.
+        """
         before: dict[int, Any] = {}
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may handle signals
@@ -66,7 +85,8 @@ class Interruptions:
 
         def receive(number: int, _: Any) -> None:
             self.received.append(number)
-            signal.signal(number, before[number])
+            if number == signal.SIGINT:
+                signal.signal(number, before[number])
 
         for number in (signal.SIGINT, signal.SIGTERM):
             before[number] = signal.signal(number, receive)

@@ -206,9 +206,12 @@ class _Run:
         loss = progress.mean_loss
         if not progress.batches:
             raise RunError(f"{self.folder.path}: no example of epoch {progress.epoch + 1} could be made; see its log")
+        last = progress.epoch + 1 >= training.max_epochs
+        validates = last or (progress.epoch + 1) % training.validate_every == 0
+        if validates:
+            self.save()  # a run stopped during the validation goes on with it
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
-        last = progress.epoch >= training.max_epochs
-        if last or progress.epoch % training.validate_every == 0:
+        if validates:
             self._phase("validation")
             self._validate(loss)
         if last:
@@ -282,7 +285,7 @@ class _Run:
     def _validate(self, loss: float) -> None:
         progress, training = self.progress, self.training
         model = self.learner.kept_model.eval()
-        validation = validate(model, self.valid, training, self.fabric)
+        validation = validate(model, self.valid, training, self.fabric, self.interruptions.stop_alone)
         score = validation.usdr_db if training.monitor == "usdr" else -validation.loss
         if not math.isfinite(score):
             raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {score}")

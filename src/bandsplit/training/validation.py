@@ -38,15 +38,31 @@ class Validation(NamedTuple):
     songs: tuple[SongScore, ...]
 
 
-def validate(model: BandSplitModel, tracks: Sequence[Track], training: TrainingConfig, fabric: Fabric) -> Validation:
+def validate(
+    model: BandSplitModel,
+    tracks: Sequence[Track],
+    training: TrainingConfig,
+    fabric: Fabric,
+    before_song: Callable[[], None] = lambda: None,
+) -> Validation:
     """Separate the songs, shared between the processes, and compare with their stems.
+
+    Args:
+        model: in evaluation mode.
+        tracks: the songs.
+        training: says how.
+        fabric: the processes.
+        before_song: is called before each song; what it raises ends the validation.
 
     Raises:
         AudioError: a song went missing or broke since it was indexed; an estimate is not finite.
     """
     longest_first = sorted(tracks, key=lambda track: (-track.samples, track.name))
     mine = longest_first[fabric.global_rank :: fabric.world_size]
-    songs = [score_song(model, track, training, fabric.device) for track in mine]
+    songs = []
+    for track in mine:
+        before_song()
+        songs.append(score_song(model, track, training, fabric.device))
     if fabric.world_size > 1:
         gathered: list[list[SongScore]] = [[] for _ in range(fabric.world_size)]
         dist.all_gather_object(gathered, songs)
