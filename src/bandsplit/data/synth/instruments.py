@@ -180,7 +180,7 @@ def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Audio, tremolo_hz: floa
     amplitudes = np.zeros(16)
     amplitudes[[0, 1, 2, 3, 5, 7, 9, 15]] = drawbars
     n = times(note.length_s + 0.04, rate_hz)
-    wave = period(amplitudes).astype(np.float32)[positions(f0_hz, n.size, rate_hz, rng)]
+    wave = period(amplitudes)[positions(f0_hz, n.size, rate_hz, rng)]
     wave *= 1 + np.float32(depth) * sine(tremolo_hz * (n + note.start_s))
     return ramps(wave, 0.008, 0.04, rate_hz)
 

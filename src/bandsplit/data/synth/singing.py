@@ -124,7 +124,7 @@ def sing(
         )
         if max(loudness.max(), breath.max()) > NOTHING:
             f0_hz = 440.0 * np.exp2((pitch - 69) / 12)
-            source[part] = loudness * sawtooth(f0_hz, rate_hz, begins[first]) + breath * noise
+            source[part] = loudness * sawtooth(f0_hz, rate_hz, float(begins[first])) + breath * noise
     voice = filter_by_frames(source, _vocal_tract(singer, score, rate_hz))
     _add_consonants(voice[None], singer, notes, words, rate_hz, rng)
     return voice

@@ -70,7 +70,7 @@ def deviation(track: Audio) -> float:
     for row in track:
         for part in blocks(row.size):
             total += float(row[part].sum())
-            squares += float(np.dot(row[part], row[part]))
+            squares += float(np.square(row[part]).sum())
     return math.sqrt(max(0.0, squares / track.size - (total / track.size) ** 2))
 
 
@@ -80,10 +80,10 @@ def harmonics(f0_hz: float, rate_hz: int) -> Audio:
     return np.arange(1.0, min(max(top, 1), TABLE_SAMPLES // 2 - 1) + 1)
 
 
-def period(amplitudes: Audio) -> Audio:
-    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read by `oscillate`."""
-    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=complex)
-    spectrum[1 : len(amplitudes) + 1] = -0.5j * TABLE_SAMPLES * amplitudes
+def period(amplitudes: Audio) -> NDArray[np.float32]:
+    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read at `positions`."""
+    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=np.complex64)
+    spectrum.imag[1 : len(amplitudes) + 1] = -0.5 * TABLE_SAMPLES * amplitudes
     return np.asarray(fft.irfft(spectrum))
 
 
@@ -177,6 +177,8 @@ def _rise(samples: int) -> NDArray[np.float64]:
 
 def _filtered(sos: NDArray[np.float64], sound: Audio) -> Audio:
     """The sound ``... samples`` through a filter, block by block; where nothing sounds there is nothing to do."""
+    if sound.ndim == 1 and sound.size <= BLOCK_SAMPLES:
+        return np.asarray(sosfilt(sos, sound))
     filtered = np.empty_like(sound)
     for row, out in zip(np.atleast_2d(sound), np.atleast_2d(filtered), strict=True):
         state = np.zeros((len(sos), 2))
@@ -237,7 +239,7 @@ def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: R
     tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True))
     delay = round(rng.uniform(0.005, 0.03) * rate_hz)
     # Convolved piece by piece (overlap-add).
-    size = _fast_length(3 * t.size)
+    size = 1 << (3 * t.size).bit_length()
     hop = size - t.size + 1
     response = np.asarray(fft.rfft(tail.astype(np.float32), size))
     wet = np.zeros((2, sound.size), dtype=np.float32)
@@ -346,7 +348,7 @@ def mastering_gain(
     width = round(0.01 * rate_hz) | 1
     allowed = np.maximum(peaks, 1e-9)
     np.minimum(wanted, np.divide(ceiling, allowed, out=allowed), out=allowed)
-    return uniform_filter1d(minimum_filter1d(allowed, 2 * width - 1), width)
+    return np.asarray(uniform_filter1d(minimum_filter1d(allowed, 2 * width - 1), width), dtype=np.float32)
 
 
 def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Audio:
