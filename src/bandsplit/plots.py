@@ -69,6 +69,36 @@ def draw_separation(
     figure.savefig(path, dpi=110)
 
 
+def draw_song(path: Path, title: str, stems: Mapping[str, Audio], rate_hz: int) -> None:
+    """Draw spectrograms of a song: the mixture, which is the sum of the stems, and each stem below it.
+
+    Args:
+        path: the PNG to write.
+        title: a line above all.
+        stems: stem -> ``c samples``; channels are averaged for the picture.
+        rate_hz: their sample rate.
+    """
+    figure = Figure(figsize=(10, 1.5 * (len(stems) + 1)), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    signals = {"mixture": np.sum(list(stems.values()), axis=0), **stems}
+    reference_db = _level_db(signals["mixture"]).max()
+    image = None
+    for row, (name, signal) in enumerate(signals.items(), start=1):
+        axes = figure.add_subplot(len(signals), 1, row)
+        axes.set_title(name, fontsize=9, loc="left")
+        image = axes.imshow(
+            _level_db(signal) - reference_db, origin="lower", aspect="auto", cmap="magma", vmin=-_RANGE_DB, vmax=0,
+            extent=(0, signal.shape[-1] / rate_hz, 0, rate_hz / 2000),
+        )  # fmt: skip
+        axes.set(ylim=(0, min(16, rate_hz / 2000)), ylabel="kHz")
+        axes.label_outer()
+    figure.axes[-1].set_xlabel("s")
+    if image is not None:
+        figure.colorbar(image, ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
+    figure.savefig(path, dpi=90)
+
+
 def draw_activity(
     path: Path,
     track: Track,

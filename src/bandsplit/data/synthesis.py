@@ -21,7 +21,7 @@ from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
-from bandsplit.data.synth.sound import mastering_gain, ramps
+from bandsplit.data.synth.sound import blocks, mastering_gain, ramps
 from bandsplit.errors import ConfigError, DataError
 
 RECORD = "synthesis.json"
@@ -51,12 +51,19 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
         track = PLAYERS[stem](plan, samples, sample_rate_hz, rng)
         track = ramps(track, 0.002, 0.03, sample_rate_hz)
         level_db = np.clip(level_rng.normal(0, 1.2), -2.5, 2.5)
-        stems[stem] = (track * 10 ** (level_db / 20) / np.sqrt(np.mean(track**2))).astype(np.float32)
-    mixture = sum(stems.values(), start=np.zeros((2, 1), dtype=np.float32))
+        power = sum(float(np.square(track[:, part]).sum()) for part in blocks(samples)) / track.size
+        track *= 10 ** (level_db / 20) / power**0.5
+        stems[stem] = track
+    mixture, peaks = np.zeros((2, samples), dtype=np.float32), np.empty(samples, dtype=np.float32)
+    for part in blocks(samples):
+        for track in stems.values():
+            mixture[:, part] += track[:, part]
+        peaks[part] = np.max([np.abs(signal[:, part]).max(axis=0) for signal in [mixture, *stems.values()]], axis=0)
     loudness_db = level_rng.uniform(-16, -14)
-    peaks = np.max([np.abs(signal).max(axis=0) for signal in [mixture, *stems.values()]], axis=0)
     gain = mastering_gain(mixture, peaks, loudness_db, 10 ** (level_rng.uniform(-1.0, -0.15) / 20), sample_rate_hz)
-    return {stem: gain * track for stem, track in stems.items()}
+    for track in stems.values():
+        track *= gain
+    return stems
 
 
 def song_title(seed: int, duration_s: float = 20.0) -> str:

@@ -5,7 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandsplit.data.synth.composition import Plan
-from bandsplit.data.synth.sound import Audio, Rng, band_pass, high_pass, mix_in, one_pole, ramps, reverb, times
+from bandsplit.data.synth.sound import (
+    Audio,
+    Rng,
+    band_pass,
+    bend,
+    decay,
+    high_pass,
+    mix_in,
+    one_pole,
+    ramps,
+    reverb,
+    sine,
+    times,
+)
 
 # Sixteenths of a bar for kick, snare and hat: x loud, o medium, g ghost, - open hat.
 GROOVES = (
@@ -119,17 +132,19 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     gains = {"kick": rng.uniform(0.5, 0.85), "snare": rng.uniform(0.9, 1.4), "crash": rng.uniform(0.2, 0.35)}
     gains |= {"hat": rng.uniform(0.15, 0.35), "tom0": 0.75, "tom1": 0.75, "tom2": 0.75}
     gains["open"] = gains["hat"]
-    track = np.zeros((2, samples))
+    track = np.zeros((2, samples), dtype=np.float32)
     for start_s, piece, loudness in strokes(plan, rng):
         if plan.silent("drums", start_s + 1e-6) or start_s >= plan.duration_s:
             continue
         velocity = float(np.clip(loudness * (1 + rng.normal(0, 0.1)), 0.05, 1.0))
         sound = _stroke(kit, piece, velocity, rate_hz, rng)
-        mix_in(track, gains[piece] * velocity**1.3 * sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece])
+        gain = gains[piece] * velocity**1.3
+        mix_in(track, sound, start_s + rng.normal(0, 0.004), rate_hz, sides[piece], gain)
     room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
+    room *= rng.uniform(0.02, 0.12)
+    track += room
     # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
-    bus = np.tanh(1.2 * (track + rng.uniform(0.02, 0.12) * room))
-    return high_pass(one_pole(bus, kit.dark_hz, rate_hz), 25, rate_hz)
+    return high_pass(one_pole(bend(track, 1.2), kit.dark_hz, rate_hz), 25, rate_hz)
 
 
 def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:
@@ -150,9 +165,11 @@ def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz:
     """A kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
     t = times(5 * decay_s, rate_hz)
     f_hz = f0_hz * (1 + rng.normal(0, 0.008)) * (1 + sweep * np.exp(-t / rng.uniform(0.016, 0.022)))
-    tone = np.sin(2 * np.pi * np.cumsum(f_hz) / rate_hz) * np.exp(-t / decay_s)
-    beater = rng.standard_normal(t.size) * np.exp(-t / 0.004)
-    return ramps(np.tanh(1.6 * tone) + click * band_pass(beater, 900, 5000, rate_hz), 0.0008, 0.01, rate_hz)
+    sound = np.tanh(1.6 * sine(np.cumsum(f_hz) / rate_hz) * decay(t, decay_s))
+    beater = rng.standard_normal(t.size)[: round(0.1 * rate_hz)]  # Nothing is left of it then.
+    beater *= decay(t[: beater.size], 0.004)
+    sound[: beater.size] += click * band_pass(beater, 900, 5000, rate_hz)
+    return ramps(sound, 0.0008, 0.01, rate_hz)
 
 
 def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
@@ -161,12 +178,12 @@ def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
     decay_s = kit.snare_decay_s * rng.uniform(0.9, 1.1)
     wires = band_pass(rng.standard_normal(t.size), kit.snare_low_hz, kit.snare_high_hz, rate_hz)
     if kit.clap:
-        bursts = sum(np.exp(-np.clip(t - at, 0, None) / 0.006) * (t >= at) for at in (0.0, 0.011, 0.023))
-        return ramps(wires * (bursts + np.exp(-t / decay_s)), 0.001, 0.01, rate_hz)
+        bursts = sum(decay(np.clip(t - at, 0, None), 0.006) * (t >= at) for at in (0.0, 0.011, 0.023))
+        return ramps(wires * (bursts + decay(t, decay_s)), 0.001, 0.01, rate_hz)
     f0_hz = kit.snare_hz * (1 + rng.normal(0, 0.01)) * (1 + 0.4 * np.exp(-t / 0.012))
-    phase = 2 * np.pi * np.cumsum(f0_hz) / rate_hz
-    skin = np.sin(phase) * np.exp(-t / (0.8 * decay_s)) + 0.5 * np.sin(1.593 * phase) * np.exp(-t / (0.4 * decay_s))
-    return ramps(0.7 * skin + kit.snare_noise * velocity**0.4 * wires * np.exp(-t / decay_s), 0.0008, 0.01, rate_hz)
+    cycles = np.cumsum(f0_hz) / rate_hz
+    skin = sine(cycles) * decay(t, 0.8 * decay_s) + 0.5 * sine(1.593 * cycles) * decay(t, 0.4 * decay_s)
+    return ramps(0.7 * skin + kit.snare_noise * velocity**0.4 * wires * decay(t, decay_s), 0.0008, 0.01, rate_hz)
 
 
 def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Audio:
@@ -175,4 +192,4 @@ def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz
     start = rng.integers(kit.metal.size - t.size)
     metal = kit.metal[start : start + t.size]
     raw = metal_share * metal + (1.2 - metal_share) * rng.standard_normal(t.size)
-    return ramps(1.7 * band_pass(raw, low_hz, 11000, rate_hz) * np.exp(-t / decay_s), 0.001, 0.01, rate_hz)
+    return ramps(1.7 * band_pass(raw, low_hz, 11000, rate_hz) * decay(t, decay_s), 0.001, 0.01, rate_hz)

@@ -9,7 +9,10 @@ from bandsplit.data.synth.composition import Note, Plan, arpeggio_part, bass_lin
 from bandsplit.data.synth.sound import (
     Audio,
     Rng,
+    bend,
     chorus,
+    decay,
+    deviation,
     echo,
     harmonics,
     high_pass,
@@ -23,6 +26,7 @@ from bandsplit.data.synth.sound import (
     positions,
     ramps,
     reverb,
+    sine,
     times,
     tremolo,
 )
@@ -34,12 +38,12 @@ Voice = Callable[[Note, int, Rng], Audio]
 def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     """The bass of a song, ``c samples``: one instrument in the middle."""
     voice = draw_bass(rng)
-    track = np.zeros((2, samples))
+    mono = np.zeros((1, samples), dtype=np.float32)
     for note in played(plan, "bass", bass_line(plan, rng), rng):
-        mix_in(track, note.velocity * voice(note, rate_hz, rng), note.start_s, rate_hz)
+        mix_in(mono, voice(note, rate_hz, rng), note.start_s, rate_hz, gain=note.velocity)
     drive = rng.uniform(0.5, 1.5)
-    mono = high_pass(np.tanh(drive * low_pass(track[0], rng.uniform(700, 2000), rate_hz)), 28, rate_hz)
-    return np.stack([mono, mono])
+    mono = high_pass(bend(low_pass(mono, rng.uniform(700, 2000), rate_hz), drive), 28, rate_hz)
+    return np.repeat(mono, 2, axis=0)
 
 
 def draw_bass(rng: Rng) -> Voice:
@@ -80,8 +84,8 @@ def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: 
 def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) -> Audio:
     t = times(note.length_s, rate_hz)
     f0_hz = pitch_hz(note.pitch) * (1 + 0.6 * np.exp(-t / 0.01))
-    tone = np.sin(2 * np.pi * np.cumsum(f0_hz) / rate_hz + rng.uniform(-0.2, 0.2))
-    return ramps(np.tanh(drive * (tone + 0.15 * tone**2)) * np.exp(-t / decay_s) / drive**0.5, 0.006, 0.04, rate_hz)
+    tone = sine(np.cumsum(f0_hz) / rate_hz + rng.uniform(-0.2, 0.2) / (2 * np.pi))
+    return ramps(np.tanh(drive * (tone + 0.15 * tone**2)) * decay(t, decay_s) / drive**0.5, 0.006, 0.04, rate_hz)
 
 
 def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
@@ -93,9 +97,14 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     side = rng.uniform(0.5, 0.9) * rng.choice([-1, 1])
     track = _chords(plan, samples, rate_hz, rng, side)
     if rng.random() < 0.25:
-        track += rng.uniform(0.3, 0.6) * _arpeggio(plan, samples, rate_hz, rng, -side)
+        level = rng.uniform(0.3, 0.6)
+        second = _arpeggio(plan, samples, rate_hz, rng, -side)
+        second *= level
+        track += second
     room = reverb(track.sum(0), rng.uniform(0.4, 1.4), rng.uniform(2500, 7000), rate_hz, rng)
-    return high_pass(track + rng.uniform(0.01, 0.06) * room, 80, rate_hz)
+    room *= rng.uniform(0.01, 0.06)
+    track += room
+    return high_pass(track, 80, rate_hz)
 
 
 def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
@@ -114,12 +123,12 @@ def _arpeggio(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> 
 def _layer(plan: Plan, part: list[Note], kind: str, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
     """One instrument on one or both sides of the stereo image, at unit energy per active sample, or so."""
     voice = _draw_voice(kind, rng)
-    track = np.zeros((2, samples))
+    track = np.zeros((2, samples), dtype=np.float32)
     takes = (side, -side) if rng.random() < 0.6 else (side,)
     for pan in takes:
         for note in played(plan, "other", part, rng):
-            mix_in(track, note.velocity**1.3 * voice(note, rate_hz, rng), note.start_s, rate_hz, pan)
-    track /= track.std() + 1e-9
+            mix_in(track, voice(note, rate_hz, rng), note.start_s, rate_hz, pan, note.velocity**1.3)
+    track /= deviation(track) + 1e-9
     effects = {"guitar": (overdrive, tremolo, echo, None), "electric piano": (tremolo, tremolo, None)}
     possible = effects.get(kind, (None,))
     effect = possible[rng.integers(len(possible))]
@@ -131,7 +140,8 @@ def _layer(plan: Plan, part: list[Note], kind: str, samples: int, rate_hz: int, 
         track = echo(track, float(rng.choice([0.5, 0.75])) * plan.beat_s, rng.uniform(0.1, 0.3), rate_hz)
     if rng.random() < 0.6:
         track = chorus(track, rng.uniform(0.0005, 0.003), rng.uniform(0.2, 1.2), rate_hz)
-    return track / (track.std() + 1e-9)
+    track /= deviation(track) + 1e-9
+    return track
 
 
 def _draw_voice(kind: str, rng: Rng) -> Voice:
@@ -171,7 +181,8 @@ def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Audio, tremolo_hz: floa
     amplitudes[[0, 1, 2, 3, 5, 7, 9, 15]] = drawbars
     n = times(note.length_s + 0.04, rate_hz)
     wave = period(amplitudes)[positions(f0_hz, n.size, rate_hz, rng)]
-    return ramps(wave * (1 + depth * np.sin(2 * np.pi * tremolo_hz * (n + note.start_s))), 0.008, 0.04, rate_hz)
+    wave *= 1 + np.float32(depth) * sine(tremolo_hz * (n + note.start_s))
+    return ramps(wave, 0.008, 0.04, rate_hz)
 
 
 def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s: float) -> Audio:
@@ -209,10 +220,11 @@ def _synth(
         for cutoff_hz in (dark_hz, bright_hz)
     )
     t = times(note.length_s + release_s, rate_hz)
-    fall = np.exp(-t / sweep_s)
-    wave = np.zeros(t.size)
+    # Both in one table, real and imaginary: what stays and what falls.
+    table = (dark + 1j * (bright - dark)).astype(np.complex64)
+    sound = np.zeros(t.size, dtype=np.complex64)
     for k in range(voices):
         detune = spread * (k - (voices - 1) / 2) + rng.normal(0, 0.01)
         at = positions(f0_hz * 2 ** (detune / 12), t.size, rate_hz, rng)
-        wave += dark[at] + fall * (bright - dark)[at]
-    return ramps(wave, attack_s, release_s, rate_hz)
+        sound += table[at]
+    return ramps(sound.real + decay(t, sweep_s) * sound.imag, attack_s, release_s, rate_hz)

@@ -10,9 +10,12 @@ from scipy.signal import filtfilt
 from bandsplit.data.synth.composition import Note, Plan, melody, played
 from bandsplit.data.synth.sound import (
     HOP_SAMPLES,
+    NOTHING,
     Audio,
     Rng,
     band_pass,
+    blocks,
+    decay,
     filter_by_frames,
     frame_bins_hz,
     frame_count,
@@ -92,16 +95,18 @@ def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     singer = draw_singer(rng)
     notes = played(plan, "vocals", melody(plan, rng, singer.lowest, singer.highest), rng)
     words = [(str(rng.choice(CONSONANTS)), str(rng.choice(VOWELS))) for _ in notes]
-    track = np.zeros((2, samples))
+    track = np.zeros((2, samples), dtype=np.float32)
     lead = sing(singer, notes, words, samples, rate_hz, rng)
     mix_in(track, lead, 0.0, rate_hz, rng.uniform(-0.08, 0.08))
     if rng.random() < 0.35:
         side = rng.uniform(0.4, 0.9) * rng.choice([-1, 1])
         late = [replace(note, start_s=note.start_s + abs(rng.normal(0, 0.015))) for note in notes]
         double = sing(singer, late, words, samples, rate_hz, rng)
-        mix_in(track, rng.uniform(0.3, 0.6) * double, 0.0, rate_hz, side)
+        mix_in(track, double, 0.0, rate_hz, side, rng.uniform(0.3, 0.6))
     room = reverb(lead, rng.uniform(0.5, 1.4), rng.uniform(3000, 7000), rate_hz, rng)
-    return track + rng.uniform(0.02, 0.07) * room
+    room *= rng.uniform(0.02, 0.07)
+    track += room
+    return track
 
 
 def sing(
@@ -109,14 +114,25 @@ def sing(
 ) -> Audio:
     """One voice singing notes with a consonant and a vowel each, ``samples``."""
     score = _Score(singer, notes, words, samples, rate_hz, rng)
-    at = np.arange(samples) / HOP_SAMPLES
-    frames = np.arange(score.pitch.size)
-    f0_hz = 440.0 * np.exp2((np.interp(at, frames, score.pitch) - 69) / 12)
-    loudness = np.interp(at, frames, score.loudness)
-    breath = np.interp(at, frames, score.breath)
-    source = loudness * sawtooth(f0_hz, rate_hz) + breath * rng.standard_normal(samples)
+    begins = score.cycles(rate_hz)
+    source = np.zeros(samples, dtype=np.float32)
+    for part in blocks(samples):
+        noise = rng.standard_normal(part.stop - part.start)
+        first, last = part.start // HOP_SAMPLES, -(-part.stop // HOP_SAMPLES)
+        pitch, loudness, breath = (
+            _between(values[first : last + 1])[: noise.size] for values in (score.pitch, score.loudness, score.breath)
+        )
+        if max(loudness.max(), breath.max()) > NOTHING:
+            f0_hz = 440.0 * np.exp2((pitch - 69) / 12)
+            source[part] = loudness * sawtooth(f0_hz, rate_hz, float(begins[first])) + breath * noise
     voice = filter_by_frames(source, _vocal_tract(singer, score, rate_hz))
-    return voice + _consonants(singer, notes, words, samples, rate_hz, rng)
+    _add_consonants(voice[None], singer, notes, words, rate_hz, rng)
+    return voice
+
+
+def _between(values: Audio) -> Audio:
+    """Values given once per `HOP_SAMPLES`, interpolated for every sample up to the last of them."""
+    return (np.diff(values)[:, None] * (np.arange(HOP_SAMPLES) / HOP_SAMPLES) + values[:-1, None]).ravel()
 
 
 class _Score:
@@ -165,6 +181,14 @@ class _Score:
         self.breath = _smooth(self.breath, 0.03 / frame_s) + singer.breath * self.loudness
         self.formants_hz = _smooth(self.formants_hz, 0.03 / frame_s) * singer.formant_scale
 
+    def cycles(self, rate_hz: int) -> NDArray[np.float64]:
+        """Phase in cycles at the start of each frame: within one the pitch is linear, the period's sum geometric."""
+        f0_hz = 440.0 * np.exp2((self.pitch[:-1] - 69) / 12)
+        growth = np.diff(self.pitch) * (np.log(2) / 12 / HOP_SAMPLES)
+        growth = np.where(np.abs(growth) < 1e-14, 1e-14, growth)
+        steps = f0_hz / rate_hz * np.expm1(HOP_SAMPLES * growth) / np.expm1(growth)
+        return np.concatenate([[0.0], np.cumsum(steps)]) % 1.0
+
 
 def _smooth(values: Audio, frames: float) -> Audio:
     """Averaged forwards and backwards over about `frames`, so that nothing jumps and nothing comes late."""
@@ -190,33 +214,35 @@ def _vocal_tract(singer: Singer, score: _Score, rate_hz: int) -> Callable[[slice
     # A singer opens the mouth so that the first formant is not below the note.
     formants_hz[:, 0] = np.maximum(formants_hz[:, 0], 1.05 * f0_hz)
 
+    passed, squared_hz = fixed.astype(np.complex64), f_hz**2
+
     def respond(frames: slice) -> NDArray[np.complex64]:
-        resonance = np.empty((frames.stop - frames.start, f_hz.size), dtype=np.complex64)
-        response = np.tile(fixed.astype(np.complex64), (len(resonance), 1))
+        resonances = np.ones((frames.stop - frames.start, f_hz.size), dtype=np.complex64)
+        one = np.empty_like(resonances)
         for formant_hz in formants_hz[frames].T[:, :, None].astype(np.float32):
-            resonance.real = 1 - (f_hz / formant_hz) ** 2
-            resonance.imag = f_hz * ((50 + 0.035 * formant_hz) / formant_hz**2)
-            response /= resonance
+            np.subtract(1, squared_hz / formant_hz**2, out=one.real)
+            np.multiply(f_hz, (50 + 0.035 * formant_hz) / formant_hz**2, out=one.imag)
+            resonances *= one
+        response = np.divide(passed, resonances, out=one)
         heard = np.square(np.abs(response[:, low]) / f_hz[low]).sum(1, keepdims=True)
-        return response * (0.02 / np.sqrt(heard))
+        response *= 0.02 / np.sqrt(heard)
+        return response
 
     return respond
 
 
-def _consonants(
-    singer: Singer, notes: list[Note], words: list[tuple[str, str]], samples: int, rate_hz: int, rng: Rng
-) -> Audio:
-    """The noises of the unvoiced consonants, each just before its note."""
-    track = np.zeros((2, samples))
+def _add_consonants(
+    track: Audio, singer: Singer, notes: list[Note], words: list[tuple[str, str]], rate_hz: int, rng: Rng
+) -> None:
+    """Add the noises of the unvoiced consonants, each just before its note, to a track of one channel."""
     for note, (consonant, _) in zip(notes, words, strict=True):
         if consonant not in NOISES:
             continue
         low_hz, high_hz, length_s, strength = NOISES[consonant]
         length_s *= rng.uniform(0.8, 1.3)
         t = times(length_s, rate_hz)
-        shape = 1.0 if length_s > 0.05 else 0.3 + np.exp(-t / 0.006)
+        shape = 1.0 if length_s > 0.05 else 0.3 + decay(t, 0.006)
         noise = band_pass(rng.standard_normal(t.size), low_hz, high_hz, rate_hz) * shape
         attack_s, release_s = (0.03, 0.03) if length_s > 0.05 else (0.001, 0.015)
         level = 0.5 * singer.diction * strength * (0.5 + 0.5 * note.velocity) * rng.uniform(0.7, 1.3)
-        mix_in(track, level * ramps(noise, attack_s, release_s, rate_hz), note.start_s - length_s, rate_hz, -1.0)
-    return track[0]
+        mix_in(track, ramps(noise, attack_s, release_s, rate_hz), note.start_s - length_s, rate_hz, -1.0, level)

@@ -1,22 +1,28 @@
 """Tools the players share: oscillators, envelopes, filters and space.
 
-Signals are float64 arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds.
+Signals are arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds. What is as long as
+the song is float32 and worked on block by block, in place where it can be: arrays of that length are dear to allocate
+and to pass through the caches. Blocks in which a stem rests are passed over.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import butter, oaconvolve, sosfilt
+from scipy.signal import butter, sosfilt
 
 Audio = NDArray[np.floating]
 Rng = np.random.Generator
 
 TABLE_SAMPLES = 4096
 HOP_SAMPLES = 512
+BLOCK_SAMPLES = 64 * HOP_SAMPLES
+# Below this (-160 dB) a voice or the state of a filter is at rest.
+NOTHING = 1e-8
 
 
 def pitch_hz(pitch: float) -> float:
@@ -26,7 +32,46 @@ def pitch_hz(pitch: float) -> float:
 
 def times(length_s: float, rate_hz: int) -> Audio:
     """Sample times from 0 to `length_s`, at least one."""
-    return np.arange(max(1, round(length_s * rate_hz))) / rate_hz
+    return _numbers(max(1, round(length_s * rate_hz))) / rate_hz
+
+
+def _numbers(count: int) -> NDArray[np.float64]:
+    """0, 1, 2, ...: the head of a kept array."""
+    return _kept_numbers(max(16, (count - 1).bit_length()))[:count]
+
+
+@lru_cache(maxsize=4)
+def _kept_numbers(bits: int) -> NDArray[np.float64]:
+    numbers = np.arange(float(1 << bits))
+    numbers.setflags(write=False)
+    return numbers
+
+
+def blocks(samples: int) -> Iterator[slice]:
+    """Spans of `BLOCK_SAMPLES` that cover so many samples, the last one shorter."""
+    for start in range(0, samples, BLOCK_SAMPLES):
+        yield slice(start, min(start + BLOCK_SAMPLES, samples))
+
+
+def decay(t: Audio, seconds: float) -> NDArray[np.float32]:
+    """What falls to 1/e in so many seconds, at times `t`; no less than exp(-60), since denormal numbers are slow."""
+    fall = (t / -seconds).astype(np.float32)
+    return np.exp(np.maximum(fall, np.float32(-60.0), out=fall), out=fall)
+
+
+def sine(cycles: Audio) -> NDArray[np.float32]:
+    """Sine of a phase in cycles, wrapped before it is rounded to float32."""
+    return np.sin((2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32))
+
+
+def deviation(track: Audio) -> float:
+    """Standard deviation over all samples, summed in blocks."""
+    total = squares = 0.0
+    for row in track:
+        for part in blocks(row.size):
+            total += float(row[part].sum())
+            squares += float(np.square(row[part]).sum())
+    return math.sqrt(max(0.0, squares / track.size - (total / track.size) ** 2))
 
 
 def harmonics(f0_hz: float, rate_hz: int) -> Audio:
@@ -35,23 +80,32 @@ def harmonics(f0_hz: float, rate_hz: int) -> Audio:
     return np.arange(1.0, min(max(top, 1), TABLE_SAMPLES // 2 - 1) + 1)
 
 
-def period(amplitudes: Audio) -> Audio:
-    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read by `oscillate`."""
-    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=complex)
-    spectrum[1 : len(amplitudes) + 1] = -0.5j * TABLE_SAMPLES * amplitudes
+def period(amplitudes: Audio) -> NDArray[np.float32]:
+    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read at `positions`."""
+    spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=np.complex64)
+    spectrum.imag[1 : len(amplitudes) + 1] = -0.5 * TABLE_SAMPLES * amplitudes
     return np.asarray(fft.irfft(spectrum))
 
 
 def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.int64]:
     """Where a tone of `f0_hz` reads its period at each sample, from a random phase."""
     step = f0_hz / rate_hz * TABLE_SAMPLES
-    return (np.arange(samples) * step + rng.uniform(0, TABLE_SAMPLES)).astype(np.int64) & (TABLE_SAMPLES - 1)
+    at = _numbers(samples) * step
+    at += rng.uniform(0, TABLE_SAMPLES)
+    whole = at.astype(np.int64)
+    whole &= TABLE_SAMPLES - 1
+    return whole
 
 
-def sawtooth(f0_hz: Audio, rate_hz: int) -> Audio:
-    """A sawtooth whose frequency is given per sample, its jumps rounded (PolyBLEP) so that it hardly aliases."""
+def sawtooth(f0_hz: Audio, rate_hz: int, begin: float = 0.0) -> Audio:
+    """A sawtooth whose frequency is given per sample, its jumps rounded (PolyBLEP) so that it hardly aliases.
+
+    `begin` is its phase in cycles just before the first sample.
+    """
     step = f0_hz / rate_hz
-    phase = np.cumsum(step) % 1.0
+    phase = np.cumsum(step)
+    phase += begin
+    phase -= np.floor(phase)
     wave = 2.0 * phase - 1.0
     after = np.flatnonzero(phase < step)
     late = phase[after] / step[after]
@@ -80,11 +134,24 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     burst[0] = 0.0
     burst[f_hz > min(16000.0, 0.45 * rate_hz)] = 0.0
     loss = 10 ** (-3 / (ring_s * f0_hz) * (1 + (f_hz / (200 + 2500 * brightness)) ** 1.3))
-    rounds = np.cumprod(np.broadcast_to(loss.astype(np.float32), (n_rounds, loss.size)), axis=0)
-    string = np.asarray(fft.irfft(rounds * burst.astype(np.complex64), size, axis=-1)).ravel() * size / 4
+    present = int(np.flatnonzero(burst)[-1]) + 1 if burst.any() else 1
+    # Through logarithms, since products that run into denormal numbers are slow.
+    fade = np.outer(np.arange(1.0, n_rounds + 1), np.log(loss[:present].astype(np.float32), dtype=np.float64))
+    rounds = np.exp(np.maximum(fade, -60.0).astype(np.float32))
+    burst = (burst[:present] * (size / 4)).astype(np.complex64)
+    string = np.asarray(fft.irfft(rounds * burst, size, axis=-1)).ravel()
     # A round has a whole number of samples, one that is quick to transform: read at the speed that is in tune.
-    at = np.arange(round(length_s * rate_hz)) * (f0_hz * size / rate_hz)
-    return np.interp(at, np.arange(string.size), string)
+    return _read(string, _numbers(round(length_s * rate_hz)) * (f0_hz * size / rate_hz))
+
+
+def _read(sound: Audio, at: NDArray[np.float64]) -> Audio:
+    """The sound at fractional positions within it, interpolated linearly."""
+    whole = at.astype(np.int64)
+    share = (at - whole).astype(np.float32)
+    left, rise = sound[whole], np.diff(sound)[whole]
+    rise *= share
+    left += rise
+    return left
 
 
 def _fast_length(samples: int) -> int:
@@ -94,32 +161,53 @@ def _fast_length(samples: int) -> int:
 
 
 def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audio:
-    """The sound with raised-cosine ramps at both ends, so that it starts and stops without a click."""
-    shaped = sound.copy()
+    """The sound itself, changed: raised-cosine ramps at both ends, so that it starts and stops without a click."""
     for seconds, part in ((attack_s, slice(None)), (release_s, slice(None, None, -1))):
         n = min(round(seconds * rate_hz), sound.shape[-1])
-        shaped[..., part][..., :n] *= 0.5 - 0.5 * np.cos(np.pi * np.arange(n) / max(n, 1))
-    return shaped
+        sound[..., part][..., :n] *= _rise(n)
+    return sound
+
+
+@lru_cache(maxsize=64)
+def _rise(samples: int) -> NDArray[np.float64]:
+    rise = 0.5 - 0.5 * np.cos(np.pi * np.arange(samples) / max(samples, 1))
+    rise.setflags(write=False)
+    return rise
+
+
+def _filtered(sos: NDArray[np.float64], sound: Audio) -> Audio:
+    """The sound ``... samples`` through a filter, block by block; where nothing sounds there is nothing to do."""
+    if sound.ndim == 1 and sound.size <= BLOCK_SAMPLES:
+        return np.asarray(sosfilt(sos, sound))
+    filtered = np.empty_like(sound)
+    for row, out in zip(np.atleast_2d(sound), np.atleast_2d(filtered), strict=True):
+        state = np.zeros((len(sos), 2))
+        for part in blocks(row.size):
+            if not row[part].any() and np.abs(state).max() < 1e-3 * NOTHING:
+                out[part], state[:] = 0, 0
+            else:
+                out[part], state = sosfilt(sos, row[part], zi=state)
+    return filtered
 
 
 def one_pole(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """Low-passed at 6 dB per octave."""
-    return np.asarray(sosfilt(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound))
+    return _filtered(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
 def low_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """Low-passed at 12 dB per octave."""
-    return np.asarray(sosfilt(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound))
+    return _filtered(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
 def high_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
     """High-passed at 12 dB per octave."""
-    return np.asarray(sosfilt(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound))
+    return _filtered(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound)
 
 
 def band_pass(sound: Audio, low_hz: float, high_hz: float, rate_hz: int) -> Audio:
     """Band-passed at 12 dB per octave on either side."""
-    return np.asarray(sosfilt(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound))
+    return _filtered(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound)
 
 
 @lru_cache(maxsize=256)
@@ -128,16 +216,19 @@ def _butterworth(order: int, kind: str, edges_hz: tuple[int, ...], rate_hz: int)
     return np.asarray(butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate_hz, output="sos"))
 
 
-def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float = 0.0) -> None:
-    """Add a sound to a track ``c samples`` at a time, at constant power for `pan` from -1 (left) to 1 (right)."""
+def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float = 0.0, gain: float = 1.0) -> None:
+    """Add a sound to a track ``c samples`` at a time, at constant power for `pan` from -1 (left) to 1 (right).
+
+    A track of one channel gets what would be the left one.
+    """
     start = max(0, round(start_s * rate_hz))
     sound = sound[: max(0, track.shape[1] - start)]
-    angle = (pan + 1) * np.pi / 4
-    track[0, start : start + sound.size] += np.cos(angle) * sound
-    track[1, start : start + sound.size] += np.sin(angle) * sound
+    angle = (pan + 1) * math.pi / 4
+    for row, share in zip(track, (math.cos(angle), math.sin(angle)), strict=False):
+        row[start : start + sound.size] += float(gain * share) * sound
 
 
-def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> Audio:
+def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> NDArray[np.float32]:
     """The tail of a room, ``c samples``, of a mono sound: decaying noise that differs between the channels.
 
     `decay_s` is the time in which the tail falls by 60 dB; its energy equals that of the sound, roughly.
@@ -146,18 +237,53 @@ def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: R
     tail = rng.standard_normal((2, t.size)) * 10 ** (-3 * t / decay_s)
     tail = ramps(one_pole(tail, damping_hz, rate_hz), 0.01, 0.05, rate_hz)
     tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True))
-    wet = oaconvolve(sound[None].astype(np.float32), tail.astype(np.float32), axes=-1)
     delay = round(rng.uniform(0.005, 0.03) * rate_hz)
-    return np.pad(wet, ((0, 0), (delay, 0)))[:, : sound.size]
+    # Convolved piece by piece (overlap-add).
+    size = 1 << (3 * t.size).bit_length()
+    hop = size - t.size + 1
+    response = np.asarray(fft.rfft(tail.astype(np.float32), size))
+    wet = np.zeros((2, sound.size), dtype=np.float32)
+    for start in range(0, sound.size - delay, hop):
+        piece = sound[start : start + hop]
+        if piece.any():
+            late = np.asarray(fft.irfft(response * fft.rfft(piece.astype(np.float32), size), size))
+            place = wet[:, start + delay : start + delay + size]
+            place += late[:, : place.shape[1]]
+    return wet
 
 
 def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio:
     """The sound ``c samples`` plus a copy delayed by a time that swings, opposite in the two channels."""
-    n = np.arange(sound.shape[1])
-    swing = np.sin(2 * np.pi * speed_hz / rate_hz * n)
-    delays_s = (0.012 + depth_s * swing, 0.012 - depth_s * swing)
-    wet = [np.interp(n - delay_s * rate_hz, n, row) for delay_s, row in zip(delays_s, sound, strict=True)]
-    return 0.75 * (sound + np.stack(wet))
+    longest = math.ceil((0.012 + depth_s) * rate_hz) + 1
+    swing = _swing(speed_hz, rate_hz)
+    both = np.zeros_like(sound)
+    for part in blocks(sound.shape[1]):
+        first = part.start - longest
+        heard = sound[:, max(0, first) : part.stop]
+        if not heard.any():
+            continue
+        if first < 0:
+            heard = np.pad(heard, ((0, 0), (-first, 0)))
+        at = _numbers(part.stop - part.start) + (longest - 0.012 * rate_hz)
+        bend = depth_s * rate_hz * swing(part)
+        for row, out, place in zip(heard, both[:, part], (at - bend, at + bend), strict=True):
+            out += _read(row, place)
+            out += row[longest:]
+            out *= 0.75
+    return both
+
+
+def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Audio]:
+    """Sine of a low frequency in any block, by addition theorems from one block of it; `turn` is in cycles."""
+    angle = 2 * np.pi * speed_hz / rate_hz * np.arange(BLOCK_SAMPLES)
+    sines, cosines = np.sin(angle), np.cos(angle)
+
+    def swing(part: slice, turn: float = 0.0) -> Audio:
+        begin = 2 * np.pi * (speed_hz / rate_hz * part.start + turn)
+        n = part.stop - part.start
+        return math.sin(begin) * cosines[:n] + math.cos(begin) * sines[:n]
+
+    return swing
 
 
 def overdrive(sound: Audio, drive: float, cabinet_hz: float, rate_hz: int) -> Audio:
@@ -165,13 +291,26 @@ def overdrive(sound: Audio, drive: float, cabinet_hz: float, rate_hz: int) -> Au
 
     Highs are taken away before, lest their harmonics fold back from beyond half the sampling rate.
     """
-    return low_pass(np.tanh(drive * low_pass(sound, 3000, rate_hz)), cabinet_hz, rate_hz)
+    return low_pass(bend(low_pass(sound, 3000, rate_hz), drive), cabinet_hz, rate_hz)
+
+
+def bend(sound: Audio, drive: float) -> Audio:
+    """The sound ``c samples`` itself, changed: the louder it is, the less louder it gets."""
+    for row in sound:
+        for part in blocks(row.size):
+            row[part] *= drive
+            np.tanh(row[part], out=row[part])
+    return sound
 
 
 def tremolo(sound: Audio, speed_hz: float, depth: float, turn: float, rate_hz: int) -> Audio:
-    """The sound ``c samples`` swelling and fading; with half a `turn` between the channels it goes to and fro."""
-    phase = 2 * np.pi * (speed_hz / rate_hz * np.arange(sound.shape[1]) + np.array([[0.0], [turn]]))
-    return sound * (1 - depth * (0.5 + 0.5 * np.sin(phase)))
+    """The sound ``c samples`` itself, swelling and fading; with half a `turn` between the channels to and fro."""
+    swing = _swing(speed_hz, rate_hz)
+    for part in blocks(sound.shape[1]):
+        if sound[:, part].any():
+            sound[0, part] *= 1 - depth * (0.5 + 0.5 * swing(part))
+            sound[1, part] *= 1 - depth * (0.5 + 0.5 * swing(part, turn))
+    return sound
 
 
 def echo(sound: Audio, delay_s: float, strength: float, rate_hz: int) -> Audio:
@@ -180,7 +319,8 @@ def echo(sound: Audio, delay_s: float, strength: float, rate_hz: int) -> Audio:
     delay = round(delay_s * rate_hz)
     for k in (1, 2):
         late = one_pole(sound[:: (-1) ** k, : max(0, sound.shape[1] - k * delay)], 3000, rate_hz)
-        wet[:, sound.shape[1] - late.shape[1] :] += strength**k * late
+        late *= strength**k
+        wet[:, sound.shape[1] - late.shape[1] :] += late
     return wet
 
 
@@ -202,12 +342,13 @@ def mastering_gain(
     """
     piece = min(round(0.4 * rate_hz), mixture.shape[1])
     pieces = mixture[:, : mixture.shape[1] // piece * piece].reshape(2, -1, piece)
-    powers = np.sort(np.mean(np.square(pieces), axis=(0, 2), dtype=np.float64))
+    powers = np.sort(np.einsum("cps,cps->cp", pieces, pieces).mean(axis=0, dtype=np.float64)) / piece
     loudest = np.mean(powers[-max(1, powers.size // 3) :])
     wanted = min(10 ** (loudness_db / 20) / np.sqrt(loudest), 10 ** (4 / 20) * ceiling / peaks.max())
     width = round(0.01 * rate_hz) | 1
-    allowed = minimum_filter1d(np.minimum(wanted, ceiling / np.maximum(peaks, 1e-9)), 2 * width - 1)
-    return uniform_filter1d(allowed.astype(np.float64), width).astype(np.float32)
+    allowed = np.maximum(peaks, 1e-9)
+    np.minimum(wanted, np.divide(ceiling, allowed, out=allowed), out=allowed)
+    return np.asarray(uniform_filter1d(minimum_filter1d(allowed, 2 * width - 1), width), dtype=np.float32)
 
 
 def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Audio:
@@ -215,6 +356,7 @@ def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complex
 
     `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
     hops under a Hann window, each filtered with as much padding, are added up; few at a time: responses are large.
+    Where nothing sounds no response is asked for.
     """
     hop = HOP_SAMPLES
     n_frames = frame_count(sound.size)
@@ -222,11 +364,14 @@ def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complex
     padded[hop : hop + sound.size] = sound
     window = (0.5 - 0.5 * np.cos(np.pi * np.arange(2 * hop) / hop)).astype(np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(padded, 2 * hop)[::hop]
-    out = np.zeros((n_frames + 3, hop))
+    out = np.zeros((n_frames + 3, hop), dtype=np.float32)
     for start in range(0, n_frames, 64):
         some = slice(start, min(start + 64, n_frames))
+        if not padded[some.start * hop : (some.stop + 1) * hop].any():
+            continue
         spectra = np.asarray(fft.rfft(frames[some] * window, 4 * hop))
-        filtered = np.asarray(fft.irfft(spectra * respond(some), 4 * hop))
+        spectra *= respond(some)
+        filtered = np.asarray(fft.irfft(spectra, 4 * hop))
         for part in range(4):
             out[some.start + part : some.stop + part] += filtered[:, part * hop : (part + 1) * hop]
     return out.ravel()[hop : hop + sound.size]
