@@ -17,15 +17,10 @@ HERE = Path(__file__).parent
 README = (HERE.parent / "README.md").read_text()
 # A full-size model of the paper, but one step on half a second.
 ONE_STEP = [
-    "--set",
-    "training.examples_per_epoch=2",
-    "--set",
-    "training.max_epochs=1",
-    "--set",
-    "training.excerpt_s=0.5",
-    "--set",
-    "training.mixing.activity=null",  # the songs are shorter than its segments
-]
+    "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
+    "--set", "training.excerpt_s=0.5", "--set", "training.mixing.activity=null",  # songs are shorter than its segments
+]  # fmt: skip
+SHORTER = {"train": ONE_STEP, "bench": ["--recipe", "demo", "--steps", "1"]}
 
 
 @pytest.fixture
@@ -47,10 +42,12 @@ def commands() -> list[list[str]]:
 
 
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    assert {command[0] for command in commands()} == {"models", "separate", "data", "train", "evaluate"}
+    named = {command[0] for command in commands()}
+    assert named == {"models", "separate", "data", "train", "runs", "energy", "bench", "evaluate"}
+    monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 1.0)
     for command in commands():
         arguments = [str(match) for word in command for match in (sorted(folder.glob(word)) if "*" in word else [word])]
-        monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, *(ONE_STEP if command[0] == "train" else [])])
+        monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, *SHORTER.get(command[0], [])])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, command

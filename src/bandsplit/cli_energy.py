@@ -74,36 +74,27 @@ def _table(content: Mapping[str, Any]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
     total = content["total"]
     columns = {
-        "recipe": "total",
-        "targets": "",
-        "seed": "",
-        "state": "",
-        "uSDR": "",
+        "run": "total",
         "tries": "",
         "hours": _figure(total["hours"]),
-        "prep.": "",
-        "train": "",
-        "valid.": "",
+        "p/t/v %": "",
         "kWh": _figure(total["kwh"]),
         "x PUE": _figure(total["kwh_with_pue"]),
         "kg CO2e": _part_of(total, "co2e_kg"),
         "GA kWh": _part_of(total, "green_algorithms_kwh_with_pue"),
     }
     for name, footer in columns.items():
-        left = name in ("recipe", "targets", "state")
+        left = name == "run"
         table.add_column(name, Text(footer), justify="left" if left else "right", no_wrap=not left)
     for line in content["runs"]:
-        phases = line["phases_kwh"]
-        usdr = "-" if line["best_usdr_db"] is None else f"{line['best_usdr_db']:.2f}"
+        targets = "+".join(target[:1] if len(line["targets"]) > 1 else target for target in line["targets"])
+        parts_kwh = [line["phases_kwh"][phase] or 0.0 for phase in ("preparation", "training", "validation")]
+        shares = [f"{100 * part / sum(parts_kwh):.0f}" if sum(parts_kwh) else "-" for part in parts_kwh]
         cells = [
-            line["recipe"],
-            "+".join(target[:1] if len(line["targets"]) > 1 else target for target in line["targets"]),
-            "-" if line["seed"] is None else str(line["seed"]),
-            line["state"],
-            usdr + (" <" if line["best"] else "  "),
+            f"{line['recipe']} {targets}" + ("" if line["seed"] is None else f" {line['seed']}") + " <" * line["best"],
             str(line["attempts"]),
             _figure(line["hours"]),
-            *(_figure(phases[phase]) for phase in ("preparation", "training", "validation")),
+            "/".join(shares),
             _figure(line["kwh"]) + ("!" if line["missing"] or line["problems"] else ""),
             _figure(line["kwh_with_pue"]),
             _figure(line["co2e_kg"]),
@@ -120,7 +111,8 @@ def _summary(content: Mapping[str, Any]) -> list[str]:
     sources = sorted({f"{one['g_per_kwh']:g} g/kWh ({one['source']})" for line in lines if (one := line["intensity"])})
     at_least = "at least " if any(line["missing"] or line["problems"] for line in lines) else ""
     text = [
-        f"kWh: raw, by part of a run (prep. + train + valid.); x PUE: times {', '.join(pues)}; {', '.join(states)}; "
+        f"kWh: raw; p/t/v: its shares of preparation, training, validation; x PUE: times {', '.join(pues)}; "
+        f"{', '.join(states)}; "
         "GA: Green Algorithms estimate, with PUE",
         f"CO2e: {', '.join(sources) or 'unknown; give --intensity or --country'}",
         f"all {total['runs']} runs: {at_least}{_figure(total['kwh_with_pue'])} kWh with PUE",
@@ -133,7 +125,7 @@ def _summary(content: Mapping[str, Any]) -> list[str]:
     elif best["runs"]:
         text.append(f"no ratio to the best model: of its runs, one has no energy card (best: {best['meaning']})")
     else:
-        text.append("no ratio to the best run: no run was validated")
+        text.append("no ratio to the best run: no run of a recipe as it is (without *) was validated")
     for one in content["equivalents"]:
         text.append(f"= {_figure(one['number'])} {one['what']}, {one['kwh_of_one']:g} kWh each ({one['source']})")
     return text

@@ -2,9 +2,11 @@
 
 import json
 import math
+import multiprocessing
 import os
 import re
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,7 +146,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(best[0][key], best[1][key]) for key in best[0])
     rows = [log(tmp_path / name) for name in ("whole", "parts")]
     assert timeless(rows[0]) == timeless(rows[1])
-    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["SIGTERM", "max_epochs"]
+    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["SIGTERM", "finished"]
     assert [row["update"] for row in log(tmp_path / "parts", "start")] == [0, stop_after]
 
 
@@ -227,6 +229,21 @@ def test_a_run_stopped_during_its_validation_goes_on_with_it(
     assert [row["loss"] for row in log(tmp_path / "parts")] == [row["loss"] for row in log(tmp_path / "whole")]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_loader_workers_survive_a_signal_to_all_processes(dataset: Dataset, tmp_path: Path, number: signal.Signals):
+    class All(Silent):
+        def step(self, step: Step) -> None:
+            workers = multiprocessing.active_children()
+            assert workers
+            for process in (*(worker.pid for worker in workers), os.getpid()):
+                os.kill(process, number)  # type: ignore[arg-type]
+            time.sleep(0.2)
+
+    with pytest.raises(RunStopped, match=f"stopped by {number.name}, state saved"):
+        run(small(), dataset, tmp_path, All(), workers=2)
+    assert newest_state(tmp_path).name == "state-000000001.pt"
+
+
 def test_a_second_sigterm_does_not_kill_the_update_under_way(dataset: Dataset, tmp_path: Path):
     class Twice(Silent):
         def step(self, step: Step) -> None:
@@ -299,7 +316,7 @@ def test_a_time_limit_stops_the_run_and_it_goes_on(dataset: Dataset, tmp_path: P
     parts = run(small(), dataset, tmp_path / "parts", resume=True)
     whole = run(small(), dataset, tmp_path / "whole")
     assert parts.best_score == whole.best_score
-    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["time limit", "max_epochs"]
+    assert [row["reason"] for row in log(tmp_path / "parts", "stop")] == ["time limit", "finished"]
 
 
 def test_songs_at_another_rate_can_be_trained_on(dataset: Dataset, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,15 @@ def load_batches(
     options: dict[str, Any] = {"collate_fn": _SharedBatches(), "prefetch_factor": AHEAD} if workers else {}
     # Without a generator of its own, each pass would draw from torch's random state, which a resumed run restores.
     options["generator"] = torch.Generator()
+    if workers:
+        options["worker_init_fn"] = _leave_signals_to_the_main_process
     return DataLoader(Subset(examples, indices), batch_size, num_workers=workers, pin_memory=pin_memory, **options)
+
+
+def _leave_signals_to_the_main_process(_: int) -> None:
+    """Go on when a terminal or a cluster signals all processes: the main one decides, and needs what is under way."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Progress:
     decayed_epoch: int = 0
     """Epochs trained when the last of them happened."""
     finished: str = ""
-    """Why nothing is left to do: ``max_epochs`` or ``patience``; empty while there is."""
+    """Why nothing is left to do: ``finished`` (all epochs) or ``patience``; empty while there is."""
 
     @property
     def mean_loss(self) -> float:

@@ -215,7 +215,7 @@ class _Run:
             self._phase("validation")
             self._validate(loss)
         if last:
-            progress.finished = "max_epochs"
+            progress.finished = "finished"
         elif progress.epoch - progress.best_epoch >= training.patience:
             progress.finished = "patience"
         self.save()
