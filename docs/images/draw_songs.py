@@ -13,5 +13,5 @@ for seed in (3, 101):
     path = Path(__file__).parent / f"song-{seed}.png"
     draw_song(path, f"Seed {seed}: {song_title(seed, DURATION_S)}", synthesise_song(seed, DURATION_S), 44100)
     with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(32, dither=Image.Dither.NONE)
+        small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
     small.save(path, optimize=True)

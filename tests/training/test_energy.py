@@ -70,8 +70,10 @@ def write_run(
 ) -> Path:
     folder = root / recipe / target / f"seed-{seed}-{'ffffffff' if changed else '01234567'}"
     run = {"recipe": recipe, "changes": {"seed": 1} if changed else {}, "seed": seed}
-    write_json(folder / "config.json", {"run": run | {"model": {"targets": target.split("+")}}})
-    rows = [{"kind": "validation", "epoch": n, "validation_usdr_db": usdr_db - n} for n in (2, 0, 1)]
+    run |= {"model": {"targets": target.split("+")}, "training": {"max_epochs": 3, "monitor": "usdr"}}
+    write_json(folder / "config.json", {"run": run})
+    validation = {"kind": "validation", "validation_loss": 0.1, "best": False}
+    rows = [validation | {"epoch": n, "validation_usdr_db": usdr_db - n} for n in (2, 0, 1)]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "val')
     for attempt in attempts:
         write_json(attempt_file(folder, attempt.attempt), attempt.model_dump(mode="json"))

@@ -27,7 +27,7 @@ from bandsplit.errors import ConfigError, DataError
 RECORD = "synthesis.json"
 UNFINISHED = "synthesis.json.part"
 # To be raised whenever the same arguments give other samples.
-GENERATOR = 2
+GENERATOR = 3
 SHORTEST_S = 1.0
 FILES = ("mixture", *STEMS)
 PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other": play_other}

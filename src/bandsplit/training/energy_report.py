@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bandsplit.errors import RunError
+from bandsplit.training import runs
 from bandsplit.training.energy_card import PHASES, Intensity, read_card
 from bandsplit.training.energy_facts import EQUIVALENTS
 
@@ -61,52 +60,19 @@ def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
 
 def read_run(folder: Path) -> RunEnergy:
     """Read what the report needs of a run; what cannot be read is left open."""
-    try:
-        run = json.loads((folder / "config.json").read_text(encoding="utf-8"))["run"]
-        recipe = str(run["recipe"]) + ("*" if run.get("changes") else "")
-        targets, seed = tuple(str(target) for target in run["model"]["targets"]), int(run["seed"])
-    except (OSError, ValueError, KeyError, TypeError):
-        # The names of the folders say it too: <recipe>/<targets>/seed-<k>-<hash8>
-        recipe, targets, seed = folder.parent.parent.name or folder.name, tuple(folder.parent.name.split("+")), None
-    rows = _log_rows(folder / "log.jsonl")
+    record = runs.read_run(folder)
+    scores = [row.validation_usdr_db for row in record.validations]
     card, problems = read_card(folder)
-    scores = [row["validation_usdr_db"] for row in rows if isinstance(row.get("validation_usdr_db"), int | float)]
     return RunEnergy(
-        folder, recipe, targets, seed, _state(rows, card), max(scores, default=None), card, tuple(problems)
-    )
+        folder, record.label, record.targets, record.seed, record.state, max(scores, default=None), card,
+        tuple(problems),
+    )  # fmt: skip
 
 
-def _log_rows(path: Path) -> list[dict[str, Any]]:
-    rows = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # the line that a killed run was writing
-        rows += [row] if isinstance(row, dict) else []
-    return rows
-
-
-def _state(rows: Sequence[dict[str, Any]], card: dict[str, Any] | None) -> str:
-    attempts = card.get("attempts", []) if card else []
-    if attempts:
-        last = attempts[-1]
-        if last["stopped"] is not None:
-            return str(last["stopped"])
-        fresh = time.time() - last["updated_unix_s"] < 3 * last["period_s"] + 10
-        return "running" if fresh else "killed"
-    stops = [row for row in rows if row.get("kind") in ("start", "stop")]
-    return str(stops[-1].get("reason", "?")) if stops and stops[-1]["kind"] == "stop" else "?"
-
-
-def best_runs(runs: Sequence[RunEnergy]) -> list[RunEnergy]:
+def best_runs(found: Sequence[RunEnergy]) -> list[RunEnergy]:
     """Return the runs of the best model, see `BEST`; none if no run was validated."""
     best: dict[str, dict[tuple[str, ...], RunEnergy]] = {}
-    for run in runs:
+    for run in found:
         if run.best_usdr_db is None or run.recipe.endswith("*"):
             continue
         rival = best.setdefault(run.recipe, {}).get(run.targets)
@@ -122,17 +88,17 @@ def best_runs(runs: Sequence[RunEnergy]) -> list[RunEnergy]:
 
 
 def make_report(
-    runs: Sequence[RunEnergy], *, pue: float | None = None, intensity: Intensity | None = None
+    found: Sequence[RunEnergy], *, pue: float | None = None, intensity: Intensity | None = None
 ) -> dict[str, Any]:
     """Sum a project.
 
     Args:
-        runs: all its runs.
+        found: all its runs.
         pue: takes the place of each card's own.
         intensity: takes the place of each card's own.
     """
-    counted = [run for run in runs if run.card is not None]
-    best = best_runs(runs)
+    counted = [run for run in found if run.card is not None]
+    best = best_runs(found)
     lines = {id(run): _line(run, run in best, pue, intensity) for run in counted}
     total = _add(lines.values())
     best_kwh = [lines[id(run)]["kwh_with_pue"] for run in best if id(run) in lines]
@@ -140,7 +106,7 @@ def make_report(
     return {
         "runs": list(lines.values()),
         "without_card": [
-            {"folder": str(run.folder), "problems": list(run.problems)} for run in runs if run.card is None
+            {"folder": str(run.folder), "problems": list(run.problems)} for run in found if run.card is None
         ],
         "total": total,
         "best": {

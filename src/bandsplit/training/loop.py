@@ -84,7 +84,7 @@ def train(
                 run.end_epoch()
         reason = run.progress.finished
     except BaseException as error:
-        reason = error.reason if isinstance(error, RunStopped) else f"error: {error}"
+        reason = error.reason if isinstance(error, RunStopped) else f"error: {str(error) or type(error).__name__}"
         raise
     finally:
         run.close(reason)

@@ -72,11 +72,11 @@ class _Stop(BaseModel):
     epoch: int | None = None
 
 
-class _Skipped(BaseModel):
-    kind: Literal["skipped"]
+class _Other(BaseModel):
+    kind: Literal["skipped", "note"]
 
 
-_Row = _Start | Validation | _Stop | _Skipped
+_Row = _Start | Validation | _Stop | _Other
 _ROWS: TypeAdapter[_Row] = TypeAdapter(Annotated[_Row, Field(discriminator="kind")])
 
 
