@@ -177,6 +177,20 @@ def test_training_stops_when_patience_is_over(dataset: Dataset, tmp_path: Path):
     assert result.epochs < 30
 
 
+@pytest.mark.parametrize("monitor", ["usdr", "loss"])
+def test_a_plateau_lowers_the_learning_rate_after_epochs_that_are_no_better(
+    dataset: Dataset, tmp_path: Path, monitor: Any
+):
+    decay = {"kind": "plateau", "patience": 1, "factor": 0.5}
+    run(small(max_epochs=8, monitor=monitor, learning_rate=1.0, decay=decay), dataset, tmp_path)
+    rows = log(tmp_path)
+    assert {row["best"] for row in rows} == {True, False}
+    rate = log(tmp_path, "start")[0]["learning_rate"]
+    for row in rows:
+        rate *= 1.0 if row["best"] else 0.5
+        assert row["learning_rate"] == pytest.approx(rate)
+
+
 def test_the_loss_can_be_monitored_instead(dataset: Dataset, tmp_path: Path):
     reporter = Silent()
     result = run(small(monitor="loss", max_epochs=4), dataset, tmp_path, reporter)
