@@ -32,12 +32,16 @@ def load_batches(
         workers: processes that make examples; 0 makes them in this one.
         pin_memory: whether batches are copied to memory that a GPU reads quickly.
     """
-    options: dict[str, Any] = {"collate_fn": _SharedBatches(), "prefetch_factor": AHEAD} if workers else {}
     # Without a generator of its own, each pass would draw from torch's random state, which a resumed run restores.
-    options["generator"] = torch.Generator()
+    options: dict[str, Any] = {"pin_memory": pin_memory, "generator": torch.Generator()}
     if workers:
-        options["worker_init_fn"] = _leave_signals_to_the_main_process
-    return DataLoader(Subset(examples, indices), batch_size, num_workers=workers, pin_memory=pin_memory, **options)
+        options |= {
+            "num_workers": workers,
+            "prefetch_factor": AHEAD,
+            "collate_fn": _SharedBatches(),
+            "worker_init_fn": _leave_signals_to_the_main_process,
+        }
+    return DataLoader(Subset(examples, indices), batch_size, **options)
 
 
 def _leave_signals_to_the_main_process(_: int) -> None:

@@ -163,10 +163,12 @@ class RunFolder:
     def log(self, kind: str, **values: Any) -> None:
         """Append one line to ``log.jsonl``."""
         row = {"kind": kind, "unix_time_s": round(time.time(), 3), **values}
-        file = self.path / "log.jsonl"
-        cut = file.exists() and not file.read_bytes().endswith(b"\n")  # a process was killed while it wrote
-        with file.open("a", encoding="utf-8") as out:
-            out.write(("\n" if cut else "") + json.dumps(row) + "\n")
+        with (self.path / "log.jsonl").open("ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a process was killed while it wrote
+                    file.write(b"\n")
+            file.write(json.dumps(row).encode() + b"\n")
 
     def wall_s(self) -> float:
         """Return the time that all attempts have taken, each to its last row in the log."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -27,17 +28,12 @@ class Decision(NamedTuple):
     save: bool
 
 
-def stopped(reason: str) -> RunStopped:
-    """Make the error that ends a run whose state is saved."""
-    return RunStopped(f"stopped by {reason}, state saved; the same command with --resume goes on", reason)
-
-
 class Interruptions:
     """Watches signals and clocks."""
 
-    def __init__(self, fabric: Fabric, save_every_s: float, max_s: float | None) -> None:
-        """Start the clocks."""
-        self.fabric, self.save_every_s, self.max_s = fabric, save_every_s, max_s
+    def __init__(self, fabric: Fabric, folder: Path, save_every_s: float, max_s: float | None) -> None:
+        """Start the clocks; ``folder`` is what messages name."""
+        self.fabric, self.folder, self.save_every_s, self.max_s = fabric, folder, save_every_s, max_s
         self.began = self.saved = time.monotonic()
         self.received: list[int] = []
         self.asked = 0
@@ -63,6 +59,11 @@ class Interruptions:
             return Decision("time limit", True)
         return Decision(signal.Signals(reason).name, True) if reason else Decision(None, bool(save))
 
+    def stopped(self, reason: str) -> RunStopped:
+        """Make the error that ends a run whose state is saved."""
+        text = f"{self.folder}: stopped by {reason}, state saved; the same command with --resume goes on"
+        return RunStopped(text, reason)
+
     def stop_alone(self) -> None:
         """Stop at once if told to, in a run of one process, whose state is saved; several agree after an update.
 
@@ -70,7 +71,7 @@ class Interruptions:
             RunStopped: with the reason.
         """
         if self.fabric.world_size == 1 and (decision := self.decide()).stop:
-            raise stopped(decision.stop)
+            raise self.stopped(decision.stop)
 
     @contextmanager
     def watching(self) -> Iterator[None]:

@@ -106,7 +106,7 @@ class _Run:
         self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
         self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
         self.progress = Progress()
-        self.interruptions = Interruptions(fabric, execution.save_every_s, execution.max_s)
+        self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
         self.told: set[str] = set()
