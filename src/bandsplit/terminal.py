@@ -1,4 +1,4 @@
-"""What the commands share: a console, plain lines, and the options that say which songs are meant."""
+"""What the commands share: a console, plain lines, and the options that say which songs and which chunks are meant."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bandsplit.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bandsplit.config import ChunkConfig
     from bandsplit.data.tracks import Dataset
 
 RootArgument = Annotated[
@@ -36,6 +39,25 @@ MixtureOption = Annotated[
 ]
 AllowOption = Annotated[
     bool, typer.Option("--allow", help="Go on although `bandsplit data check` finds the songs broken.")
+]
+MethodOption = Annotated[
+    Literal["crossfade", "overlap-add"], typer.Option("--method", help="How a song is cut into chunks and joined.")
+]
+ChunkOption = Annotated[
+    float | None,
+    typer.Option(
+        "--chunk", "--segment", help="Chunk length in seconds (default: 10 for crossfade, 3 for overlap-add).", min=0.01
+    ),
+]
+OverlapOption = Annotated[
+    float | None, typer.Option("--overlap", help="Shared part of crossfaded chunks, as a fraction (default: 0.1).")
+]
+HopOption = Annotated[
+    float | None, typer.Option("--hop", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001)
+]
+GeometryOption = Annotated[
+    Literal["authors", "even"] | None,
+    typer.Option("--geometry", help="Chunks as the paper's authors cut them, or equal ones (default: authors)."),
 ]
 DEFAULT_STEMS = "vocals,bass,drums,other"
 
@@ -97,3 +119,22 @@ def open_dataset(
     for note in sound.notes[len(dataset.notes) :]:
         tell(console, note)
     return sound
+
+
+def chunk_config(
+    method: str, chunk: float | None, overlap: float | None, hop: float | None, geometry: str | None
+) -> ChunkConfig:
+    """Return the chunk plan that the options mean.
+
+    Raises:
+        ConfigError: an option has no meaning with the method.
+    """
+    from bandsplit.config import CrossfadeConfig, OverlapAddConfig
+
+    wrong = {"--hop": hop} if method == "crossfade" else {"--overlap": overlap, "--geometry": geometry}
+    given = [option for option, value in wrong.items() if value is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: has no meaning with --method {method}; leave it out")
+    values = {"chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
+    config = CrossfadeConfig if method == "crossfade" else OverlapAddConfig
+    return config.parse({name: value for name, value in values.items() if value is not None})
