@@ -23,7 +23,33 @@ def test_parameters_match_the_paper_to_the_printed_digit(id: str):
 
 
 def test_every_architecture_of_the_paper_is_a_recipe():
-    assert {id for id, recipe in RECIPES.items() if recipe.architecture} == {*PAPER, "demo"}
+    layers = {f"layers-{time}-{band}" for time in ("lstm", "gru", "conv") for band in ("lstm", "gru", "conv")}
+    others = {"demo", "joint-bands", *layers} - {"layers-lstm-lstm"}  # which is the base model
+    found = {id for id, recipe in RECIPES.items() if recipe.architecture and not id.startswith("mini")}
+    assert found == {*PAPER, *others}
+
+
+def test_layers_of_the_layer_table_are_as_wide_as_those_of_the_base_model():
+    lstm, gru, conv = (
+        find_recipe(id).run_config(["vocals"]).model for id in ("base", "layers-gru-gru", "layers-conv-conv")
+    )
+    assert (lstm.time.kind, gru.time.kind, gru.band.kind, conv.time.kind, conv.band.kind) == (
+        "lstm",
+        *["gru"] * 2,
+        *["conv"] * 2,
+    )
+    assert conv.time.hidden_factor == 2 * lstm.time.hidden_factor  # both directions of the LSTM
+    assert find_recipe("layers-conv-gru").changes == {"model.time": {"kind": "conv"}, "model.band": {"kind": "gru"}}
+
+
+def test_the_ladder_of_shared_encoders_changes_one_thing_at_each_rung():
+    joint, residual, simo, optimised = (
+        RECIPES[id] for id in ("joint-bands", "simo-residual", "simo", "simo-optimised")
+    )
+    assert joint.run_config(["bass"]).model.n_bands == joint.run_config(["drums"]).model.n_bands == 57
+    assert joint.run_config(["bass"]).training == simo.run_config().training == residual.run_config().training
+    assert residual.parent == optimised.parent == "simo"
+    assert residual.changes == {"model.residual": "other"}
 
 
 def test_rows_carry_the_numbers_of_the_table():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from bandsplit.bands import SCHEMES
 from bandsplit.config import TARGETS
 from bandsplit.errors import ConfigError
 from bandsplit.mixing import UMX_LIKE
+from bandsplit.published import Values, validation_usdr_db
 from bandsplit.run_config import RunConfig
 
 
@@ -68,7 +70,7 @@ class Recipe:
         settings = copy.deepcopy(dict(self.settings))
         if targets:
             settings["model"]["targets"] = list(targets)
-        if not self.shared and "model.bands" not in (changes or {}):
+        if not self.shared and "bands" not in settings["model"] and "model.bands" not in (changes or {}):
             if targets[0] not in SCHEMES:
                 raise ConfigError(
                     f"target {targets[0]!r} has no band scheme of its own; legal: {', '.join(TARGETS)}, or choose a "
@@ -77,6 +79,11 @@ class Recipe:
             settings["model"]["bands"] = targets[0]
         settings = apply_changes(settings, changes or {})
         return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
+
+    @property
+    def published_usdr_db(self) -> Values | None:
+        """The validation uSDR that others published for it, by target and "average"; none where nobody did."""
+        return validation_usdr_db(self.id)
 
     @property
     def architecture(self) -> bool:
@@ -182,6 +189,11 @@ def _make_recipes() -> list[Recipe]:
         *_data_recipes(base),
         optimised_no_tac,
         optimised_no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", tac, row="20b", parameters_m=164.1),
+        base.vary("base-patience-30", "base model, patience 30", {"training.patience": 30}, parameters_m=32.3),
+        *_layer_recipes(base),
+        base.vary(
+            "joint-bands", "one band split for all targets, a model for each", {"model.bands": "joint", **umx_like}
+        ),
         simo.vary("simo-residual", "shared encoder, other = residual", {"model.residual": "other"}, parameters_m=20.86),
         simo,
         simo.vary(
@@ -194,6 +206,20 @@ def _make_recipes() -> list[Recipe]:
         ),
         _demo(simo),
     ]  # fmt: skip
+
+
+def _layer_recipes(base: Recipe) -> list[Recipe]:
+    """LSTM, GRU and convolution along each axis; LSTM along both is the base model.
+
+    Source: paper, section III-B2, which leaves the numbers to the authors' repository.
+    """
+    layers: dict[str, dict[str, Any]] = {"lstm": {}, "gru": {"kind": "gru"}, "conv": {"kind": "conv"}}
+    recipes = []
+    for time, band in itertools.product(layers, repeat=2):
+        change = {f"model.{axis}": layers[kind] for axis, kind in (("time", time), ("band", band)) if layers[kind]}
+        if change:
+            recipes.append(base.vary(f"layers-{time}-{band}", f"{time} over frames, {band} over bands", change))
+    return recipes
 
 
 def _data_recipes(base: Recipe) -> list[Recipe]:

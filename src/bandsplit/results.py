@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bandsplit.errors import BandsplitError
 
-Metric = Literal["usdr_db", "csdr_db"]
+Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
 
 
 class Setting(NamedTuple):
@@ -27,9 +27,12 @@ class Setting(NamedTuple):
     fingerprint: str | None
     split: str
     metric: Metric
+    convention: str
     mixture: str
     inference: str
     scored_with: tuple[str, ...]
+    recipe: str | None
+    seed: int | None
     version: str
 
 
@@ -51,14 +54,26 @@ class Score(BaseModel):
     """``usdr_db``: of the whole song. ``csdr_db``: median over its 1 s windows."""
     value: float | None
     """In dB; none (also made of NaN) where no window of the song counts, infinite for an estimate without any error."""
+    convention: str = ""
+    """How the metric is defined; scores of different definitions are no comparison."""
     mixture: Literal["file", "sum"]
     """Where the mixture came from: its own file, or the sum of the stems."""
     inference: str
     """Chunk plan or other settings of the system."""
     scored_with: tuple[str, ...]
     """Targets that were scored together: a silent window of any of them counts for none."""
+    recipe: str | None = None
+    """Recipe of the models; none for yardsticks, for estimates of other tools and for runs changed by hand."""
+    seed: int | None = None
+    """Seed that the models were trained with."""
     version: str
     """Version of this package."""
+    windows: tuple[float | None, ...] | None = None
+    """cSDR only: dB of each window of 1 s, none where it does not count."""
+    wall_s: float | None = None
+    """Seconds that the system took for the song, all its targets together."""
+    audio_s: float | None = None
+    """Length of the song in seconds."""
 
     @field_validator("value")
     @classmethod

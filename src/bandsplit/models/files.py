@@ -30,6 +30,10 @@ class ModelCard(Config):
     """Licence of the weights."""
     source: str = "trained with bandsplit"
     """Where the weights come from."""
+    recipe: str | None = None
+    """Recipe it was trained with; none where settings were changed by hand, and for imports."""
+    seed: int | None = None
+    """Seed it was trained with."""
     source_sha256: str | None = None
     """Hash of the file an import was made from."""
     scores: dict[str, float] = Field(default_factory=dict)

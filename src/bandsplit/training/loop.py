@@ -315,6 +315,8 @@ class _Run:
             + "".join(f", {split} {print_}" for split, print_ in self.dataset.fingerprints.items() if split != "test"),
             licence="not stated by whoever trained it; the licence of the training data applies",
             source=f"trained with bandsplit, recipe {self.config.recipe}, seed {self.config.seed}{changed}",
+            recipe=None if changed else self.config.recipe,
+            seed=self.config.seed,
             scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         )
 

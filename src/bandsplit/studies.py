@@ -1,0 +1,157 @@
+"""Which runs make a study: the paper's tables row by row, with their seeds; and a small one for any two cores."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from bandsplit.config import TARGETS, ChunkConfig, CrossfadeConfig, OverlapAddConfig
+from bandsplit.errors import ConfigError
+from bandsplit.published import EvaluationRow, table2, table3
+from bandsplit.recipes import RECIPES, Recipe, find_recipe
+
+
+class Experiment(NamedTuple):
+    """A recipe and the seeds it is trained with."""
+
+    recipe: str
+    seeds: tuple[int, ...]
+
+
+class PlannedRun(NamedTuple):
+    """One training run of a study."""
+
+    recipe: str
+    targets: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """Experiments in parts that can be run and shown on their own."""
+
+    id: str
+    about: str
+    parts: Mapping[str, tuple[Experiment, ...]]
+    """Name of the part, as a table has it -> its experiments; one may stand in several parts."""
+    targets: tuple[str, ...] = TARGETS
+    """What is estimated: by one model each, or by one for all where the recipe shares it."""
+
+
+class EvaluationLine(NamedTuple):
+    """A line of Table III that can be measured: a recipe's model and how whole songs are separated."""
+
+    recipe: str
+    chunks: ChunkConfig
+    published: EvaluationRow
+
+
+def planned_runs(
+    study: Study,
+    parts: Collection[str] = (),
+    recipes: Sequence[str] = (),
+    seeds: Collection[int] = (),
+    targets: Collection[str] = (),
+) -> list[PlannedRun]:
+    """List the runs of a study, each once, in its order.
+
+    Args:
+        study: the study.
+        parts: parts to take; all if empty.
+        recipes: recipes to take, by name or by row of Table II; all if empty.
+        seeds: seeds to take; all if empty.
+        targets: targets to take; all if empty. A recipe that shares a model between targets always trains all.
+
+    Raises:
+        ConfigError: the study has no such part, recipe, seed or target.
+    """
+    _check("part", parts, study.parts)
+    chosen = [part for part in study.parts if part in parts or not parts]
+    experiments = [experiment for part in chosen for experiment in study.parts[part]]
+    wanted = {_recipe_of(name, experiments) for name in recipes}
+    _check("seed", seeds, {seed for experiment in experiments for seed in experiment.seeds})
+    _check("target", targets, study.targets)
+    runs = [
+        PlannedRun(recipe, group, seed)
+        for recipe, its_seeds in experiments
+        if recipe in wanted or not recipes
+        for seed in its_seeds
+        if seed in seeds or not seeds
+        for group in _target_groups(find_recipe(recipe), [t for t in study.targets if t in targets or not targets])
+    ]
+    return list(dict.fromkeys(runs))
+
+
+def find_study(id: str) -> Study:
+    """Look a study up.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    _check("study", [id], STUDIES)
+    return STUDIES[id]
+
+
+def _recipe_of(name: str, experiments: Sequence[Experiment]) -> str:
+    """Return the recipe that a name or a row of Table II means."""
+    rows = {row.row: recipe for recipe, row in table2().items()}
+    recipe = rows.get(name, name)
+    _check("recipe or row", [recipe], {experiment.recipe for experiment in experiments})
+    return recipe
+
+
+def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    if recipe.shared:
+        yield tuple(recipe.run_config().model.targets)
+    else:
+        yield from ((target,) for target in targets)
+
+
+def _check(what: str, names: Collection[object], legal: Collection[object]) -> None:
+    for name in names:
+        if name not in legal:
+            texts = [str(one) for one in legal]
+            near = difflib.get_close_matches(str(name), texts, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{what} {str(name)!r} is not in this study; {hint}legal: {', '.join(texts)}")
+
+
+def _paper() -> Study:
+    """The paper's seeds are 1, 2, 3 for the base model (section V-A) and one, unnamed, for each other row."""
+    three = (1, 2, 3)
+    simo = ("joint-bands", "simo-residual", "simo", "simo-optimised")
+    layers = ("base", *(id for id in RECIPES if id.startswith("layers-")))
+    ladder = ("base", "silent-target", *(id for id in RECIPES if id.startswith("ladder-")), "no-activity-detection")
+
+    def one_each(ids: Sequence[str]) -> tuple[Experiment, ...]:
+        return tuple(Experiment(id, three if id == "base" else (1,)) for id in ids)
+
+    return Study(
+        "paper",
+        "the tables and figures of the paper, on MUSDB18-HQ",
+        {
+            "table2": one_each(tuple(table2())),
+            "convergence": (Experiment("base", three), Experiment("base-patience-30", three)),
+            "layers": one_each(layers),
+            "simo": one_each(simo),
+            "data": one_each((*ladder, "pairing-epoch")),
+        },
+    )
+
+
+def _evaluation_lines() -> tuple[EvaluationLine, ...]:
+    chunks: dict[str, ChunkConfig] = {
+        "crossfade": CrossfadeConfig(),
+        "overlap-add 1.5": OverlapAddConfig(hop_s=1.5),
+        "overlap-add 0.5": OverlapAddConfig(hop_s=0.5),
+    }
+    return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
+
+
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(),)}
+"""All studies by name."""
+
+TEST_LINES = _evaluation_lines()
+"""Table III, without the numbers of the original paper, which nobody can measure."""
