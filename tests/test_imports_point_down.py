@@ -14,7 +14,7 @@ LAYERS = (
     (
         "config run_config mixing strict errors bands",
     ),  # bands: plain numbers that the config's schemes are checked against
-    ("recipes results tables published studies",),  # records: data about experiments
+    ("recipes results tables published recipes_mini studies",),  # records: data about experiments
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),

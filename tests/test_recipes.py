@@ -25,8 +25,18 @@ def test_parameters_match_the_paper_to_the_printed_digit(id: str):
 def test_every_architecture_of_the_paper_is_a_recipe():
     layers = {f"layers-{time}-{band}" for time in ("lstm", "gru", "conv") for band in ("lstm", "gru", "conv")}
     others = {"demo", "joint-bands", *layers} - {"layers-lstm-lstm"}  # which is the base model
-    found = {id for id, recipe in RECIPES.items() if recipe.architecture and not id.startswith("mini")}
+    found = {id for id, recipe in RECIPES.items() if recipe.architecture}
     assert found == {*PAPER, *others}
+
+
+def test_small_counterparts_change_their_base_as_the_paper_does():
+    small = [recipe for recipe in RECIPES.values() if recipe.counterpart]
+    assert len(small) == 9
+    for recipe in small:
+        assert recipe.counterpart is not None and recipe.id == f"mini-{recipe.counterpart}"
+        if recipe.counterpart not in ("base", "large"):
+            assert recipe.parent == "mini-base" and recipe.changes == RECIPES[recipe.counterpart].changes
+    assert RECIPES["mini-large"].changes.keys() < RECIPES["large"].changes.keys()
 
 
 def test_layers_of_the_layer_table_are_as_wide_as_those_of_the_base_model():

@@ -18,6 +18,7 @@ from bandsplit.config import TARGETS
 from bandsplit.errors import ConfigError
 from bandsplit.mixing import UMX_LIKE
 from bandsplit.published import Values, validation_usdr_db
+from bandsplit.recipes_mini import mini_recipes
 from bandsplit.run_config import RunConfig
 
 
@@ -34,6 +35,8 @@ class Recipe:
     """Published parameters of all four targets, in millions."""
     shared: bool = False
     """One model estimates all targets from one band split; otherwise each target has a model and a split of its own."""
+    counterpart: str | None = None
+    """Recipe of the paper that this one imitates at a small size."""
     parent: str | None = None
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted path -> value, the only differences from the parent."""
@@ -87,8 +90,9 @@ class Recipe:
 
     @property
     def architecture(self) -> bool:
-        """Whether its network is another than its parent's."""
-        return self.parent is None or any(path.startswith("model.") for path in self.changes)
+        """Whether its network is another than its parent's, counterparts aside."""
+        changed = any(path.startswith("model.") for path in self.changes)
+        return self.parent is None or (changed and self.counterpart is None)
 
     def all_run_configs(self) -> list[RunConfig]:
         """Return the configurations that estimate all four targets: one if shared, else one per target."""
@@ -287,4 +291,5 @@ def _demo(simo: Recipe) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in _make_recipes()}
+RECIPES |= {recipe.id: recipe for recipe in mini_recipes(RECIPES)}
 """All recipes by id, parents before children where the paper's order allows."""

@@ -141,6 +141,16 @@ def _paper() -> Study:
     )
 
 
+def _mini() -> Study:
+    ids = [id for id, recipe in RECIPES.items() if recipe.counterpart]
+    return Study(
+        "mini",
+        "small counterparts of the paper's variants on synthetic songs: a toy problem for two cores",
+        {"variants": tuple(Experiment(id, (1, 2, 3)) for id in ids)},
+        ("vocals",),
+    )
+
+
 def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     chunks: dict[str, ChunkConfig] = {
         "crossfade": CrossfadeConfig(),
@@ -150,7 +160,7 @@ def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 
 
-STUDIES: dict[str, Study] = {study.id: study for study in (_paper(),)}
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()
