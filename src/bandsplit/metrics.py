@@ -1,9 +1,13 @@
-"""Separation quality in dB, in float64. Arrays are ``targets channels samples``, NumPy or torch.
+"""Separation quality, in float64. Arrays are ``targets channels samples``, NumPy or torch.
 
 Source: uSDR is the SDR of the Music Demixing Challenge (paper, section IV-E); cSDR is that of museval 0.4.1, whose
-distortion filters cancel out of the SDR, which leaves a plain energy ratio per window (NUMERICS "Metrics").
+distortion filters cancel out of the SDR, which leaves a plain energy ratio per window (NUMERICS "Metrics"); SI-SDR is
+from Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; L1-freq is that of ZFTurbo's
+Music-Source-Separation-Training, after Guso et al., "On loss functions and evaluation metrics for music source
+separation", ICASSP 2022.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +15,9 @@ import numpy as np
 from bandsplit.errors import AudioError
 
 USDR_EPSILON = 1e-7
+L1_FREQ_BINS, L1_FREQ_HOP_SAMPLES = 2048, 1024
+_BLOCK_SAMPLES = 1 << 15
+"""Samples worked on at once: a few blocks in float64 fit a processor's cache, and a song's copies no memory."""
 
 
 def usdr(reference: Any, estimate: Any) -> np.ndarray:
@@ -37,9 +44,8 @@ def usdr_energies(reference: Any, estimate: Any) -> np.ndarray:
     """
     reference, estimate = _checked(reference, estimate)
     energies = np.zeros((2, len(reference)))
-    for target, channel in np.ndindex(reference.shape[:2]):
-        true, residual = _true_and_residual(reference[target, channel], estimate[target, channel])
-        energies[:, target] += np.dot(true, true), np.dot(residual, residual)
+    for target, true, guess in _blocks(reference, estimate):
+        energies[:, target] += _energy(true), _energy(np.subtract(true, guess, out=guess))
     return energies
 
 
@@ -74,19 +80,13 @@ def csdr_windows(reference: Any, estimate: Any, sample_rate_hz: int) -> np.ndarr
     windows = samples // window
     energies = np.zeros((2, len(reference), windows))
     counts = np.ones(windows, dtype=bool)
-    # A channel at a time: in float64 the four stems of a song and their residuals would take gigabytes.
-    for target in range(len(reference)):
-        sums = np.zeros((2, windows, window))
-        for channel in range(reference.shape[1]):
-            true, guess = (
-                array[target, channel, : windows * window].astype(np.float64).reshape(windows, window)
-                for array in (reference, estimate)
-            )
-            sums += (true, guess)
-            guess -= true
-            energies[0, target] += np.einsum("wt,wt->w", true, true)
-            energies[1, target] += np.einsum("wt,wt->w", guess, guess)
-        counts &= sums.any(axis=2).all(axis=0)
+    for place in range(windows):
+        inside = slice(place * window, (place + 1) * window)
+        for target, (true, guess) in enumerate(zip(reference[..., inside], estimate[..., inside], strict=True)):
+            true, guess = true.astype(np.float64), guess.astype(np.float64)
+            counts[place] &= _sounds(true) and _sounds(guess)
+            energies[0, target, place] = _energy(true)
+            energies[1, target, place] = _energy(np.subtract(true, guess, out=guess))
     with np.errstate(divide="ignore", invalid="ignore"):
         values_db = 10 * np.log10(energies[0] / energies[1])
     return np.where(counts, values_db, np.nan)
@@ -105,9 +105,91 @@ def median_over_windows(windows_db: np.ndarray) -> np.ndarray:
     return np.median(counted, axis=1) if counted.size else np.full(len(windows_db), np.nan)
 
 
-def _true_and_residual(reference: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    true = reference.astype(np.float64)
-    return true, true - estimate
+def si_sdr(reference: Any, estimate: Any) -> np.ndarray:
+    """Scale-invariant SDR of a song: 10 log10(sum (a s)^2 / sum (a s - s_hat)^2), a = sum s s_hat / sum s^2.
+
+    All channels and samples of a target are one vector, with one scale ``a`` for all channels; no mean is removed. Some
+    tools score channels by themselves and average, or remove means: their numbers differ.
+
+    Args:
+        reference: true signals, ``(targets, channels, samples)``.
+        estimate: estimates, same shape.
+
+    Returns:
+        dB per target, ``(targets,)``; NaN where the reference or the estimate is silent, since no scale is defined
+        there, infinity for a scaled reference. The score of a set is the mean over songs.
+
+    Raises:
+        AudioError: as `usdr`.
+    """
+    reference, estimate = _checked(reference, estimate)
+    power, guessed, product, error = np.zeros((4, len(reference)))
+    for target, true, guess in _blocks(reference, estimate):
+        power[target] += _energy(true)
+        guessed[target] += _energy(guess)
+        product[target] += np.einsum("ct,ct->", true, guess)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = product / power
+        for target, true, guess in _blocks(reference, estimate):
+            true *= scale[target]
+            error[target] += _energy(np.subtract(true, guess, out=guess))
+        values_db = 10 * np.log10(scale**2 * power / error)
+    return np.where((power > 0) & (guessed > 0), values_db, np.nan)
+
+
+def l1_freq(reference: Any, estimate: Any) -> np.ndarray:
+    """Likeness of magnitude spectra, 0 to 100: 100 / (1 + 10 L1), L1 = mean over c, f, t of ||S_hat| - |S||.
+
+    The transform has 2048 samples, a hop of 1024, no window (rectangular), reflected ends, frames centred on multiples
+    of the hop, and no normalisation. So the value depends on the level: it compares systems on one data set only.
+
+    Args:
+        reference: true signals, ``(targets, channels, samples)``, full scale at 1.
+        estimate: estimates, same shape.
+
+    Returns:
+        Per target, ``(targets,)``; 100 for equal magnitudes. The score of a set is the mean over songs.
+
+    Raises:
+        AudioError: as `usdr`.
+    """
+    reference, estimate = _checked(reference, estimate)
+    channels = reference.shape[1]
+    means = np.zeros(len(reference))
+    for target, channel in np.ndindex(reference.shape[:2]):
+        both = (_magnitudes(array[target, channel]) for array in (reference, estimate))
+        sums, sizes = zip(
+            *((np.abs(true - guess).sum(), true.size) for true, guess in zip(*both, strict=True)), strict=True
+        )
+        means[target] += sum(sums) / sum(sizes) / channels
+    return 100 / (1 + 10 * means)
+
+
+def _magnitudes(signal: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield magnitudes ``t f`` of a signal ``samples``, a few frames at a time; see `l1_freq` for the transform."""
+    padded = np.pad(signal, L1_FREQ_BINS // 2, mode="reflect")
+    frames = np.lib.stride_tricks.sliding_window_view(padded, L1_FREQ_BINS)[::L1_FREQ_HOP_SAMPLES]
+    step = _BLOCK_SAMPLES // L1_FREQ_BINS
+    for start in range(0, len(frames), step):
+        yield np.abs(np.fft.rfft(frames[start : start + step].astype(np.float64)))
+
+
+def _blocks(reference: np.ndarray, estimate: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield target, and reference and estimate ``c samples`` in float64, a block at a time; free to be overwritten."""
+    for start in range(0, reference.shape[-1], _BLOCK_SAMPLES):
+        inside = slice(start, start + _BLOCK_SAMPLES)
+        for target, (true, guess) in enumerate(zip(reference[..., inside], estimate[..., inside], strict=True)):
+            yield target, true.astype(np.float64), guess.astype(np.float64)
+
+
+def _sounds(signal: np.ndarray) -> bool:
+    """Say whether the channels sum to something else than zero anywhere; most windows show it at their beginning."""
+    return bool(signal[:, :256].sum(axis=0).any() or signal.sum(axis=0).any())
+
+
+def _energy(signal: np.ndarray) -> float:
+    # Not np.dot: its library adds in another order with another number of threads.
+    return float(np.einsum("ct,ct->", signal, signal))
 
 
 def _checked(reference: Any, estimate: Any) -> tuple[np.ndarray, np.ndarray]:

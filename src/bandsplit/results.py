@@ -1,7 +1,7 @@
 """Score rows as stored, and the one place that aggregates songs and targets.
 
-Source: NUMERICS "Metrics": uSDR is averaged over songs; cSDR, a median over windows, is the median over songs; a table
-row's average is the mean of its targets.
+Source: NUMERICS "Metrics": uSDR is averaged over songs, as are SI-SDR and L1-freq; cSDR, a median over windows, is the
+median over songs; a table row's average is the mean of its targets.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ class Score(BaseModel):
     track: str
     target: str
     metric: Metric
-    """``usdr_db``: of the whole song. ``csdr_db``: median over its 1 s windows."""
+    """Of the whole song; ``csdr_db``: median over its 1 s windows."""
     value: float | None
-    """In dB; none (also made of NaN) where no window of the song counts, infinite for an estimate without any error."""
+    """In dB, L1-freq from 0 to 100; none (also made of NaN) where the metric is not defined, as where no window of the
+    song counts; infinite for an estimate without any error."""
     convention: str = ""
     """How the metric is defined; scores of different definitions are no comparison."""
     mixture: Literal["file", "sum"]
@@ -66,12 +67,14 @@ class Score(BaseModel):
     """Recipe of the models; none for yardsticks, for estimates of other tools and for runs changed by hand."""
     seed: int | None = None
     """Seed that the models were trained with."""
+    source: str | None = None
+    """Hash of the model files, of the estimates' files or of what was fitted: rows of another state are not resumed."""
     version: str
     """Version of this package."""
     windows: tuple[float | None, ...] | None = None
     """cSDR only: dB of each window of 1 s, none where it does not count."""
     wall_s: float | None = None
-    """Seconds that the system took for the song, all its targets together."""
+    """Seconds that the system took for the song, all its targets together; none for estimates of other tools."""
     audio_s: float | None = None
     """Length of the song in seconds."""
 
@@ -87,11 +90,44 @@ class Score(BaseModel):
 
 
 def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
-    """Append rows to a file of one JSON object per line; the folder is made where it is missing."""
+    """Append rows to a file of one JSON object per line, at once; the folder is made where it is missing.
+
+    Raises:
+        BandsplitError: the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(row.model_dump_json() + "\n" for row in rows)
+    lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            file.write(lines)
+    except OSError as error:
+        raise BandsplitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def mend_scores(path: str | Path) -> bool:
+    """Remove the last line of a file of scores if its writer was stopped inside it; say whether that was so.
+
+    Raises:
+        BandsplitError: the file cannot be read or written.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes() if path.exists() else b""
+        _, _, last = content.rpartition(b"\n")
+        if not last:
+            return False
+        try:
+            Score.model_validate_json(last)
+        except ValidationError:
+            with path.open("r+b") as file:
+                file.truncate(len(content) - len(last))
+            return True
+        with path.open("ab") as file:  # a whole row, only without the end of its line
+            file.write(b"\n")
+    except OSError as error:
+        raise BandsplitError(f"{path}: cannot be mended ({error.strerror}); choose another file") from None
+    return False
 
 
 def read_scores(path: str | Path) -> list[Score]:
@@ -105,7 +141,8 @@ def read_scores(path: str | Path) -> list[Score]:
     except (OSError, UnicodeDecodeError) as error:
         raise BandsplitError(f"{path}: cannot be read as scores ({error}); give a file that evaluate wrote") from None
     rows: list[Score] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines knows other ends, which names may hold
+    for number, line in enumerate(lines, start=1):
         try:
             rows.append(Score.model_validate_json(line))
         except ValidationError as error:
@@ -125,13 +162,13 @@ class Summary(NamedTuple):
     """A metric of one target, aggregated over songs."""
 
     value: float | None
-    """In dB; none where no song has a value."""
+    """In the metric's unit; none where no song has a value."""
     songs: int
     """Songs that have a value."""
 
 
 def mean_over_songs(values: Sequence[float]) -> float:
-    """Aggregate uSDR over a data set."""
+    """Aggregate any metric but cSDR over a data set."""
     return statistics.fmean(values)
 
 
@@ -163,5 +200,5 @@ def aggregate(rows: Iterable[Score]) -> dict[Setting, dict[str, Summary]]:
 
 def _summarise(metric: Metric, values: Iterable[float | None]) -> Summary:
     present = [value for value in values if value is not None]
-    over_songs = {"usdr_db": mean_over_songs, "csdr_db": median_over_songs}[metric]
+    over_songs = median_over_songs if metric == "csdr_db" else mean_over_songs
     return Summary(over_songs(present) if present else None, len(present))

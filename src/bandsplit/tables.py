@@ -15,6 +15,8 @@ from bandsplit.results import Metric, Score, Setting, Summary, aggregate, averag
 METRIC_TEXT: dict[Metric, str] = {
     "usdr_db": "uSDR, dB, mean over {songs}",
     "csdr_db": "cSDR, dB, median over {songs} of the median over 1 s windows",
+    "si_sdr_db": "SI-SDR, dB, mean over {songs}",
+    "l1_freq": "L1-freq, 0 to 100, mean over {songs}",
 }
 
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
@@ -95,8 +97,8 @@ def _labels(settings: list[Setting]) -> list[str]:
     return labels
 
 
-def _text(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else " ".join(value)
+def _text(value: str | int | tuple[str, ...] | None) -> str:
+    return " ".join(value) if isinstance(value, tuple) else "none" if value is None else str(value)
 
 
 def _cell(summary: Summary | None) -> str:
