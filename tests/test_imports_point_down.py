@@ -18,7 +18,7 @@ LAYERS = (
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
-    ("training evaluation yardsticks export pretrained plots plots_runs demo",),
+    ("training evaluation estimates yardsticks export pretrained plots plots_runs demo",),
     ("terminal",),
     ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
 )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bandsplit.errors import BandsplitError, ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
     AllowOption,
@@ -23,18 +24,36 @@ from bandsplit.terminal import (
     chunk_config,
     make_console,
     open_dataset,
+    split_names,
     tell,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from bandsplit.data.tracks import Dataset
+    from bandsplit.evaluation import System
+    from bandsplit.results import Score
+
 
 def evaluate(
+    data: DataOption,
     model: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Model files; those of different targets are scored together, a repeated target starts a new system."
         ),
-    ],
-    data: DataOption,
+    ] = None,
+    estimates: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--estimates",
+            metavar="[NAME=]DIR",
+            help="Stems that any tool wrote: DIR/[<split>/]<song>/<target>.wav or .flac; may be repeated.",
+        ),
+    ] = None,
     split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test",
     out: Annotated[
         Path | None,
@@ -44,8 +63,19 @@ def evaluate(
         bool,
         typer.Option(
             "--yardsticks",
-            help="Score silence, the mixture, a static gain fitted on train/ and the ideal ratio mask too.",
+            help="Score silence, the mixture, a static gain fitted on train/ and ideal masks and filters too.",
         ),
+    ] = False,
+    targets: Annotated[
+        str | None,
+        typer.Option("--targets", help="Score these only, separated by commas (default: all that is estimated)."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", help="Processes that share the songs, one thread each.", min=1)
+    ] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Score again what the file holds already.")] = False,
+    all_metrics: Annotated[
+        bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq too; the rows hold them always.")
     ] = False,
     device: DeviceOption = "auto",
     method: MethodOption = "crossfade",
@@ -58,30 +88,95 @@ def evaluate(
     mixture: MixtureOption = "file",
     allow: AllowOption = False,
 ) -> None:
-    """Score models on whole songs: uSDR and cSDR per song and target, as rows in a file and a table."""
-    from rich.markup import escape
+    """Score models, and stems of other tools, on whole songs: rows per song and target in a file, and tables.
 
-    from bandsplit.evaluation import System, model_systems
-    from bandsplit.evaluation import evaluate as score
-    from bandsplit.results import append_scores
+    What the file holds already is not computed again, so an interrupted evaluation goes on where it stopped.
+    """
+    from bandsplit.evaluation import find_scored, model_systems
+    from bandsplit.results import mend_scores, read_scores
     from bandsplit.tables import score_tables
-    from bandsplit.yardsticks import yardstick_systems
 
     console = make_console()
-    models = model_systems(model, device, chunk_config(method, chunk, overlap, hop, geometry))
+    if not (model or estimates or yardsticks):
+        raise ConfigError("nothing to score: give model files, --estimates DIR or --yardsticks")
+    models = model_systems(model or [], device, chunk_config(method, chunk, overlap, hop, geometry))
     splits = ("train", split) if yardsticks else (split,)
     dataset = open_dataset(console, data, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
-    systems: dict[str, System] = {}
-    if yardsticks:
-        systems |= yardstick_systems(dataset.songs("train"), dataset.stems)
-    systems |= models
+    wanted = _wanted(targets, dataset)
+    systems = _yardsticks(console, dataset) if yardsticks else {}
+    _add(systems, models)
+    _add(systems, _estimates(console, estimates or [], dataset, split, wanted))
     path = out or Path("results") / f"{dataset.name}-{split}.jsonl"
-    rows = []
-    with console.status("") as status:
-        for number, some in enumerate(score(systems, dataset, split), start=len(systems)):
-            append_scores(path, some)
-            rows += some
-            status.update(f"song {number // len(systems)} of {len(dataset.songs(split))}: {escape(some[0].track)}")
-    for table in score_tables(rows):
+    if mend_scores(path):
+        tell(console, f"{path}: its last line was cut when an evaluation was stopped; removed")
+    found: dict[tuple[str, str], list[Score]] = {}
+    if path.exists() and not force:
+        found = find_scored(systems, dataset, split, read_scores(path), wanted)
+    if found:
+        tell(console, f"{len(found)} of {len(systems) * len(dataset.songs(split))} scored before, as {path} holds them")
+    rows = [row for some in found.values() for row in some]
+    added = _score(console, path, systems, dataset, split, targets=wanted, jobs=jobs, skip=found.keys())
+    order = list(systems)
+    shown = [row for row in rows + added if all_metrics or row.metric in ("usdr_db", "csdr_db")]
+    for table in score_tables(sorted(shown, key=lambda row: order.index(row.system))):
         console.print(table.screen())
-    tell(console, f"{len(rows)} rows added to {path}")
+    tell(console, f"{len(added)} rows added to {path}")
+
+
+def _score(
+    console: Console, path: Path, systems: dict[str, System], dataset: Dataset, split: str, **options: object
+) -> list[Score]:
+    from rich.markup import escape
+
+    from bandsplit.evaluation import evaluate as score
+    from bandsplit.results import append_scores
+
+    added: list[Score] = []
+    with console.status("") as status:
+        for some in score(systems, dataset, split, **options):  # pyright: ignore[reportArgumentType]
+            append_scores(path, some)
+            added += some
+            done = len({row.track for row in added})
+            status.update(f"song {done} of {len(dataset.songs(split))}: {escape(some[0].track)}")
+    return added
+
+
+def _wanted(targets: str | None, dataset: Dataset) -> tuple[str, ...] | None:
+    names = None if targets is None else split_names(targets)
+    unknown = [name for name in names or () if name not in dataset.stems]
+    if unknown or names == ():
+        raise ConfigError(
+            f"--targets {targets}: {', '.join(unknown) or 'nothing'} is no stem of the data set; legal: "
+            f"{', '.join(dataset.stems)}"
+        )
+    return names
+
+
+def _yardsticks(console: Console, dataset: Dataset) -> dict[str, System]:
+    from bandsplit.yardsticks import WIENER_MISSING, has_wiener, yardstick_systems
+
+    if not has_wiener():
+        tell(console, WIENER_MISSING)
+    return yardstick_systems(dataset.songs("train"), dataset.stems)
+
+
+def _estimates(
+    console: Console, given: Sequence[str], dataset: Dataset, split: str, targets: Sequence[str] | None
+) -> dict[str, System]:
+    from bandsplit.estimates import EstimateFiles, name_and_folder
+
+    systems: dict[str, System] = {}
+    for text in given:
+        name, folder = name_and_folder(text)
+        files = EstimateFiles(folder, dataset.songs(split), targets or dataset.stems)
+        for note in files.notes:
+            tell(console, f"note: {note}")
+        _add(systems, {name: files})
+    return systems
+
+
+def _add(systems: dict[str, System], others: dict[str, System]) -> None:
+    for name, system in others.items():
+        if name in systems:
+            raise BandsplitError(f"{name}: is the name of two systems; name estimates with --estimates NAME=DIR")
+        systems[name] = system

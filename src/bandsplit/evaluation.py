@@ -1,31 +1,62 @@
-"""Score systems, models and yardsticks alike, on the songs of a data set."""
+"""Score systems, models, yardsticks and other tools' estimates alike, on the songs of a data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import math
+import multiprocessing
+import time
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import torch
 
 from bandsplit import __version__
 from bandsplit.config import ChunkConfig
-from bandsplit.data.tracks import Audio, Dataset, TrackAudio
+from bandsplit.data.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.errors import BandsplitError
 from bandsplit.inference.chunks import describe_chunks
 from bandsplit.inference.separator import Separator
-from bandsplit.metrics import csdr_windows, median_over_windows, usdr
+from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 from bandsplit.models.files import read_card
 from bandsplit.results import Metric, Score
 from bandsplit.tables import order_targets
 
+CONVENTIONS: dict[Metric, str] = {
+    "usdr_db": "whole song, 1e-7 added to both energies",
+    "csdr_db": "museval 0.4.1, 1 s windows, median",
+    "si_sdr_db": "whole song, one scale for all channels, no mean removed",
+    "l1_freq": "100 / (1 + 10 L1), STFT 2048 / 1024, no window",
+}
+"""What is scored, and the definition that stands in the rows; see `bandsplit.metrics`."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What rows record of a system besides its name."""
+
+    inference: str = "none"
+    """Settings that change its scores."""
+    recipe: str | None = None
+    seed: int | None = None
+    source: str | None = None
+    """Hash of what its estimates come from, where the same name may come to mean something else."""
+    targets: tuple[str, ...] | None = None
+    """What it estimates; None: every stem of the song."""
+    timed: bool = True
+    """Whether the time it takes is that of a separation."""
+
 
 class System(Protocol):
-    """Anything that estimates targets of a song."""
+    """Anything that estimates targets of a song. It can be pickled, to work in several processes."""
 
-    @property
-    def inference(self) -> str:
-        """Settings that change its scores, as text for the result rows."""
+    def about(self, track: Track) -> About:
+        """Describe the estimates of a song without making them."""
         ...
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
@@ -36,10 +67,46 @@ class System(Protocol):
 class ModelSystem:
     """A separator that hears the mixture file."""
 
-    def __init__(self, separator: Separator) -> None:
-        """Wrap a separator."""
+    def __init__(
+        self, separator: Separator, recipe: str | None = None, seed: int | None = None, files: Sequence[Path] = ()
+    ) -> None:
+        """Wrap a separator; ``files`` are what it was loaded from, for other processes to do so too."""
         self.separator = separator
-        self.inference = describe_chunks(separator.chunks)
+        self._files = tuple(files)
+        self._about = About(
+            inference=describe_chunks(separator.chunks),
+            recipe=recipe,
+            seed=seed,
+            source=hash_files(files) if files else None,
+            targets=separator.targets,
+        )
+
+    @classmethod
+    def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig) -> ModelSystem:
+        """Load model files that estimate different targets; a recipe or a seed that not all of them share is none.
+
+        Raises:
+            ModelFileError: a file is not a model.
+            ConfigError: the models do not go together, or the device is not here.
+        """
+        cards = [read_card(file)[1] for file in files]
+        recipes, seeds = {card.recipe for card in cards}, {card.seed for card in cards}
+        return cls(
+            Separator(list(files), device=device, chunks=chunks),
+            recipe=recipes.pop() if len(recipes) == 1 else None,
+            seed=seeds.pop() if len(seeds) == 1 else None,
+            files=files,
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as file names where there are files, not as weights."""
+        if self._files:
+            return ModelSystem.load, (self._files, str(self.separator.device), self.separator.chunks)
+        return ModelSystem, (self.separator, self._about.recipe, self._about.seed)
+
+    def about(self, track: Track) -> About:
+        """Describe the models and the chunk plan."""
+        return self._about
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Separate the mixture."""
@@ -64,13 +131,39 @@ def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig) -> di
     names = [" + ".join(dict.fromkeys(name for name, _ in group.values())) for group in groups]
     if len(set(names)) < len(names):
         names = [" + ".join(map(str, group)) for group in groups]
-    return {
-        name: ModelSystem(Separator(list(group), device=device, chunks=chunks))
-        for name, group in zip(names, groups, strict=True)
-    }
+    return {name: ModelSystem.load(tuple(group), device, chunks) for name, group in zip(names, groups, strict=True)}
 
 
-def evaluate(systems: Mapping[str, System], dataset: Dataset, split: str) -> Iterator[list[Score]]:
+def hash_files(paths: Iterable[Path]) -> str:
+    """Return twelve hexadecimal digits that stand for the content of files, in their order.
+
+    Raises:
+        BandsplitError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise BandsplitError(f"{path}: cannot be read ({error.strerror})") from None
+        digest.update(b"\n")
+    return digest.hexdigest()[:12]
+
+
+# --- what is scored --------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    systems: Mapping[str, System],
+    dataset: Dataset,
+    split: str,
+    *,
+    targets: Sequence[str] | None = None,
+    jobs: int = 1,
+    skip: Container[tuple[str, str]] = (),
+) -> Iterator[list[Score]]:
     """Score every system on every song; yields the rows of one system and song at a time, songs outermost.
 
     The targets of a system that are stems of the song are scored together, since cSDR leaves out windows where any of
@@ -80,31 +173,140 @@ def evaluate(systems: Mapping[str, System], dataset: Dataset, split: str) -> Ite
         systems: name -> system, in the order of the table.
         dataset: the data set; its name and fingerprint go into the rows.
         split: its songs that are scored.
+        targets: what is scored; by default all that a system estimates.
+        jobs: processes that share the songs, each with one thread; 1: this process, with torch's number of threads.
+            Rows come in the same order for any number.
+        skip: (system, song) that are left out, as `find_scored` names them.
 
     Raises:
         DataError: the split has no songs, or they are loose stems.
-        BandsplitError: a system failed, gave no target that the song has, or an estimate of the wrong shape or with
-            NaN; the system and the song are named.
+        BandsplitError: a system failed, gives no target that is scored, or an estimate of the wrong shape or with NaN;
+            the system and the song are named. Or a process of several was killed.
     """
-    for track in dataset.whole_songs(split):
-        song = track.load()
-        for name, system in systems.items():
-            try:
-                estimates = system(song)
-            except BandsplitError as error:
-                raise BandsplitError(f"{name}, song {track.name!r}: {error}") from None
-            scored = order_targets(target for target in estimates if target in song.stems)
-            _check_estimates(name, song, estimates, scored)
-            yield _score(name, system.inference, song, estimates, tuple(scored), dataset)
-
-
-def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audio], scored: list[str]) -> None:
-    where = f"{system}, song {song.track.name!r}"
-    if not scored:
+    work = [
+        (track, [name for name in systems if (name, track.name) not in skip]) for track in dataset.whole_songs(split)
+    ]
+    work = [(track, names) for track, names in work if names]
+    if jobs == 1 or not work:
+        for track, names in work:
+            yield from _score_song(systems, dataset, targets, track, names)
+        return
+    pool = ProcessPoolExecutor(
+        min(jobs, len(work)), multiprocessing.get_context("spawn"), _start_worker, (dict(systems), dataset, targets)
+    )
+    try:
+        for rows in pool.map(_work, *zip(*work, strict=True)):
+            yield from rows
+    except BrokenProcessPool:
         raise BandsplitError(
-            f"{where}: estimates {', '.join(estimates) or 'nothing'}, the song has {', '.join(song.stems)}; nothing "
-            f"can be scored: use a data set with these stems"
+            f"jobs: one of {jobs} processes was killed or could not start, which most often means that memory ran out; "
+            f"use fewer. What was scored until then is kept"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def find_scored(
+    systems: Mapping[str, System],
+    dataset: Dataset,
+    split: str,
+    rows: Iterable[Score],
+    targets: Sequence[str] | None = None,
+) -> dict[tuple[str, str], list[Score]]:
+    """Find songs that `evaluate` need not score again: (system, song) -> all its rows.
+
+    Rows count if everything but the numbers is what it would be now: settings, data, version, models or files.
+    """
+    known = {_key(row): row for row in rows}
+    found: dict[tuple[str, str], list[Score]] = {}
+    for track in dataset.whole_songs(split):
+        for name, system in systems.items():
+            blanks = _blank_rows(name, system, track, dataset, targets)
+            present = [known[key] for blank in blanks if (key := _key(blank)) in known]
+            if len(present) == len(blanks):
+                found[name, track.name] = present
+    return found
+
+
+def _key(row: Score) -> tuple[Any, ...]:
+    return row.setting, row.track, row.target, row.source
+
+
+def _blank_rows(
+    name: str, system: System, track: Track, dataset: Dataset, targets: Sequence[str] | None
+) -> list[Score]:
+    """Make the rows of a song, target by target, with everything but what is measured."""
+    about = system.about(track)
+    estimated = track.stems if about.targets is None else about.targets
+    scored = order_targets(t for t in estimated if t in track.stems and (targets is None or t in targets))
+    if not scored:
+        asked = "" if targets is None else f" and {', '.join(targets)} asked for"
+        raise BandsplitError(
+            f"{name}, song {track.name!r}: estimates {', '.join(estimated) or 'nothing'}, the song has "
+            f"{', '.join(track.stems)}{asked}; nothing can be scored: use a data set with these stems"
         )
+    return [
+        Score(
+            system=name,
+            data=dataset.name,
+            fingerprint=dataset.fingerprints.get(track.split),
+            split=track.split,
+            track=track.name,
+            target=target,
+            metric=metric,
+            value=None,
+            convention=convention,
+            mixture=track.mixture_from,
+            inference=about.inference,
+            scored_with=tuple(scored),
+            recipe=about.recipe,
+            seed=about.seed,
+            source=about.source,
+            version=__version__,
+            audio_s=track.samples / track.sample_rate_hz,
+        )
+        for target in scored
+        for metric, convention in CONVENTIONS.items()
+    ]
+
+
+# --- one song --------------------------------------------------------------------------------------------------------
+
+_worker: tuple[Mapping[str, System], Dataset, Sequence[str] | None]
+"""What a process of several works with."""
+
+
+def _start_worker(*state: Any) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    _worker = state  # pyright: ignore[reportAssignmentType]
+
+
+def _work(track: Track, names: list[str]) -> list[list[Score]]:
+    return list(_score_song(*_worker, track, names))
+
+
+def _score_song(
+    systems: Mapping[str, System], dataset: Dataset, targets: Sequence[str] | None, track: Track, names: Iterable[str]
+) -> Iterator[list[Score]]:
+    song = track.load()
+    for name in names:
+        system = systems[name]
+        blanks = _blank_rows(name, system, track, dataset, targets)
+        began = time.perf_counter()
+        try:
+            estimates = system(song)
+        except BandsplitError as error:
+            raise BandsplitError(f"{name}, song {track.name!r}: {error}") from None
+        wall_s = time.perf_counter() - began if system.about(track).timed else None
+        scored = blanks[0].scored_with
+        _check_estimates(name, song, estimates, scored)
+        measured = _measure(song, estimates, scored)
+        yield [row.model_copy(update={**measured[row.target, row.metric], "wall_s": wall_s}) for row in blanks]
+
+
+def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audio], scored: Iterable[str]) -> None:
+    where = f"{system}, song {song.track.name!r}"
     for target in scored:
         shape, wanted = np.shape(estimates[target]), song.mixture.shape
         if shape != wanted:
@@ -117,35 +319,28 @@ def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audi
             )
 
 
-def _score(
-    system: str,
-    inference: str,
-    song: TrackAudio,
-    estimates: Mapping[str, Audio],
-    scored: tuple[str, ...],
-    dataset: Dataset,
-) -> list[Score]:
+def _measure(
+    song: TrackAudio, estimates: Mapping[str, Audio], scored: Sequence[str]
+) -> dict[tuple[str, Metric], dict[str, Any]]:
+    """Measure the targets together: (target, metric) -> fields of the row."""
     reference = np.stack([song.stems[target] for target in scored])
     estimate = np.stack([estimates[target] for target in scored])
-    values_db: dict[Metric, np.ndarray] = {
+    windows = csdr_windows(reference, estimate, song.track.sample_rate_hz)
+    values: dict[Metric, np.ndarray] = {
         "usdr_db": usdr(reference, estimate),
-        "csdr_db": median_over_windows(csdr_windows(reference, estimate, song.track.sample_rate_hz)),
+        "csdr_db": median_over_windows(windows),
+        "si_sdr_db": si_sdr(reference, estimate),
+        "l1_freq": l1_freq(reference, estimate),
     }
-    return [
-        Score(
-            system=system,
-            data=dataset.name,
-            fingerprint=dataset.fingerprints.get(song.track.split),
-            split=song.track.split,
-            track=song.track.name,
-            target=target,
-            metric=metric,
-            value=float(values[index]),
-            mixture=song.track.mixture_from,
-            inference=inference,
-            scored_with=scored,
-            version=__version__,
-        )
+    found: dict[tuple[str, Metric], dict[str, Any]] = {
+        (target, metric): {"value": _number(values[metric][index])}
+        for metric in CONVENTIONS
         for index, target in enumerate(scored)
-        for metric, values in values_db.items()
-    ]
+    }
+    for target, windows_db in zip(scored, windows, strict=True):
+        found[target, "csdr_db"]["windows"] = tuple(map(_number, windows_db))
+    return found
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import importlib.util
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +16,20 @@ from torch import Tensor
 from bandsplit.config import StftConfig
 from bandsplit.data.tracks import Audio, Track, TrackAudio
 from bandsplit.errors import DataError
+from bandsplit.evaluation import About, System
 from bandsplit.spectral import istft, stft
 
 STATIC_GAIN = "static gain per frequency"
+WIENER_MISSING = "multichannel Wiener: not scored, since it needs norbert: pip install 'bandsplit[wiener]'"
+_BLOCK_FRAMES = 128
 
 
 class Silence:
     """Nothing at all: uSDR is 0 dB by definition."""
 
-    inference = "none"
+    def about(self, track: Track) -> About:
+        """It has no settings."""
+        return About()
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Return zeros for every stem."""
@@ -29,7 +39,9 @@ class Silence:
 class Mixture:
     """The mixture itself as the estimate of every stem."""
 
-    inference = "none"
+    def about(self, track: Track) -> About:
+        """It has no settings."""
+        return About()
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Return the mixture for every stem."""
@@ -44,7 +56,8 @@ class StaticGain:
         self.gains = gains
         self.config = config
         self.sample_rate_hz = sample_rate_hz
-        self.inference = _describe(config)
+        digest = hashlib.sha256(b"".join(gain.numpy().tobytes() for gain in gains.values())).hexdigest()[:12]
+        self._about = About(inference=_describe(config), source=digest, targets=tuple(gains))
 
     @classmethod
     def fit(cls, tracks: Iterable[Track], stems: Sequence[str], config: StftConfig | None = None) -> StaticGain:
@@ -76,6 +89,10 @@ class StaticGain:
         gains = {stem: torch.where(power > 0, total / power, 0).float() for stem, total in product.items()}
         return cls(gains, config, rates_hz.pop())
 
+    def about(self, track: Track) -> About:
+        """Describe the transform and the gains."""
+        return self._about
+
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Filter the mixture once per stem.
 
@@ -90,42 +107,141 @@ class StaticGain:
         return _filter_mixture(song, self.config, lambda _: ((stem, g[:, None]) for stem, g in self.gains.items()))
 
 
-class IdealRatioMask:
-    """The oracle ceiling: the mixture times |S|^2 / sum |S_i|^2, computed from the true stems.
+class IdealMask:
+    """An oracle ceiling: the mixture times a real mask per stem, computed from the true stems' powers.
 
-    The exponent is 2 (power ratio); other authors use 1. It knows the answer, so no system that hears only the mixture
-    competes with it; it shows how far real masks on this transform can go.
+    It knows the answer, so no system that hears only the mixture competes with it; it shows how far real masks on this
+    transform can go. All masks add up to 1 where anything sounds, and are 0 elsewhere.
     """
 
-    def __init__(self, config: StftConfig | None = None) -> None:
-        """Take the transform; 2048 / 512 when absent."""
+    def __init__(self, config: StftConfig | None, rule: str, make_masks: Callable[[Tensor], Tensor]) -> None:
+        """Take the transform, 2048 / 512 when absent, the rule in words, and what makes masks of powers ``s f t``."""
         self.config = config or StftConfig()
-        self.inference = f"{_describe(self.config)}, power ratio of the true stems"
+        self._make_masks = make_masks
+        self._about = About(inference=f"{_describe(self.config)}, {rule}")
+
+    def about(self, track: Track) -> About:
+        """Describe the transform and the rule."""
+        return self._about
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Mask the mixture once per stem."""
 
         def masks(channel: int) -> Iterator[tuple[str, Tensor]]:
-            powers = {
-                stem: _spectrogram(signal, channel, self.config).abs().square() for stem, signal in song.stems.items()
-            }
-            total = torch.stack(list(powers.values())).sum(0)
-            for stem, power in powers.items():
-                yield stem, torch.where(total > 0, power / total, 0)
+            specs = (_spectrogram(signal, channel, self.config) for signal in song.stems.values())
+            yield from zip(
+                song.stems, self._make_masks(torch.stack([spec.abs().square() for spec in specs])), strict=True
+            )
 
         return _filter_mixture(song, self.config, masks)
 
 
+class IdealRatioMask(IdealMask):
+    """|S|^2 / sum |S_i|^2. The exponent is 2 (power ratio); other authors use 1."""
+
+    def __init__(self, config: StftConfig | None = None) -> None:
+        """Take the transform; 2048 / 512 when absent."""
+        super().__init__(config, "power ratio of the true stems", _share)
+
+
+class IdealBinaryMask(IdealMask):
+    """1 for the loudest stem of a bin, 0 for the others; other authors ask for half of the mixture instead."""
+
+    def __init__(self, config: StftConfig | None = None) -> None:
+        """Take the transform; 2048 / 512 when absent."""
+        super().__init__(config, "each bin to the loudest true stem", _give_to_loudest)
+
+
+class MultichannelWiener:
+    """An oracle ceiling that may mix channels: the filter of local Gaussian models of the true stems, by norbert.
+
+    A stem's model is its power per frame and bin, mean over channels, and one spatial covariance per bin for the whole
+    song. Memory: about 10 MB per second of a stereo song at 44.1 kHz with four stems.
+    """
+
+    def __init__(self, config: StftConfig | None = None) -> None:
+        """Take the transform; 2048 / 512 when absent."""
+        self.config = config or StftConfig()
+        self._about = About(inference=f"{_describe(self.config)}, models of the true stems, norbert")
+
+    def about(self, track: Track) -> About:
+        """Describe the transform and the filter."""
+        return self._about
+
+    def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
+        """Filter the mixture.
+
+        Source: norbert.expectation_maximization with the true stems as the initial estimates and one iteration, here
+        block by block; its scaling and regularisation are those of norbert.wiener.
+        """
+        norbert = _import_norbert()
+        x = self._frames(song.mixture)
+        scale = max(1.0, float(np.abs(x).max()) / 10)
+        eps = np.finfo(np.float64).eps
+        models = [
+            norbert.get_local_gaussian_model(self._frames(stem).astype(np.complex128) / scale, eps)
+            for stem in song.stems.values()
+        ]
+        power = np.stack([v for v, _ in models], axis=-1)
+        spatial = np.stack([r for _, r in models], axis=-1)
+        specs = np.empty((len(models), *x.shape), np.complex64)
+        for start in range(0, len(x), _BLOCK_FRAMES):
+            inside = slice(start, start + _BLOCK_FRAMES)
+            v = power[inside]
+            mixed = norbert.get_mix_model(v, spatial) + np.sqrt(eps) * np.eye(x.shape[-1])
+            inverse = np.linalg.inv(mixed)
+            for stem in range(len(models)):
+                gain = norbert.wiener_gain(v[..., stem], spatial[..., stem], inverse)
+                specs[stem, inside] = norbert.apply_filter(x[inside], gain)
+        samples = song.mixture.shape[1]
+        return {
+            stem: istft(torch.from_numpy(spec).permute(2, 1, 0), self.config, samples).numpy()
+            for stem, spec in zip(song.stems, specs, strict=True)
+        }
+
+    def _frames(self, signal: Audio) -> np.ndarray:
+        """Transform ``c samples`` to ``t f c``, as norbert has it."""
+        return stft(torch.from_numpy(signal), self.config).permute(2, 1, 0).numpy()
+
+
 def yardstick_systems(
     train: Iterable[Track], stems: Sequence[str], config: StftConfig | None = None
-) -> dict[str, Silence | Mixture | StaticGain | IdealRatioMask]:
-    """Make all yardsticks, from the lowest to the ceiling; ``train`` are the songs the static gain is fitted on."""
-    return {
+) -> dict[str, System]:
+    """Make all yardsticks, from the lowest to the ceilings; ``train`` are the songs the static gain is fitted on.
+
+    The multichannel Wiener filter is among them where norbert is installed.
+    """
+    systems: dict[str, System] = {
         "silence": Silence(),
         "mixture": Mixture(),
         STATIC_GAIN: StaticGain.fit(train, stems, config),
+        "ideal binary mask (ceiling)": IdealBinaryMask(config),
         "ideal ratio mask (ceiling)": IdealRatioMask(config),
     }
+    if has_wiener():
+        systems["multichannel Wiener (ceiling)"] = MultichannelWiener(config)
+    return systems
+
+
+def has_wiener() -> bool:
+    """Say whether `MultichannelWiener` can be used: norbert, its library, is an extra."""
+    return importlib.util.find_spec("norbert") is not None
+
+
+def _import_norbert() -> Any:
+    with warnings.catch_warnings():  # it imports a name of SciPy from where it will not be for ever
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return importlib.import_module("norbert")
+
+
+def _share(powers: Tensor) -> Tensor:
+    total = powers.sum(0)
+    return torch.where(total > 0, powers / total, 0)
+
+
+def _give_to_loudest(powers: Tensor) -> Tensor:
+    loudest = torch.zeros_like(powers).scatter_(0, powers.argmax(0, keepdim=True), 1)
+    return torch.where(powers.sum(0) > 0, loudest, 0)
 
 
 def _filter_mixture(
