@@ -200,7 +200,7 @@ def test_train_evaluate_and_separate_follow_each_other(capsys: pytest.CaptureFix
     assert "uSDR, dB, mean over 2 songs" in text
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
     systems = {row["system"] for row in rows}
-    assert {"base*", "silence", "mixture", "static gain per frequency", "ideal ratio mask (ceiling)"} == systems
+    assert {"base*", "silence", "mixture", "static gain per frequency", "ideal ratio mask (ceiling)"} <= systems
     ours = [row for row in rows if row["system"] == "base*" and row["metric"] == "usdr_db"]
     assert {(row["track"], row["target"]) for row in ours} == {
         (song, target) for song in ("Song 3", "Song 4") for target in ("vocals", "drums")

@@ -1,0 +1,197 @@
+"""``bandsplit evaluate`` as a user meets it: folders of other tools, resumption, several processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from bandsplit import cli
+from bandsplit.config import ModelConfig
+from bandsplit.models.build import build_model
+from bandsplit.models.files import ModelCard, save_model
+from songs import STEMS, write_dataset
+
+RATE_HZ = 8000
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    write_dataset(tmp_path / "songs", train=1, test=3, samples=RATE_HZ)
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
+    """Run evaluate in this process on the songs; return exit code and all output, line by line."""
+    argv, sys.argv = sys.argv, ["bandsplit", "evaluate", "--data", "songs", "-o", "rows.jsonl", *map(str, arguments)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def write_model(path: Path, weights: int = 0, **card: Any) -> Path:
+    torch.manual_seed(weights)
+    config = ModelConfig.parse(
+        {
+            "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4,
+            "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32},
+        }
+    )  # fmt: skip
+    save_model(path, build_model(config), ModelCard(name="small", training_data="none", licence="CC0", **card))
+    return path
+
+
+def write_estimates(folder: Path, gain: float = 0.9, stems: tuple[str, ...] = STEMS) -> Path:
+    for song in Path("songs/test").iterdir():
+        (folder / song.name).mkdir(parents=True)
+        for stem in stems:
+            signal, _ = soundfile.read(song / f"{stem}.wav", dtype="float32")
+            soundfile.write(folder / song.name / f"{stem}.wav", gain * signal, RATE_HZ, subtype="FLOAT")
+    return folder
+
+
+def read_rows(path: str = "rows.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def untimed(path: str = "rows.jsonl") -> list[dict[str, Any]]:
+    return [{**row, "wall_s": None} for row in read_rows(path)]
+
+
+def test_models_and_other_tools_stand_in_one_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = write_model(tmp_path / "small.safetensors", recipe="base", seed=2)
+    tool = write_estimates(tmp_path / "tool")
+    code, text = run(capsys, model, "--estimates", tool, "--estimates", f"Louder={tool}", "-d", "cpu", "--yardsticks")
+    assert code == 0, text
+    table = text[text.index("uSDR, dB, mean over 3 songs") :].splitlines()
+    cells = {cells[1].strip(): cells[2:] for line in table if len(cells := line.split("│")) > 3}
+    assert [cell.strip() for cell in cells["tool"][:4]] == ["20.00"] * 4 == [c.strip() for c in cells["Louder"][:4]]
+    assert [cell.strip() for cell in cells["small"][2:4]] == ["-", "-"]
+    assert "SI-SDR" not in text and "L1-freq" not in text
+    by_model = [row for row in read_rows() if row["system"] == "small"]
+    assert {(row["recipe"], row["seed"], row["audio_s"]) for row in by_model} == {("base", 2, 1.0)}
+    assert all(row["wall_s"] > 0 for row in by_model)
+    assert {row["metric"] for row in by_model} == {"usdr_db", "csdr_db", "si_sdr_db", "l1_freq"}
+    assert all(row["convention"] and row["fingerprint"] for row in by_model)
+    code, text = run(capsys, "--estimates", tool, "--all-metrics")
+    assert code == 0 and "SI-SDR, dB, mean over 3 songs" in text and "L1-freq, 0 to 100, mean over 3 songs" in text
+
+
+def test_what_is_scored_already_is_not_scored_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    code, first = run(capsys, model, "--estimates", tool, "-d", "cpu")
+    assert code == 0, first
+    whole = Path("rows.jsonl").read_bytes()
+    assert len(whole.splitlines()) == 3 * (2 + 4) * 4
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
+    assert code == 0 and "6 of 6 scored before" in text and "0 rows added" in text
+    assert first[first.index("uSDR") : first.index("72 rows")] in text
+    assert Path("rows.jsonl").read_bytes() == whole
+    # Killed inside the last line of the second song's estimates: that one is scored again, and the third song.
+    lines = whole.splitlines(keepends=True)
+    Path("rows.jsonl").write_bytes(b"".join(lines[:47]) + lines[47][:100])
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
+    assert code == 0, text
+    assert "rows.jsonl: its last line was cut when an evaluation was stopped; removed" in text
+    assert "3 of 6 scored before" in text and "40 rows added" in text
+    assert {json.dumps(row) for row in untimed()} == {json.dumps({**json.loads(x), "wall_s": None}) for x in lines}
+    assert first[first.index("uSDR") : first.index("72 rows")] in text
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu", "--force")
+    assert code == 0 and "scored before" not in text and "72 rows added" in text
+
+
+def test_other_weights_files_or_settings_are_scored_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    run(capsys, model, "--estimates", tool, "-d", "cpu")
+    write_model(model, weights=1)
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
+    assert code == 0 and "3 of 6 scored before" in text and "24 rows added" in text
+    path = tool / "Song 2" / "bass.wav"
+    soundfile.write(path, 0.5 * soundfile.read(path)[0], RATE_HZ, subtype="FLOAT")
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
+    assert code == 0 and "5 of 6 scored before" in text and "16 rows added" in text
+    code, text = run(capsys, model, "--estimates", tool, "-d", "cpu", "--chunk", "0.5", "--overlap", "0.25")
+    assert code == 0 and "3 of 6 scored before" in text and "24 rows added" in text
+    code, text = run(capsys, "--estimates", tool, "--mixture", "sum")
+    assert code == 0 and "scored before" not in text and "48 rows added" in text
+
+
+def test_several_processes_give_the_same_rows_in_the_same_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    arguments = (model, "--estimates", tool, "-d", "cpu", "--yardsticks")
+    assert run(capsys, *arguments)[0] == 0
+    code, text = run(capsys, *arguments, "-o", "shared.jsonl", "--jobs", "2")
+    assert code == 0, text
+    assert untimed("shared.jsonl") == untimed()
+
+
+def test_an_error_in_another_process_reads_the_same(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tool = write_estimates(tmp_path / "tool")
+    signal = np.full((RATE_HZ, 2), np.nan, np.float32)
+    soundfile.write(tool / "Song 2" / "drums.wav", signal, RATE_HZ, subtype="FLOAT")
+    code, text = run(capsys, "--estimates", tool, "--jobs", "2")
+    assert code == 1 and "Traceback" not in text
+    assert "tool, song 'Song 2'" in text and "drums.wav: sample 0 (0.000 s) of channel 0 is nan" in text
+    assert {row["track"] for row in read_rows()} == {"Song 1"}  # what came before it is kept
+
+
+def test_one_target_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tool = write_estimates(tmp_path / "tool", stems=("vocals",))
+    code, text = run(capsys, "--estimates", tool)
+    assert code == 1 and "no estimate of bass" in text and "--targets vocals" in text
+    code, text = run(capsys, "--estimates", tool, "--targets", "vocals", "--yardsticks")
+    assert code == 0, text
+    assert {(row["target"], *row["scored_with"]) for row in read_rows()} == {("vocals", "vocals")}
+    code, text = run(capsys, "--estimates", tool, "--targets", "vocal")
+    assert code == 2 and "--targets vocal: vocal is no stem of the data set; legal: vocals, bass, drums, other" in text
+
+
+def test_nothing_to_score_and_one_name_for_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, text = run(capsys)
+    assert code == 2 and "nothing to score: give model files, --estimates DIR or --yardsticks" in text
+    first, second = write_estimates(tmp_path / "a" / "tool"), write_estimates(tmp_path / "b" / "tool")
+    code, text = run(capsys, "--estimates", first, "--estimates", second)
+    assert code == 1 and "tool: is the name of two systems; name estimates with --estimates NAME=DIR" in text
+
+
+def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
+    arguments = [
+        "evaluate",
+        "--data",
+        "songs",
+        "-o",
+        "rows.jsonl",
+        "--estimates",
+        str(write_estimates(tmp_path / "tool")),
+    ]
+    code = f"""
+import os, sys
+from bandsplit import cli, results
+append = results.append_scores
+results.append_scores = lambda path, rows: (append(path, rows), os._exit(9))
+sys.argv = ["bandsplit", *{arguments!r}]
+cli.main()
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert killed.returncode == 9, killed.stderr
+    assert len(read_rows()) == 16
+    command = [sys.executable, "-m", "bandsplit", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 scored before" in done.stderr and len(read_rows()) == 48
