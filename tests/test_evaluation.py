@@ -1,7 +1,9 @@
 """Systems are scored by the same rules, and the yardsticks score what theory says."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,16 @@ from bandsplit.evaluation import About, ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.models.build import build_model
 from bandsplit.results import Score
-from bandsplit.yardsticks import IdealRatioMask, Mixture, Silence, StaticGain
+from bandsplit.spectral import istft, stft
+from bandsplit.yardsticks import (
+    IdealBinaryMask,
+    IdealRatioMask,
+    Mixture,
+    MultichannelWiener,
+    Silence,
+    StaticGain,
+    yardstick_systems,
+)
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000
@@ -151,6 +162,70 @@ def test_the_ideal_ratio_mask_leaves_silence_silent(tmp_path: Path) -> None:
     estimates = IdealRatioMask(STFT)(_track(tmp_path, stems).load())
     assert not estimates["bass"].any()
     assert not estimates["other"][:, :2000].any() and estimates["other"][:, 3000:].any()
+
+
+def test_the_ideal_binary_mask_gives_each_bin_to_the_loudest_stem(tmp_path: Path) -> None:
+    noise = _band_noise(0, 0, RATE_HZ)
+    song = _track(tmp_path, {"vocals": 0.2 * noise, "other": 0.6 * noise}).load()
+    estimates = IdealBinaryMask(STFT)(song)
+    np.testing.assert_allclose(estimates["other"], song.mixture, atol=1e-5)
+    assert not estimates["vocals"].any()
+
+
+def test_the_ideal_binary_mask_separates_stems_that_take_turns_and_adds_up_to_the_mixture(tmp_path: Path) -> None:
+    beat = np.arange(3 * RATE_HZ) // 2000 % 4
+    track = _track(tmp_path, {stem: _band_noise(k, 0, RATE_HZ) * (beat == k) for k, stem in enumerate(STEMS)})
+    song = track.load()
+    np.testing.assert_allclose(sum(IdealBinaryMask(STFT)(song).values()), song.mixture, atol=1e-5)
+    binary, ratio = _usdr_db(IdealBinaryMask(STFT), track), _usdr_db(IdealRatioMask(STFT), track)
+    assert all(binary[stem] > 15 and abs(binary[stem] - ratio[stem]) < 1 for stem in STEMS)
+
+
+@pytest.fixture
+def norbert() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return pytest.importorskip("norbert")
+
+
+def _panned(overlap: bool) -> dict[str, np.ndarray]:
+    """Two stems in one band, hard left and hard right or a little apart."""
+    pans = ((1.0, 0.9), (0.9, 1.0)) if overlap else ((1.0, 0.0), (0.0, 1.0))
+    return {
+        stem: _band_noise(seed, 0, RATE_HZ)[:1] * np.array(pan)[:, None]
+        for seed, (stem, pan) in enumerate(zip(("vocals", "other"), pans, strict=True))
+    }
+
+
+@pytest.mark.usefixtures("norbert")
+def test_the_wiener_filter_uses_where_stems_stand_in_the_stereo_image(tmp_path: Path) -> None:
+    track = _track(tmp_path, _panned(overlap=True))
+    wiener, mask = _usdr_db(MultichannelWiener(STFT), track), _usdr_db(IdealRatioMask(STFT), track)
+    assert all(wiener[stem] > mask[stem] + 10 for stem in wiener)
+
+
+def test_the_wiener_filter_equals_norberts_own_iteration(tmp_path: Path, norbert: Any) -> None:
+    song = _track(tmp_path, noise_stems(0, RATE_HZ)).load()
+    system = MultichannelWiener(STFT)
+
+    def frames(signal: np.ndarray) -> np.ndarray:
+        return stft(torch.from_numpy(signal), STFT).permute(2, 1, 0).numpy().astype(np.complex128)
+
+    x = frames(song.mixture)
+    scale = max(1, np.abs(x).max() / 10)
+    true = np.stack([frames(stem) for stem in song.stems.values()], axis=-1)
+    y = scale * norbert.expectation_maximization(true / scale, x / scale, iterations=1)[0]
+    for index, estimate in enumerate(system(song).values()):
+        expected = istft(torch.from_numpy(y[..., index]).permute(2, 1, 0), STFT, RATE_HZ)
+        np.testing.assert_allclose(estimate, expected, atol=1e-5)
+
+
+def test_without_its_library_there_is_no_wiener_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    track = _track(tmp_path, noise_stems(0, 600))
+    for installed in (False, True):
+        monkeypatch.setattr("bandsplit.yardsticks.has_wiener", lambda installed=installed: installed)
+        names = yardstick_systems([track], STEMS, STFT)
+        assert ("multichannel Wiener (ceiling)" in names) == installed
 
 
 def test_rows_say_what_was_scored_together(tmp_path: Path) -> None:

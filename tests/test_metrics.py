@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from bandsplit.errors import AudioError
-from bandsplit.metrics import csdr_windows, median_over_windows, usdr
+from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 
 RATE_HZ = 100
 
@@ -131,7 +131,7 @@ def test_the_median_ignores_windows_that_do_not_count():
 def test_torch_and_numpy_give_float64_and_equal_numbers():
     reference, estimate = stems(3, 0), stems(3, 1)
     tensors = torch.from_numpy(reference), torch.from_numpy(estimate).requires_grad_()
-    for metric in (usdr, csdr):
+    for metric in (usdr, csdr, si_sdr, l1_freq):
         found = metric(*tensors)
         assert isinstance(found, np.ndarray) and found.dtype == np.float64
         np.testing.assert_array_equal(found, metric(reference, estimate))
@@ -142,7 +142,7 @@ def test_small_errors_survive_because_the_arithmetic_is_float64():
     np.testing.assert_allclose(csdr_windows(reference, reference + 1e-9, RATE_HZ), 180, atol=1e-4)
 
 
-@pytest.mark.parametrize("metric", [usdr, csdr])
+@pytest.mark.parametrize("metric", [usdr, csdr, si_sdr, l1_freq])
 def test_arrays_that_cannot_be_compared_are_refused(metric):
     good = stems(1)
     with pytest.raises(AudioError, match=r"estimate: has shape \(4, 2, 99\), but reference \(4, 2, 100\)"):
@@ -162,3 +162,63 @@ def test_arrays_that_cannot_be_compared_are_refused(metric):
 def test_windows_need_a_sample_rate():
     with pytest.raises(AudioError, match="sample_rate_hz: 0"):
         csdr_windows(stems(1), stems(1), 0)
+
+
+def test_si_sdr_is_what_the_angle_between_the_signals_says():
+    reference = np.random.default_rng(0).standard_normal((1, 2, 5 * RATE_HZ))
+    error = np.random.default_rng(1).standard_normal(reference.shape)
+    error -= reference * (error * reference).sum() / (reference**2).sum()
+    error *= np.sqrt((reference**2).sum() / (error**2).sum())  # orthogonal, of equal energy
+    for tangent in (0.1, 1.0, 3.0):
+        found = si_sdr(reference, 7 * (reference + tangent * error))
+        np.testing.assert_allclose(found, -20 * math.log10(tangent), atol=1e-9)
+
+
+def test_si_sdr_of_numbers_worked_out_by_hand():
+    # s = (3, 4 | 0), s_hat = (5, 0 | 5): a = 15 / 25, a s = (1.8, 2.4 | 0), error (3.2, -2.4 | 5): 9 / 41.
+    reference, estimate = np.array([[[3.0, 4.0], [0.0, 0.0]]]), np.array([[[5.0, 0.0], [5.0, 0.0]]])
+    np.testing.assert_allclose(si_sdr(reference, estimate), 10 * math.log10(9 / 41))
+    np.testing.assert_allclose(si_sdr(reference, -estimate), 10 * math.log10(9 / 41))
+
+
+def test_si_sdr_knows_no_scale_but_one_for_all_channels():
+    reference = stems(3)
+    estimate = reference + 0.3 * stems(3, 1)
+    np.testing.assert_allclose(si_sdr(reference, 0.01 * estimate), si_sdr(reference, estimate), atol=1e-4)
+    assert np.isposinf(si_sdr(reference, 0.5 * reference)).all()
+    panned = reference * np.array([[1.0], [0.5]], np.float32)
+    assert (si_sdr(reference, panned) < 15).all()
+
+
+def test_si_sdr_has_no_value_where_something_is_silent():
+    reference = stems(3)
+    assert np.isnan(si_sdr(reference, 0 * reference)).all()
+    assert np.isnan(si_sdr(0 * reference, reference)).all()
+
+
+def test_si_sdr_over_many_blocks_equals_one_vector():
+    reference, noise = (np.random.default_rng(seed).standard_normal((2, 2, 100_001)) for seed in (0, 1))
+    estimate = 0.7 * reference + 0.2 * noise
+    for true, guess, found in zip(reference, estimate, si_sdr(reference, estimate), strict=True):
+        cosine = np.vdot(true, guess) / np.linalg.norm(true) / np.linalg.norm(guess)
+        assert found == pytest.approx(10 * math.log10(cosine**2 / (1 - cosine**2)), abs=1e-9)
+
+
+@pytest.mark.parametrize("samples", [1030, 9000, 100_000])
+def test_l1_freq_equals_the_transform_of_torch(samples: int):
+    reference, noise = (np.random.default_rng(seed).normal(0, 0.1, (2, 2, samples)) for seed in (0, 1))
+    estimate = reference + 0.01 * noise
+    arguments = {"n_fft": 2048, "hop_length": 1024, "window": torch.ones(2048).double(), "return_complex": True}
+    for true, guess, found in zip(reference, estimate, l1_freq(reference, estimate), strict=True):
+        spectra = [torch.stft(torch.from_numpy(signal), **arguments).abs() for signal in (true, guess)]
+        assert found == pytest.approx(100 / (1 + 10 * (spectra[0] - spectra[1]).abs().mean().item()), rel=1e-10)
+
+
+def test_l1_freq_of_an_impulse_is_worked_out_by_hand():
+    # In the middle of 8 hops an impulse lies in two frames of 9 and gives magnitude 1 in each bin of both.
+    reference = np.zeros((1, 1, 8192))
+    estimate = reference.copy()
+    estimate[0, 0, 4000] = 1.0
+    np.testing.assert_allclose(l1_freq(reference, estimate), 100 / (1 + 10 * 2 / 9))
+    np.testing.assert_allclose(l1_freq(reference, -reference), 100)
+    np.testing.assert_allclose(l1_freq(estimate, -estimate), 100)  # magnitudes know no sign

@@ -183,7 +183,7 @@ class MultichannelWiener:
             for stem in song.stems.values()
         ]
         power = np.stack([v for v, _ in models], axis=-1)
-        spatial = np.stack([r for _, r in models], axis=-1)
+        spatial = np.stack([r[0] for _, r in models], axis=-1)
         specs = np.empty((len(models), *x.shape), np.complex64)
         for start in range(0, len(x), _BLOCK_FRAMES):
             inside = slice(start, start + _BLOCK_FRAMES)
