@@ -94,7 +94,7 @@ def evaluate(
     """
     from bandsplit.evaluation import find_scored, model_systems
     from bandsplit.results import mend_scores, read_scores
-    from bandsplit.tables import score_tables
+    from bandsplit.tables import MAIN_METRICS, score_tables
 
     console = make_console()
     if not (model or estimates or yardsticks):
@@ -117,7 +117,7 @@ def evaluate(
     rows = [row for some in found.values() for row in some]
     added = _score(console, path, systems, dataset, split, targets=wanted, jobs=jobs, skip=found.keys())
     order = list(systems)
-    shown = [row for row in rows + added if all_metrics or row.metric in ("usdr_db", "csdr_db")]
+    shown = [row for row in rows + added if all_metrics or row.metric in MAIN_METRICS]
     for table in score_tables(sorted(shown, key=lambda row: order.index(row.system))):
         console.print(table.screen())
     tell(console, f"{len(added)} rows added to {path}")

@@ -24,14 +24,15 @@ from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
 from bandsplit.results import Score, aggregate, append_scores
 from bandsplit.run_config import RunConfig
-from bandsplit.tables import score_tables
+from bandsplit.tables import MAIN_METRICS, score_tables
 from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.progress import TerminalProgress
-from bandsplit.yardsticks import STATIC_GAIN, yardstick_systems
+from bandsplit.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
 
 NETWORK = "network"
+YARDSTICKS = ("silence", "mixture", STATIC_GAIN, IDEAL_RATIO_MASK)
 AVERAGE_MARGIN_DB, TARGET_MARGIN_DB = 2.0, 1.0
 """What the network must add to the static gain, on average and for each target, for the demo to succeed."""
 
@@ -77,7 +78,7 @@ def run_demo(
     say(f"Scoring it on {n_test} songs it never heard, beside four yardsticks that bound it")
     separator = Separator(model)
     rows = _score(separator, config, dataset, folder / "scores.jsonl")
-    tables = score_tables(rows)
+    tables = score_tables(row for row in rows if row.metric in MAIN_METRICS)
     (folder / "scores.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
     for table in tables:
         console.print(table.screen())
@@ -120,7 +121,8 @@ def _train(config: RunConfig, dataset: Dataset, runs: Path, console: Console) ->
 
 def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path) -> list[Score]:
     yardsticks = yardstick_systems(dataset.songs("train"), config.model.targets, config.model.stft)
-    systems: dict[str, System] = {**yardsticks, NETWORK: ModelSystem(separator)}
+    systems: dict[str, System] = {name: yardsticks[name] for name in YARDSTICKS}
+    systems[NETWORK] = ModelSystem(separator)
     path.unlink(missing_ok=True)
     rows: list[Score] = []
     for some in evaluate(systems, dataset, "test"):

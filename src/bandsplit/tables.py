@@ -19,6 +19,9 @@ METRIC_TEXT: dict[Metric, str] = {
     "l1_freq": "L1-freq, 0 to 100, mean over {songs}",
 }
 
+MAIN_METRICS: tuple[Metric, ...] = ("usdr_db", "csdr_db")
+"""Those of the paper, which commands show."""
+
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 
 

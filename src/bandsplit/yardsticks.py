@@ -20,6 +20,7 @@ from bandsplit.evaluation import About, System
 from bandsplit.spectral import istft, stft
 
 STATIC_GAIN = "static gain per frequency"
+IDEAL_RATIO_MASK = "ideal ratio mask (ceiling)"
 WIENER_MISSING = "multichannel Wiener: not scored, since it needs norbert: pip install 'bandsplit[wiener]'"
 _BLOCK_FRAMES = 128
 
@@ -216,7 +217,7 @@ def yardstick_systems(
         "mixture": Mixture(),
         STATIC_GAIN: StaticGain.fit(train, stems, config),
         "ideal binary mask (ceiling)": IdealBinaryMask(config),
-        "ideal ratio mask (ceiling)": IdealRatioMask(config),
+        IDEAL_RATIO_MASK: IdealRatioMask(config),
     }
     if has_wiener():
         systems["multichannel Wiener (ceiling)"] = MultichannelWiener(config)
