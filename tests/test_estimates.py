@@ -53,6 +53,15 @@ def test_half_of_every_stem_scores_6_db_with_and_without_a_folder_for_the_split(
     assert row.audio_s == 2.0 and row.scored_with == STEMS
 
 
+def test_folders_that_a_tool_named_after_the_mixture_are_found(dataset: Dataset, tmp_path: Path) -> None:
+    folder = write_estimates(tmp_path / "tool")
+    for song in (folder / "test").iterdir():
+        (song / "mixture").mkdir()
+        for path in song.glob("*.wav"):
+            path.rename(song / "mixture" / path.name)
+    assert {row.track for row in score(folder, dataset)} == {"Song 0", "Song 1"}
+
+
 def test_a_tool_of_one_target_is_scored_on_that(dataset: Dataset, tmp_path: Path) -> None:
     folder = write_estimates(tmp_path / "tool")
     for path in folder.rglob("*.wav"):

@@ -15,6 +15,7 @@ from bandsplit.results import (
     aggregate,
     append_scores,
     average_over_targets,
+    mend_scores,
     read_scores,
 )
 from bandsplit.tables import order_targets, score_tables
@@ -68,6 +69,55 @@ def test_usdr_is_averaged_and_csdr_is_the_median_over_songs() -> None:
     (csdr,) = aggregate(_score(value, track=track, metric="csdr_db") for track, value in values.items()).values()
     assert usdr == {"vocals": Summary(4.0, 3)}
     assert csdr == {"vocals": Summary(2.0, 3)}
+
+
+@pytest.mark.parametrize("metric", ["si_sdr_db", "l1_freq"])
+def test_all_other_metrics_are_averaged(metric: Metric) -> None:
+    (summary,) = aggregate(_score(value, track=str(value), metric=metric) for value in (1.0, 2.0, 9.0)).values()
+    assert summary == {"vocals": Summary(4.0, 3)}
+
+
+def test_a_line_that_was_cut_is_removed_and_a_whole_one_only_ended(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    assert not mend_scores(path) and not path.exists()
+    rows = [_score(1.0), _score(2.0, track="B")]
+    append_scores(path, rows)
+    whole = path.read_bytes()
+    assert not mend_scores(path) and path.read_bytes() == whole
+    for cut in (len(whole) - 2, len(whole) // 2 + 1, 5):
+        path.write_bytes(whole[:cut])
+        assert mend_scores(path)
+        assert read_scores(path) == rows[: whole[:cut].count(b"\n")]
+        append_scores(path, rows[1:])
+        assert read_scores(path)[-1] == rows[1]
+    path.write_bytes(whole[:-1])
+    assert not mend_scores(path) and path.read_bytes() == whole
+
+
+def test_windows_and_odd_names_survive_the_file(tmp_path: Path) -> None:
+    row = _score(1.0, track="a\u2028b\x85c").model_copy(update={"windows": (1.5, None, math.inf)})
+    append_scores(tmp_path / "scores.jsonl", [row, row])
+    assert read_scores(tmp_path / "scores.jsonl") == [row, row]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BandsplitError, match=r"scores\.jsonl: cannot be written .*; choose another file"):
+        append_scores(tmp_path / "file" / "scores.jsonl", [_score(1.0)])
+
+
+def test_seeds_states_of_a_model_and_definitions_are_never_averaged() -> None:
+    rows = [
+        _score(1.0).model_copy(update=change)
+        for change in ({"seed": 1}, {"seed": 2}, {"source": "0123"}, {"convention": "museval 3"})
+    ]
+    assert len(aggregate(rows)) == 4
+    (table,) = score_tables(rows[:2])
+    assert [row[0] for row in table.rows] == ["net (seed: 1)", "net (seed: 2)"]
+    hashed = [row.model_copy(update={"source": f"hash {row.seed}"}) for row in rows[:2]]
+    assert score_tables(hashed)[0].rows == table.rows  # hashes are shown only where nothing else tells systems apart
+    (table,) = score_tables(row.model_copy(update={"seed": None}) for row in hashed)
+    assert [row[0] for row in table.rows] == ["net (source: hash 1)", "net (source: hash 2)"]
 
 
 def test_songs_without_a_value_do_not_count() -> None:

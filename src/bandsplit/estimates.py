@@ -1,15 +1,17 @@
-"""Stems that any tool wrote, as a system to score: ``folder/[<split>/]<song>/<target>.wav`` or ``.flac``."""
+"""Stems that any tool wrote, as a system to score: ``folder/[<split>/]<song>/<target>.wav`` or ``.flac``.
+
+Tools that name a folder after the file they separate write ``<song>/mixture/<target>.wav``, which is found as well.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bandsplit import audio
-from bandsplit.data.tracks import FORMATS, Audio, Track, TrackAudio
+from bandsplit.data.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
 from bandsplit.errors import AudioError, BandsplitError, DataError
 from bandsplit.evaluation import About, hash_files
 
@@ -45,8 +47,7 @@ class EstimateFiles:
         """
         self.notes: list[str] = []
         self._files: dict[tuple[str, str], dict[str, Path]] = {}
-        self._hashes: dict[tuple[str, str], str] = {}
-        self._targets = tuple(targets)
+        targets = tuple(targets)
         problems: list[str] = []
         for track in tracks:
             try:
@@ -60,6 +61,9 @@ class EstimateFiles:
         if problems:
             more = f"\n... and {len(problems) - _SHOWN} more songs" if len(problems) > _SHOWN else ""
             raise DataError("\n".join(problems[:_SHOWN]) + more)
+        # One for all songs, so that rows of a song that was made anew are never averaged with those of its old company.
+        source = hash_files(path for song in self._files.values() for path in song.values())
+        self._about = About(inference="files", source=source, targets=targets, timed=False)
 
     def _note_lengths(self, place: Path, track: Track, surplus_samples: Mapping[Path, int]) -> None:
         for surplus in sorted(set(surplus_samples.values()) - {0}):
@@ -68,11 +72,8 @@ class EstimateFiles:
             self.notes.append(f"{place}: {names}: {abs(surplus)} samples {what} at the end, as museval does")
 
     def about(self, track: Track) -> About:
-        """Describe the files of a song; how long they took to make is unknown."""
-        key = track.split, track.name
-        if key not in self._hashes:
-            self._hashes[key] = hash_files(self._files[key].values())
-        return replace(_ABOUT, source=self._hashes[key], targets=self._targets)
+        """Describe the files; how long they took to make is unknown."""
+        return self._about
 
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Read the stems of a song, cut or filled to its length.
@@ -88,14 +89,11 @@ class EstimateFiles:
         return estimates
 
 
-_ABOUT = About(inference="files", timed=False)
-
-
 def _song_folder(folder: Path, track: Track) -> Path:
     places = folder / track.split / track.name, folder / track.name
     for place in places:
         if place.is_dir():
-            return place
+            return place / MIXTURE if (place / MIXTURE).is_dir() else place
     raise DataError(f"song {track.name!r}: no estimates; {places[0]} or {places[1]} must hold its stems")
 
 

@@ -229,7 +229,7 @@ def find_scored(
 
 
 def _key(row: Score) -> tuple[Any, ...]:
-    return row.setting, row.track, row.target, row.source
+    return row.setting, row.track, row.target
 
 
 def _blank_rows(

@@ -33,6 +33,7 @@ class Setting(NamedTuple):
     scored_with: tuple[str, ...]
     recipe: str | None
     seed: int | None
+    source: str | None
     version: str
 
 
@@ -68,7 +69,7 @@ class Score(BaseModel):
     seed: int | None = None
     """Seed that the models were trained with."""
     source: str | None = None
-    """Hash of the model files, of the estimates' files or of what was fitted: rows of another state are not resumed."""
+    """Hash of the model files, of the estimates' files, or of the songs that a yardstick was fitted on."""
     version: str
     """Version of this package."""
     windows: tuple[float | None, ...] | None = None

@@ -95,6 +95,8 @@ def _labels(settings: list[Setting]) -> list[str]:
     for setting in settings:
         twins = [other for other in settings if other.system == setting.system]
         differing = [field for field in Setting._fields if len({getattr(twin, field) for twin in twins}) > 1]
+        if len({twin._replace(source=None) for twin in twins}) == len(twins):  # a hash says nothing: only if needed
+            differing = [field for field in differing if field != "source"]
         extra = "; ".join(f"{field}: {_text(getattr(setting, field))}" for field in differing)
         labels.append(f"{setting.system} ({extra})" if extra else setting.system)
     return labels

@@ -52,13 +52,14 @@ class Mixture:
 class StaticGain:
     """One real gain per stem and frequency bin: the best filter that does not listen."""
 
-    def __init__(self, gains: Mapping[str, Tensor], config: StftConfig, sample_rate_hz: int) -> None:
-        """Take gains ``f`` by stem, as `fit` finds them, and the rate they hold for."""
+    def __init__(
+        self, gains: Mapping[str, Tensor], config: StftConfig, sample_rate_hz: int, source: str | None = None
+    ) -> None:
+        """Take gains ``f`` by stem, as `fit` finds them, the rate they hold for, and a hash of the songs."""
         self.gains = gains
         self.config = config
         self.sample_rate_hz = sample_rate_hz
-        digest = hashlib.sha256(b"".join(gain.numpy().tobytes() for gain in gains.values())).hexdigest()[:12]
-        self._about = About(inference=_describe(config), source=digest, targets=tuple(gains))
+        self._about = About(inference=_describe(config), source=source, targets=tuple(gains))
 
     @classmethod
     def fit(cls, tracks: Iterable[Track], stems: Sequence[str], config: StftConfig | None = None) -> StaticGain:
@@ -74,7 +75,9 @@ class StaticGain:
         power = torch.zeros(n_bins, dtype=torch.float64)
         product = {stem: torch.zeros(n_bins, dtype=torch.float64) for stem in stems}
         rates_hz: set[int] = set()
+        songs = hashlib.sha256()
         for track in tracks:
+            songs.update(f"{track.split}/{track.name} {track.samples} {track.mixture_from}\n".encode())
             rates_hz.add(track.sample_rate_hz)
             song = track.load()
             for channel in range(track.channels):
@@ -88,7 +91,7 @@ class StaticGain:
                 f"static gain: the training songs have sample rates {sorted(rates_hz)} Hz; it needs songs of one rate"
             )
         gains = {stem: torch.where(power > 0, total / power, 0).float() for stem, total in product.items()}
-        return cls(gains, config, rates_hz.pop())
+        return cls(gains, config, rates_hz.pop(), songs.hexdigest()[:12])
 
     def about(self, track: Track) -> About:
         """Describe the transform and the gains."""
