@@ -14,11 +14,11 @@ LAYERS = (
     (
         "config run_config mixing strict errors bands",
     ),  # bands: plain numbers that the config's schemes are checked against
-    ("recipes results tables published studies",),  # records: data about experiments
+    ("recipes results tables published studies comparison",),  # records: data about experiments
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
-    ("training evaluation yardsticks export pretrained plots plots_runs demo",),
+    ("training evaluation yardsticks export pretrained plots plots_runs plots_study study_rows study_tables demo",),
     ("terminal",),
     ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
 )
