@@ -19,8 +19,8 @@ LAYERS = (
     ("data", "models"),
     ("inference",),
     (
-        "training evaluation yardsticks export pretrained plots plots_runs plots_study study_rows study_cells "
-        "study_tables evaluation_tables demo",
+        "training evaluation yardsticks export pretrained plots plots_runs plots_study label_places study_rows "
+        "study_cells study_tables evaluation_tables demo",
     ),
     ("terminal",),
     ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
