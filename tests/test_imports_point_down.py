@@ -14,11 +14,14 @@ LAYERS = (
     (
         "config run_config mixing strict errors bands",
     ),  # bands: plain numbers that the config's schemes are checked against
-    ("recipes results tables published recipes_mini studies",),  # records: data about experiments
+    ("recipes results tables published recipes_mini studies comparison",),  # records: data about experiments
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
-    ("training evaluation estimates yardsticks export pretrained plots plots_runs demo",),
+    (
+        "training evaluation estimates yardsticks export pretrained plots plots_runs plots_study label_places "
+        "study_rows study_cells study_tables evaluation_tables demo",
+    ),
     ("terminal",),
     ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
 )

@@ -250,6 +250,7 @@ def _blank_rows(
             system=name,
             data=dataset.name,
             fingerprint=dataset.fingerprints.get(track.split),
+            benchmark=dataset.benchmark,
             split=track.split,
             track=track.name,
             target=target,

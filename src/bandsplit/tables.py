@@ -1,7 +1,9 @@
-"""Score rows as tables: systems down, targets across, for Markdown and for the screen."""
+"""Tables as text, for Markdown, LaTeX, CSV and the screen; and score rows as tables, systems down, targets across."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -22,35 +24,83 @@ METRIC_TEXT: dict[Metric, str] = {
 MAIN_METRICS: tuple[Metric, ...] = ("usdr_db", "csdr_db")
 """Those of the paper, which commands show."""
 
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "[": "{[}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "µ": r"$\mu$", "†": r"$\dagger$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 
 
 @dataclass(frozen=True)
-class ScoreTable:
-    """Text of one table: one metric on one split of one data set."""
+class TextTable:
+    """Text of one table, in one unit or with the units in its header."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    """A row whose first cell is empty goes on with the one above it."""
+    footnotes: tuple[str, ...] = ()
+    text_columns: int = 1
+    """Columns from the left that hold words; the others hold numbers."""
+    records: tuple[Mapping[str, str | float | None], ...] = ()
+    """For CSV, where a row of the table has more than one number in a cell: one record per number, of equal keys."""
 
     def markdown(self) -> str:
         """Markdown, caption in front."""
-        align = ("---", *("---:" for _ in self.header[1:]))
+        align = ("---" if number < self.text_columns else "---:" for number in range(len(self.header)))
         lines = (self.header, align, *self.rows)
         escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        return "\n".join([self.caption, "", *escaped, ""])
+        notes = [line for note in self.footnotes for line in ("", note)]
+        return "\n".join([self.caption, "", *escaped, *notes, ""])
+
+    def latex(self) -> str:
+        """A LaTeX table for the package booktabs."""
+        align = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_latex(self.caption)}}}", rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule", _latex_row(self.header), r"\midrule",
+        ]  # fmt: skip
+        grouped = any(row[0] == "" for row in self.rows)
+        for number, row in enumerate(self.rows):
+            if grouped and number and row[0]:
+                lines.append(r"\addlinespace")
+            lines.append(_latex_row(row))
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip{{\footnotesize {_latex(note)}\par}}" for note in self.footnotes]
+        return "\n".join([*lines, r"\end{table}", ""])
+
+    def csv(self) -> str:
+        """Comma-separated values: the records if there are any, else the rows as they are."""
+        text = io.StringIO()
+        if self.records:
+            writer = csv.DictWriter(text, list(self.records[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.records)
+        else:
+            csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        return text.getvalue()
 
     def screen(self) -> Group:
         """Caption and table, for a rich console to print."""
         table = Table()
         for number, name in enumerate(self.header):
-            table.add_column(Text(name), justify="right" if number else "left")
+            table.add_column(Text(name), justify="left" if number < self.text_columns else "right")
         for row in self.rows:
             table.add_row(*(Text(cell) for cell in row))
-        return Group(Text(self.caption), table)
+        return Group(Text(self.caption), table, *map(Text, self.footnotes))
 
 
-def score_tables(rows: Iterable[Score]) -> list[ScoreTable]:
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(map(_latex, cells)) + r" \\"
+
+
+def score_tables(rows: Iterable[Score]) -> list[TextTable]:
     """Aggregate rows and lay them out: one table for each data set, split and metric.
 
     A system that was scored under several settings has one line for each, told apart by its settings. ``-``: the system
@@ -68,7 +118,7 @@ def order_targets(targets: Iterable[str]) -> list[str]:
     return sorted(set(targets), key=lambda name: (rank.get(name, len(rank)), name))
 
 
-def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict[str, Summary]]) -> ScoreTable:
+def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict[str, Summary]]) -> TextTable:
     targets = order_targets(target for summaries in systems.values() for target in summaries)
     counts = {summary.songs for summaries in systems.values() for summary in summaries.values() if summary.songs}
     one_count = len(counts) <= 1
@@ -86,7 +136,7 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
             found = sorted({summary.songs for summary in summaries.values()})
             line.append(" to ".join(str(count) for count in dict.fromkeys((found[0], found[-1]))))
         lines.append(tuple(line))
-    return ScoreTable(f"{METRIC_TEXT[metric].format(songs=songs)} ({data}, {split})", tuple(header), tuple(lines))
+    return TextTable(f"{METRIC_TEXT[metric].format(songs=songs)} ({data}, {split})", tuple(header), tuple(lines))
 
 
 def _labels(settings: list[Setting]) -> list[str]:

@@ -1,0 +1,383 @@
+"""Which of two systems is better, and how sure that is: a paired bootstrap over songs, with seeds as a second level.
+
+Source: paper, section V-A, for the spread between seeds; percentile intervals as in Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, chapter 13.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import zlib
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandsplit.config import TARGETS
+from bandsplit.errors import BandsplitError
+from bandsplit.published import AVERAGE, repository
+from bandsplit.results import Metric, Score
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+FEWEST_SONGS = 6
+"""Fewer tell no systems apart: all of five songs favour one of two equal systems once in sixteen times."""
+
+CONDITIONS = (
+    "data", "fingerprint", "split", "metric", "convention", "mixture", "inference", "scored_with", "version",
+)  # fmt: skip
+"""Fields of a score that two systems must share before they are compared."""
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A system under one set of conditions: all its scores of one metric."""
+
+    system: str
+    """Recipe, or the system where it has none."""
+    conditions: Mapping[str, Hashable]
+    """By field, see `CONDITIONS`. The data set's name counts only where there is no fingerprint."""
+    values: Mapping[int | None, Mapping[str, Mapping[str, float | None]]]
+    """Seed -> target -> song -> value. A system without seeds, as a yardstick, has the seed None."""
+    remark: str = ""
+    """Conditions that tell it from another contender of the same system."""
+
+    @property
+    def name(self) -> str:
+        """The system, with the remark if there is one."""
+        return f"{self.system} ({self.remark})" if self.remark else self.system
+
+    def seeds(self, targets: Sequence[str]) -> list[int | None]:
+        """Return the seeds that have all the targets, in order."""
+        found = [seed for seed, by_target in self.values.items() if all(target in by_target for target in targets)]
+        return sorted(found, key=lambda seed: (seed is not None, seed))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Targets of any seed, those of the paper in its order."""
+        found = {target for by_target in self.values.values() for target in by_target}
+        return tuple(sorted(found, key=lambda name: (TARGETS.index(name) if name in TARGETS else len(TARGETS), name)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems on one target, or on the average of the targets."""
+
+    a: str
+    b: str
+    metric: Metric
+    target: str
+    """Or "average"."""
+    a_value: float
+    """Score of the set, mean over seeds, on the songs that both have."""
+    b_value: float
+    low: float
+    """Lower end of the 95 % interval of the difference a - b; minus infinity with a single song."""
+    high: float
+    share_better: float
+    """Share of songs in which a is better; ties count half."""
+    songs: int
+    """Songs compared."""
+    left_out: tuple[str, ...]
+    """Songs that one of them lacks, or that have no finite value in one of them."""
+    seeds: tuple[int, int]
+    """Seeds of a and of b; 0 where a system has none to vary. With 1 the variance between seeds is unknown."""
+    across: tuple[str, ...] = ()
+    """Conditions in which they differ, as the caller wished."""
+
+    @property
+    def difference(self) -> float:
+        """Score of a minus score of b."""
+        return self.a_value - self.b_value
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether the variance between seeds is unknown for one of them."""
+        return 1 in self.seeds
+
+    @property
+    def reason(self) -> str:
+        """Why they cannot be told apart; empty where they can."""
+        if self.songs < FEWEST_SONGS:
+            return f"fewer than {FEWEST_SONGS} songs"
+        if self.low <= 0 <= self.high:
+            return "the interval contains 0"
+        if self.one_seed and self.metric != "l1_freq" and abs(self.difference) < seed_spread_db() - 1e-9:
+            return f"one seed, and runs of one model differ by up to {seed_spread_db():.1f} dB (paper, section V-A)"
+        return ""
+
+    @property
+    def verdict(self) -> str:
+        """``<name> better`` or ``cannot be told apart``."""
+        if self.reason:
+            return "cannot be told apart"
+        return f"{self.a if self.difference > 0 else self.b} better"
+
+    def __str__(self) -> str:
+        """One line: the figures, the verdict and what limits it."""
+        seeds = "" if self.seeds == (0, 0) else f", seeds {self.seeds[0]} and {self.seeds[1]}"
+        limits = [self.reason] if self.reason else []
+        if self.one_seed and "one seed" not in self.reason:
+            limits.append("variance between seeds unknown")
+        if self.left_out:
+            limits.append(f"{len(self.left_out)} song{'s' * (len(self.left_out) > 1)} left out")
+        if self.across:
+            limits.append(f"they differ in {', '.join(self.across)}")
+        return (
+            f"{self.a} - {self.b}, {self.target}: {self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}], "
+            f"better in {self.share_better:.0%} of {self.songs} song{'s' * (self.songs != 1)}{seeds}: {self.verdict}"
+            + (f" ({'; '.join(limits)})" if limits else "")
+        )
+
+
+@functools.cache
+def seed_spread_db() -> float:
+    """Return by how much the best and the worst of three published runs of one model differ, in dB.
+
+    Source: paper, section V-A and its Fig. 2: the base model on vocals, 7.7, 8.1 and 7.4 dB.
+    """
+    runs = [row for row in repository() if row.recipe == "base" and row.seed is not None]
+    values = [value for row in runs for value in row.values_db.values() if value is not None]
+    return max(values) - min(values)
+
+
+def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
+    """Group the rows of a metric by system and conditions, in the order of first appearance.
+
+    Seeds of one recipe under the same conditions make one contender. Of two rows for the same seed, target and song
+    the later one counts.
+    """
+    found: dict[tuple[Hashable, ...], Contender] = {}
+    values: dict[tuple[Hashable, ...], dict[int | None, dict[str, dict[str, float | None]]]] = {}
+    for row in rows:
+        if row.metric != metric:
+            continue
+        conditions: dict[str, Hashable] = {field: getattr(row, field) for field in CONDITIONS}
+        if row.fingerprint is not None:
+            conditions["data"] = ""
+        key = (row.recipe or row.system, row.recipe is None, *conditions.values())
+        seeds = values.setdefault(key, {})
+        found.setdefault(key, Contender(row.recipe or row.system, conditions, seeds))
+        seeds.setdefault(row.seed, {}).setdefault(row.target, {})[row.track] = row.value
+    return _tell_twins_apart(list(found.values()))
+
+
+def compare(
+    rows: Iterable[Score], metric: Metric, *, across: Collection[str] = (), resamples: int = RESAMPLES, seed: int = 0
+) -> list[Comparison]:
+    """Compare every pair of systems that share their conditions, target by target and on the average of the targets.
+
+    Pairs that do not share them are left out; `compare_pair` says why.
+
+    Args:
+        rows: scores of any number of systems and seeds.
+        metric: the metric to compare.
+        across: conditions that may differ, such as ``inference`` where it is the subject.
+        resamples: resamples of the bootstrap.
+        seed: of the resampling.
+    """
+    bootstrap = _Bootstrap(resamples, seed)
+    found: list[Comparison] = []
+    for a, b in itertools.combinations(contenders(rows, metric), 2):
+        if _differing(a, b, across):
+            continue
+        common = [target for target in a.targets if target in b.targets]
+        choices = [[target] for target in common]
+        if len(common) > 1 and set(a.targets) == set(b.targets):
+            choices.append(common)
+        for targets in choices:
+            comparison = _compare(a, b, targets, bootstrap, across)
+            if comparison is not None:
+                found.append(comparison)
+    return found
+
+
+def compare_pair(
+    a: Contender,
+    b: Contender,
+    targets: Sequence[str] = (),
+    *,
+    across: Collection[str] = (),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two systems.
+
+    Args:
+        a: one of them.
+        b: the other.
+        targets: one target, or several for their average; all that they have if empty.
+        across: conditions that may differ.
+        resamples: resamples of the bootstrap.
+        seed: of the resampling.
+
+    Raises:
+        BandsplitError: their conditions differ, or they have no song with these targets in common.
+    """
+    differing = _differing(a, b, across)
+    if differing:
+        texts = [f"{field}: {_text(a.conditions[field])} and {_text(b.conditions[field])}" for field in differing]
+        raise BandsplitError(
+            f"{a.name} and {b.name} cannot be compared, they differ in {'; '.join(texts)}; evaluate both alike"
+        )
+    chosen = list(targets) or [target for target in a.targets if target in b.targets]
+    comparison = _compare(a, b, chosen, _Bootstrap(resamples, seed), across)
+    if comparison is None:
+        raise BandsplitError(
+            f"{a.name} and {b.name} cannot be compared on {', '.join(chosen) or 'any target'}: they have no song with "
+            f"a value in common; evaluate both on the same songs"
+        )
+    return comparison
+
+
+def not_told_apart(found: Iterable[Comparison], names: Sequence[str], target: str) -> list[list[str]]:
+    """Group the systems that cannot be told apart on a target.
+
+    A system may stand in several groups: a and b, b and c may be alike while a and c are not.
+
+    Returns:
+        The largest groups of which all pairs were compared and cannot be told apart, each in the order of ``names``.
+    """
+    alike: dict[str, set[str]] = {name: set() for name in names}
+    for one in found:
+        if one.target == target and one.reason and one.a in alike and one.b in alike:
+            alike[one.a].add(one.b)
+            alike[one.b].add(one.a)
+    cliques: list[set[str]] = []
+
+    def grow(clique: set[str], candidates: set[str], done: set[str]) -> None:
+        # Bron and Kerbosch, 1973, with a pivot.
+        if not candidates and not done:
+            cliques.append(clique)
+            return
+        pivot = max(sorted(candidates | done), key=lambda name: len(alike[name] & candidates))
+        for name in sorted(candidates - alike[pivot]):
+            grow(clique | {name}, candidates & alike[name], done & alike[name])
+            candidates = candidates - {name}
+            done = done | {name}
+
+    grow(set(), set(names), set())
+    order = {name: number for number, name in enumerate(names)}
+    groups = [sorted(clique, key=order.__getitem__) for clique in cliques if len(clique) > 1]
+    return sorted(groups, key=lambda group: [order[name] for name in group])
+
+
+def _tell_twins_apart(found: Sequence[Contender]) -> list[Contender]:
+    """Add remarks where one system stands under several sets of conditions."""
+    named = []
+    for one in found:
+        twins = [other for other in found if other.system == one.system]
+        fields = [field for field in CONDITIONS if len({twin.conditions[field] for twin in twins}) > 1]
+        named.append(replace(one, remark="; ".join(f"{field}: {_text(one.conditions[field])}" for field in fields)))
+    return named
+
+
+# --- the bootstrap ---------------------------------------------------------------------------------------------------
+
+
+class _Bootstrap:
+    """The resamples; those of a contender are kept, since it meets many others on the same songs."""
+
+    def __init__(self, resamples: int, seed: int) -> None:
+        self.resamples, self.seed = resamples, seed
+        self._songs: dict[int, NDArray[np.int64]] = {}
+        self._kept: dict[tuple[Hashable, ...], Array] = {}
+
+    def songs(self, count: int) -> NDArray[np.int64]:
+        """Which songs each resample holds, ``resample song``: the same for all systems, which makes it paired."""
+        if count not in self._songs:
+            random = np.random.Generator(np.random.PCG64([self.seed, count]))
+            self._songs[count] = random.integers(count, size=(self.resamples, count))
+        return self._songs[count]
+
+    def scores(self, one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
+        """Score of each resample."""
+        key = (id(one), *targets, *songs)
+        if key not in self._kept:
+            metric = str(one.conditions["metric"])
+            seeds = one.seeds(targets)
+            values = _values(one, targets, songs)
+            drawn = np.stack([
+                np.mean([_over_songs(metric, row[self.songs(len(songs))]) for row in by_target], axis=0)
+                for by_target in values
+            ])  # fmt: skip
+            self._kept[key] = self._over_seeds(one.system, seeds, drawn)
+        return self._kept[key]
+
+    def _over_seeds(self, system: str, seeds: Sequence[int | None], scores: Array) -> Array:
+        """Average ``seed resample`` over seeds drawn anew for each resample.
+
+        Deviations from the mean are widened by sqrt(S / (S - 1)), since S values drawn from S spread less than S new
+        ones would; with two seeds the interval were 30 % too narrow without.
+        """
+        count = len(seeds)
+        if count == 1:
+            return scores[0]
+        # A generator for each recipe: two systems draw independently, one recipe under two inferences the same runs.
+        random = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(repr((system, seeds)).encode())]))
+        chosen = random.integers(count, size=(count, self.resamples))
+        mean = scores.mean(axis=0)
+        return mean + math.sqrt(count / (count - 1)) * (np.take_along_axis(scores, chosen, axis=0).mean(axis=0) - mean)
+
+
+def _compare(
+    a: Contender, b: Contender, targets: Sequence[str], bootstrap: _Bootstrap, across: Collection[str]
+) -> Comparison | None:
+    """Compare on the songs that have a finite value for all targets and seeds of both; None where there is none."""
+    if not targets or not a.seeds(targets) or not b.seeds(targets):
+        return None
+    tables = [one.values[seed][target] for one in (a, b) for seed in one.seeds(targets) for target in targets]
+    every = sorted(set().union(*tables))
+    songs = [song for song in every if all(_is_finite(table.get(song)) for table in tables)]
+    if not songs:
+        return None
+    of_a, of_b = (_values(one, targets, songs) for one in (a, b))
+    metric: Metric = a.conditions["metric"]  # type: ignore[assignment]  # contenders() put a Metric there
+    a_value, b_value = (float(_over_songs(metric, table).mean()) for table in (of_a, of_b))
+    low, high = -math.inf, math.inf
+    if len(songs) > 1:
+        differences = bootstrap.scores(a, targets, songs) - bootstrap.scores(b, targets, songs)
+        low, high = (float(end) for end in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    by_song = of_a.mean(axis=(0, 1)) - of_b.mean(axis=(0, 1))
+    return Comparison(
+        a.name, b.name, metric, targets[0] if len(targets) == 1 else AVERAGE, a_value, b_value, low, high,
+        share_better=float(np.mean((by_song > 0) + 0.5 * (by_song == 0))),
+        songs=len(songs),
+        left_out=tuple(song for song in every if song not in songs),
+        seeds=(_count(a, targets), _count(b, targets)),
+        across=tuple(field for field in across if a.conditions[field] != b.conditions[field]),
+    )  # fmt: skip
+
+
+def _values(one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
+    """Values, ``seed target song``."""
+    return np.array(
+        [[[one.values[seed][target][song] for song in songs] for target in targets] for seed in one.seeds(targets)],
+        dtype=np.float64,
+    )
+
+
+def _over_songs(metric: str, values: Array) -> Array:
+    """Aggregate the last axis as `results.aggregate` does: the median for cSDR, else the mean."""
+    return np.median(values, axis=-1) if metric == "csdr_db" else np.mean(values, axis=-1)
+
+
+def _count(one: Contender, targets: Sequence[str]) -> int:
+    return sum(seed is not None for seed in one.seeds(targets))
+
+
+def _is_finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _differing(a: Contender, b: Contender, across: Collection[str]) -> list[str]:
+    return [field for field in CONDITIONS if field not in across and a.conditions[field] != b.conditions[field]]
+
+
+def _text(value: Hashable) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value) or "-"

@@ -1,0 +1,188 @@
+"""Tables I and III: systems on the test set, from score rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from bandsplit import published
+from bandsplit.comparison import Contender, compare, contenders
+from bandsplit.config import TARGETS
+from bandsplit.inference.chunks import describe_chunks
+from bandsplit.published import AVERAGE
+from bandsplit.recipes import RECIPES
+from bandsplit.results import Metric, Score
+from bandsplit.studies import TEST_LINES
+from bandsplit.study_cells import (
+    NO_VALUE,
+    Record,
+    belief_notes,
+    columns_of,
+    difference_of,
+    mean_text,
+    ours_text,
+    printed_text,
+    recipe_lines,
+    record_of,
+)
+from bandsplit.study_rows import (
+    BENCHMARK,
+    NOT_RUN,
+    DataKey,
+    Measured,
+    data_of_score,
+    measure_scores,
+    measured_of,
+    spread,
+)
+from bandsplit.tables import TextTable
+
+_Printed = Literal["usdr_db", "csdr_db"]
+_METRICS: dict[_Printed, str] = {"usdr_db": "uSDR", "csdr_db": "cSDR"}
+
+
+def table_1(scores: Sequence[Score]) -> list[TextTable]:
+    """Make Table I: published systems and ours by cSDR on the test set; other data sets have tables without theirs."""
+    by_data = measure_scores(scores, "csdr_db")
+    mine = [one for data, found in by_data.items() if data.published for one in found]
+    tables = [_systems_table(DataKey(BENCHMARK, ""), mine, scores)]
+    tables += [_systems_table(data, found, scores) for data, found in by_data.items() if not data.published]
+    return tables
+
+
+def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[Score]) -> TextTable:
+    columns = columns_of(TARGETS)
+    rows: list[tuple[str, ...]] = []
+    records: list[Record] = []
+    notes: list[str] = []
+    for row in published.table1() if data.published else ():
+        corrected = row.note.removeprefix("the paper prints ").split()[0] if "the paper prints" in row.note else ""
+        cells = [printed_text(row.csdr_db[column]) + "†" * (column == corrected) for column in columns]
+        extra = "yes" if row.extra_data else "no"
+        rows.append((row.system, extra, "published", *cells))
+        if row.note:
+            notes.append(f"{'† ' if corrected else ''}{row.system}, extra data {extra}: {row.note}.")
+        records += [
+            {"data": BENCHMARK, "model": row.system, "extra_data": extra}
+            | record_of(column, "cSDR", "dB", row.csdr_db[column], [], "published")
+            for column in columns
+        ]
+    for one in found:
+        measured = measured_of(one)
+        theirs = _published_csdr(one.system) if data.published else {}
+        block, facts = recipe_lines(measured, theirs, [None, None], columns, TARGETS)
+        facts = [fact | {"quantity": "cSDR"} for fact in facts if fact["unit"] == "dB"]
+        cells = [line[: 1 + len(columns)] for line in block]
+        rows += [
+            (one.name if number == 0 else "", "no" if one.system in RECIPES and number == 0 else "", *line)
+            for number, line in enumerate(cells)
+        ]
+        records += [{"data": data.text, "model": one.name, "extra_data": "no"} | fact for fact in facts]
+    mine = [row for row in scores if _in(row, data)]
+    notes += _conditions(found)
+    notes += belief_notes(compare(mine, "csdr_db"), AVERAGE)
+    if data.published and not found:
+        notes.append("Ours: not run.")
+    apart = "" if data.published else f", which is not {BENCHMARK}: no number here compares to a published one"
+    return TextTable(
+        f"Table I. cSDR, dB, median over the songs of the test set of the median over 1 s windows, on "
+        f"{data.text}{apart} (ours: mean ± sample standard deviation over seeds)",
+        ("system", "extra data", "", *columns),
+        tuple(rows),
+        tuple(notes),
+        text_columns=3,
+        records=tuple(records),
+    )
+
+
+def _published_csdr(recipe: str) -> Mapping[str, float | None]:
+    rows = (row for row in published.repository() if row.quantity == "test_csdr_db" and row.recipe == recipe)
+    return next((row.values_db for row in rows), {})
+
+
+def table_3(scores: Sequence[Score]) -> list[TextTable]:
+    """Make Table III: recipes under several ways of inference, uSDR and cSDR on the test set."""
+    keys = list(dict.fromkeys(key for metric in _METRICS for key in measure_scores(scores, metric)))
+    keys = [
+        DataKey(BENCHMARK, ""),
+        *(key for key in keys if not key.published and _lines_of(key, scores)),
+    ]
+    return [_inference_table(key, scores) for key in keys]
+
+
+def _lines_of(data: DataKey, scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
+    """Return the scores of the table's lines on these data, by recipe and inference."""
+    wanted = {(line.recipe, describe_chunks(line.chunks)) for line in TEST_LINES}
+    found: dict[tuple[str, str], list[Score]] = {}
+    for row in scores:
+        key = (row.recipe or "", row.inference)
+        if key in wanted and row.split == "test" and _in(row, data):
+            found.setdefault(key, []).append(row)
+    return found
+
+
+def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
+    columns = columns_of(TARGETS)
+    pairs: list[tuple[str, _Printed]] = [(column, metric) for column in columns for metric in _METRICS]
+    rows: list[tuple[str, ...]] = []
+    records: list[Record] = []
+    mine = _lines_of(data, scores)
+    for row in published.table3():
+        line = next((one for one in TEST_LINES if one.published is row), None)
+        theirs = row.values_db if data.published else {}
+        rows_of_line = mine.get((line.recipe, describe_chunks(line.chunks)), []) if line else []
+        if not data.published and not rows_of_line:
+            continue
+        values = {metric: _by_conditions(rows_of_line, metric) for metric in _METRICS}
+        versions = list(dict.fromkeys(key for found in values.values() for key in found)) or [""]
+        if data.published:
+            rows.append((row.label, row.chunks, "published", *(printed_text(theirs.get(pair)) for pair in pairs)))
+        for version in versions if line else ():
+            measured = {
+                (column, metric): spread(values[metric][version].seeds(column)) if version in values[metric] else None
+                for column, metric in pairs
+            }
+            counts = {value.n for value in measured.values() if value and value.n}
+            cells = [mean_text(v, len(counts) > 1) if (v := measured[pair]) and v.n else NOT_RUN for pair in pairs]
+            first = ("", "") if data.published else (row.label, row.chunks)
+            rows.append((*first, f"{ours_text(counts)}{f', {version}' if version else ''}", *cells))
+            gaps = [difference_of(v.mean if (v := measured[pair]) else None, theirs.get(pair)) for pair in pairs]
+            if any(gap is not None for gap in gaps):
+                rows.append(("", "", "difference", *(NO_VALUE if g is None else f"{g:+.2f}" for g in gaps)))
+        for column, metric in pairs:
+            for version in versions:
+                found = values[metric].get(version)
+                seeds = found.seeds(column) if found else []
+                state = NOT_RUN if line else "published"
+                fact = record_of(column, _METRICS[metric], "dB", theirs.get((column, metric)), seeds, state)
+                model = f"{row.label}{f' ({version})' if version else ''}"
+                records.append({"data": data.text, "model": model, "inference": row.chunks, **fact})
+    flat = [score for group in mine.values() for score in group]
+    found_pairs = compare(flat, "usdr_db", across=("inference",))
+    apart = "" if data.published else f", which is not {BENCHMARK}: no number here compares to a published one"
+    return TextTable(
+        f"Table III. Test set, dB, on {data.text}{apart} (ours: mean ± sample standard deviation over seeds; "
+        f"uSDR: mean over songs, cSDR: median)",
+        ("model", "inference", "", *(f"{column} {_METRICS[metric]}" for column, metric in pairs)),
+        tuple(rows),
+        tuple(belief_notes(found_pairs, AVERAGE)),
+        text_columns=3,
+        records=tuple(records),
+    )
+
+
+def _by_conditions(rows: Sequence[Score], metric: Metric) -> dict[str, Measured]:
+    """Aggregate the rows of one recipe and inference: one group for each other condition, seldom more than one."""
+    return {one.remark: measured_of(one) for one in contenders(rows, metric)}
+
+
+def _conditions(found: Sequence[Contender]) -> Iterator[str]:
+    """Tell the inference and the mixtures of rows that the names do not tell."""
+    for fields in (("inference",), ("mixture", "version")):
+        texts = [" and ".join(sorted({str(one.conditions[name]) or "not told" for one in found})) for name in fields]
+        if found:
+            yield f"Ours, {', '.join(f'{name}: {text}' for name, text in zip(fields, texts, strict=True))}."
+
+
+def _in(row: Score, data: DataKey) -> bool:
+    return row.benchmark == data.benchmark if data.published else data_of_score(row) == data

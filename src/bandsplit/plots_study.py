@@ -1,0 +1,355 @@
+"""The figures of a study: convergence (the paper's Fig. 2), score against energy (Fig. 3), size and time.
+
+Drawn without a display, without global state and without torch. Published points are hollow, ours are filled; points
+that were measured on different songs never stand in one picture.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from bandsplit import published
+from bandsplit.errors import BandsplitError
+from bandsplit.label_places import place_labels
+from bandsplit.published import AVERAGE
+from bandsplit.recipes import RECIPES
+from bandsplit.results import Score
+from bandsplit.studies import Study
+from bandsplit.study_rows import (
+    BENCHMARK,
+    PUE,
+    DataKey,
+    Measured,
+    data_of_run,
+    measure_runs,
+    measure_scores,
+    measured_of,
+    spread,
+)
+from bandsplit.training.runs import RunRecord
+
+_FRONT, _BEHIND = "#1f5fbf", "#8a8a8a"
+_WIDE_RANGE = 12.0
+"""Ratio of the largest to the smallest value from which on an axis is logarithmic."""
+
+
+class Point(NamedTuple):
+    """A row in a picture."""
+
+    label: str
+    cost: float
+    """Energy, parameters or time: less is better."""
+    score_db: float
+    ours: bool
+    std_db: float | None = None
+    """Spread over seeds."""
+
+
+class StudyFigure(NamedTuple):
+    """A picture that was written."""
+
+    caption: str
+    path: Path
+
+
+def study_figures(
+    study: Study, runs: Sequence[RunRecord], scores: Sequence[Score], folder: Path, suffix: str = ".png"
+) -> list[StudyFigure]:
+    """Draw all figures of a study that there is anything to draw for.
+
+    Args:
+        study: the study.
+        runs: its runs.
+        scores: its scores on the test split.
+        folder: where to put the pictures; it must exist.
+        suffix: ``.png``, ``.svg`` or ``.pdf``.
+
+    Returns:
+        The pictures; those of other data sets than MUSDB18-HQ end in ``-2``, ``-3`` and so on.
+
+    Raises:
+        BandsplitError: a picture cannot be written.
+    """
+    made: list[StudyFigure] = []
+    convergence = [one.recipe for part, group in study.parts.items() if part == "convergence" for one in group]
+    for number, data in enumerate(_data_of(runs), start=1):
+        end = f"{suffix}" if number == 1 else f"-{number}{suffix}"
+        here = [run for run in runs if run.recipe in convergence and run.validations and data_of_run(run) == data]
+        target = study.targets[0]
+        if any(run.targets == (target,) and not run.changes for run in here):
+            path = folder / f"convergence{end}"
+            draw_convergence(path, here, target)
+            made.append(
+                StudyFigure(f"Validation uSDR over epochs, {target}, on {data.text}; dashed: each run's best", path)
+            )
+    recipes = [experiment.recipe for part in _scored_parts(study) for experiment in study.parts[part]]
+    recipes = list(dict.fromkeys(recipes))
+    by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
+    key = AVERAGE if len(study.targets) > 1 else study.targets[0]
+    keys = [data for data in by_data if data.published] or ([DataKey(BENCHMARK, "")] if study.id == "paper" else [])
+    keys += [data for data in by_data if not data.published]
+    costs = (
+        ("energy", f"energy of training, kWh (PUE {PUE:g})", "validation uSDR against the energy of training"),
+        ("parameters", "parameters, millions", "validation uSDR against parameters"),
+    )
+    for number, data in enumerate(keys, start=1):
+        end = f"{suffix}" if number == 1 else f"-{number}{suffix}"
+        theirs = recipes if data.published else []
+        for cost, axis, text in costs:
+            points = [*_published_points(theirs, key, cost), *_points(by_data.get(data, []), key, cost)]
+            if points:
+                path = folder / f"score-{cost}{end}"
+                score = f"validation uSDR, dB ({key})"
+                wide = None if cost == "energy" else True
+                draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=wide)
+                made.append(StudyFigure(f"{key}: {text}, on {data.text}. {_LEGEND}", path))
+    for number, (data, found) in enumerate(_times(scores).items(), start=1):
+        path = folder / f"score-time{suffix if number == 1 else f'-{number}{suffix}'}"
+        axis = "seconds to separate one second of audio"
+        draw_scores(path, found, axis, f"test uSDR, dB ({AVERAGE})", title=f"On {data.text}")
+        made.append(StudyFigure(f"Test uSDR against separation time, on {data.text}. {_LEGEND}", path))
+    return made
+
+
+_LEGEND = "Hollow: published; filled: ours; blue: no other of its kind is better in one and no worse in the other"
+
+
+def pareto_front(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats: none costs no more, scores no less, and is better in one of the two.
+
+    The paper's words, "no other point yielding both a higher SDR and a lower energy", would keep points that tie with
+    a cheaper one as well; with averages printed to 0.1 dB these are ties of rounding.
+
+    Source: paper, section V-C, Fig. 3.
+    """
+    return [
+        point
+        for point in points
+        if not any(
+            other.cost <= point.cost
+            and other.score_db >= point.score_db
+            and (other.cost < point.cost or other.score_db > point.score_db)
+            for other in points
+        )
+    ]
+
+
+def draw_scores(
+    path: Path,
+    points: Sequence[Point],
+    cost_label: str,
+    score_label: str,
+    title: str = "",
+    *,
+    logarithmic: bool | None = None,
+) -> None:
+    """Draw score against cost, the Pareto front in blue, each point with its label beside it.
+
+    The fronts of published points and of ours are worked out apart.
+
+    Args:
+        path: the picture to write, in a format of its suffix.
+        points: the points, all measured on the same songs.
+        cost_label: of the horizontal axis.
+        score_label: of the vertical axis.
+        title: a line above.
+        logarithmic: whether the horizontal axis is; None: where the values span more than a factor of 12.
+
+    Raises:
+        BandsplitError: there is nothing to draw, or the picture cannot be written.
+    """
+    if not points:
+        raise BandsplitError(f"{path}: not drawn, there are no points")
+    figure, axes = _make_figure((8.4, 5.6))
+    costs = [point.cost for point in points]
+    if max(costs) / min(costs) > _WIDE_RANGE if logarithmic is None else logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=cost_label, ylabel=score_label)
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.grid(alpha=0.25)
+    axes.margins(0.08, 0.1)
+    labels: list[Annotation] = []
+    kinds = set()
+    for ours in (False, True):
+        group = [point for point in points if point.ours == ours]
+        front = set(pareto_front(group))
+        for point in sorted(group, key=lambda point: point in front):
+            colour = _FRONT if point in front else _BEHIND
+            kinds.add((ours, colour))
+            axes.errorbar(
+                point.cost, point.score_db, yerr=point.std_db, fmt="o", markersize=6.5, color=colour, elinewidth=0.8,
+                markerfacecolor=colour if ours else "white", markeredgewidth=1.4, zorder=3 if point in front else 2,
+            )  # fmt: skip
+        for point in _join(group):
+            colour = _FRONT if any(one in front for one in group if _place(one) == _place(point)) else _BEHIND
+            labels.append(
+                axes.annotate(
+                    point.label, (point.cost, point.score_db), xytext=(0, 0), textcoords="offset points", fontsize=9,
+                    color=colour, fontweight="bold" if ours else "normal", ha="center", va="center", zorder=4,
+                )
+            )  # fmt: skip
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colour, markerfacecolor=colour if ours else "white", label=text)
+        for ours, colour, text in (
+            (False, _FRONT, "published, Pareto front"), (False, _BEHIND, "published"),
+            (True, _FRONT, "ours, Pareto front"), (True, _BEHIND, "ours"),
+        )
+        if (ours, colour) in kinds
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    place_labels(figure, axes, labels)
+    _save(figure, path)
+
+
+def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocals") -> None:
+    """Draw validation uSDR over epochs: a panel for each patience, a colour for each seed, dashed each run's best.
+
+    Args:
+        path: the picture to write, in a format of its suffix.
+        runs: the runs; those changed by hand, of other targets or without any validation are left out.
+        target: the target.
+
+    Raises:
+        BandsplitError: there is nothing to draw, the runs saw different songs, or the picture cannot be written.
+    """
+    runs = [run for run in runs if run.targets == (target,) and run.validations and not run.changes]
+    if not runs:
+        raise BandsplitError(f"{path}: not drawn, no run of {target} has been validated yet")
+    data = _data_of(runs)
+    if len(data) > 1:
+        texts = "; ".join(key.text for key in data)
+        raise BandsplitError(f"{path}: not drawn, the runs saw different songs ({texts}); give those of one data set")
+    patiences = sorted({run.patience or 0 for run in runs})
+    seeds = sorted({run.seed or 0 for run in runs})
+    palette = matplotlib.colormaps["tab10"]
+    figure = Figure(figsize=(4.6 * len(patiences) + 1, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(patiences), sharey=True, squeeze=False)[0]
+    for axes, patience in zip(panels, patiences, strict=True):
+        for run in (run for run in runs if (run.patience or 0) == patience):
+            colour = palette(seeds.index(run.seed or 0) % palette.N)
+            points = [(row.epoch, row.validation_usdr_db) for row in run.validations]
+            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.2)
+            if run.best:
+                axes.axhline(run.best.validation_usdr_db, color=colour, linestyle="--", linewidth=1.0, alpha=0.8)
+        axes.set(xlabel="epoch", title=f"patience {patience}")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel(f"validation uSDR, dB ({target})")
+    handles = [Line2D([], [], color=palette(n % palette.N), label=f"seed {seed}") for n, seed in enumerate(seeds)]
+    handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1.0, label="best of the run"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    figure.suptitle(f"On {data[0].text}", fontsize=10)
+    _save(figure, path)
+
+
+def _place(point: Point) -> tuple[float, float]:
+    return point.cost, point.score_db
+
+
+def _join(points: Sequence[Point]) -> list[Point]:
+    """Join points at one place, such as rows that print the same numbers, to one with all their labels."""
+    places: dict[tuple[float, float], list[Point]] = {}
+    for point in points:
+        places.setdefault(_place(point), []).append(point)
+    return [group[0]._replace(label=", ".join(point.label for point in group)) for group in places.values()]
+
+
+# --- points ----------------------------------------------------------------------------------------------------------
+
+
+def published_points(cost: str = "energy") -> list[Point]:
+    """Return the rows of Table II: average against ``energy`` in kWh (Fig. 3) or ``parameters`` in millions."""
+    return _published_points(list(published.table2()), AVERAGE, cost)
+
+
+def _published_points(recipes: Sequence[str], key: str, cost: str) -> list[Point]:
+    rows = [published.table2()[recipe] for recipe in recipes if recipe in published.table2()]
+    points = []
+    for row in rows:
+        value = row.usdr_db.get(key)
+        if value is not None:
+            points.append(Point(row.row, row.energy_kwh if cost == "energy" else row.parameters_m, value, ours=False))
+    return points
+
+
+def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
+    points = []
+    for one in found:
+        score = spread(one.seeds(key))
+        energy = spread([kwh * PUE for kwh in one.kwh.values()]).mean
+        size = one.parameters_m
+        if size is None and key == AVERAGE and one.name in RECIPES:
+            size = RECIPES[one.name].parameters_m
+        x = energy if cost == "energy" else size
+        if score.mean is not None and x:
+            points.append(Point(_label(one), x, score.mean, ours=True, std_db=score.std))
+    return points
+
+
+def _times(scores: Sequence[Score]) -> dict[DataKey, list[Point]]:
+    """Points of test uSDR against time, of the systems whose time is known."""
+    made: dict[DataKey, list[Point]] = {}
+    for data, found in measure_scores(scores, "usdr_db").items():
+        for one in found:
+            measured = measured_of(one)
+            value = spread(measured.seeds(AVERAGE))
+            times = [
+                row.wall_s / row.audio_s
+                for row in scores
+                if (row.recipe or row.system) == one.system and row.metric == "usdr_db" and row.wall_s and row.audio_s
+                and all(getattr(row, name) == one.conditions[name] for name in ("fingerprint", "split", "inference"))
+            ]  # fmt: skip
+            if value.mean is not None and times:
+                point = Point(_label(measured), statistics.median(times), value.mean, ours=True, std_db=value.std)
+                made.setdefault(data, []).append(point)
+    return made
+
+
+def _label(one: Measured) -> str:
+    row = published.table2().get(one.name)
+    name = row.row if row else one.name
+    return f"{name} ({one.remark})" if one.remark else name
+
+
+def _data_of(runs: Sequence[RunRecord]) -> list[DataKey]:
+    found = dict.fromkeys(data_of_run(run) for run in runs)
+    return sorted(found, key=lambda data: not data.published)
+
+
+def _scored_parts(study: Study) -> list[str]:
+    """Parts whose rows stand in one picture: Table II where there is one, as in Fig. 3, else all."""
+    return ["table2"] if "table2" in study.parts else list(study.parts)
+
+
+def _make_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        figure.savefig(path, dpi=_DPI)
+    except (OSError, ValueError) as error:
+        raise BandsplitError(
+            f"{path}: cannot be written ({error}); name a .png, .svg or .pdf in a folder that exists"
+        ) from None
+
+
+_DPI = 130

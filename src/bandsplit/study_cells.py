@@ -1,0 +1,169 @@
+"""Parts that the tables of a study share: numbers as text and as records, and what can be believed of their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from bandsplit import published
+from bandsplit.comparison import FEWEST_SONGS, Comparison, not_told_apart
+from bandsplit.published import AVERAGE
+from bandsplit.study_rows import NOT_RUN, PUE, Measured, Spread, spread
+from bandsplit.tables import TextTable
+
+NO_VALUE = "-"
+Record = dict[str, str | float | None]
+
+
+def columns_of(targets: Sequence[str]) -> list[str]:
+    """Return the targets, and the average where there are several."""
+    return [*targets, *([AVERAGE] if len(targets) > 1 else [])]
+
+
+def recipe_lines(
+    one: Measured,
+    theirs: Mapping[str, float | None],
+    cost: Sequence[float | None],
+    columns: Sequence[str],
+    targets: Sequence[str],
+) -> tuple[list[tuple[str, ...]], list[Record]]:
+    """Return the lines published, ours, difference of a recipe, without its name; and the same as records."""
+    energy = spread([kwh * PUE for kwh in one.kwh.values()])
+    measured = [spread(one.seeds(column)) for column in columns]
+    states = [one.state(column, targets) for column in columns]
+    lines: list[tuple[str, ...]] = []
+    if any(value is not None for value in [*theirs.values(), *cost]):
+        lines.append(("published", *(printed_text(theirs.get(column)) for column in columns), *map(printed_text, cost)))
+    counts = {value.n for value in measured if value.n}
+    cells = [
+        mean_text(value, several=len(counts) > 1) if value.n else state
+        for value, state in zip(measured, states, strict=True)
+    ]
+    size = "" if one.parameters_m is None else size_text(one.parameters_m)
+    lines.append((ours_text(counts), *cells, size or NO_VALUE, energy_text(energy.mean)))
+    differences = [
+        difference_of(value.mean, theirs.get(column)) for value, column in zip(measured, columns, strict=True)
+    ]
+    if any(differences):
+        lines.append(("difference", *(f"{d:+.2f}" if d is not None else NO_VALUE for d in differences), "", ""))
+    records = [
+        record_of(column, "validation uSDR", "dB", theirs.get(column), one.seeds(column), state)
+        for column, state in zip(columns, states, strict=True)
+    ]
+    size_m = [] if one.parameters_m is None else [one.parameters_m]
+    records.append(record_of("all", "parameters", "M", cost[0], size_m, NOT_RUN))
+    records.append(
+        record_of("all", "energy, PUE 1.5", "kWh", cost[1], [kwh * PUE for kwh in one.kwh.values()], NOT_RUN)
+    )
+    return lines, records
+
+
+# --- what can be believed --------------------------------------------------------------------------------------------
+
+
+def comparison_table(found: Sequence[Comparison], caption: str) -> TextTable:
+    """List comparisons with their intervals, the largest differences first."""
+    ordered = sorted(found, key=lambda one: -abs(one.difference))
+    return TextTable(
+        caption,
+        ("a", "b", "target", "verdict", "difference a - b", "95 % interval", "a better in", "songs", "seeds of a, b"),
+        tuple(
+            (
+                one.a, one.b, one.target, f"{one.verdict} ({one.reason})" if one.reason else one.verdict,
+                f"{one.difference:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}", f"{one.share_better:.0%}",
+                str(one.songs), f"{one.seeds[0]}, {one.seeds[1]}",
+            )
+            for one in ordered
+        ),
+        text_columns=4,
+        records=tuple(
+            {
+                "a": one.a, "b": one.b, "metric": one.metric, "target": one.target, "a_value": one.a_value,
+                "b_value": one.b_value, "difference": one.difference, "low": one.low, "high": one.high,
+                "share_better": one.share_better, "songs": one.songs, "left_out": len(one.left_out),
+                "seeds_a": one.seeds[0], "seeds_b": one.seeds[1], "verdict": one.verdict, "reason": one.reason,
+            }
+            for one in ordered
+        ),
+    )  # fmt: skip
+
+
+def belief_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:
+    """Say in a sentence or two which rows cannot be told apart on a target; rows of Table II by their numbers."""
+    pairs = [one for one in found if one.target == target]
+    if not pairs:
+        return
+    alike = [one for one in pairs if one.reason]
+    head = f"By {target}, {_count(len(pairs), 'pair')} of ours compared, song by song (95 %)"
+    if not alike:
+        yield f"{head}: all can be told apart."
+        return
+    if len(alike) == len(pairs):
+        yield f"{head}: none can be told apart."
+    else:
+        names = list(dict.fromkeys(name for one in pairs for name in (one.a, one.b)))
+        rows = {recipe: row.row for recipe, row in published.table2().items()}
+        groups = [", ".join(rows.get(name, name) for name in group) for group in not_told_apart(pairs, names, target)]
+        yield f"{head}: these cannot be told apart among themselves: {' | '.join(groups)}. All other pairs can."
+    single = sum(one.reason.startswith("one seed") for one in alike)
+    few = sum(one.reason.startswith("fewer") for one in alike)
+    if single:
+        yield f"In {_count(single, 'pair')} only the unknown variance between seeds stands against a verdict."
+    if few:
+        yield f"In {_count(few, 'pair')} there are fewer than {FEWEST_SONGS} songs, too few for any verdict."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def record_of(column: str, quantity: str, unit: str, theirs: float | None, ours: Sequence[float], state: str) -> Record:
+    """One number of a table and what belongs to it, for CSV."""
+    mean, std, n = spread(ours)
+    return {
+        "target": column, "quantity": quantity, "unit": unit, "published": theirs, "ours_mean": mean, "ours_std": std,
+        "n": n, "difference": difference_of(mean, theirs), "state": "" if n else state,
+    }  # fmt: skip
+
+
+def difference_of(ours: float | None, theirs: float | None) -> float | None:
+    """Subtract, where both are known."""
+    return None if ours is None or theirs is None else ours - theirs
+
+
+def printed_text(value: float | None) -> str:
+    """Write a published number with the digits it was published with."""
+    if value is None:
+        return NO_VALUE
+    return (
+        f"{value:.0f}" if value >= 50 and value == int(value) else f"{value:.{1 if round(value, 1) == value else 2}f}"
+    )
+
+
+def mean_text(value: Spread, several: bool) -> str:
+    """Write mean ± spread, and the number of seeds where it differs from cell to cell."""
+    text = f"{value.mean:.2f}" + ("" if value.std is None else f" ± {value.std:.2f}")
+    return f"{text} ({value.n})" if several else text
+
+
+def ours_text(counts: Iterable[int]) -> str:
+    """Name a line of ours, with its number of seeds."""
+    counts = set(counts)
+    return f"ours ({range_text(counts)} seed{'s' * (counts != {1})})" if counts else "ours"
+
+
+def range_text(counts: Iterable[int]) -> str:
+    """Write the smallest and the largest count, or the only one."""
+    return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
+
+
+def energy_text(kwh: float | None) -> str:
+    """Write kWh, two digits at least."""
+    return NO_VALUE if kwh is None else f"{kwh:.0f}" if kwh >= 100 else f"{kwh:.2g}"
+
+
+def size_text(millions: float) -> str:
+    """Write millions of parameters."""
+    return f"{millions:.1f}" if millions >= 1 else f"{millions:.3f}"

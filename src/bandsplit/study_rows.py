@@ -1,0 +1,251 @@
+"""What runs and scores say of each recipe, by data set: values by seed, cost, and what is still missing."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from bandsplit.comparison import Contender, contenders
+from bandsplit.config import TARGETS
+from bandsplit.published import AVERAGE
+from bandsplit.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
+from bandsplit.training.runs import RunRecord
+
+BENCHMARK = "MUSDB18-HQ"
+PUE = 1.5
+"""Of the published energies; ours are multiplied by the same."""
+NOT_RUN, RUNNING, UNFINISHED = "not run", "running", "unfinished"
+Seeds = Mapping[int | None, float]
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """Songs that numbers were measured on. Numbers of different ones never stand in one table."""
+
+    benchmark: str | None
+    identity: str
+    """The fingerprint; the folder's name where there is none."""
+    name: str = field(default="", compare=False)
+    """Of the folder. It is the audio that counts."""
+
+    @classmethod
+    def of(cls, benchmark: str | None, fingerprint: str | None, name: str) -> DataKey:
+        """Identify songs by what is known of them."""
+        return cls(benchmark, fingerprint or f"{name}, no fingerprint", name)
+
+    @property
+    def text(self) -> str:
+        """The benchmark, else the folder's name and the fingerprint."""
+        if self.benchmark == BENCHMARK:
+            return BENCHMARK
+        return self.identity if self.identity.startswith(f"{self.name},") else f"{self.name} ({self.identity})"
+
+    @property
+    def published(self) -> bool:
+        """Whether published numbers were measured on the same songs."""
+        return self.benchmark == BENCHMARK
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One recipe, or system, under one set of conditions."""
+
+    name: str
+    remark: str = ""
+    """What tells it from others of the same name."""
+    values: Mapping[str, Seeds] = field(default_factory=dict)
+    """By target and "average", the value of each seed."""
+    states: Mapping[str, str] = field(default_factory=dict)
+    """By target, why there is no value yet: ``running`` or ``unfinished``."""
+    kwh: Seeds = field(default_factory=dict)
+    """Energy of the models of all targets, by seed, without PUE."""
+    parameters_m: float | None = None
+    """Of the models of all targets, in millions, as counted in their files."""
+
+    @property
+    def label(self) -> str:
+        """Name and remark."""
+        return f"{self.name} ({self.remark})" if self.remark else self.name
+
+    def seeds(self, column: str) -> list[float]:
+        """Return the values of a target or of the average, in the order of the seeds."""
+        return list(self.values.get(column, {}).values())
+
+    def state(self, column: str, targets: Sequence[str] = TARGETS) -> str:
+        """Say why a target, or the average, has no value."""
+        states = [self.states.get(target, "") for target in (targets if column == AVERAGE else [column])]
+        return next((state for state in (RUNNING, UNFINISHED) if state in states), NOT_RUN)
+
+
+class Spread(NamedTuple):
+    """Mean and spread over seeds."""
+
+    mean: float | None
+    std: float | None
+    """Sample standard deviation; none with fewer than two seeds, where it is unknown."""
+    n: int
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Average over seeds."""
+    mean = statistics.fmean(values) if values else None
+    return Spread(mean, statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------
+
+
+def validation_scores(run: RunRecord) -> list[Score]:
+    """Return the best validation of a run as score rows, one for each song and target; none from logs without songs."""
+    best = run.best
+    prints = data_of_run(run).identity if run.fingerprints else None
+    return [
+        Score(
+            system=run.recipe, data=run.data, fingerprint=prints, benchmark=run.benchmark, split="valid",
+            track=song.track, target=target, metric="usdr_db", value=value, convention="validation",
+            mixture="sum" if run.mixture == "sum" else "file", inference=run.validated, scored_with=(),
+            recipe=run.recipe, seed=run.seed, version=run.version or "unknown",
+        )
+        for song in (best.songs if best else ())
+        for target, value in song.usdr_db.items()
+    ]  # fmt: skip
+
+
+def data_of_run(run: RunRecord) -> DataKey:
+    """Return the songs that a run was trained and validated on."""
+    prints = ", ".join(f"{split} {value}" for split, value in run.fingerprints.items() if split != "test")
+    return DataKey.of(run.benchmark, prints or None, run.data)
+
+
+def data_of_score(row: Score) -> DataKey:
+    """Return the songs that a score was measured on."""
+    return DataKey.of(row.benchmark, row.fingerprint, row.data)
+
+
+def is_result(run: RunRecord) -> bool:
+    """Say whether a run is done and was not changed by hand: the others are no rows of a table."""
+    return run.state.startswith("finished") and not run.changes and run.best is not None
+
+
+def measure_runs(runs: Iterable[RunRecord], targets: Sequence[str] = TARGETS) -> dict[DataKey, list[Measured]]:
+    """Group runs by data and recipe; those changed by hand are left out.
+
+    Runs of one recipe that were validated otherwise, on mixtures made otherwise, or by another version are never
+    averaged: each group is a row of its own.
+
+    Args:
+        runs: any runs.
+        targets: what a whole model estimates: average, energy and parameters are of all of these.
+    """
+    groups: dict[DataKey, dict[str, dict[tuple[str, ...], list[RunRecord]]]] = {}
+    for run in runs:
+        if not run.changes:
+            conditions = (run.validated, run.mixture or "not recorded", run.version or "unknown")
+            of_recipe = groups.setdefault(data_of_run(run), {}).setdefault(run.recipe, {})
+            of_recipe.setdefault(conditions, []).append(run)
+    names = ("validation", "mixture", "version")
+    found: dict[DataKey, list[Measured]] = {}
+    for data, recipes in groups.items():
+        for recipe, by_conditions in recipes.items():
+            for conditions, group in by_conditions.items():
+                differ = [len({other[place] for other in by_conditions}) > 1 for place in range(len(names))]
+                remark = "; ".join(
+                    f"{name} {text}" for name, text, told in zip(names, conditions, differ, strict=True) if told
+                )
+                found.setdefault(data, []).append(_measure(recipe, remark, group, targets))
+    return found
+
+
+def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Sequence[str]) -> Measured:
+    done = [run for run in runs if is_result(run)]
+    values: dict[str, dict[int | None, float]] = {}
+    for run in done:
+        for target, value in _best_by_target(run):
+            values.setdefault(target, {})[run.seed] = value
+    states = {
+        target: RUNNING if run.state == "running" else UNFINISHED
+        for run in sorted(runs, key=lambda run: run.state == "running")
+        for target in run.targets
+        if run not in done
+    }
+    kwh: dict[int | None, float] = {}
+    for seed in {run.seed for run in done}:
+        spent = {run.targets: run.kwh for run in done if run.seed == seed}
+        known = [energy for energy in spent.values() if energy is not None]
+        if len(known) == len(spent) and {target for group in spent for target in group} >= set(targets):
+            kwh[seed] = sum(known)
+    counted = {run.targets: count_parameters(run.folder / "best.safetensors") for run in done}
+    sizes = [count for count in counted.values() if count]
+    whole = bool(sizes) and len(sizes) == len(counted) and {t for group in counted for t in group} >= set(targets)
+    return Measured(
+        recipe, remark, _with_average(values, targets), states, dict(sorted(kwh.items(), key=_by_seed)),
+        sum(sizes) / 1e6 if whole else None,
+    )  # fmt: skip
+
+
+def _best_by_target(run: RunRecord) -> Iterator[tuple[str, float]]:
+    assert run.best is not None
+    if len(run.targets) == 1:
+        yield run.targets[0], run.best.validation_usdr_db
+        return
+    for target in run.targets:
+        values = [song.usdr_db[target] for song in run.best.songs if target in song.usdr_db]
+        if values:
+            yield target, statistics.fmean(values)
+
+
+def count_parameters(file: Path) -> int | None:
+    """Count the numbers in a file of weights by its header alone; None where it cannot be read.
+
+    Source: the safetensors format: eight bytes with the length of a JSON header of shapes.
+    """
+    try:
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        return sum(math.prod(one["shape"]) for name, one in header.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError):
+        return None
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def measure_scores(rows: Iterable[Score], metric: Metric, split: str = "test") -> dict[DataKey, list[Contender]]:
+    """Group the scores of a metric by data: systems with their seeds, each under one set of conditions."""
+    groups: dict[DataKey, list[Score]] = {}
+    for row in rows:
+        if row.split == split:
+            groups.setdefault(data_of_score(row), []).append(row)
+    return {data: found for data, group in groups.items() if (found := contenders(group, metric))}
+
+
+def measured_of(one: Contender) -> Measured:
+    """Aggregate a system over its songs, seed by seed."""
+    over_songs = median_over_songs if one.conditions["metric"] == "csdr_db" else mean_over_songs
+    values: dict[str, dict[int | None, float]] = {}
+    for seed, by_target in one.values.items():
+        for target, songs in by_target.items():
+            present = [value for value in songs.values() if value is not None]
+            if present:
+                values.setdefault(target, {})[seed] = over_songs(present)
+    return Measured(one.system, one.remark, _with_average(values, TARGETS))
+
+
+def _with_average(values: Mapping[str, Mapping[int | None, float]], targets: Sequence[str]) -> dict[str, Seeds]:
+    """Add the average of the targets for each seed that has them all."""
+    found: dict[str, Seeds] = {target: dict(sorted(seeds.items(), key=_by_seed)) for target, seeds in values.items()}
+    averages: dict[int | None, float] = {}
+    for seed in found.get(targets[0], {}):
+        average = average_over_targets([found.get(target, {}).get(seed) for target in targets])
+        if average is not None:
+            averages[seed] = average
+    return found | ({AVERAGE: averages} if averages else {})
+
+
+def _by_seed(item: tuple[int | None, float]) -> tuple[bool, int]:
+    return item[0] is not None, item[0] or 0
