@@ -39,31 +39,13 @@ class _Run(BaseModel):
     training: _Limits
 
 
-class _Data(BaseModel):
-    name: str
-    fingerprints: dict[str, str] = {}
-
-
 class _Description(BaseModel):
     run: _Run
-    data: _Data | None = None
-
-
-class _Environment(BaseModel):
-    bandsplit: str
 
 
 class _Start(BaseModel):
     kind: Literal["start"]
     attempt: int
-
-
-class ValidationSong(BaseModel):
-    """A song of a validation."""
-
-    track: str
-    usdr_db: dict[str, float]
-    """By target."""
 
 
 class Validation(BaseModel):
@@ -82,7 +64,6 @@ class Validation(BaseModel):
     """Time of all attempts so far."""
     energy_kwh: float | None = None
     """Energy of all attempts so far."""
-    songs: tuple[ValidationSong, ...] = ()
 
 
 class _Stop(BaseModel):
@@ -135,12 +116,6 @@ class RunRecord:
     """Of all attempts."""
     problems: tuple[str, ...]
     """What is damaged or missing: file, what is wrong with it."""
-    data: str | None
-    """Name of the data set."""
-    fingerprints: dict[str, str]
-    """By split, what identifies the audio; empty where it was not taken."""
-    version: str | None
-    """Version of this package that began the run."""
 
     @property
     def finished(self) -> bool:
@@ -192,10 +167,6 @@ def read_run(folder: Path) -> RunRecord:
     energy = None
     if (folder / "energy.json").exists():
         energy = _read(folder / "energy.json", _Energy, problems)
-    environment = None
-    if (folder / "environment.json").exists():
-        environment = _read(folder / "environment.json", _Environment, problems)
-    data = description.data if description else None
     run = description.run if description else None
     # A killed attempt may have validated an epoch without saving its state; it is then trained and validated again.
     validations = {row.epoch: row for row in rows if isinstance(row, Validation)}
@@ -220,9 +191,6 @@ def read_run(folder: Path) -> RunRecord:
         hours=max(wall_s) / 3600 if wall_s else None,
         kwh=max(kwh) if kwh else None,
         problems=tuple(problems),
-        data=data.name if data else None,
-        fingerprints=data.fingerprints if data else {},
-        version=environment.bandsplit if environment else None,
     )
 
 
