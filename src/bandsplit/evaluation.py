@@ -136,6 +136,7 @@ def _score(
             system=system,
             data=dataset.name,
             fingerprint=dataset.fingerprints.get(song.track.split),
+            benchmark=dataset.benchmark,
             split=song.track.split,
             track=song.track.name,
             target=target,

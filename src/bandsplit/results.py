@@ -25,6 +25,7 @@ class Setting(NamedTuple):
     system: str
     data: str
     fingerprint: str | None
+    benchmark: str | None
     split: str
     metric: Metric
     convention: str
@@ -47,6 +48,8 @@ class Score(BaseModel):
     """Name of the data set's folder."""
     fingerprint: str | None = None
     """Fingerprint of the split's audio, see `bandsplit.data.check`; none where it was not taken."""
+    benchmark: str | None = None
+    """``MUSDB18-HQ`` where the split is that of the published set; such scores alone stand beside published ones."""
     split: str
     track: str
     target: str

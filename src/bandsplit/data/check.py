@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from bandsplit.data import musdb
 from bandsplit.data.facts import Facts, Progress
 from bandsplit.data.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
 from bandsplit.errors import AudioError, DataError
@@ -109,6 +110,18 @@ class Report:
         return tuple(song.label for song in self.songs if (song.parts[MIXTURE].cliff_db or 0.0) > CLIFF_DB)
 
     @property
+    def lossy(self) -> bool | None:
+        """Whether most songs look as lossy coding leaves them; none where it cannot be told."""
+        known = [song for song in self.songs if song.parts[MIXTURE].cliff_db is not None]
+        return 2 * len(self.compressed) > len(known) if known else None
+
+    @property
+    def benchmark(self) -> str | None:
+        """``MUSDB18-HQ`` where all that was checked is whole splits of it, by names, headers and bandwidth."""
+        sound = not self.broken and self.lossy is False
+        return musdb.NAME if sound and musdb.looks_like_musdb18_hq([song.track for song in self.songs]) else None
+
+    @property
     def bandwidth(self) -> str:
         """What the spectra say about the origin of the songs."""
         told = [song.parts[MIXTURE].cliff_db for song in self.songs]
@@ -122,7 +135,7 @@ class Report:
             f"{BELOW_HZ[1] / 1e3:g} kHz to {ABOVE_HZ[0] / 1e3:g} - {ABOVE_HZ[1] / 1e3:g} kHz, by more than "
             f"{CLIFF_DB:g} dB in {len(self.compressed)} of {len(known)} songs"
         )
-        if 2 * len(self.compressed) > len(known):
+        if self.lossy:
             return (
                 f"LOSSY: {evidence}; so lossy coding (as that of MUSDB18, not MUSDB18-HQ) leaves it: never mix results"
             )
@@ -157,7 +170,7 @@ def check_dataset(dataset: Dataset, splits: Sequence[str] = SPLITS, progress: Pr
             unusable.append(track)
     broken, remarks = _judge(songs)
     report = Report(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks), tuple(unusable))
-    return replace(report, dataset=replace(dataset, fingerprints=report.fingerprints))
+    return replace(report, dataset=replace(dataset, fingerprints=report.fingerprints, benchmark=report.benchmark))
 
 
 def require_sound(report: Report, allow: bool = False) -> Dataset:

@@ -30,6 +30,29 @@ VALIDATION_SONGS = frozenset(
 )
 """The songs of ``train/`` that the musdb package, and with it the literature, validates on."""
 
+NAME = "MUSDB18-HQ"
+SONGS = {"train": 86, "valid": 14, "test": 50}
+RATE_HZ, CHANNELS, STEMS = 44100, 2, {"vocals", "bass", "drums", "other"}
+
+
+def looks_like_musdb18_hq(tracks: Sequence[Track]) -> bool:
+    """Say whether every split among these songs has the songs of MUSDB18-HQ, as far as names and headers tell.
+
+    The number of songs, the names of the validation songs, the stems, the rate and the channels are those of the
+    record. Compressed MUSDB18 looks the same: the audio itself must be heard as well, see `bandsplit.data.check`.
+    """
+    by_split = {split: [track for track in tracks if track.split == split] for split in {t.split for t in tracks}}
+    names = {split: {unicodedata.normalize("NFC", track.name) for track in songs} for split, songs in by_split.items()}
+    return (
+        bool(names)
+        and all(len(songs) == SONGS.get(split) == len(names[split]) for split, songs in by_split.items())
+        and all((songs == VALIDATION_SONGS) == (split == "valid") for split, songs in names.items())
+        and all(
+            set(track.stems) == STEMS and (track.sample_rate_hz, track.channels) == (RATE_HZ, CHANNELS)
+            for track in tracks
+        )
+    )
+
 
 def index_songs(
     root: Path,

@@ -117,6 +117,8 @@ class Dataset:
     notes: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """By split, what identifies its audio; filled in by `bandsplit.data.check`."""
+    benchmark: str | None = None
+    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by `bandsplit.data.check`."""
 
     @property
     def name(self) -> str:
@@ -133,7 +135,8 @@ class Dataset:
         others = tuple(track for track in self.tracks if track.split != "valid")
         prints = {split: value for split, value in self.fingerprints.items() if split != "valid"}
         theirs = {split: value for split, value in other.fingerprints.items() if split == "valid"}
-        return replace(self, tracks=(*others, *songs), fingerprints=prints | theirs)
+        benchmark = self.benchmark if self.benchmark == other.benchmark else None
+        return replace(self, tracks=(*others, *songs), fingerprints=prints | theirs, benchmark=benchmark)
 
     def songs(self, split: str) -> tuple[Track, ...]:
         """The songs of one split.

@@ -86,7 +86,13 @@ class RunFolder:
         prints = {split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints}
         description = {
             "run": self.config.model_dump(mode="json"),
-            "data": {"name": dataset.name, "fingerprints": prints, **songs},
+            "data": {
+                "name": dataset.name,
+                "fingerprints": prints,
+                "benchmark": dataset.benchmark,
+                "mixture": sorted({track.mixture_from for track in dataset.tracks if track.split in songs}),
+                **songs,
+            },
         }
         file = self.path / "config.json"
         begun = bool(self.states) or self.best.exists()  # a folder without either holds nothing that could be lost
@@ -115,7 +121,9 @@ class RunFolder:
             raise RunError(
                 f"{self.path}: holds a run with another configuration ({'; '.join(changed)}); choose another --runs"
             )
-        changed = [key for key, value in now["data"].items() if before["data"].get(key) != value]
+        # What is derived from the others may be missing in runs that were begun before it was recorded.
+        derived = {"benchmark", "mixture"}
+        changed = [key for key, value in now["data"].items() if key not in derived and before["data"].get(key) != value]
         if changed:
             raise RunError(
                 f"{self.path}: was trained on other data (different: {', '.join(changed)}); give the data set "

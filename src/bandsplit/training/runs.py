@@ -24,9 +24,13 @@ class _Targets(BaseModel):
     targets: tuple[str, ...]
 
 
-class _Limits(BaseModel):
+class _Training(BaseModel):
     max_epochs: int
+    patience: int | None = None
     monitor: Literal["usdr", "loss"]
+    monitor_over: str = "songs"
+    validate_max_s: float | None = None
+    chunks: dict[str, Any] = {}
 
 
 class _Run(BaseModel):
@@ -36,16 +40,38 @@ class _Run(BaseModel):
     changes: dict[str, Any] = {}
     seed: int
     model: _Targets
-    training: _Limits
+    training: _Training
+
+
+class _Data(BaseModel):
+    """The songs. What older versions did not record is None."""
+
+    name: str = ""
+    fingerprints: dict[str, str] = {}
+    benchmark: str | None = None
+    mixture: list[Literal["file", "sum"]] = []
 
 
 class _Description(BaseModel):
     run: _Run
+    data: _Data = _Data()
+
+
+class _Environment(BaseModel):
+    bandsplit: str
 
 
 class _Start(BaseModel):
     kind: Literal["start"]
     attempt: int
+
+
+class SongValue(BaseModel):
+    """A validation song."""
+
+    track: str
+    usdr_db: dict[str, float]
+    """By target."""
 
 
 class Validation(BaseModel):
@@ -64,6 +90,7 @@ class Validation(BaseModel):
     """Time of all attempts so far."""
     energy_kwh: float | None = None
     """Energy of all attempts so far."""
+    songs: tuple[SongValue, ...] = ()
 
 
 class _Stop(BaseModel):
@@ -104,6 +131,19 @@ class RunRecord:
     """Settings changed by hand; a run with any is no row of a table."""
     monitor: Literal["usdr", "loss"]
     max_epochs: int | None
+    patience: int | None
+    data: str
+    """Name of the data set; empty where it is not told."""
+    fingerprints: dict[str, str]
+    """Of the songs trained and validated on, by split."""
+    benchmark: str | None
+    """``MUSDB18-HQ`` where the songs are those of that set."""
+    mixture: str | None
+    """Where the mixtures came from: ``file``, ``sum``, or both, joined by a plus."""
+    validated: str
+    """How whole songs are separated and scored in validation."""
+    version: str | None
+    """Of this package, when the run began."""
     state: str
     """``running``, ``finished`` (all epochs), ``finished (patience)``, ``stopped (<reason>)``, ``interrupted``."""
     attempts: int
@@ -164,10 +204,13 @@ def read_run(folder: Path) -> RunRecord:
     problems: list[str] = []
     description = _read(folder / "config.json", _Description, problems, missing="missing: not the folder of a run?")
     rows = _read_log(folder / "log.jsonl", problems)
-    energy = None
+    energy, environment = None, None
+    if (folder / "environment.json").exists():
+        environment = _read(folder / "environment.json", _Environment, problems)
     if (folder / "energy.json").exists():
         energy = _read(folder / "energy.json", _Energy, problems)
     run = description.run if description else None
+    data = description.data if description else _Data()
     # A killed attempt may have validated an epoch without saving its state; it is then trained and validated again.
     validations = {row.epoch: row for row in rows if isinstance(row, Validation)}
     costs = [row for row in validations.values() if row.wall_s is not None]
@@ -184,6 +227,13 @@ def read_run(folder: Path) -> RunRecord:
         changes=run.changes if run else {},
         monitor=run.training.monitor if run else "usdr",
         max_epochs=run.training.max_epochs if run else None,
+        patience=run.training.patience if run else None,
+        data=data.name,
+        fingerprints=data.fingerprints,
+        benchmark=data.benchmark,
+        mixture="+".join(data.mixture) or None,
+        validated=_describe_validation(run.training) if run else "",
+        version=environment.bandsplit if environment else None,
         state="running" if _is_locked(folder / ".lock", problems) else _state(rows),
         attempts=max((row.attempt for row in rows if isinstance(row, _Start)), default=0),
         epochs=max(done, default=0),
@@ -208,6 +258,13 @@ def _order(run: RunRecord) -> tuple[Any, ...]:
     targets = [(ranks.get(name, len(ranks)), name) for name in run.targets]
     seed = -1 if run.seed is None else run.seed
     return recipes.get(run.recipe, len(recipes)), run.recipe, bool(run.changes), targets, seed, str(run.folder)
+
+
+def _describe_validation(training: _Training) -> str:
+    chunks = ", ".join(f"{value}" if key == "kind" else f"{key} {value}" for key, value in training.chunks.items())
+    longest = "whole songs" if training.validate_max_s is None else f"{training.validate_max_s:g} s of each song"
+    over = "" if training.monitor_over == "songs" else ", median over chunks"
+    return f"{longest}{over}; {chunks}" if chunks else f"{longest}{over}"
 
 
 def _state(rows: list[_Row]) -> str:
