@@ -18,9 +18,12 @@ LAYERS = (
     ("audio containers spectral losses metrics",),  # signal
     ("data", "models"),
     ("inference",),
-    ("training evaluation yardsticks export pretrained plots plots_runs demo",),
+    ("training evaluation yardsticks export pretrained plots plots_runs demo studying",),
     ("terminal",),
-    ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
+    (
+        "cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_study "
+        "cli_study_run cli_study_tables cli_train __main__",
+    ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
 WITHOUT_TORCH = {name for name, (rank, _) in BRANCHES.items() if rank <= 1} | {"__init__"}

@@ -83,9 +83,7 @@ def sum_hours(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
 
 def sum_kwh(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
     """Add the measured energy, of all runs or of those not finished."""
-    return _sum(
-        [one.kwh if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)]
-    )
+    return _sum([one.kwh if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)])
 
 
 def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, Measured | str] | None = None) -> list[RecipeCost]:
@@ -112,6 +110,4 @@ def _each_run(costs: Sequence[RecipeCost], left: bool) -> Iterable[tuple[RecipeC
 
 def _sum(spans: Sequence[Span | None]) -> Sum:
     known = [span for span in spans if span is not None]
-    return Sum(
-        len(spans), sum(span.low for span in known), sum(span.high for span in known), len(spans) - len(known)
-    )
+    return Sum(len(spans), sum(span.low for span in known), sum(span.high for span in known), len(spans) - len(known))
