@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.recipes import RECIPES, Recipe
-from bandsplit.studies import STUDIES, Experiment, Study
+from bandsplit.studies import STUDIES, Experiment, PlannedRun, Study
+from bandsplit.studying.folder import StudyFolder
+from run_folders import write_run
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 
@@ -44,6 +46,16 @@ STUDY = Study(
     },
     ("vocals", "bass"),
 )
+
+
+def put(folder: StudyFolder, run: PlannedRun, *args, **facts) -> Path:
+    """Write what a run leaves where the study expects it."""
+    (there,) = folder.look([run])
+    written = write_run(
+        folder.runs, *args, recipe=run.recipe, target="+".join(run.targets), seed=run.seed, name="0", **facts
+    )
+    written.rename(there.folder)
+    return there.folder
 
 
 def register() -> None:

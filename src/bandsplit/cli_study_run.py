@@ -17,53 +17,34 @@ if TYPE_CHECKING:
     from bandsplit.studying.folder import StudyFolder, StudyRun
     from bandsplit.training.execution import Execution
 
-DECIDED = {
-    "changes": "a run with settings changed by hand is no part of a study",
-    "recipe": "the study names the recipes, choose with --rows",
-    "target": "choose with --targets",
-    "seed": "choose with --seeds",
-    "runs": "choose the study's --folder",
-    "plan": "use `bandsplit study plan --measure`",
-    **dict.fromkeys(
-        ("data", "device", "stems", "lengths", "mixture", "allow", "launcher", "hours", "gpus", "cpus", "slurm"),
-        "is an option of `study run` itself, write it before the --",
-    ),
-    "valid": "a study trains, validates and scores on one set",
-    "jobs": "output of jobs goes to the study's folder",
-    "resume": "a study always goes on with its runs",
-    "price_kwh": "has a meaning with --plan only",
-    "price_hour": "has a meaning with --plan only",
-}
-"""Options of ``train`` that a study decides, and why or where."""
+PASSED = {
+    "--workers": True, "--batch": True, "--devices": True, "--checkpointing": False, "--compile": False,
+    "--save-every": True, "--max-hours": True, "--tensorboard": False,
+    "--no-energy": False, "--pue": True, "--intensity": True, "--country": True, "--gpu-tdp": True,
+}  # fmt: skip
+"""Options of ``train`` that every run of a study may get, and whether they take a value."""
 
 
 def check_train_options(options: Sequence[str]) -> None:
     """Check what was given after ``--`` before any run starts.
 
     Raises:
-        ConfigError: ``train`` has no such option, or the study decides it.
+        ConfigError: it is no option of ``train``, or the study decides it.
     """
-    import click
-    from click.core import ParameterSource
-    from typer.main import get_command
-
-    from bandsplit.cli import app
-
-    command = get_command(app)
-    assert isinstance(command, click.Group)
-    try:
-        context = command.commands["train"].make_context("train", ["base", "--data", ".", *options])
-    except click.ClickException as error:
-        raise ConfigError(f"{' '.join(options)}: {error.format_message()}; see `bandsplit train --help`") from None
-    given = {name for name in context.params if context.get_parameter_source(name) == ParameterSource.COMMANDLINE} - {
-        "recipe",
-        "data",
-    }
-    if any(option == "--data" or option.startswith("--data=") for option in options):
-        given.add("data")
-    for name in sorted(given & set(DECIDED)):
-        option = "--set" if name == "changes" else f"--{name.replace('_', '-')}"
-        raise ConfigError(f"{option}: cannot be given to the runs: {DECIDED[name]}")
+    rest = iter(options)
+    for text in rest:
+        option, equals, _ = text.partition("=")
+        if option == "--set":
+            raise ConfigError("--set: a run with settings changed by hand is no part of a study; use `bandsplit train`")
+        if option not in PASSED:
+            raise ConfigError(
+                f"{text}: cannot be passed on to the runs; legal after the --: {', '.join(PASSED)}. What says which "
+                f"runs, songs, device and jobs stands before it"
+            )
+        if not PASSED[option] and equals:
+            raise ConfigError(f"{text}: {option} takes no value")
+        if PASSED[option] and not equals and next(rest, None) is None:
+            raise ConfigError(f"{option}: lacks its value")
 
 
 def data_options(stems: str, lengths: str, mixture: str, allow: bool) -> tuple[str, ...]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from bandsplit.studying.status import Account, Left
 
 
+_WHOLE = ("recipe", "best dB", "kWh published", "hours", "kWh measured")
+"""Columns whose cells are not broken into lines."""
+
+
 def list_table(study: Study) -> Table:
     """Tabulate the parts of a study: what is trained, what was published, what is changed."""
     table = _table(("part", "row", "recipe"), ("seeds", "dB", "kWh"), ("changes",))
@@ -95,13 +99,13 @@ def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
 
 def status_table(runs: Sequence[StudyRun]) -> Table:
     """Tabulate how far each run is."""
-    table = _table(("recipe", "targets"), ("seed",), ("state",), ("best", "epochs", "hours", "kWh"))
+    table = _table(("recipe", "targets"), ("seed",), ("state",), ("best dB", "epochs", "hours", "kWh"))
     for run in runs:
         record, best = run.record, run.record and run.record.best
         score = None
         if record is not None and best is not None:
             by_loss = record.monitor == "loss"
-            score = f"{best.validation_loss:.4f} loss" if by_loss else f"{best.validation_usdr_db:.2f} dB"
+            score = f"loss {best.validation_loss:.4f}" if by_loss else f"{best.validation_usdr_db:.2f}"
             score += f" @{best.epoch}"
         cells = (
             run.planned.recipe, " ".join(run.planned.targets), run.planned.seed, run.state, score or "-",
@@ -140,7 +144,7 @@ def _table(left: Iterable[str], right: Iterable[str], *more: Iterable[str]) -> T
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, names in enumerate((left, right, *more)):
         for name in names:
-            table.add_column(name, justify="right" if number % 2 else "left", overflow="fold", no_wrap=name == "recipe")
+            table.add_column(name, justify="right" if number % 2 else "left", overflow="fold", no_wrap=name in _WHOLE)
     return table
 
 

@@ -32,8 +32,7 @@ class Measured(NamedTuple):
     """Without PUE; none without a meter."""
 
 
-@dataclass(frozen=True)
-class Sum:
+class Sum(NamedTuple):
     """A sum over runs, some of which may have no figure."""
 
     runs: int

@@ -5,13 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bandsplit.studying.folder import StudyFolder, StudyRun
 from bandsplit.training.energy_report import find_runs, make_report
 
 
-@dataclass(frozen=True)
-class Left:
+class Left(NamedTuple):
     """What the unfinished runs will take, from those that are finished."""
 
     runs: int
