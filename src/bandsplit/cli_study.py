@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bandsplit.cli_study_tell import FolderOption, StudyArgument, figures, report, tables
 from bandsplit.errors import ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
 
-StudyArgument = Annotated[str, typer.Argument(help="Name of a study; see `bandsplit study list`.")]
 PartsOption = Annotated[
     str | None, typer.Option("--parts", help="Parts of the study, separated by commas (default: all).")
 ]
@@ -42,9 +42,10 @@ TargetsOption = Annotated[
     str | None,
     typer.Option("--targets", "--target", "-t", help="Targets, separated by commas (default: those of the study)."),
 ]
-FolderOption = Annotated[
-    Path | None, typer.Option("--folder", help="Folder of the study (default: study/<name>).", show_default=False)
-]
+
+study_app.command()(tables)
+study_app.command()(figures)
+study_app.command()(report)
 
 
 @study_app.command("list")
