@@ -17,7 +17,7 @@ from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.results import Score, read_scores
-from bandsplit.studies import PlannedRun, Study, planned_runs
+from bandsplit.studies import Study, planned_runs
 from bandsplit.study_rows import validation_scores
 from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
@@ -220,13 +220,13 @@ def _play(found: Found, dataset: Dataset, count: int, recipes: Sequence[str], de
 
 def _heard(found: Found, recipes: Sequence[str]) -> list[Trained]:
     """Choose whose models are heard: the first finished seed of each."""
-    chosen: list[PlannedRun] = planned_runs(found.study)
-    systems, _ = find_systems(found.folder, found.study, chosen)
+    finished = [run.planned for run in found.folder.look(planned_runs(found.study)) if run.finished]
+    systems, _ = find_systems(found.folder, found.study, finished)
     first = {one.recipe: one for one in reversed(systems)}
     unknown = [recipe for recipe in recipes if recipe not in first]
     if unknown:
         legal = ", ".join(one.recipe for one in systems if first[one.recipe] is one) or "none yet"
-        raise ConfigError(f"--listen {unknown[0]}: no seed of it is finished with all targets; finished: {legal}")
+        raise ConfigError(f"--listen {unknown[0]}: no run of it is finished; finished: {legal}")
     if recipes or not systems:
         return [first[recipe] for recipe in dict.fromkeys(recipes)]
     return list(
