@@ -20,10 +20,13 @@ LAYERS = (
     ("inference",),
     (
         "training evaluation estimates yardsticks export pretrained plots plots_runs plots_study label_places "
-        "study_rows study_cells study_tables evaluation_tables demo",
+        "study_rows study_cells study_tables evaluation_tables demo studying report",
     ),
     ("terminal",),
-    ("cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_train __main__",),
+    (
+        "cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_study "
+        "cli_study_run cli_study_tables cli_study_tell cli_train __main__",
+    ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
 WITHOUT_TORCH = {name for name, (rank, _) in BRANCHES.items() if rank <= 1} | {"__init__"}

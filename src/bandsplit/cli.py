@@ -1,7 +1,7 @@
 """The command line. Imports stay inside the commands, so that ``bandsplit --help`` is quick.
 
-Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood, 3 a training run was
-stopped and can go on.
+Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood, 3 a training run or a
+study was stopped and can go on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from bandsplit.cli_evaluate import evaluate
 from bandsplit.cli_models import models_app
 from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_separate import separate
+from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import make_console
@@ -34,6 +35,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.add_typer(bench_app, name="bench")
 app.add_typer(energy_app, name="energy")
+app.add_typer(study_app, name="study")
 app.command()(separate)
 app.command()(evaluate)
 app.command()(train)

@@ -46,7 +46,7 @@ def launch(
     runs = [[*common, *(part for target in group for part in ("--target", target))] for group in groups]
     name = f"bandsplit-{recipe.id}"
     jobs = submit(
-        runs, folder, executor=executor, hours=hours, gpus=gpus, cpus=cpus, options=_parse(options), name=name
+        runs, folder, executor=executor, hours=hours, gpus=gpus, cpus=cpus, options=parse_options(options), name=name
     )
     console = make_console()
     for job, group in zip(jobs, groups, strict=True):
@@ -66,7 +66,12 @@ def without_options(arguments: Sequence[str], names: Collection[str]) -> list[st
     return kept
 
 
-def _parse(options: Sequence[str]) -> dict[str, str]:
+def parse_options(options: Sequence[str]) -> dict[str, str]:
+    """Read the values of ``--slurm``.
+
+    Raises:
+        ConfigError: one is not KEY=VALUE.
+    """
     wrong = [option for option in options if not option.partition("=")[0] or "=" not in option]
     if wrong:
         raise ConfigError(f"--slurm {wrong[0]}: must be KEY=VALUE, for example partition=gpu")

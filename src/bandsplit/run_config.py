@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -146,3 +147,7 @@ class RunConfig(Config):
     """What is trained."""
     training: TrainingConfig
     """How it is trained."""
+
+    def folder_in(self, root: Path) -> Path:
+        """Return the run's folder: ``root/<recipe>/<targets>/seed-<k>-<hash8>``."""
+        return root / self.recipe / "+".join(self.model.targets) / f"seed-{self.seed}-{self.hash8()}"

@@ -27,6 +27,22 @@ def test_a_finished_run_is_told_with_its_best_epoch_and_its_cost(tmp_path: Path)
     assert (run.epochs, run.hours, run.kwh, run.attempts, run.problems) == (4, 2.0, 1.0, 1, ())
 
 
+def test_the_songs_that_a_run_saw_and_the_code_that_trained_it_are_told(tmp_path: Path):
+    folder = write_run(tmp_path, [1.0])
+    description = json.loads((folder / "config.json").read_text())
+    description["data"] = {"name": "musdb18hq", "fingerprints": {"train": "aa", "valid": "bb"}, "train": ["Song 1"]}
+    (folder / "config.json").write_text(json.dumps(description))
+    (folder / "environment.json").write_text(json.dumps({"bandsplit": "1.2", "python": "3.12"}))
+    songs = [{"track": "Song 2", "usdr_db": {"vocals": 4.5}, "loss": 0.1}]
+    row = {"kind": "validation", "epoch": 2, "validation_usdr_db": 4.5, "validation_loss": 0.1, "best": True}
+    add(folder, json.dumps({**row, "songs": songs}) + "\n")
+    run = read_run(folder)
+    assert (run.data, run.fingerprints, run.version) == ("musdb18hq", {"train": "aa", "valid": "bb"}, "1.2")
+    assert run.best and [(song.track, song.usdr_db) for song in run.best.songs] == [("Song 2", {"vocals": 4.5})]
+    other = read_run(write_run(tmp_path, [1.0], seed=2))
+    assert (other.data, other.fingerprints, other.version) == ("musdb", {}, None)
+
+
 @pytest.mark.parametrize(
     ("reason", "state"),
     [

@@ -61,8 +61,7 @@ class RunFolder:
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         """Name the folder ``root/<recipe>/<targets>/seed-<k>-<hash8>``; nothing is written yet."""
-        targets = "+".join(config.model.targets)
-        self.path = root / config.recipe / targets / f"seed-{config.seed}-{config.hash8()}"
+        self.path = config.folder_in(root)
         self.config = config
         self._lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT_S)
 

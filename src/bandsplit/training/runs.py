@@ -158,6 +158,11 @@ class RunRecord:
     """What is damaged or missing: file, what is wrong with it."""
 
     @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.state.startswith("finished")
+
+    @property
     def best(self) -> Validation | None:
         """The validation whose weights are kept."""
         return next((row for row in reversed(self.validations) if row.best), None)

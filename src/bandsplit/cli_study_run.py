@@ -1,0 +1,112 @@
+"""What ``study plan`` and ``study run`` do with the command line: measurements, options of ``train``, jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.terminal import DEFAULT_STEMS, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bandsplit.data.tracks import Dataset
+    from bandsplit.studies import PlannedRun
+    from bandsplit.studying.costs import Measured
+    from bandsplit.studying.folder import StudyFolder, StudyRun
+    from bandsplit.training.execution import Execution
+
+PASSED = {
+    "--workers": True, "--batch": True, "--devices": True, "--checkpointing": False, "--compile": False,
+    "--save-every": True, "--max-hours": True, "--tensorboard": False,
+    "--no-energy": False, "--pue": True, "--intensity": True, "--country": True, "--gpu-tdp": True,
+}  # fmt: skip
+"""Options of ``train`` that every run of a study may get, and whether they take a value."""
+
+
+def check_train_options(options: Sequence[str]) -> None:
+    """Check what was given after ``--`` before any run starts.
+
+    Raises:
+        ConfigError: it is no option of ``train``, or the study decides it.
+    """
+    rest = iter(options)
+    for text in rest:
+        option, equals, _ = text.partition("=")
+        if option == "--set":
+            raise ConfigError("--set: a run with settings changed by hand is no part of a study; use `bandsplit train`")
+        if option not in PASSED:
+            raise ConfigError(
+                f"{text}: cannot be passed on to the runs; legal after the --: {', '.join(PASSED)}. What says which "
+                f"runs, songs, device and jobs stands before it"
+            )
+        if not PASSED[option] and equals:
+            raise ConfigError(f"{text}: {option} takes no value")
+        if PASSED[option] and not equals and next(rest, None) is None:
+            raise ConfigError(f"{option}: lacks its value")
+
+
+def data_options(stems: str, lengths: str, mixture: str, allow: bool) -> tuple[str, ...]:
+    """Return the options that say how songs are read, as both ``train`` and ``evaluate`` take them."""
+    named = {"--stems": (stems, DEFAULT_STEMS), "--lengths": (lengths, "error"), "--mixture": (mixture, "file")}
+    given = [part for option, (value, usual) in named.items() if value != usual for part in (option, value)]
+    return (*given, *(["--allow"] if allow else []))
+
+
+def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Measured | str:
+    """Measure what a run would take on this machine; a text says why it could not be measured."""
+    import torch
+
+    from bandsplit.recipes import find_recipe
+    from bandsplit.studying.costs import span_of
+    from bandsplit.training.energy import meters
+    from bandsplit.training.plan import plan_run
+
+    config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)
+    torch.manual_seed(config.seed)
+    try:
+        return span_of(plan_run(config, dataset, execution, meters()))
+    except BandsplitError as error:
+        return str(error)
+
+
+def submit_runs(
+    console: Console,
+    runs: Sequence[StudyRun],
+    folder: StudyFolder,
+    options: Sequence[str],
+    *,
+    again: bool,
+    executor: Literal["slurm", "local"],
+    hours: float,
+    gpus: int,
+    cpus: int,
+    slurm: Sequence[str],
+) -> None:
+    """Submit a job for each run that is not finished, running, or submitted before."""
+    from bandsplit.cli_launch import parse_options
+    from bandsplit.studying.training import train_arguments
+    from bandsplit.training.launch import submit
+
+    todo = []
+    for run in runs:
+        job = run.event["job"] if run.event is not None and run.event["event"] == "submitted" else None
+        if run.running:
+            tell(console, f"{run.name}: is running, not submitted")
+        elif job is not None and not run.finished and not again:
+            tell(console, f"{run.name}: was submitted as job {job}; --again submits it anew")
+        elif not run.finished:
+            todo.append(run)
+    if not todo:
+        tell(console, f"nothing to submit; {sum(run.finished for run in runs)} of {len(runs)} runs are finished")
+        return
+    commands = [train_arguments(run.planned, folder, options) for run in todo]
+    jobs = submit(
+        commands, folder.jobs, executor=executor, hours=hours, gpus=gpus, cpus=cpus, options=parse_options(slurm),
+        name="bandsplit-study",
+    )  # fmt: skip
+    for run, job, command in zip(todo, jobs, commands, strict=True):
+        folder.tell("submitted", run=run.name, command=list(command), job=str(job.job_id))
+        tell(console, f"job {job.job_id}: {run.name}, output in {job.paths.stderr}")
+    tell(console, "when they are finished, the same command without --launcher scores the models")

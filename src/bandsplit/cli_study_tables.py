@@ -1,0 +1,185 @@
+"""What ``bandsplit study`` shows on the terminal: the rows of a study, its costs, how far it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from bandsplit.published import AVERAGE, table2
+from bandsplit.recipes import RECIPES, find_recipe
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from bandsplit.studies import Study
+    from bandsplit.studying.costs import RecipeCost, Sum
+    from bandsplit.studying.folder import StudyRun
+    from bandsplit.studying.status import Account, Left
+
+
+_WHOLE = ("recipe", "best dB", "kWh published", "hours", "kWh measured")
+"""Columns whose cells are not broken into lines."""
+
+
+def list_table(study: Study) -> Table:
+    """Tabulate the parts of a study: what is trained, what was published, what is changed."""
+    table = _table(("part", "row", "recipe"), ("seeds", "dB", "kWh"), ("changes",))
+    for part, experiments in study.parts.items():
+        for number, (id, seeds) in enumerate(experiments):
+            recipe, row = find_recipe(id), table2().get(id)
+            published = (recipe.published_usdr_db or {}).get(AVERAGE)
+            changes = ", ".join(f"{path.split('.')[-1]} {_value(value)}" for path, value in recipe.changes.items())
+            if recipe.shared:
+                changes = f"one model; {changes}"
+            table.add_row(
+                *_texts(
+                    part if number == 0 else "", row.row if row else "-", id, " ".join(map(str, seeds)),
+                    _figure(published), _figure(row.energy_kwh if row else None),
+                    f"{recipe.parent}: {changes}" if recipe.parent in RECIPES else "-",
+                )
+            )  # fmt: skip
+    table.caption = (
+        "dB, kWh: published validation uSDR, mean of four targets, and energy of training them with a PUE of 1.5; "
+        "changes: parent: what differs from it"
+    )
+    table.caption_justify = "left"
+    return table
+
+
+def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
+    """Tabulate what the recipes of a plan take."""
+    from bandsplit.studying.costs import sum_hours, sum_kwh
+
+    measure = any(cost.measured is not None for cost in costs)
+    table = _table(
+        ("row", "recipe"), ("runs", "done", "begun", "kWh published", *(("hours", "kWh measured") if measure else ()))
+    )
+    for cost in costs:
+        row = table2().get(cost.recipe)
+        begun = sum(run.record is not None for run in cost.left)
+        cells = [row.row if row else "-", cost.recipe, len(cost.runs), len(cost.runs) - len(cost.left), begun]
+        cells.append(_sum_text(cost.published_kwh))
+        if isinstance(cost.measured, str):
+            cells += ["unknown", "unknown"]
+        elif measure:
+            cells += [_sum_text(sum_hours([cost], left=False)), _sum_text(sum_kwh([cost], left=False))]
+        table.add_row(*_texts(*cells))
+    return table
+
+
+def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
+    """Say the totals of a plan, and where they come from."""
+    from bandsplit.studying.costs import PUBLISHED, sum_hours, sum_kwh, sum_published
+
+    runs = [run for cost in costs for run in cost.runs]
+    left = [run for run in runs if not run.finished]
+    lines = [
+        f"{len(runs)} runs: {len(runs) - len(left)} finished, {sum(run.record is not None for run in left)} begun, "
+        f"{sum(run.record is None for run in left)} not begun",
+        f"published energy: all {_total(sum_published(run.planned for run in runs), 'kWh')}; "
+        f"left {_total(sum_published(run.planned for run in left), 'kWh')} ({PUBLISHED})",
+    ]
+    if not measured:
+        lines.append(
+            "hours: unknown; nobody published them, and they do not follow from energy without the power of the "
+            "machines; --measure trains some steps of each recipe here"
+        )
+        return lines
+    for what, unit, add in (("hours", "h", sum_hours), ("energy, without PUE", "kWh", sum_kwh)):
+        whole, rest = add(costs, left=False), add(costs, left=True)
+        lines.append(f"measured {what}: all {_total(whole, unit)}; left {_total(rest, unit)}")
+    lines.append(
+        "measured: some steps of each recipe with its first target, on this machine, one run after the other; "
+        "from the fewest epochs (patience runs out at once) to the most; a run under way counts as a whole"
+    )
+    lines += [f"not measured: {cost.recipe}: {cost.measured}" for cost in costs if isinstance(cost.measured, str)]
+    return lines
+
+
+def status_table(runs: Sequence[StudyRun]) -> Table:
+    """Tabulate how far each run is."""
+    table = _table(("recipe", "targets"), ("seed",), ("state",), ("best dB", "epochs", "hours", "kWh"))
+    for run in runs:
+        record, best = run.record, run.record and run.record.best
+        score = None
+        if record is not None and best is not None:
+            by_loss = record.monitor == "loss"
+            score = f"loss {best.validation_loss:.4f}" if by_loss else f"{best.validation_usdr_db:.2f}"
+            score += f" @{best.epoch}"
+        cells = (
+            run.planned.recipe, " ".join(run.planned.targets), run.planned.seed, run.state, score or "-",
+            record.epochs if record else "-", _figure(record and record.hours), _figure(record and record.kwh),
+        )  # fmt: skip
+        table.add_row(*_texts(*cells), style="red" if run.failure is not None else None)
+    return table
+
+
+def status_lines(runs: Sequence[StudyRun], left: Left, account: Account | None) -> list[str]:
+    """Say how many runs are where, what is left, and what all took."""
+    counts = Counter("submitted" if run.state.startswith("submitted") else run.state.split(" (")[0] for run in runs)
+    lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    if left.unknown:
+        lines.append(f"left: {left.runs} runs; hours unknown, since no run is finished")
+    elif left.runs:
+        guess = f"; {left.guessed} of them guessed from other recipes" if left.guessed else ""
+        lines.append(
+            f"left: {left.runs} runs, about {_figure(left.hours)} h one after the other, as finished ones took{guess}"
+        )
+    if account is not None:
+        least = f"; {account.without_card} runs without an energy card are not counted" if account.without_card else ""
+        lines.append(
+            f"energy of all {account.attempts} attempts: {_figure(account.kwh)} kWh without PUE, of which "
+            f"{_figure(account.unfinished_kwh)} in runs that failed or are not finished{least}; "
+            f"`bandsplit energy report` tells more"
+        )
+    return lines
+
+
+def _table(left: Iterable[str], right: Iterable[str], *more: Iterable[str]) -> Table:
+    """Make a table of columns that are aligned left, right, left and so on."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, names in enumerate((left, right, *more)):
+        for name in names:
+            table.add_column(name, justify="right" if number % 2 else "left", overflow="fold", no_wrap=name in _WHOLE)
+    return table
+
+
+def _value(value: object) -> str:
+    """Write a setting: of a variant, only which one."""
+    if isinstance(value, Mapping):
+        return str(value.get("kind", value))
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _texts(*cells: object) -> list[object]:
+    from rich.text import Text
+
+    return [Text(str(cell)) for cell in cells]
+
+
+def _sum_text(sum: Sum) -> str:
+    if sum.unknown == sum.runs:
+        return "unknown"
+    return _span(sum) + (f" + {sum.unknown} unknown" if sum.unknown else "")
+
+
+def _total(sum: Sum, unit: str) -> str:
+    if sum.runs and sum.unknown == sum.runs:
+        return f"unknown ({sum.runs} runs)"
+    without = f" + {sum.unknown} runs without a figure" if sum.unknown else ""
+    return f"{_span(sum)} {unit}{without}"
+
+
+def _span(sum: Sum) -> str:
+    return _figure(sum.low) if sum.low == sum.high else f"{_figure(sum.low)} to {_figure(sum.high)}"
+
+
+def _figure(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

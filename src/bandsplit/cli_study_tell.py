@@ -1,0 +1,95 @@
+"""The commands ``bandsplit study tables | figures | report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from bandsplit.terminal import (
+    DEFAULT_STEMS,
+    AllowOption,
+    DeviceOption,
+    LengthsOption,
+    MixtureOption,
+    StemsOption,
+    make_console,
+    open_dataset,
+    tell,
+)
+
+if TYPE_CHECKING:
+    from bandsplit.studying.telling import Found
+
+StudyArgument = Annotated[str, typer.Argument(help="Name of a study; see `bandsplit study list`.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--folder", help="Folder of the study (default: study/<name>).", show_default=False)
+]
+
+
+def tables(
+    study: StudyArgument,
+    folder: FolderOption = None,
+    form: Annotated[
+        Literal["screen", "md", "tex", "csv"], typer.Option("--format", help="What is printed; files hold all three.")
+    ] = "screen",
+) -> None:
+    """Make the tables: published, ours, difference, spread over seeds, and what cannot be told apart."""
+    from bandsplit.studying.telling import write_tables
+
+    found, out = _gather(study, folder), make_console(err=False)
+    for table in write_tables(found).values():
+        if form == "screen":
+            out.print(table.screen())
+        else:
+            typer.echo({"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]())
+    tell(make_console(), f"Markdown, LaTeX and CSV in {found.folder.path / 'tables'}")
+
+
+def figures(
+    study: StudyArgument,
+    folder: FolderOption = None,
+    form: Annotated[Literal["svg", "png", "pdf"], typer.Option("--format", help="Format of the pictures.")] = "svg",
+) -> None:
+    """Draw the figures: validation curves, score against energy, parameters and separation time."""
+    from bandsplit.studying.telling import draw_figures
+
+    for figure in draw_figures(_gather(study, folder), f".{form}"):
+        tell(make_console(err=False), f"{figure.path}: {figure.caption}")
+
+
+def report(
+    study: StudyArgument,
+    folder: FolderOption = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Songs whose test split can be listened to on the page.")
+    ] = None,
+    songs: Annotated[int, typer.Option("--songs", help="Number of songs to listen to.", min=0)] = 3,
+    listen: Annotated[
+        str | None, typer.Option("--listen", help="Recipes that are heard, by commas (default: the first, the best).")
+    ] = None,
+    device: DeviceOption = "auto",
+    stems: StemsOption = DEFAULT_STEMS,
+    lengths: LengthsOption = "error",
+    mixture: MixtureOption = "file",
+    allow: AllowOption = False,
+) -> None:
+    """Write a page with all of it, and songs to listen to; it opens from the disk, without a network."""
+    from bandsplit.studying.telling import write_page
+
+    found, console, dataset = _gather(study, folder), make_console(), None
+    if data is not None:
+        dataset = open_dataset(console, data, ("test",), stems=stems, lengths=lengths, mixture=mixture, allow=allow)
+    recipes = [part.strip() for part in (listen or "").split(",") if part.strip()]
+    page = write_page(found, dataset=dataset, songs=songs, recipes=recipes, device=device)
+    tell(make_console(err=False), str(page))
+
+
+def _gather(study: str, folder: Path | None) -> Found:
+    from bandsplit.studies import find_study
+    from bandsplit.studying.folder import StudyFolder
+    from bandsplit.studying.telling import gather
+
+    found = find_study(study)
+    return gather(found, StudyFolder(folder or Path("study") / found.id))

@@ -1,0 +1,112 @@
+"""What the runs of a study cost, before any starts: as published, and as measured on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from bandsplit.config import TARGETS
+from bandsplit.published import table2
+from bandsplit.studies import PlannedRun
+from bandsplit.studying.folder import StudyRun
+
+if TYPE_CHECKING:
+    from bandsplit.training.plan import Plan
+
+PUBLISHED = "the paper's Table II, for all four targets and with a PUE of 1.5, divided by the targets"
+
+
+class Span(NamedTuple):
+    """From the least (patience runs out at once) to the most (all epochs)."""
+
+    low: float
+    high: float
+
+
+class Measured(NamedTuple):
+    """What one run would take on this machine."""
+
+    hours: Span
+    kwh: Span | None
+    """Without PUE; none without a meter."""
+
+
+class Sum(NamedTuple):
+    """A sum over runs, some of which may have no figure."""
+
+    runs: int
+    low: float
+    high: float
+    unknown: int
+    """Runs without a figure, which the sum leaves out."""
+
+
+@dataclass(frozen=True)
+class RecipeCost:
+    """The runs of one recipe."""
+
+    recipe: str
+    runs: tuple[StudyRun, ...]
+    measured: Measured | str | None
+    """Of one run; a text says why it could not be measured; none: it was not tried."""
+
+    @property
+    def left(self) -> tuple[StudyRun, ...]:
+        """Those that are not finished; one under way counts as a whole."""
+        return tuple(run for run in self.runs if not run.finished)
+
+    @property
+    def published_kwh(self) -> Sum:
+        """Energy of all runs as published."""
+        return sum_published(run.planned for run in self.runs)
+
+
+def published_kwh(run: PlannedRun) -> float | None:
+    """Return the published energy of a run: its targets' share of the row of Table II; none if it is in no row."""
+    row = table2().get(run.recipe)
+    return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
+
+
+def sum_published(runs: Iterable[PlannedRun]) -> Sum:
+    """Add the published energy of runs."""
+    return _sum([None if (kwh := published_kwh(run)) is None else Span(kwh, kwh) for run in runs])
+
+
+def sum_hours(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
+    """Add the measured hours, of all runs or of those not finished."""
+    return _sum(
+        [one.hours if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)]
+    )
+
+
+def sum_kwh(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
+    """Add the measured energy, of all runs or of those not finished."""
+    return _sum([one.kwh if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)])
+
+
+def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, Measured | str] | None = None) -> list[RecipeCost]:
+    """Group runs by recipe, in their order, with what was measured of each recipe."""
+    groups: dict[str, list[StudyRun]] = {}
+    for run in runs:
+        groups.setdefault(run.planned.recipe, []).append(run)
+    return [RecipeCost(recipe, tuple(group), (measured or {}).get(recipe)) for recipe, group in groups.items()]
+
+
+def span_of(plan: Plan) -> Measured:
+    """Return the span of a measured plan."""
+    fewest, most = plan.epochs
+    kwh = (plan.kwh(fewest), plan.kwh(most))
+    return Measured(
+        Span(plan.hours(fewest).low, plan.hours(most).high),
+        Span(kwh[0].low, kwh[1].high) if kwh[0] is not None and kwh[1] is not None else None,
+    )
+
+
+def _each_run(costs: Sequence[RecipeCost], left: bool) -> Iterable[tuple[RecipeCost, StudyRun]]:
+    return ((cost, run) for cost in costs for run in (cost.left if left else cost.runs))
+
+
+def _sum(spans: Sequence[Span | None]) -> Sum:
+    known = [span for span in spans if span is not None]
+    return Sum(len(spans), sum(span.low for span in known), sum(span.high for span in known), len(spans) - len(known))

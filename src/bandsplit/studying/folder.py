@@ -1,0 +1,121 @@
+"""The folder of a study: its runs, their output, its scores, and what was done in it, line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bandsplit.recipes import find_recipe
+from bandsplit.run_config import RunConfig
+from bandsplit.studies import PlannedRun
+from bandsplit.training.runs import RunRecord, read_run
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A planned run, and what is there of it."""
+
+    planned: PlannedRun
+    config: RunConfig
+    folder: Path
+    """Where the run is, or would be."""
+    record: RunRecord | None
+    """What its folder says; none before it has begun."""
+    event: Event | None
+    """What the study did with it last; none if nothing."""
+
+    @property
+    def name(self) -> str:
+        """Name for people and, with dashes, for files."""
+        return run_name(self.planned)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.record is not None and self.record.finished
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed when it was tried last; none if it did not."""
+        if self.finished or self.running:
+            return None
+        if self.event is not None and self.event["event"] == "failed":
+            return self.event["reason"]
+        if self.record is not None and self.record.state.startswith("stopped (error: "):
+            return self.record.state[len("stopped (error: ") : -1]
+        return None
+
+    @property
+    def running(self) -> bool:
+        """Whether a process trains it."""
+        return self.record is not None and self.record.state == "running"
+
+    @property
+    def state(self) -> str:
+        """That of its record, ``failed``, ``submitted (<job>)`` or ``not begun``."""
+        if self.failure is not None:
+            return "failed"
+        if self.record is not None:
+            return self.record.state
+        if self.event is not None and self.event["event"] == "submitted":
+            return f"submitted ({self.event['job']})"
+        return "not begun"
+
+
+class StudyFolder:
+    """Names the files of a study's folder, keeps its journal, and looks runs up."""
+
+    def __init__(self, path: Path) -> None:
+        """Name the folder; nothing is written yet."""
+        self.path = path
+        self.runs = path / "runs"
+        self.logs = path / "logs"
+        self.locks = path / "locks"
+        self.jobs = path / "jobs"
+        self.scores = path / "scores.jsonl"
+        self.journal = path / "study.jsonl"
+
+    def tell(self, event: str, **values: Any) -> None:
+        """Append a line to the journal; several processes may."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"event": event, "unix_time_s": round(time.time(), 3), **values}) + "\n"
+        handle = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(handle, line.encode())  # one call: lines of several processes do not mix
+        finally:
+            os.close(handle)
+
+    def events(self) -> list[Event]:
+        """Read the journal; a line that a kill cut short is passed over."""
+        if not self.journal.exists():
+            return []
+        found = []
+        for line in self.journal.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return [event for event in found if isinstance(event, dict) and "event" in event]
+
+    def look(self, runs: Iterable[PlannedRun]) -> list[StudyRun]:
+        """Look up what is there of planned runs."""
+        last = {event["run"]: event for event in self.events() if "run" in event}
+        return [self._look(run, last.get(run_name(run))) for run in runs]
+
+    def _look(self, planned: PlannedRun, event: Event | None) -> StudyRun:
+        config = find_recipe(planned.recipe).run_config(planned.targets, seed=planned.seed)
+        folder = config.folder_in(self.runs)
+        record = read_run(folder) if folder.is_dir() else None
+        return StudyRun(planned, config, folder, record, event)
+
+
+def run_name(run: PlannedRun) -> str:
+    """Name a run for people."""
+    return f"{run.recipe} {'+'.join(run.targets)} seed {run.seed}"

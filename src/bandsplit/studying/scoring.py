@@ -1,0 +1,200 @@
+"""Score what the runs of a study trained: one process for each system, way of inference and data set.
+
+Each writes a file of its own into ``scores/``, so that several can work at once and each goes on where it stopped;
+``scores.jsonl`` is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bandsplit.config import ChunkConfig, CrossfadeConfig
+from bandsplit.data.tracks import Dataset
+from bandsplit.studies import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
+from bandsplit.studying.folder import StudyFolder
+from bandsplit.studying.processes import Job, Processes, last_lines
+from bandsplit.studying.training import Outcome, Tell
+
+SPLIT = "test"
+
+
+class Trained(NamedTuple):
+    """Models of one recipe and seed that together are a system."""
+
+    recipe: str
+    seed: int
+    targets: tuple[str, ...]
+    models: tuple[Path, ...]
+
+
+class Songs(NamedTuple):
+    """A data set, and the options that name it on the command line."""
+
+    dataset: Dataset
+    options: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """Name for files: two sets may have the same name."""
+        return f"{self.dataset.name}-{self.dataset.fingerprints.get(SPLIT, '')}"
+
+
+class Scoring(NamedTuple):
+    """One process to start."""
+
+    name: str
+    part: Path
+    """Its rows; the stem is what is scored, the suffix before ``.jsonl`` are the targets."""
+    models: tuple[Path, ...]
+    """None: the yardsticks."""
+    options: tuple[str, ...]
+
+    @property
+    def made_of(self) -> list[list[object]]:
+        """Tell whether models have changed since."""
+        return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self.models]
+
+
+def find_systems(
+    folder: StudyFolder, study: Study, chosen: Sequence[PlannedRun]
+) -> tuple[list[Trained], dict[str, list[str]]]:
+    """Find what can be scored: systems whose chosen runs are finished, with all their targets that are.
+
+    Returns:
+        The systems, and for those that cannot be scored yet the runs that they wait for.
+    """
+    wanted = {(run.recipe, run.seed) for run in chosen}
+    groups: dict[tuple[str, int], list[PlannedRun]] = {}
+    for run in planned_runs(study):
+        if (run.recipe, run.seed) in wanted:
+            groups.setdefault((run.recipe, run.seed), []).append(run)
+    systems, incomplete = [], {}
+    for (recipe, seed), members in groups.items():
+        there = folder.look(members)
+        lacking = [run.name for run in there if not run.finished and run.planned in chosen]
+        if lacking:
+            incomplete[f"{recipe} seed {seed}"] = lacking
+            continue
+        done = [run for run in there if run.finished]
+        targets = tuple(target for run in done for target in run.planned.targets)
+        systems.append(Trained(recipe, seed, targets, tuple(run.folder / "best.safetensors" for run in done)))
+    return systems, incomplete
+
+
+def plan_scoring(
+    folder: StudyFolder,
+    study: Study,
+    systems: Sequence[Trained],
+    sets: Sequence[Songs],
+    lines: Sequence[EvaluationLine] = TEST_LINES,
+) -> list[Scoring]:
+    """List what is to be scored: the yardsticks, and each system as Table III wants it, by default crossfaded."""
+    parts = folder.path / "scores"
+    plan = []
+    for songs in sets:
+        targets = ",".join(target for target in study.targets if target in songs.dataset.stems)
+        options = (*songs.options, "--split", SPLIT)
+        part = parts / f"yardsticks-{songs.key}.all.jsonl"
+        plan.append(
+            Scoring(f"yardsticks on {songs.dataset.name}", part, (), (*options, "--yardsticks", "--targets", targets))
+        )
+        for system in systems:
+            for chunks in chunks_of(system.recipe, lines):
+                key = f"{system.recipe}-seed-{system.seed}-{songs.key}-{_slug(chunks)}"
+                name = f"{system.recipe} seed {system.seed} on {songs.dataset.name}, {_slug(chunks)}"
+                part = parts / f"{key}.{'+'.join(system.targets)}.jsonl"
+                plan.append(Scoring(name, part, system.models, (*options, *_chunk_options(chunks))))
+    return plan
+
+
+def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: Processes, tell: Tell) -> Outcome:
+    """Score what was not scored before, and bring ``scores.jsonl`` up to date.
+
+    Args:
+        folder: the study's.
+        plan: see `plan_scoring`.
+        device: as ``--device``.
+        processes: where the work runs; its signals must be watched.
+        tell: is told what happens, line by line.
+    """
+    outcome = Outcome()
+    scored = {event["part"]: event["models"] for event in folder.events() if event["event"] == "scored"}
+    waiting = [one for one in plan if not (one.part.exists() and scored.get(one.part.name) == one.made_of)]
+    outcome.finished += [one.name for one in plan if one not in waiting]
+    under_way: dict[str, Scoring] = {}
+    while waiting or under_way:
+        if processes.stopping:
+            outcome.stopped += [one.name for one in waiting]
+            waiting = []
+        while waiting and processes.free:
+            one = waiting.pop(0)
+            models = tuple(str(path) for path in one.models)
+            arguments = ("evaluate", *models, "--out", str(one.part), "--device", device, *one.options)
+            job = Job(one.name, arguments, folder.logs / f"score-{one.part.stem}.log")
+            if processes.start_alone(job, folder.locks / f"score-{one.part.stem}.lock"):
+                under_way[one.name] = one
+            else:
+                outcome.stopped.append(one.name)
+                tell(f"{one.name}: another process scores it; left to that")
+        for ended in processes.ended():
+            one = under_way.pop(ended.job.name)
+            facts = {"part": one.part.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
+            if ended.code == 0:
+                folder.tell("scored", **facts, models=one.made_of)
+                outcome.finished.append(one.name)
+                tell(f"{one.name}: scored")
+            elif processes.stopping:
+                folder.tell("scoring stopped", **facts)
+                outcome.stopped.append(one.name)
+            else:
+                reason = (last_lines(ended.job.log, 1) or ["no output"])[0]
+                folder.tell("scoring failed", **facts, reason=reason, log=str(ended.job.log))
+                outcome.failed[one.name] = ended.job.log
+                tell(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
+    join_scores(folder)
+    return outcome
+
+
+def join_scores(folder: StudyFolder) -> None:
+    """Make ``scores.jsonl`` of the parts; of a system that was scored with more and more targets, the last."""
+    best: dict[str, Path] = {}
+    for part in sorted((folder.path / "scores").glob("*.jsonl")):
+        what, targets = part.stem.rsplit(".", 1)
+        if what not in best or targets.count("+") > best[what].stem.rsplit(".", 1)[1].count("+"):
+            best[what] = part
+    temporary = folder.scores.with_name(folder.scores.name + ".part")
+    with temporary.open("wb") as file:
+        for part in best.values():
+            file.writelines(_whole_lines(part))
+    temporary.replace(folder.scores)
+
+
+def chunks_of(recipe: str, lines: Iterable[EvaluationLine]) -> list[ChunkConfig]:
+    """Return the ways of inference that a recipe is scored with."""
+    chunks: list[ChunkConfig] = [CrossfadeConfig()]
+    return chunks + [line.chunks for line in lines if line.recipe == recipe and line.chunks not in chunks]
+
+
+def _whole_lines(part: Path) -> Iterator[bytes]:
+    with part.open("rb") as file:
+        yield from (line for line in file if line.endswith(b"\n"))
+
+
+def _chunk_settings(chunks: ChunkConfig) -> Mapping[str, object]:
+    names = {"chunk_s": "--chunk", "overlap": "--overlap", "hop_s": "--hop", "geometry": "--geometry"}
+    values = chunks.model_dump()
+    return {option: values[name] for name, option in names.items() if name in values}
+
+
+def _chunk_options(chunks: ChunkConfig) -> tuple[str, ...]:
+    settings = [part for option, value in _chunk_settings(chunks).items() for part in (option, str(value))]
+    return ("--method", chunks.kind, *settings)
+
+
+def _slug(chunks: ChunkConfig) -> str:
+    """Name a way of inference in a file's name, with what is not as usual."""
+    usual = _chunk_settings(type(chunks)())
+    own = {option: value for option, value in _chunk_settings(chunks).items() if value != usual[option]}
+    return chunks.kind + "".join(f"-{option.strip('-')}-{value}" for option, value in own.items())

@@ -1,0 +1,255 @@
+"""What a study found: its tables, pictures and page, made anew from runs and scores."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bandsplit import audio
+from bandsplit.comparison import Comparison, compare
+from bandsplit.data.tracks import Audio, Dataset
+from bandsplit.errors import ConfigError, RunError
+from bandsplit.inference.separator import Separator
+from bandsplit.plots_study import StudyFigure, study_figures
+from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.results import Score, read_scores
+from bandsplit.studies import Study, planned_runs
+from bandsplit.study_rows import validation_scores
+from bandsplit.study_tables import study_tables
+from bandsplit.studying.folder import StudyFolder
+from bandsplit.studying.scoring import SPLIT, Trained, find_systems
+from bandsplit.tables import TextTable
+from bandsplit.training.energy_report import find_runs, make_report
+from bandsplit.training.runs import RunRecord
+
+PLAYED_S = 30.0
+"""Longest part of a song that is played on the page, from its middle."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there of a study."""
+
+    study: Study
+    folder: StudyFolder
+    runs: tuple[RunRecord, ...]
+    """Its runs in any state, and no others."""
+    scores: tuple[Score, ...]
+    """On the test songs: its recipes and what has none, as yardsticks."""
+
+
+def gather(study: Study, folder: StudyFolder) -> Found:
+    """Read the runs and scores of a study.
+
+    Raises:
+        RunError: nothing of it was run.
+        BandsplitError: the file of scores is damaged.
+    """
+    looked = [run.record for run in folder.look(planned_runs(study))]
+    runs = tuple(record for record in looked if record is not None and not record.changes)
+    if not runs:
+        raise RunError(f"{folder.path}: holds no run of the study {study.id}; run it with `bandsplit study run`")
+    recipes = {run.recipe for run in runs}
+    rows = read_scores(folder.scores) if folder.scores.exists() else []
+    return Found(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
+
+
+def write_tables(found: Found) -> dict[str, TextTable]:
+    """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them by name."""
+    tables = study_tables(found.study, found.runs, found.scores)
+    comparisons = compare_systems(found)
+    tables |= {f"comparisons-{name}": comparison_table(name, some) for name, some in comparisons.items() if some}
+    folder = found.folder.path / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        for suffix, text in ((".md", table.markdown()), (".tex", table.latex()), (".csv", table.csv())):
+            (folder / f"{name}{suffix}").write_text(text, encoding="utf-8")
+    return tables
+
+
+def draw_figures(found: Found, suffix: str = ".svg") -> list[StudyFigure]:
+    """Draw all pictures into ``figures/``.
+
+    Args:
+        found: the study.
+        suffix: ``.svg``, ``.png`` or ``.pdf``.
+    """
+    folder = found.folder.path / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return study_figures(found.study, found.runs, found.scores, folder, suffix)
+
+
+def compare_systems(found: Found) -> dict[str, list[Comparison]]:
+    """Compare every two recipes: by validation songs, and by uSDR and cSDR of test songs."""
+    trained = [row for row in found.scores if row.recipe is not None]
+    validated = [row for run in found.runs if run.finished for row in validation_scores(run)]
+    return {
+        "validation": compare(validated, "usdr_db"),
+        "test-usdr": compare(trained, "usdr_db"),
+        "test-csdr": compare(trained, "csdr_db"),
+    }
+
+
+def comparison_table(name: str, comparisons: Iterable[Comparison]) -> TextTable:
+    """Tabulate comparisons: how far two recipes are apart, and whether that can be believed."""
+    rows = [
+        (
+            one.a, one.b, one.target, f"{one.difference:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}",
+            f"{one.share_better:.0%}", str(one.songs), f"{one.seeds[0]}, {one.seeds[1]}",
+            one.verdict + (f" ({one.reason})" if one.reason else ""),
+        )
+        for one in comparisons
+    ]  # fmt: skip
+    what = {"validation": "validation uSDR", "test-usdr": "test uSDR", "test-csdr": "test cSDR"}[name]
+    return TextTable(
+        f"Pairs of recipes, {what}, dB: paired bootstrap over songs, seeds as a second level",
+        ("a", "b", "target", "a - b", "95 % interval", "a better", "songs", "seeds", "verdict"),
+        tuple(rows),
+        text_columns=3,
+    )
+
+
+def write_page(
+    found: Found, *, dataset: Dataset | None = None, songs: int = 3, recipes: Sequence[str] = (), device: str = "auto"
+) -> Path:
+    """Write ``report/index.html`` with tables, pictures, energy, scores, and songs to listen to.
+
+    Args:
+        found: the study.
+        dataset: where the test songs are; without it there is nothing to listen to.
+        songs: number of songs to listen to.
+        recipes: whose models are heard, with their first finished seed; by default the first and the best.
+        device: where they are separated.
+
+    Returns:
+        The page.
+
+    Raises:
+        ConfigError: a recipe was not trained.
+        BandsplitError: a song or a model cannot be read, or the folder holds something else.
+    """
+    tables = write_tables(found)
+    played = [] if dataset is None else _play(found, dataset, songs, recipes, device)
+    folder = found.folder.path / "tables"
+    shown = {
+        name: ReportTable(
+            table.caption, table.header, table.rows, table.footnotes,
+            [folder / f"{name}{suffix}" for suffix in (".md", ".tex", ".csv")],
+        )
+        for name, table in tables.items()
+    }  # fmt: skip
+    data = ", ".join(sorted({f"{run.data} ({_prints(run)})" for run in found.runs}))
+    finished = sum(run.finished for run in found.runs)
+    report = Report(
+        title=f"Study {found.study.id}: {found.study.about}",
+        notice="" if all(run.benchmark for run in found.runs) else f"Not measured on MUSDB18-HQ, but on {data}.",
+        remarks=[f"{finished} of {len(planned_runs(found.study))} runs are finished."],
+        tables=[table for name, table in shown.items() if not name.startswith("comparisons-")],
+        figures=[ReportFigure(one.caption, one.path, one.caption) for one in draw_figures(found)],
+        comparisons=[table for name, table in shown.items() if name.startswith("comparisons-")],
+        energy=[_energy_table(found)],
+        scores=[_named(row) for row in found.scores],
+        songs=played,
+    )
+    return write_report(found.folder.path / "report", report)
+
+
+def _prints(run: RunRecord) -> str:
+    return ", ".join(f"{split} {value}" for split, value in run.fingerprints.items()) or "no fingerprint"
+
+
+def _label(recipe: str, seed: int | None) -> str:
+    return f"{recipe}, seed {seed}"
+
+
+def _named(row: Score) -> Score:
+    """Name the system of a row so that its seeds are told apart."""
+    return row if row.recipe is None else row.model_copy(update={"system": _label(row.recipe, row.seed)})
+
+
+def _energy_table(found: Found) -> ReportTable:
+    content = make_report(find_runs([found.folder.runs]))
+    rows = [
+        (
+            line["recipe"], " ".join(line["targets"]), str(line["seed"]), line["state"], str(line["attempts"]),
+            f"{line['hours']:.3g}", f"{line['kwh']:.3g}", f"{line['kwh_with_pue']:.3g}",
+        )
+        for line in content["runs"]
+    ]  # fmt: skip
+    total = content["total"]
+    rows.append(("all", "", "", "", "", f"{total['hours']:.3g}", f"{total['kwh']:.3g}", f"{total['kwh_with_pue']:.3g}"))
+    missing = len(content["without_card"])
+    notes = ["Every attempt counts, those of runs that failed or were interrupted too."]
+    notes += [f"{one['number']:.3g} {one['what']} ({one['source']})" for one in content["equivalents"]]
+    notes += [f"{missing} runs without an energy card are not counted."] if missing else []
+    header = ("recipe", "targets", "seed", "state", "attempts", "hours", "kWh", "kWh with PUE")
+    return ReportTable("Energy of training", header, rows, notes)
+
+
+# --- songs to listen to ----------------------------------------------------------------------------------------------
+
+
+def _play(found: Found, dataset: Dataset, count: int, recipes: Sequence[str], device: str) -> list[SongAudio]:
+    """Separate some test songs and write the middle of each signal."""
+    systems = _heard(found, recipes)
+    folder = found.folder.path / "songs"
+    separators = {_label(one.recipe, one.seed): Separator(list(one.models), device=device) for one in systems}
+    played = []
+    for number, track in enumerate(dataset.whole_songs(SPLIT)[:count], start=1):
+        song, rate_hz = track.load(), track.sample_rate_hz
+        estimates = {name: separator.separate(song.mixture, rate_hz) for name, separator in separators.items()}
+        targets = [target for target in song.stems if any(target in some for some in estimates.values())]
+        here = folder / f"song-{number}"
+        played.append(
+            SongAudio(
+                track.name,
+                _write(here / "mixture.wav", song.mixture, rate_hz),
+                _write_all(here / "reference", {target: song.stems[target] for target in targets}, rate_hz),
+                {
+                    name: _write_all(here / name.replace(", ", "-").replace(" ", "-"), some, rate_hz)
+                    for name, some in estimates.items()
+                },
+            )
+        )
+    return played
+
+
+def _heard(found: Found, recipes: Sequence[str]) -> list[Trained]:
+    """Choose whose models are heard: the first finished seed of each."""
+    finished = [run.planned for run in found.folder.look(planned_runs(found.study)) if run.finished]
+    systems, _ = find_systems(found.folder, found.study, finished)
+    first = {one.recipe: one for one in reversed(systems)}
+    unknown = [recipe for recipe in recipes if recipe not in first]
+    if unknown:
+        legal = ", ".join(one.recipe for one in systems if first[one.recipe] is one) or "none yet"
+        raise ConfigError(f"--listen {unknown[0]}: no run of it is finished; finished: {legal}")
+    if recipes or not systems:
+        return [first[recipe] for recipe in dict.fromkeys(recipes)]
+    return list(
+        dict.fromkeys([first[systems[0].recipe], first[_best_recipe(found.scores, first) or systems[0].recipe]])
+    )
+
+
+def _best_recipe(scores: Sequence[Score], known: Mapping[str, Trained]) -> str | None:
+    """Return the recipe with the highest mean test uSDR."""
+    values: dict[str, list[float]] = {}
+    for row in scores:
+        if row.recipe in known and row.metric == "usdr_db" and row.value is not None and np.isfinite(row.value):
+            values.setdefault(row.recipe, []).append(row.value)
+    return max(values, key=lambda recipe: statistics.fmean(values[recipe]), default=None)
+
+
+def _write_all(folder: Path, signals: Mapping[str, Audio], rate_hz: int) -> dict[str, Path]:
+    return {target: _write(folder / f"{target}.wav", signal, rate_hz) for target, signal in signals.items()}
+
+
+def _write(path: Path, signal: Audio, rate_hz: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = min(signal.shape[1], round(PLAYED_S * rate_hz))
+    start = (signal.shape[1] - samples) // 2
+    audio.write(path, np.ascontiguousarray(signal[:, start : start + samples]), rate_hz)
+    return path

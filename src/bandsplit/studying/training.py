@@ -1,0 +1,142 @@
+"""Train the runs of a study, each as a process of its own that may fail without harm to the others."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bandsplit.data.tracks import Dataset
+from bandsplit.errors import DataError
+from bandsplit.studies import PlannedRun
+from bandsplit.studying.folder import StudyFolder, StudyRun
+from bandsplit.studying.processes import Ended, Job, Processes, last_lines
+
+STOPPED = 3
+"""Exit code of ``bandsplit train`` when it was stopped and can go on."""
+LOOK_EVERY_S = 1.0
+"""Seconds between two looks at runs that other processes train."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Outcome:
+    """What became of the runs of a study in one go, by name."""
+
+    finished: list[str] = field(default_factory=list)
+    """Trained to the end now or before."""
+    stopped: list[str] = field(default_factory=list)
+    """Stopped, or not begun because the study was."""
+    failed: dict[str, Path] = field(default_factory=dict)
+    """With the output that says why."""
+
+
+def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
+    """Check that what is there of the runs was trained on these songs.
+
+    Raises:
+        DataError: a run was not; results of different songs are no comparison.
+    """
+    for run in runs:
+        there = run.record.fingerprints if run.record is not None else {}
+        for split in ("train", "valid"):
+            if split in there and there[split] != dataset.fingerprints.get(split):
+                raise DataError(
+                    f"{run.folder}: was trained on {run.record and run.record.data} ({split}: {there[split]}), "
+                    f"{dataset.root} is other data ({split}: {dataset.fingerprints.get(split)}); give --data as it "
+                    f"was, or choose another --folder"
+                )
+
+
+def train_arguments(run: PlannedRun, folder: StudyFolder, options: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line of a run, without ``bandsplit``: it starts the run or goes on with it."""
+    targets = [part for target in run.targets for part in ("--target", target)]
+    where = ("--seed", str(run.seed), "--runs", str(folder.runs), "--resume")
+    return ("train", run.recipe, *targets, *where, *options)
+
+
+def train_runs(
+    folder: StudyFolder, planned: Sequence[PlannedRun], options: Sequence[str], processes: Processes, tell: Tell
+) -> Outcome:
+    """Train what is not finished, in order; stopped runs go on where they were.
+
+    A run that another process trains is waited for: if it ends unfinished, it goes on here.
+
+    Args:
+        folder: the study's.
+        planned: the runs.
+        options: further options of ``bandsplit train``.
+        processes: where they run; its signals must be watched.
+        tell: is told what happens, line by line.
+    """
+    outcome = Outcome()
+    waiting, elsewhere = list(planned), set[PlannedRun]()
+    under_way: dict[str, StudyRun] = {}
+    began, look_at = time.time(), 0.0
+    while waiting or under_way:
+        if processes.stopping:
+            outcome.stopped += [run.name for run in folder.look(waiting) if not run.finished]
+            waiting = []
+        if processes.free and time.monotonic() > look_at:
+            for run in folder.look(waiting):
+                if run.planned in elsewhere and not run.running and _ended_since(run, began, outcome):
+                    waiting.remove(run.planned)
+                elif run.finished:
+                    outcome.finished.append(run.name)
+                    waiting.remove(run.planned)
+                elif processes.free and _start(run, folder, options, processes):
+                    under_way[run.name] = run
+                    waiting.remove(run.planned)
+                    tell(f"{run.name}: {'goes on' if run.record else 'started'}")
+                elif processes.free and run.planned not in elsewhere:
+                    elsewhere.add(run.planned)
+                    tell(f"{run.name}: another process trains it; waiting for that")
+            look_at = time.monotonic() + LOOK_EVERY_S
+        for ended in processes.ended():
+            _note_end(under_way.pop(ended.job.name), ended, folder, processes.stopping, outcome, tell)
+            look_at = 0.0
+    return outcome
+
+
+def _ended_since(run: StudyRun, began: float, outcome: Outcome) -> bool:
+    """Note a run that another process gave up in the meantime; it is not tried again at once."""
+    event = run.event
+    if run.finished or event is None or event["unix_time_s"] < began or event["event"] not in ("failed", "stopped"):
+        return False
+    if event["event"] == "failed":
+        outcome.failed[run.name] = Path(event["log"])
+    else:
+        outcome.stopped.append(run.name)
+    return True
+
+
+def _start(run: StudyRun, folder: StudyFolder, options: Sequence[str], processes: Processes) -> bool:
+    """Start a run, unless another process has it: the run's own lock is taken only when training begins."""
+    name = run.name.replace(" ", "-")
+    job = Job(run.name, train_arguments(run.planned, folder, options), folder.logs / f"{name}.log")
+    if run.running or not processes.start_alone(job, folder.locks / f"{name}.lock"):
+        return False
+    folder.tell("started", run=run.name, command=[*processes.command, *job.arguments], log=str(job.log))
+    return True
+
+
+def _note_end(run: StudyRun, ended: Ended, folder: StudyFolder, stopping: bool, outcome: Outcome, tell: Tell) -> None:
+    (now,) = folder.look([run.planned])
+    facts = {"run": run.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
+    if ended.code == 0 and now.finished:
+        folder.tell("finished", **facts)
+        outcome.finished.append(run.name)
+        best = now.record and now.record.best
+        tell(f"{run.name}: finished, best {best.validation_usdr_db:.2f} dB @{best.epoch}" if best else run.name)
+    elif ended.code == STOPPED or (stopping and ended.code < 0):
+        folder.tell("stopped", **facts)
+        outcome.stopped.append(run.name)
+        tell(f"{run.name}: stopped, can go on")
+    else:
+        lines = last_lines(ended.job.log, 1)
+        reason = f"killed by signal {-ended.code}" if ended.code < 0 else lines[0] if lines else "no output"
+        folder.tell("failed", **facts, reason=reason, log=str(ended.job.log))
+        outcome.failed[run.name] = ended.job.log
+        tell(f"{run.name}: FAILED (exit code {ended.code}): {reason}")

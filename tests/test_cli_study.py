@@ -1,0 +1,168 @@
+"""The commands ``bandsplit study ...``."""
+
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bandsplit.cli import app
+from bandsplit.cli_study_run import PASSED, check_train_options, data_options
+from bandsplit.cli_train import train
+from bandsplit.errors import ConfigError
+from bandsplit.recipes import RECIPES
+from bandsplit.studies import STUDIES, PlannedRun
+from bandsplit.studying.folder import StudyFolder
+from small_study import SMALL, STUDY, put
+from songs import write_dataset
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for id, recipe in SMALL.items():
+        monkeypatch.setitem(RECIPES, id, recipe)
+    monkeypatch.setitem(STUDIES, STUDY.id, STUDY)
+    monkeypatch.chdir(tmp_path)
+
+
+def ask(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["study", *arguments], env={"COLUMNS": "120"})
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def refusal(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["study", *arguments])
+    assert isinstance(result.exception, ConfigError), result.output
+    return str(result.exception)
+
+
+def test_a_study_is_listed_with_what_was_published_and_what_each_recipe_changes():
+    lines = [line.split() for line in ask("list", "paper").splitlines()]
+    assert ["1", "base", "1", "2", "3", "7.1", "127", "-"] in [line[-8:] for line in lines]
+    assert ["5", "loss-tf", "1", "7.2", "131", "base:", "loss_domain", "tf"] in lines
+    for part in STUDIES["paper"].parts:
+        assert any(line[:1] == [part] for line in lines)
+    assert all(f"{study.id}: {study.about}" in ask("list") for study in STUDIES.values())
+
+
+def test_a_plan_tells_runs_and_energy_before_anything_starts(tmp_path: Path):
+    folder = StudyFolder(tmp_path / "study" / "paper")
+    shown = ask("plan", "paper", "--rows", "1,5", "--targets", "vocals")
+    assert "4 runs: 0 finished, 0 begun, 4 not begun" in shown
+    # Table II: 3 seeds of a quarter of 127 kWh, one of a quarter of 131 kWh
+    assert "all 128 kWh; left 128 kWh" in shown and "hours: unknown; nobody published them" in shown
+    put(folder, PlannedRun("base", ("vocals",), 1), [1.0])
+    shown = ask("plan", "paper", "--rows", "1,5", "--targets", "vocals")
+    assert "4 runs: 1 finished" in shown and "all 128 kWh; left 96.2 kWh" in shown
+    assert "unknown (3 runs)" in ask("plan", "paper", "--rows", "base-patience-30", "--targets", "vocals")
+    assert [file.name for file in folder.path.iterdir()] == ["runs"]  # a plan writes nothing
+
+
+def test_a_plan_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from bandsplit.training import plan
+
+    monkeypatch.setattr(plan, "TRIAL_S", 0.01)
+    songs = write_dataset(tmp_path / "songs", train=3, test=1, samples=6000)
+    options = ("--data", str(songs), "--device", "cpu", "--measure")
+    shown = ask("plan", "small", "--rows", "small", "--seeds", "1", *options)
+    (line,) = (line for line in shown.splitlines() if line.startswith("measured hours"))
+    low, high = (float(word) for word in line.split()[3:6:2])
+    assert 0 < low <= high < 1
+    assert "measured energy, without PUE: all" in shown
+
+
+def test_status_tells_states_what_is_left_and_why_runs_failed(tmp_path: Path):
+    folder = StudyFolder(tmp_path / "study" / "small")
+    put(folder, PlannedRun("small", ("vocals",), 1), [1.0, 2.0])
+    put(folder, PlannedRun("small", ("bass",), 1), [1.0], stop="error: loss is nan")
+    shown = ask("status", "small", "--parts", "good", "--seeds", "1", "--rows", "small")
+    assert "2 runs: 1 finished, 1 failed" in shown and "left: 1 runs, about 0.5 h" in shown
+    assert "FAILED: small bass seed 1: loss is nan" in shown
+    assert "2 runs without an energy card are not counted" in shown
+
+
+def test_the_launcher_submits_a_job_for_each_run_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, line in {"srun": "true", "sbatch": f"cp $1 {tmp_path / 'batch'}; echo Submitted batch job 12"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{line}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    songs = write_dataset(tmp_path / "songs", train=3, test=1, samples=6000)
+    command = ["run", "paper", "--rows", "1", "--seeds", "1", "--data", str(songs), "--launcher", "slurm"]
+    ask(*command, "--hours", "24", "--slurm", "partition=gpu", "--", "--workers", "4")
+    assert "--partition=gpu" in (tmp_path / "batch").read_text()
+    events = StudyFolder(tmp_path / "study" / "paper").events()
+    assert [(event["run"], event["job"]) for event in events] == [
+        (f"base {target} seed 1", f"12_{number}") for number, target in enumerate(("vocals", "bass", "drums", "other"))
+    ]
+    assert events[0]["command"] == [
+        "train", "base", "--target", "vocals", "--seed", "1", "--runs", "study/paper/runs", "--resume",
+        "--data", str(songs), "--device", "auto", "--workers", "4",
+    ]  # fmt: skip
+    assert "submitted (12_3)" in ask("status", "paper", "--rows", "1", "--seeds", "1")
+    (tmp_path / "batch").unlink()
+    ask(*command)
+    assert not (tmp_path / "batch").exists()
+    ask(*command, "--again")
+    assert (tmp_path / "batch").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "training.max_epochs=1"], "a run with settings changed by hand is no part of a study"),
+        (["--wrokers", "4"], "--wrokers: cannot be passed on to the runs; legal after the --: --workers"),
+        (["--seed=3"], "--seed=3: cannot be passed on"),
+        (["--workers"], "--workers: lacks its value"),
+        (["--compile=yes"], "--compile takes no value"),
+        (["vocals"], "vocals: cannot be passed on"),
+    ],
+)
+def test_only_options_that_change_no_result_are_passed_on(options: list[str], message: str, tmp_path: Path):
+    assert message in refusal("run", "small", "--data", str(tmp_path), "--", *options)
+
+
+def test_what_can_be_passed_on_are_options_of_train():
+    parameters = inspect.signature(train).parameters
+    kinds = {f"--{name.replace('_', '-')}": str(one.annotation) for name, one in parameters.items()}
+    assert set(PASSED) <= set(kinds)
+    assert {option for option, value in PASSED.items() if not value} == {
+        option for option in PASSED if "Annotated[bool" in kinds[option]
+    }
+    check_train_options(["--workers", "4", "--save-every=1", "--compile", "--max-hours", "2"])
+
+
+def test_options_of_songs_reach_training_and_scoring_as_they_were_given():
+    assert data_options("vocals,bass,drums,other", "error", "file", False) == ()
+    assert data_options("a,b", "pad", "sum", True) == (
+        "--stems", "a,b", "--lengths", "pad", "--mixture", "sum", "--allow",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan", "papre"], "did you mean 'paper'"),
+        (["plan", "small", "--seeds", "one"], "--seeds one: 'one' is no seed"),
+        (["plan", "small", "--measure"], "--measure: needs songs"),
+        (["status", "small", "--parts", "broken", "--rows", "small-broken", "--seeds", "2"], "seed '2' is not in"),
+    ],
+)
+def test_mistakes_are_told(arguments: list[str], message: str):
+    assert message in refusal(*arguments)
+
+
+def test_listing_and_status_do_not_load_torch(tmp_path: Path):
+    code = (
+        "import sys; from bandsplit import cli; sys.argv = ['bandsplit', 'study', *sys.argv[1:]]\n"
+        "try: cli.main()\n"
+        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    for arguments in (["list"], ["plan", "paper"], ["status", "paper"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+        assert done.stderr.strip() == "False", arguments
