@@ -40,15 +40,20 @@ def test_small_counterparts_change_their_base_as_the_paper_does():
 
 
 def test_layers_of_the_layer_table_are_as_wide_as_those_of_the_base_model():
-    lstm, gru, conv = (
-        find_recipe(id).run_config(["vocals"]).model for id in ("base", "layers-gru-gru", "layers-conv-conv")
-    )
-    assert (lstm.time.kind, gru.time.kind, gru.band.kind, conv.time.kind, conv.band.kind) == (
-        "lstm",
-        *["gru"] * 2,
-        *["conv"] * 2,
-    )
-    assert conv.time.hidden_factor == 2 * lstm.time.hidden_factor  # both directions of the LSTM
+    settings = {
+        id: find_recipe(id).run_config(["vocals"]).model.model_dump()
+        for id in ("base", "layers-gru-gru", "layers-conv-conv")
+    }
+    layers = {
+        id: [(model[axis]["kind"], model[axis]["hidden_factor"]) for axis in ("time", "band")]
+        for id, model in settings.items()
+    }
+    # A convolution is as wide as both directions of the LSTM.
+    assert layers == {
+        "base": [("lstm", 2)] * 2,
+        "layers-gru-gru": [("gru", 2)] * 2,
+        "layers-conv-conv": [("conv", 4)] * 2,
+    }
     assert find_recipe("layers-conv-gru").changes == {"model.time": {"kind": "conv"}, "model.band": {"kind": "gru"}}
 
 
