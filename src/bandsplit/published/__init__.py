@@ -129,8 +129,8 @@ def validation_usdr_db(recipe: str) -> Values | None:
 
 
 def _read(name: str) -> Iterable[dict[str, str]]:
-    with (resources.files(__name__) / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    text = (resources.files(__name__) / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _values(row: Mapping[str, str]) -> Values:
