@@ -47,7 +47,7 @@ class SongAudio:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page, in this order but for the songs, which come before the scores; empty parts are left out."""
+    """Everything on the page; parts that are empty are left out. Texts in tables are as they are to be read."""
 
     title: str
     notice: str = ""

@@ -17,6 +17,8 @@ METRICS: dict[Metric, str] = {
     "l1_freq": "L1 of the spectrogram",
 }
 MISSING = "\N{EN DASH}"
+_NO_NUMBER = {"", "-", MISSING, "n/a", "not run"}
+_MIXTURE_FROM = {"file": "its own file", "sum": "sum of the stems"}
 _NUMBER = re.compile(r"[<>~≈]?\s*[+\-\N{MINUS SIGN}]?\d")
 
 
@@ -73,9 +75,7 @@ def measured_on(scores: Sequence[Score]) -> ReportTable:
             split,
             fingerprint or "not taken",
             str(len({score.track for score in found})),
-            " and ".join(
-                sorted({"its own file" if score.mixture == "file" else "sum of the stems" for score in found})
-            ),
+            " and ".join(sorted({_MIXTURE_FROM[score.mixture] for score in found})),
             ", ".join(sorted({score.version for score in found})),
         )
         for (data, split, fingerprint), found in groups.items()
@@ -94,17 +94,25 @@ def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -
         if (score.track, score.system, score.target, score.metric) == (song, system, target, "usdr_db")
     }
     (value,) = values.values() if len(values) == 1 else (None,)
-    return "" if value is None else f"uSDR {value:.2f} dB"
+    return "" if value is None else with_minus(f"uSDR {value:.2f} dB")
 
 
 def number_columns(table: ReportTable) -> list[bool]:
-    """Tell which columns hold numbers: most of their cells with a digit begin with it."""
+    """Tell which columns hold numbers: most of their cells with a digit begin with it, or none has more than a sign."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
-    wordy = [[cell for cell in column if any(map(str.isdigit, cell))] for column in columns]
-    return [
-        number > 0 and bool(cells) and 2 * sum(map(bool, map(_NUMBER.match, cells))) > len(cells)
-        for number, cells in enumerate(wordy)
-    ]
+    return [number > 0 and _holds_numbers(column) for number, column in enumerate(columns)]
+
+
+def _holds_numbers(cells: Sequence[str]) -> bool:
+    wordy = [cell for cell in cells if any(map(str.isdigit, cell))]
+    if not wordy:
+        return bool(cells) and set(cells) <= _NO_NUMBER
+    return 2 * sum(bool(_NUMBER.match(cell)) for cell in wordy) > len(wordy)
+
+
+def with_minus(text: str) -> str:
+    """Write the sign of negative numbers as wide as a digit."""
+    return re.sub(r"(?<![\w.])-(?=\d|inf)", "\N{MINUS SIGN}", text)
 
 
 def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:

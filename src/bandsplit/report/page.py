@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bandsplit import __version__
 from bandsplit.errors import BandsplitError
 from bandsplit.report.content import Report
-from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside
+from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
 from bandsplit.report.songs import write_song
 
 PICTURES = (".svg", ".png", ".jpg", ".webp")
@@ -87,7 +87,7 @@ def _write_page(folder: Path, report: Report) -> None:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters.update(clock=_clock, number=_number)
+    environment.filters.update(clock=_clock, minus=with_minus, number=_number)
     page = environment.get_template("report.html").render(
         report=report,
         version=__version__,
@@ -102,9 +102,7 @@ def _write_page(folder: Path, report: Report) -> None:
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
-def _copy(
-    folder: Path, kind: str, paths: Iterator[Path] | list[Path], legal: tuple[str, ...] = ()
-) -> Iterator[tuple[Path, str]]:
+def _copy(folder: Path, kind: str, paths: Sequence[Path], legal: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
     """Copy files to ``assets/<kind>/``; yields their addresses on the page."""
     target = folder / "assets" / kind
     for path in paths:
@@ -124,4 +122,4 @@ def _clock(seconds: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return MISSING if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+    return MISSING if value is None else with_minus(f"{value:.2f}")

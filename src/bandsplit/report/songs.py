@@ -110,9 +110,7 @@ def write_song(folder: Path, number: int, song: SongAudio) -> SongPart:
 def _files(song: SongAudio) -> Iterator[tuple[str, str, str, Path]]:
     """Key, track, name and file of every signal: the mixture, then of each target its estimates and its reference."""
     yield MIXTURE, MIXTURE, MIXTURE, song.mixture
-    targets = order_targets(
-        [*song.references, *(target for estimates in song.estimates.values() for target in estimates)]
-    )
+    targets = order_targets(target for files in (song.references, *song.estimates.values()) for target in files)
     for row, target in enumerate(targets):
         for column, (system, estimates) in enumerate(song.estimates.items()):
             if target in estimates:

@@ -12,6 +12,7 @@
   function filter() {
     const { metric, system } = filters.elements;
     let shown = 0;
+    table.classList.toggle("one-metric", metric.value !== "");
     for (const row of rows) {
       row.hidden = (metric.value && row.dataset.metric !== metric.value) || (system.value && row.dataset.system !== system.value);
       shown += !row.hidden;
