@@ -35,10 +35,11 @@ class Browser:
         # Tests may run as root and without a sound card.
         needed = ["--headless", "--no-sandbox", "--disable-audio-output", "--autoplay-policy=no-user-gesture-required"]
         quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"]
+        self.log = (profile / "stderr").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-c", _LAUNCHER.format(read=high[0], write=high[1]), BROWSER, *needed, *quiet, *flags,
              "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"],
-            pass_fds=high, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(profile / "stderr").open("wb"),
+            pass_fds=high, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log,
         )  # fmt: skip
         for end in (read, write, *high):
             os.close(end)
@@ -58,6 +59,7 @@ class Browser:
         self.session = None
         self.call("Browser.close")
         self.process.wait()
+        self.log.close()
         self.commands.close()
         self.answers.close()
 
