@@ -70,7 +70,7 @@ def _check_folder(folder: Path) -> None:
 
 def _write_page(folder: Path, report: Report) -> None:
     for name in ("report.css", "scores.js", "player.js"):
-        source = files("bandsplit.report").joinpath("static", name)
+        source = files("bandsplit.report") / "static" / name
         (folder / "assets" / name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     tables = [*report.tables, *report.comparisons, *report.energy]
     linked = {path: address for table in tables for path, address in _copy(folder, "tables", table.files)}
