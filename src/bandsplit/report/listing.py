@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bandsplit.report.content import ReportTable
-from bandsplit.results import Metric, Score, Setting
+from bandsplit.results import Score, Setting
 from bandsplit.tables import label_settings, order_targets
 
-METRICS: dict[Metric, str] = {
+METRICS: dict[str, str] = {
     "usdr_db": "uSDR, dB",
     "csdr_db": "cSDR, dB",
     "si_sdr_db": "SI-SDR, dB",
