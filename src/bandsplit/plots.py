@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from bandsplit.config import StftConfig
@@ -19,6 +21,7 @@ from bandsplit.spectral import stft
 Audio = NDArray[np.float32]
 
 _RANGE_DB = 70.0
+_STRIP_HZ, _STRIP_SIZE = (40.0, 16_000.0), (128, 1000)
 
 
 def draw_separation(
@@ -43,29 +46,18 @@ def draw_separation(
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     grid = figure.add_gridspec(len(estimates) + 1, 2)
-    reference_db = _level_db(mixture).max()
+    reference_db = peak_level_db(mixture)
     panels = [(grid[0, :], "mixture", mixture)]
     for row, target in enumerate(estimates, start=1):
         panels.append((grid[row, 0], f"{target}, estimate", estimates[target]))
         panels.append((grid[row, 1], f"{target}, reference", references[target]))
-    image = None
     for place, name, signal in panels:
-        axes = figure.add_subplot(place)
-        axes.set_title(name, fontsize=9, loc="left")
-        level_db = _level_db(signal) - reference_db
-        duration_s = signal.shape[-1] / rate_hz
-        image = axes.imshow(
-            level_db, origin="lower", aspect="auto", cmap="magma", vmin=-_RANGE_DB, vmax=0,
-            extent=(0, duration_s, 0, rate_hz / 2000), interpolation="nearest",
-        )  # fmt: skip
-        axes.set_ylim(0, min(16, rate_hz / 2000))
-        axes.set_ylabel("kHz")
+        axes = _draw_panel(figure.add_subplot(place), name, signal, rate_hz, reference_db)
         if "reference" not in name and "mixture" not in name:
             axes.label_outer(remove_inner_ticks=False)
     for axes in figure.axes[-2:]:
         axes.set_xlabel("s")
-    if image is not None:
-        figure.colorbar(image, ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
+    _add_scale(figure)
     figure.savefig(path, dpi=110)
 
 
@@ -82,21 +74,39 @@ def draw_song(path: Path, title: str, stems: Mapping[str, Audio], rate_hz: int) 
     FigureCanvasAgg(figure)
     figure.suptitle(title)
     signals = {"mixture": np.sum(list(stems.values()), axis=0), **stems}
-    reference_db = _level_db(signals["mixture"]).max()
-    image = None
+    reference_db = peak_level_db(signals["mixture"])
     for row, (name, signal) in enumerate(signals.items(), start=1):
-        axes = figure.add_subplot(len(signals), 1, row)
-        axes.set_title(name, fontsize=9, loc="left")
-        image = axes.imshow(
-            _level_db(signal) - reference_db, origin="lower", aspect="auto", cmap="magma", vmin=-_RANGE_DB, vmax=0,
-            extent=(0, signal.shape[-1] / rate_hz, 0, rate_hz / 2000),
-        )  # fmt: skip
-        axes.set(ylim=(0, min(16, rate_hz / 2000)), ylabel="kHz")
-        axes.label_outer()
+        _draw_panel(figure.add_subplot(len(signals), 1, row), name, signal, rate_hz, reference_db).label_outer()
     figure.axes[-1].set_xlabel("s")
-    if image is not None:
-        figure.colorbar(image, ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
+    _add_scale(figure)
     figure.savefig(path, dpi=90)
+
+
+def draw_strip(path: Path, signal: Audio, rate_hz: int, reference_db: float) -> None:
+    """Draw a bare spectrogram, without axes, that spans exactly the signal; frequency is on the mel scale.
+
+    Args:
+        path: the picture to write; its suffix gives the format.
+        signal: ``c samples``; channels are averaged for the picture.
+        rate_hz: its sample rate.
+        reference_db: level of the brightest colour, see `peak_level_db`.
+    """
+    level_db = _level_db(signal) - reference_db
+    low, high = (_mel(hz) for hz in (_STRIP_HZ[0], min(_STRIP_HZ[1], rate_hz / 2)))
+    rows_hz = 700 * (10 ** (np.linspace(low, high, _STRIP_SIZE[0]) / 2595) - 1)
+    # A column shows its loudest frame: hits are shorter than a column is wide.
+    starts = np.unique(np.linspace(0, level_db.shape[1], _STRIP_SIZE[1], endpoint=False).astype(int))
+    columns = np.maximum.reduceat(level_db, starts, axis=1)
+    bins = rows_hz / rate_hz * StftConfig().n_fft
+    below = np.minimum(bins.astype(int), len(columns) - 2)
+    part = (bins - below)[:, None]
+    rows = (1 - part) * columns[below] + part * columns[below + 1]
+    imsave(path, rows, cmap="magma", vmin=-_RANGE_DB, vmax=0, origin="lower")
+
+
+def peak_level_db(signal: Audio) -> float:
+    """Level of the loudest bin of ``c samples``: what pictures of a song share as their brightest colour."""
+    return float(_level_db(signal).max())
 
 
 def draw_activity(
@@ -133,6 +143,21 @@ def draw_activity(
     figure.savefig(path, dpi=110)
 
 
+def _draw_panel(axes: Axes, name: str, signal: Audio, rate_hz: int, reference_db: float) -> Axes:
+    """Draw the spectrogram of ``c samples`` up to 16 kHz, over seconds."""
+    axes.imshow(
+        _level_db(signal) - reference_db, origin="lower", aspect="auto", cmap="magma", vmin=-_RANGE_DB, vmax=0,
+        extent=(0, signal.shape[-1] / rate_hz, 0, rate_hz / 2000),
+    )  # fmt: skip
+    axes.set_title(name, fontsize=9, loc="left")
+    axes.set(ylim=(0, min(16, rate_hz / 2000)), ylabel="kHz")
+    return axes
+
+
+def _add_scale(figure: Figure) -> None:
+    figure.colorbar(figure.axes[0].images[0], ax=figure.axes, label="dB below the mixture's peak", shrink=0.5)
+
+
 def _levels(track: Track, stem: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Times in s and levels in dB of pieces of 0.1 s, read one by one."""
     piece = max(1, track.sample_rate_hz // 10)
@@ -144,3 +169,7 @@ def _levels(track: Track, stem: str) -> tuple[NDArray[np.float64], NDArray[np.fl
 def _level_db(signal: Audio) -> NDArray[np.float32]:
     spec = stft(torch.from_numpy(np.ascontiguousarray(signal.mean(axis=0))), StftConfig())
     return (20 * torch.log10(spec.abs() + 1e-6)).numpy()
+
+
+def _mel(frequency_hz: float) -> float:
+    return float(2595 * np.log10(1 + frequency_hz / 700))

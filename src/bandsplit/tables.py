@@ -127,7 +127,7 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
     header += ["average"] if len(targets) > 1 else []
     header += [] if one_count else ["songs"]
     lines = []
-    for label, summaries in zip(_labels(list(systems)), systems.values(), strict=True):
+    for label, summaries in zip(label_settings(list(systems)), systems.values(), strict=True):
         line = [label, *(_cell(summaries.get(target)) for target in targets)]
         if len(targets) > 1:
             average = average_over_targets([summaries[t].value if t in summaries else None for t in targets])
@@ -139,7 +139,7 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
     return TextTable(f"{METRIC_TEXT[metric].format(songs=songs)} ({data}, {split})", tuple(header), tuple(lines))
 
 
-def _labels(settings: list[Setting]) -> list[str]:
+def label_settings(settings: list[Setting]) -> list[str]:
     """System names; where one stands for several settings, with the settings that differ."""
     labels: list[str] = []
     for setting in settings:

@@ -1,0 +1,130 @@
+"""Score rows laid out for the page: what they were measured on, and one line per song, system and metric."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bandsplit.report.content import ReportTable
+from bandsplit.results import Score, Setting
+from bandsplit.tables import label_settings, order_targets
+
+METRICS: dict[str, str] = {
+    "usdr_db": "uSDR, dB",
+    "csdr_db": "cSDR, dB",
+    "si_sdr_db": "SI-SDR, dB",
+    "l1_freq": "L1 of the spectrogram",
+}
+MISSING = "\N{EN DASH}"
+_NO_NUMBER = {"", "-", MISSING, "n/a", "not run"}
+_MIXTURE_FROM = {"file": "its own file", "sum": "sum of the stems"}
+_NUMBER = re.compile(r"[<>~≈]?\s*[+\-\N{MINUS SIGN}]?\d")
+
+
+@dataclass(frozen=True)
+class ScoreLine:
+    """One song, one system, one metric."""
+
+    song: str
+    system: str
+    metric: str
+    values: tuple[float | None, ...]
+    """One per target of the listing."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All lines, and what they can be filtered by."""
+
+    targets: tuple[str, ...]
+    metrics: tuple[str, ...]
+    systems: tuple[str, ...]
+    lines: tuple[ScoreLine, ...]
+
+
+def list_scores(scores: Sequence[Score]) -> Listing:
+    """Lay out scores; of two of the same song, setting and target the later one counts."""
+    targets = tuple(order_targets(score.target for score in scores))
+    settings = list(dict.fromkeys(score.setting for score in scores))
+    metrics = _name_metrics(settings)
+    systems: dict[Setting, str] = {}
+    for metric in dict.fromkeys(metrics.values()):
+        alike = [setting for setting in settings if metrics[setting] == metric]
+        systems.update(zip(alike, label_settings(alike), strict=True))
+    values: dict[tuple[Setting, str], dict[str, float | None]] = {}
+    for score in scores:
+        values.setdefault((score.setting, score.track), {})[score.target] = score.value
+    lines = [
+        ScoreLine(track, systems[setting], metrics[setting], tuple(map(found.get, targets)))
+        for (setting, track), found in values.items()
+    ]
+    return Listing(
+        targets, tuple(dict.fromkeys(metrics.values())), tuple(dict.fromkeys(systems.values())), tuple(lines)
+    )
+
+
+def measured_on(scores: Sequence[Score]) -> ReportTable:
+    """Say which songs of which data the scores are of, and how each metric is defined."""
+    groups: dict[tuple[str, str, str | None], list[Score]] = {}
+    for score in scores:
+        groups.setdefault((score.data, score.split, score.fingerprint), []).append(score)
+    rows = [
+        (
+            data,
+            split,
+            fingerprint or "not taken",
+            str(len({score.track for score in found})),
+            " and ".join(sorted({_MIXTURE_FROM[score.mixture] for score in found})),
+            ", ".join(sorted({score.version for score in found})),
+        )
+        for (data, split, fingerprint), found in groups.items()
+    ]
+    header = ("data set", "split", "fingerprint", "songs", "mixture", "bandsplit")
+    conventions = dict.fromkeys((score.metric, score.convention) for score in scores if score.convention)
+    notes = [f"{METRICS[metric]}: {convention}" for metric, convention in conventions]
+    return ReportTable("What the scores were measured on", header, rows, notes)
+
+
+def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -> str:
+    """Text of the uSDR of an estimate, to stand beside its track; empty where there is none, or more than one."""
+    values = {
+        score.setting: score.value
+        for score in scores
+        if (score.track, score.system, score.target, score.metric) == (song, system, target, "usdr_db")
+    }
+    (value,) = values.values() if len(values) == 1 else (None,)
+    return "" if value is None else with_minus(f"uSDR {value:.2f} dB")
+
+
+def number_columns(table: ReportTable) -> list[bool]:
+    """Tell which columns hold numbers: most of their cells with a digit begin with it, or none has more than a sign."""
+    columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
+    return [number > 0 and _holds_numbers(column) for number, column in enumerate(columns)]
+
+
+def _holds_numbers(cells: Sequence[str]) -> bool:
+    wordy = [cell for cell in cells if any(map(str.isdigit, cell))]
+    if not wordy:
+        return bool(cells) and set(cells) <= _NO_NUMBER
+    return 2 * sum(bool(_NUMBER.match(cell)) for cell in wordy) > len(wordy)
+
+
+def with_minus(text: str) -> str:
+    """Write the sign of negative numbers as wide as a digit."""
+    return re.sub(r"(?<![\w.])-(?=\d|inf)", "\N{MINUS SIGN}", text)
+
+
+def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:
+    """Short names of what was measured; the data set and the definition are in them only where there are several."""
+    names = {}
+    for setting in settings:
+        parts = [METRICS[setting.metric]]
+        if len({(s.data, s.split, s.fingerprint) for s in settings}) > 1:
+            parts.append(f"{setting.data}, {setting.split}")
+            twins = {s.fingerprint for s in settings if (s.data, s.split) == (setting.data, setting.split)}
+            parts += [str(setting.fingerprint)[:8]] if len(twins) > 1 else []
+        if len({s.convention for s in settings if s.metric == setting.metric}) > 1:
+            parts.append(setting.convention or "not told")
+        names[setting] = " \N{MIDDLE DOT} ".join(parts)
+    return names

@@ -1,0 +1,125 @@
+"""Writing the report: the page, and beside it everything that it shows."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bandsplit import __version__
+from bandsplit.errors import BandsplitError
+from bandsplit.report.content import Report
+from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
+from bandsplit.report.songs import write_song
+
+PICTURES = (".svg", ".png", ".jpg", ".webp")
+GENERATOR = '<meta name="generator" content="bandsplit'
+
+
+def write_report(folder: Path | str, report: Report) -> Path:
+    """Write a folder of static HTML that a browser opens from the disk: ``index.html`` and ``assets/``.
+
+    An earlier report in the folder is replaced, once the new one is complete.
+
+    Args:
+        folder: where; made with its parents.
+        report: what the page shows.
+
+    Returns:
+        The page.
+
+    Raises:
+        BandsplitError: the folder holds anything but a report, cannot be written, or a file to be shown is missing or
+            of a format that browsers do not show.
+        AudioError: a song's audio cannot be read, or its files do not fit one another.
+    """
+    folder = Path(folder)
+    _check_folder(folder)
+    unfinished = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        (unfinished / "assets").mkdir(parents=True)
+        _write_page(unfinished, report)
+        if folder.exists():
+            shutil.rmtree(folder)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise BandsplitError(f"{folder}: the report cannot be written ({error}); choose another folder") from None
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder / "index.html"
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        found = {path.name for path in folder.iterdir()} if folder.exists() else set()
+        page = folder / "index.html"
+        ours = "index.html" in found and GENERATOR in page.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise BandsplitError(f"{folder}: is no folder to write to ({error.strerror}); choose another") from None
+    others = found - {"index.html", "assets"} if ours else found
+    if others:
+        raise BandsplitError(
+            f"{folder}: holds {sorted(others)[0]!r}, which is no part of a report, and a report replaces its folder; "
+            f"choose a new or empty folder"
+        )
+
+
+def _write_page(folder: Path, report: Report) -> None:
+    for name in ("report.css", "scores.js", "player.js"):
+        source = files("bandsplit.report") / "static" / name
+        (folder / "assets" / name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    tables = [*report.tables, *report.comparisons, *report.energy]
+    linked = {path: address for table in tables for path, address in _copy(folder, "tables", table.files)}
+    pictures = {
+        path: address
+        for figure in report.figures
+        for path, address in _copy(folder, "figures", [figure.path], PICTURES)
+    }
+    songs = [write_song(folder, number, song) for number, song in enumerate(report.songs, start=1)]
+    environment = Environment(
+        loader=PackageLoader("bandsplit.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(clock=_clock, minus=with_minus, number=_number)
+    page = environment.get_template("report.html").render(
+        report=report,
+        version=__version__,
+        measured=measured_on(report.scores) if report.scores else None,
+        listing=list_scores(report.scores),
+        linked=linked,
+        pictures=pictures,
+        songs=songs,
+        number_columns=number_columns,
+        score_beside=lambda song, system, target: score_beside(report.scores, song, system, target),
+    )
+    (folder / "index.html").write_text(page, encoding="utf-8")
+
+
+def _copy(folder: Path, kind: str, paths: Sequence[Path], legal: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
+    """Copy files to ``assets/<kind>/``; yields their addresses on the page."""
+    target = folder / "assets" / kind
+    for path in paths:
+        if legal and path.suffix.lower() not in legal:
+            raise BandsplitError(f"{path}: is no picture that browsers show; legal: {', '.join(legal)}")
+        if not path.is_file():
+            raise BandsplitError(f"{path}: the report is to show this file, but there is none; make it first")
+        target.mkdir(parents=True, exist_ok=True)
+        # Numbered: files of one name may come from two folders, and a name may hold what an address must not.
+        copy = target / f"{sum(1 for _ in target.iterdir()) + 1}{path.suffix.lower()}"
+        shutil.copyfile(path, copy)
+        yield path, copy.relative_to(folder).as_posix()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def _number(value: float | None) -> str:
+    return MISSING if value is None else with_minus(f"{value:.2f}")

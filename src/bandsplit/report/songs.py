@@ -1,0 +1,145 @@
+"""Excerpts for the report's player: every signal of a song in one script, and a picture of each.
+
+A page opened from the disk may not fetch audio files, and the Web Audio API gives silence for media elements that read
+them; scripts it may load. So the audio of a song is a script of its own: Ogg Vorbis as text, loaded when the song is
+played for the first time. The player decodes it and starts all signals on the same sample.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandsplit import audio
+from bandsplit.errors import AudioError
+from bandsplit.plots import draw_strip, peak_level_db
+from bandsplit.report.content import SongAudio
+from bandsplit.tables import order_targets
+
+LONGEST_S = 30.0
+MIXTURE, REFERENCE = "mixture", "reference"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One signal of a track: the mixture, a reference or an estimate."""
+
+    key: str
+    """Names it in the script."""
+    name: str
+    picture: str
+    """Address within the report."""
+
+
+@dataclass(frozen=True)
+class SongPart:
+    """What the page says about a song and its excerpt."""
+
+    id: str
+    name: str
+    script: str
+    """Address within the report."""
+    bytes: int
+    """Size of the script."""
+    start_s: float
+    duration_s: float
+    whole: bool
+    """The excerpt is the whole song."""
+    gain_db: float
+    """Below 0 where all signals were turned down together so that none clips."""
+    systems: tuple[str, ...]
+    tracks: Mapping[str, tuple[Version, ...]]
+    """Mixture or target -> its signals, references last."""
+
+    def starts_muted(self, track: str) -> bool:
+        """Tell whether a track is muted at first: the estimates are heard, or the references where there are none."""
+        if track == MIXTURE:
+            return len(self.tracks) > 1
+        return bool(self.systems) and all(version.name == REFERENCE for version in self.tracks[track])
+
+
+def write_song(folder: Path, number: int, song: SongAudio) -> SongPart:
+    """Write ``assets/songs/<number>*``: the loudest excerpt of at most 30 s of every signal, and its spectrogram.
+
+    Args:
+        folder: the report.
+        number: of the song, names its files.
+        song: its audio files.
+
+    Raises:
+        AudioError: a file cannot be read, or has another rate or length than the mixture.
+    """
+    start, samples, rate_hz, whole = _find_excerpt(song)
+    signals = {key: (track, name, audio.read(path, start, samples)[0]) for key, track, name, path in _files(song)}
+    peak = max(float(np.abs(signal).max()) for _, _, signal in signals.values())
+    gain = min(1.0, 0.99 / peak) if peak else 1.0
+    loudest_db = peak_level_db(signals[MIXTURE][2])
+    tracks: dict[str, tuple[Version, ...]] = {}
+    files = folder / "assets" / "songs"
+    files.mkdir(parents=True, exist_ok=True)
+    script = files / f"{number}.js"
+    with script.open("w", encoding="ascii") as file:
+        file.write(f'bandsplitAudio("song-{number}", {{\n')
+        for key, (track, name, signal) in signals.items():
+            picture = files / f"{number}-{key}.jpg"
+            draw_strip(picture, signal, rate_hz, loudest_db)
+            file.write(f"{json.dumps(key)}: {json.dumps(_encode(signal * np.float32(gain), rate_hz))},\n")
+            tracks[track] = (*tracks.get(track, ()), Version(key, name, picture.relative_to(folder).as_posix()))
+        file.write("});\n")
+    return SongPart(
+        id=f"song-{number}",
+        name=song.name,
+        script=script.relative_to(folder).as_posix(),
+        bytes=script.stat().st_size,
+        start_s=start / rate_hz,
+        duration_s=samples / rate_hz,
+        whole=whole,
+        gain_db=20 * float(np.log10(gain)),
+        systems=tuple(song.estimates),
+        tracks=tracks,
+    )
+
+
+def _files(song: SongAudio) -> Iterator[tuple[str, str, str, Path]]:
+    """Key, track, name and file of every signal: the mixture, then of each target its estimates and its reference."""
+    yield MIXTURE, MIXTURE, MIXTURE, song.mixture
+    targets = order_targets(target for files in (song.references, *song.estimates.values()) for target in files)
+    for row, target in enumerate(targets):
+        for column, (system, estimates) in enumerate(song.estimates.items()):
+            if target in estimates:
+                yield f"{row}-{column}", target, system, estimates[target]
+        if target in song.references:
+            yield f"{row}-{REFERENCE}", target, REFERENCE, song.references[target]
+
+
+def _find_excerpt(song: SongAudio) -> tuple[int, int, int, bool]:
+    """First sample, samples, rate and wholeness of the 30 s of the mixture with the most energy."""
+    whole = audio.info(song.mixture)
+    for _, _, _, path in _files(song):
+        found = audio.info(path)
+        if (found.samples, found.sample_rate_hz) != (whole.samples, whole.sample_rate_hz):
+            raise AudioError(
+                f"{path}: has {found.samples} samples at {found.sample_rate_hz} Hz, but the mixture of {song.name!r} "
+                f"{whole.samples} at {whole.sample_rate_hz} Hz; the player needs signals of one rate and length"
+            )
+    samples = round(LONGEST_S * whole.sample_rate_hz)
+    if whole.samples <= samples:
+        return 0, whole.samples, whole.sample_rate_hz, True
+    mixture, rate_hz = audio.read(song.mixture)
+    energy = np.concatenate([[0.0], np.square(mixture, dtype=np.float64).sum(axis=0).cumsum()])
+    starts = np.arange(0, whole.samples - samples + 1, max(1, rate_hz // 10))
+    return int(starts[np.argmax(energy[starts + samples] - energy[starts])]), samples, rate_hz, False
+
+
+def _encode(signal: NDArray[np.float32], rate_hz: int) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "signal.ogg"
+        audio.write(path, signal, rate_hz)
+        return base64.b64encode(path.read_bytes()).decode("ascii")
