@@ -10,10 +10,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean force
+.PHONY: help setup demo study test lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+SONGS ?=
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 BIN := .venv/bin
@@ -28,6 +29,7 @@ help: ## list the targets (default)
 	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 	@echo 'Variables:'
 	@echo '  PYTHON=python3.12  the Python (3.10 or newer) that .venv is made with'
+	@echo '  SONGS=FOLDER       real songs that the study scores its models on too'
 	@echo '  TORCH_INDEX=URL    where PyTorch comes from, by default the CPU build; for CUDA the address that pytorch.org'
 	@echo '                     names, such as https://download.pytorch.org/whl/cu130'
 
@@ -70,6 +72,13 @@ setup: .venv/.installed ## make .venv and install everything, pinned; redone onl
 
 demo: .venv/.base ## make a small data set, train on it, evaluate, separate a song: ten minutes
 	@$(BIN)/bandsplit demo
+
+study: .venv/.base ## nine small variants, three seeds each, on songs made from nothing: 40 minutes; goes on after a stop
+	@$(BIN)/bandsplit data synth study/songs --songs 60 --valid 6 --test 12 --minutes 0.2 --sample-rate 16000
+	@$(BIN)/bandsplit study run mini --data study/songs --jobs 2 $(if $(SONGS),--also '$(SONGS)')
+	@$(BIN)/bandsplit study tables mini
+	@$(BIN)/bandsplit study figures mini
+	@$(BIN)/bandsplit study report mini --data study/songs
 
 test: lint ## lint, then run the tests
 	@$(BIN)/pytest
