@@ -160,7 +160,7 @@ class MultichannelWiener:
     """An oracle ceiling that may mix channels: the filter of local Gaussian models of the true stems, by norbert.
 
     A stem's model is its power per frame and bin, mean over channels, and one spatial covariance per bin for the whole
-    song. Memory: about 10 MB per second of a stereo song at 44.1 kHz with four stems.
+    song. Memory: about 20 MB per second of a stereo song at 44.1 kHz with four stems.
     """
 
     def __init__(self, config: StftConfig | None = None) -> None:
