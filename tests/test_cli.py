@@ -80,13 +80,6 @@ def test_help_names_every_command_and_does_not_load_torch():
         assert command in result.stdout
 
 
-def test_models_list_shows_counts_beside_the_papers(capsys: pytest.CaptureFixture[str]):
-    code, text = run(capsys, "models", "list")
-    assert code == 0
-    assert "optimised-no-tac 149.9 149.9 4 of 1 target 20" in text
-    assert "simo-optimised 108.73 108.73 1 of 4 targets - oBSRNN-SIMO" in text
-
-
 def test_a_checkpoint_is_imported_shown_and_used(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     code, text = run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors")
     assert code == 0

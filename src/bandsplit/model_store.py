@@ -35,7 +35,8 @@ from bandsplit.pretrained import import_checkpoint
 from bandsplit.registry import MARKER, Entry, cached_files, folder_of, models_folder
 from bandsplit.settings import is_offline, mirror_setting
 
-_UNPACKED_RATIO = 1.25  # weights hardly compress
+_UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
+_MOST_RATIO = 2  # what unpacks to more is no archive of weights
 _SIZE_TOLERANCE = 1.05  # sizes are registered to three digits
 
 
@@ -189,7 +190,7 @@ def _import_whole(entry: Entry, archive: Path, md5: str, progress: Progress) -> 
     hidden = _hidden(entry)
     shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
     fix = _other_source(entry)
-    most_bytes = int(entry.archive_bytes * _UNPACKED_RATIO)
+    most_bytes = int(entry.archive_bytes * _MOST_RATIO)
     try:
         members = [name for name in member_sizes(archive, most_bytes, fix) if _is_checkpoint(name)]
         unpack(
