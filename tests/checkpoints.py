@@ -2,12 +2,14 @@
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from bandsplit import model_store, registry
 from bandsplit.config import ModelConfig
@@ -20,7 +22,7 @@ from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
 
 GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
-UNSTACK = {
+UNSTACK: dict[str, Callable[[Tensor], Tensor]] = {
     "weight": lambda w: w.mT[..., None],
     "bias": lambda b: b[0],
     "norm_weight": lambda g: g[:, 0],
