@@ -46,7 +46,7 @@ def unpack(
         most_bytes: what all members may have together.
         fix: what to do about an archive that is refused, for the error message.
         only: names of the members to unpack; all by default.
-        progress: called after each member.
+        progress: called with the bytes done and in all, at the start and after each member.
 
     Raises:
         DownloadError: as `member_sizes`, or a member is damaged or vanishes at once.
@@ -56,6 +56,7 @@ def unpack(
         members = _checked(archive, file, most_bytes, fix)
         members = [member for member in members if only is None or member.filename in only]
         done, total = 0, sum(member.file_size for member in members)
+        progress(done, total)
         unpacked: list[tuple[Path, int]] = []
         for member in members:
             unpacked.append((Path(file.extract(member, folder)), member.file_size))
