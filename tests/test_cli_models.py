@@ -51,10 +51,12 @@ def test_the_list_shows_sizes_scores_licence_data_and_source(run: Callable[..., 
     code, out, _ = run("models", "list")
     assert code == 0
     text = " ".join(out.split())
-    assert "simo-bsrnn-opt obsrnn-simo to fetch 1.2 GB 0.4 GB 10.66 9.73 10.98 7.78 9.79" in text
-    assert "bsrnn-large - to fetch, --md5 1.6 GB" in text
+    assert "simo-bsrnn-opt to fetch 1.2 GB 0.4 GB 10.66 9.73 10.98 7.78 9.79 = obsrnn-simo" in text
+    assert "bsrnn-large needs md5 1.6 GB" in text
     assert "licence: not stated by its authors; MUSDB18-HQ is for non-commercial use" in text
     assert "training data: MUSDB18-HQ (100 songs)" in text and "https://doi.org/10.5281/zenodo.17516442" in text
+    store.patch.setenv("COLUMNS", "80")
+    assert "\u2026" not in run("models", "list")[1]  # nothing is cut off on a small screen
     assert "as their authors published them; not measured here" in text and str(store.cache) in text
 
 

@@ -294,11 +294,12 @@ def test_a_cache_that_cannot_be_written_is_named(store: Store):
     assert message.startswith(f"{store.cache}") and "name another folder with BANDSPLIT_CACHE" in message
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is read-only to the superuser")
 def test_a_read_only_cache_is_named(store: Store):
     store.has(BASS)
     (store.cache / "models").mkdir(parents=True)
     (store.cache / "models").chmod(0o500)
+    if os.access(store.cache / "models", os.W_OK):
+        pytest.skip("nothing is read-only to the superuser")
     assert "Permission denied" in store.error()
 
 

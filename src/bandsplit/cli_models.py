@@ -251,16 +251,15 @@ def _models_table(entries: Sequence[Entry]) -> Table:
     from bandsplit.registry import cached_files
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for heading in ("model", "alias", "state", "fetch", "kept"):
+    for heading in ("model", "state", "fetch", "kept"):
         table.add_column(heading, justify="right" if heading in ("fetch", "kept") else "left", no_wrap=True)
     for target in COLUMNS:
         table.add_column(target, justify="right", no_wrap=True)
     for entry in entries:
         values = entry.scores.values_db if entry.scores else {}
         table.add_row(
-            entry.name,
-            ", ".join(entry.aliases) or "-",
-            "cached" if cached_files(entry) else "to fetch" if entry.md5 else "to fetch, --md5",
+            "\n".join([entry.name, *(f"= {alias}" for alias in entry.aliases)]),
+            "cached" if cached_files(entry) else "to fetch" if entry.md5 else "needs md5",
             in_gb(entry.archive_bytes),
             in_gb(entry.kept_bytes),
             *("-" if values.get(target) is None else f"{values[target]:.2f}" for target in COLUMNS),

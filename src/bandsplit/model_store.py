@@ -76,7 +76,7 @@ def install_model(
     check_source(mirror or mirror_setting(), md5)
     if files := cached_files(entry):
         return files
-    folder = models_folder()
+    digest, folder = _expected_md5(entry, md5), models_folder()
     try:
         with _locked(entry, progress):
             if files := cached_files(entry):  # the other process brought it
@@ -86,7 +86,6 @@ def install_model(
                     f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or bring "
                     f"{entry.file} here and give it with --archive"
                 )
-            digest = _expected_md5(entry, md5)
             missing = 0 if archive else max(entry.archive_bytes - size_of(part_of(folder / entry.file)), 0)
             needed = needed_bytes(entry) - entry.archive_bytes + missing
             what = f"fetching {entry.name} needs {in_gb(needed)} for a while ({in_gb(entry.kept_bytes)} stay)"
