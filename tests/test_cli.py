@@ -164,7 +164,7 @@ def test_two_inputs_for_one_output_folder_are_refused(capsys: pytest.CaptureFixt
         (["train", "base", "-t", "bass", "--data", ".", "--set", "model.n_block=3"], 2, "did you mean 'n_blocks'?"),
         (["train", "base", "-t", "bass", "--data", ".", "--set", "seven"], 2, "--set seven: must be PATH=VALUE"),
         (["models", "import", "none.ckpt"], 1, "none.ckpt: no such checkpoint file"),
-        (["models", "show", "none"], 1, "none: no such model file"),
+        (["models", "show", "none"], 1, "none: no such file, no folder with model files, and no registered model"),
         (["sing"], 2, "No such command 'sing'"),
     ],
 )

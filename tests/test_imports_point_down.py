@@ -25,8 +25,8 @@ LAYERS = (
     ),
     ("terminal",),
     (
-        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_study "
-        "cli_study_run cli_study_tables cli_study_tell cli_train __main__",
+        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate "
+        "cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
     ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}
