@@ -1,9 +1,14 @@
 """Fixtures shared by the suite."""
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from checkpoints import Store
+from webserver import Server
 
 # The tests' tensors are tiny: threads would only wait for each other, badly so on a machine that does other work too.
 torch.set_num_threads(1)
@@ -16,3 +21,26 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("the reference folder ../shared is not here")
     return folder
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.closing.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def store(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("BANDSPLIT_CACHE", str(cache))
+    monkeypatch.setenv("BANDSPLIT_MIRROR", f"{server.url}/models")
+    monkeypatch.delenv("BANDSPLIT_OFFLINE", raising=False)
+    return Store(server, cache, monkeypatch)

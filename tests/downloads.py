@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from bandsplit.data.download import KNOWN_SETS, MARKER, Downloaded, KnownSet, download_dataset
-from bandsplit.data.fetch import Patience
-from bandsplit.errors import DataError
+from bandsplit.errors import DataError, DownloadError
+from bandsplit.fetching import Patience
 from webserver import Behaviour, Server
 
 CALM = Patience(timeout_s=30, retries=2, pause_s=0)
@@ -58,7 +58,7 @@ class Here:
         return download_dataset(self.archive.known, self.to, patience=patience, **options)
 
     def error(self, **options: Any) -> str:
-        with pytest.raises(DataError) as caught:
+        with pytest.raises((DataError, DownloadError)) as caught:
             self.download(**options)
         return str(caught.value)
 

@@ -12,20 +12,21 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "bandsplit"
 # branch of their layer. A folder stands for all its modules.
 LAYERS = (
     (
-        "config run_config mixing strict errors bands",
+        "config run_config mixing strict errors bands settings",
     ),  # bands: plain numbers that the config's schemes are checked against
     ("recipes results tables published recipes_mini studies comparison",),  # records: data about experiments
-    ("audio containers spectral losses metrics",),  # signal
+    ("audio containers spectral losses metrics", "fetching archives", "matrix_rate"),  # signal; the network; speed
     ("data", "models"),
+    ("pretrained registry model_store",),
     ("inference",),
     (
-        "training evaluation estimates yardsticks export pretrained plots plots_runs plots_study label_places "
+        "training evaluation estimates yardsticks export doctor self_test plots plots_runs plots_study label_places "
         "study_rows study_cells study_tables evaluation_tables demo studying report",
     ),
     ("terminal",),
     (
-        "cli cli_bench cli_data cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate cli_study "
-        "cli_study_run cli_study_tables cli_study_tell cli_train __main__",
+        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate "
+        "cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
     ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}

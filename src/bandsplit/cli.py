@@ -14,6 +14,7 @@ import typer
 
 from bandsplit.cli_bench import bench_app
 from bandsplit.cli_data import data_app
+from bandsplit.cli_doctor import doctor
 from bandsplit.cli_energy import energy_app
 from bandsplit.cli_evaluate import evaluate
 from bandsplit.cli_models import models_app
@@ -39,6 +40,7 @@ app.add_typer(study_app, name="study")
 app.command()(separate)
 app.command()(evaluate)
 app.command()(train)
+app.command()(doctor)
 app.command("runs")(runs_command)
 
 

@@ -14,6 +14,7 @@ from bandsplit.terminal import (
     MixtureOption,
     RootArgument,
     StemsOption,
+    byte_progress,
     make_console,
     open_dataset,
     song_progress,
@@ -182,8 +183,6 @@ def download(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Fetch a data set from its record, check it and unpack it; a break is resumed by the same command."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     from bandsplit.data.download import download_dataset, find_known_set, is_downloaded
 
     console = make_console()
@@ -192,16 +191,14 @@ def download(
         tell(console, known.notice())
         if not yes:
             typer.confirm("Download it?", abort=True, err=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("record")
+    with byte_progress(console) as progress:
         folder, new = download_dataset(
             known,
             to,
             mirror=mirror,
             md5=md5,
             keep_archive=keep_archive,
-            progress=lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total),
+            progress=progress,
         )
     tell(
         console,

@@ -1,59 +1,154 @@
-"""The commands ``bandsplit models``."""
+"""The commands ``bandsplit models``, and the choice of the models that other commands use."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.terminal import make_console
+from bandsplit.terminal import byte_progress, make_console, tell
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from bandsplit.registry import Entry
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="List architectures, look at model files, import the authors' weights."
+    no_args_is_help=True, help="List, fetch, look at, import, copy out and remove models; list architectures."
 )
+
+NameArgument = Annotated[str, typer.Argument(help="A registered name, see `bandsplit models list`.")]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror", envvar="BANDSPLIT_MIRROR", help="Address of a folder that has the archive, not its record."
+    ),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def choose_models(console: Console, names: Sequence[str | Path] = (), yes: bool = False) -> list[Path]:
+    """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
+
+    Args:
+        console: where the question is asked and the choice is told.
+        names: paths or registered names; none for the best that is here.
+        yes: fetch without asking.
+
+    Raises:
+        BandsplitError: there is no such model, or it cannot be fetched.
+    """
+    from bandsplit.registry import find_model
+    from bandsplit.settings import is_offline
+
+    def fetch(entry: Entry) -> None:
+        if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
+            _install(console, entry)
+
+    def say(text: str) -> None:
+        tell(console, text)
+
+    if not names:
+        return find_model(None, fetch, say)
+    return [path for name in names for path in find_model(name, fetch, say)]
 
 
 @models_app.command("list")
-def list_models() -> None:
-    """Show every named architecture: parameters beside the paper's, targets, what it is in the paper."""
-    from rich import box
-    from rich.table import Table
+def list_models(
+    architectures: Annotated[
+        bool, typer.Option("--architectures", help="List what can be trained instead: the networks of the paper.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the models that can be fetched or are here; with --architectures every network that can be trained."""
+    import json
 
-    from bandsplit.models.build import count_parameters
-    from bandsplit.recipes import RECIPES
+    from bandsplit.registry import entries, models_folder
 
-    title = "Architectures: parameters of all four targets, in millions"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
-    for heading, place in (
-        ("recipe", "left"),
-        ("ours", "right"),
-        ("paper", "right"),
-        ("models", "left"),
-        ("row", "left"),
-    ):
-        table.add_column(heading, justify=place, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("what it is")
-    for recipe in filter(lambda recipe: recipe.architecture, RECIPES.values()):
-        count_m = sum(count_parameters(config.model) for config in recipe.all_run_configs()) / 1e6
-        digits = 2 if recipe.shared else 1
-        published = "-" if recipe.parameters_m is None else f"{recipe.parameters_m:.{digits}f}"
-        models = "1 of 4 targets" if recipe.shared else "4 of 1 target"
-        table.add_row(recipe.id, f"{count_m:.{digits}f}", published, models, recipe.row or "-", recipe.about)
-    make_console(err=False).print(table)
+    out = make_console(err=False)
+    if architectures:
+        rows = _architectures()
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            out.print(_architectures_table(rows))
+        return
+    if as_json:
+        typer.echo(json.dumps([_facts(entry) for entry in entries()], indent=1))
+        return
+    out.print(_models_table(entries()))
+    for what, field in (("licence", "licence"), ("training data", "training_data"), ("source", "doi")):
+        for value in dict.fromkeys(getattr(entry, field) for entry in entries()):
+            names = [entry.name for entry in entries() if getattr(entry, field) == value]
+            of = "" if len(names) == len(entries()) else f" of {', '.join(names)}"
+            tell(out, f"{what}{of}: {f'https://doi.org/{value}' if field == 'doi' else value}")
+    tell(out, "scores: cSDR in dB on the test set of MUSDB18-HQ, as their authors published them; not measured here")
+    tell(out, f"cache: {models_folder()}; networks that can be trained: bandsplit models list --architectures")
 
 
 @models_app.command("show")
-def show_model(file: Annotated[Path, typer.Argument(help="A model file.")]) -> None:
-    """Show the card and the configuration of a model file."""
-    from bandsplit.models.files import read_card
+def show_model(
+    model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
+) -> None:
+    """Show what is known of a registered model, or the card and the configuration of a model file."""
+    import json
 
-    config, card = read_card(file)
-    for field, value in card:
-        typer.echo(f"{field:18s} {value}")
-    typer.echo(f"{'targets':18s} {', '.join(config.targets)}")
-    typer.echo(f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
-    typer.echo(config.model_dump_json(indent=1))
+    from bandsplit.models.files import read_card
+    from bandsplit.registry import cached_files, find_entry
+
+    if Path(model).is_file() or Path(model).suffix == ".safetensors":
+        files = [Path(model)]
+    else:
+        entry = find_entry(model)
+        files = cached_files(entry)
+        if not as_json:
+            typer.echo(entry.notice())
+            typer.echo(f"in cache: {', '.join(map(str, files)) or f'no; bandsplit models fetch {entry.name}'}")
+        elif not files:
+            typer.echo(json.dumps([_facts(entry)], indent=1))
+            return
+    if as_json:
+        described = [{"file": str(file), **_card_facts(file)} for file in files]
+        typer.echo(json.dumps(described, indent=1))
+        return
+    for file in files:
+        config, card = read_card(file)
+        typer.echo(f"\n{file}" if len(files) > 1 else "")
+        for field, value in card:
+            typer.echo(f"{field:18s} {value}")
+        typer.echo(f"{'targets':18s} {', '.join(config.targets)}")
+        typer.echo(f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
+        if len(files) == 1:
+            typer.echo(config.model_dump_json(indent=1))
+
+
+@models_app.command("fetch")
+def fetch_model(
+    name: NameArgument,
+    yes: YesOption = False,
+    mirror: MirrorOption = None,
+    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, where none is registered.")] = None,
+    archive: Annotated[
+        Path | None, typer.Option("--archive", help="The archive, brought here by other means; checked and kept.")
+    ] = None,
+) -> None:
+    """Fetch a model to the cache: download, check, import without running code; a break is resumed."""
+    from bandsplit.registry import cached_files, find_entry
+
+    console = make_console()
+    entry = find_entry(name)
+    if files := cached_files(entry):
+        tell(console, f"{entry.name}: is in the cache already: {files[0].parent}")
+        return
+    if not yes and not _agrees(console, entry):
+        raise typer.Abort
+    _install(console, entry, mirror=mirror, md5=md5, archive=archive)
 
 
 @models_app.command("import")
@@ -62,7 +157,7 @@ def import_model(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The model file to write (default: CHECKPOINT.safetensors).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
     from bandsplit.errors import ModelFileError
@@ -78,3 +173,142 @@ def import_model(
     targets = ", ".join(model.config.targets)
     typer.echo(f"{path}: {targets}, {parameters_m:.2f} M parameters, {model.config.sample_rate_hz} Hz")
     typer.echo(f"licence: {card.licence}\ntraining data: {card.training_data}")
+
+
+@models_app.command("export")
+def export_model(
+    name: NameArgument,
+    to: Annotated[Path, typer.Argument(help="Folder for the copies.")] = Path("."),
+    force: ForceOption = False,
+) -> None:
+    """Copy a model out of the cache, as one .safetensors per network; any of them can be used by its path."""
+    from bandsplit.model_store import export_model
+    from bandsplit.registry import find_entry
+
+    for path in export_model(find_entry(name), to, force):
+        typer.echo(path)
+
+
+@models_app.command("remove")
+def remove_model(name: NameArgument) -> None:
+    """Remove a model from the cache, and what is left of unfinished downloads of it."""
+    from bandsplit.fetching import in_gb
+    from bandsplit.model_store import remove_model
+    from bandsplit.registry import find_entry
+
+    entry = find_entry(name)
+    freed_bytes = remove_model(entry)
+    what = f"removed, {in_gb(freed_bytes)} are free again" if freed_bytes else "was not in the cache"
+    tell(make_console(), f"{entry.name}: {what}")
+
+
+def _agrees(console: Console, entry: Entry) -> bool:
+    from bandsplit.fetching import in_gb
+    from bandsplit.model_store import needed_bytes
+
+    tell(console, entry.notice())
+    tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
+    return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
+
+
+def _install(console: Console, entry: Entry, **options: Any) -> None:
+    from bandsplit.model_store import install_model
+
+    with byte_progress(console) as progress:
+        files = install_model(entry, progress=progress, **options)
+    tell(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
+    tell(console, f"licence: {entry.licence}")
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """Return what is known of a registered model, as plain data."""
+    from bandsplit.registry import cached_files
+
+    scores = entry.scores
+    files = [str(path) for path in cached_files(entry)]
+    published = scores and {"csdr_db": dict(scores.values_db), "split": "test", "source": scores.source}
+    return {
+        **entry.model_dump(mode="json"),
+        "cached": bool(files),
+        "files": files,
+        "published_scores": published,
+    }
+
+
+def _card_facts(file: Path) -> dict[str, Any]:
+    from bandsplit.models.files import read_card
+
+    config, card = read_card(file)
+    return {"card": card.model_dump(mode="json"), "config": config.model_dump(mode="json")}
+
+
+def _models_table(entries: Sequence[Entry]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    from bandsplit.fetching import in_gb
+    from bandsplit.published import COLUMNS
+    from bandsplit.registry import cached_files
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("model", "state", "fetch", "kept"):
+        table.add_column(heading, justify="right" if heading in ("fetch", "kept") else "left", no_wrap=True)
+    for target in COLUMNS:
+        table.add_column(target, justify="right", no_wrap=True)
+    for entry in entries:
+        values = entry.scores.values_db if entry.scores else {}
+        table.add_row(
+            "\n".join([entry.name, *(f"= {alias}" for alias in entry.aliases)]),
+            "cached" if cached_files(entry) else "to fetch" if entry.md5 else "needs md5",
+            in_gb(entry.archive_bytes),
+            in_gb(entry.kept_bytes),
+            *("-" if values.get(target) is None else f"{values[target]:.2f}" for target in COLUMNS),
+        )
+    return table
+
+
+def _architectures() -> list[dict[str, Any]]:
+    from bandsplit.models.build import count_parameters
+    from bandsplit.recipes import RECIPES
+
+    return [
+        {
+            "recipe": recipe.id,
+            "parameters_m": round(sum(count_parameters(config.model) for config in recipe.all_run_configs()) / 1e6, 3),
+            "published_parameters_m": recipe.parameters_m,
+            "shared": recipe.shared,
+            "row": recipe.row,
+            "about": recipe.about,
+        }
+        for recipe in RECIPES.values()
+        if recipe.architecture
+    ]
+
+
+def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    title = "Architectures: parameters of all four targets, in millions"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    for heading, place in (
+        ("recipe", "left"),
+        ("ours", "right"),
+        ("paper", "right"),
+        ("models", "left"),
+        ("row", "left"),
+    ):
+        table.add_column(heading, justify=place, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column("what it is")
+    for row in rows:
+        digits = 2 if row["shared"] else 1
+        published = row["published_parameters_m"]
+        table.add_row(
+            row["recipe"],
+            f"{row['parameters_m']:.{digits}f}",
+            "-" if published is None else f"{published:.{digits}f}",
+            "1 of 4 targets" if row["shared"] else "4 of 1 target",
+            row["row"] or "-",
+            row["about"],
+        )
+    return table

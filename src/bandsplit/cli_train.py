@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list`.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list --architectures`.")],
     data: DataOption,
     target: Annotated[
         list[str] | None,

@@ -95,7 +95,7 @@ def run_demo(
         ("scores", folder / "scores.md"),
         ("model", model),
         ("your music", f".venv/bin/bandsplit separate SONG.mp3 -n '{model}'"),
-        ("the paper", ".venv/bin/bandsplit models list"),
+        ("the paper", ".venv/bin/bandsplit models list --architectures"),
     ):
         console.print(f"       {what:13s} {where}", highlight=False, soft_wrap=True)
     console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)

@@ -17,6 +17,10 @@ class DataError(BandsplitError):
     """A data set is not laid out as expected."""
 
 
+class DownloadError(BandsplitError):
+    """A file cannot be fetched, or what arrived is not the file that was asked for."""
+
+
 class ModelFileError(BandsplitError):
     """A model file is not one, is damaged, or does not fit its own description."""
 

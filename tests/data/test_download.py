@@ -15,7 +15,7 @@ import pytest
 from bandsplit import cli
 from bandsplit.data.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
 from bandsplit.data.layouts import index_dataset
-from bandsplit.errors import DataError
+from bandsplit.errors import DataError, DownloadError
 from downloads import Here, contents, set_in, zip_of
 from webserver import CUT, Server, serve
 
@@ -161,7 +161,7 @@ def test_a_set_that_loses_files_while_it_is_unpacked_never_looks_whole(here: Her
         if stage == "unpack" and done_bytes == total_bytes:
             shutil.rmtree(here.to / ".tiny.unpacking" / "train" / "Song 1")
 
-    with pytest.raises(DataError, match=r"Song 1/.*\.wav: vanished .* perhaps the same command runs twice"):
+    with pytest.raises(DownloadError, match=r"Song 1/.*\.wav: vanished .* perhaps the same command runs twice"):
         here.download(progress=lose)
     assert here.names == ["tiny.zip"]
 
@@ -198,7 +198,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_asked(
     if there:
         to.mkdir(parents=True)
         (to / there).touch()
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DownloadError) as caught:
         download_dataset(KNOWN_SETS["musdb18hq"], to)
     message = str(caught.value)
     assert message.startswith(

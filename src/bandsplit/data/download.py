@@ -7,31 +7,31 @@ until all of them, and then a marker file, are there.
 from __future__ import annotations
 
 import json
-import re
 import shutil
-import zipfile
-import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import NamedTuple
 
 import pooch
 import requests
 
-from bandsplit.data.fetch import (
+from bandsplit.archives import unpack
+from bandsplit.errors import DataError
+from bandsplit.fetching import (
     CHECK_CONNECTION,
     PATIENCE,
     Patience,
     Progress,
+    check_source,
     fetch,
     in_gb,
     part_of,
     persist,
     reason,
+    require_space,
     size_of,
 )
-from bandsplit.errors import DataError
 
 MARKER = ".bandsplit-download.json"
 """Written last: a set that has it is whole."""
@@ -132,9 +132,10 @@ def download_dataset(
         patience: time limit and retries of the download; the record is asked with pooch's time limit.
 
     Raises:
-        DataError: the set cannot be brought whole; the message says what to do.
+        DataError: the folder is taken, cannot be written, or the archive holds something else.
+        DownloadError: the archive cannot be fetched or unpacked; both messages say what to do.
     """
-    _check_arguments(mirror, md5)
+    check_source(mirror, md5)
     folder, archive = Path(to) / known.name, Path(to) / known.file
     if is_downloaded(known, to):
         return Downloaded(folder, new=False)
@@ -145,7 +146,8 @@ def download_dataset(
         url = f"{(mirror or known.url).rstrip('/')}/{known.file}"
         by_hand = f"put {known.file} of https://doi.org/{known.doi} into {archive.parent}"
         archive.parent.mkdir(parents=True, exist_ok=True)
-        fetch(url, archive, digest, f"name another source with --mirror, or {by_hand}", progress, patience)
+        fix = f"name another source with --mirror, or {by_hand}"
+        fetch(url, archive, digest, fix, progress, patience, most_bytes=_most(known.archive_bytes))
         _unpack_whole(known, archive, folder, {"source": url, "md5": digest}, progress)
         if not keep_archive:
             archive.unlink()
@@ -155,13 +157,6 @@ def download_dataset(
             f"another folder with --to"
         ) from error
     return Downloaded(folder, new=True)
-
-
-def _check_arguments(mirror: str | None, md5: str | None) -> None:
-    if mirror is not None and not re.match(r"https?://[^/]", mirror):
-        raise DataError(f"--mirror {mirror}: must be the address of a folder, as in https://example.org/data")
-    if md5 is not None and not re.fullmatch(r"[0-9a-fA-F]{32}", md5):
-        raise DataError(f"--md5 {md5}: must be 32 digits of 0-9 and a-f")
 
 
 def _check_unused(known: KnownSet, folder: Path) -> None:
@@ -177,14 +172,9 @@ def _check_unused(known: KnownSet, folder: Path) -> None:
 def _check_space(known: KnownSet, archive: Path) -> None:
     missing_bytes = 0 if archive.exists() else max(known.archive_bytes - size_of(part_of(archive)), 0)
     needed_bytes = missing_bytes + known.unpacked_bytes
-    existing = next(folder for folder in archive.absolute().parents if folder.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    if free_bytes < needed_bytes:
-        raise DataError(
-            f"{archive.parent}: {known.name} needs {in_gb(needed_bytes)} ({in_gb(missing_bytes)} to download, "
-            f"{in_gb(known.unpacked_bytes)} unpacked), the disk has {in_gb(free_bytes)} free; "
-            f"free {in_gb(needed_bytes - free_bytes)}, or choose a folder on another disk with --to"
-        )
+    needs = f"{in_gb(missing_bytes)} to download, {in_gb(known.unpacked_bytes)} unpacked"
+    what = f"{known.name} needs {in_gb(needed_bytes)} ({needs})"
+    require_space(archive.parent, needed_bytes, what, "choose a folder on another disk with --to")
 
 
 def _md5_of_record(known: KnownSet, progress: Progress, patience: Patience) -> str:
@@ -208,7 +198,13 @@ def _unpack_whole(known: KnownSet, archive: Path, folder: Path, source: dict[str
     """Unpack beside ``folder``, mark what is whole, then give it its name."""
     hidden = _hidden(folder)
     try:
-        _unpack(archive, hidden, progress)
+        unpack(
+            archive,
+            hidden,
+            most_bytes=_most(known.unpacked_bytes),
+            fix="remove it and name another source with --mirror",
+            progress=lambda done, total: progress("unpack", done, total),
+        )
         top = _find_top(known, archive, hidden)
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
         marker = {"name": known.name, "doi": known.doi, **source, "date": date, "licence": known.licence}
@@ -216,36 +212,6 @@ def _unpack_whole(known: KnownSet, archive: Path, folder: Path, source: dict[str
         top.rename(folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _unpack(archive: Path, folder: Path, progress: Progress) -> None:
-    """Unpack into ``folder``, and nowhere else."""
-    try:
-        with zipfile.ZipFile(archive) as file:
-            members = file.infolist()
-            for member in members:
-                path = PureWindowsPath(member.filename)  # knows both kinds of slash
-                if path.anchor or ".." in path.parts:
-                    raise DataError(
-                        f"{archive}: its member {member.filename!r} leads out of the folder it is unpacked into; "
-                        f"nothing was unpacked; remove this archive and name another source with --mirror"
-                    )
-            done, total = 0, sum(member.file_size for member in members)
-            unpacked: list[tuple[Path, int]] = []
-            for member in members:
-                unpacked.append((Path(file.extract(member, folder)), member.file_size))
-                done += member.file_size
-                progress("unpack", done, total)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise DataError(
-            f"{archive}: has the expected md5, but cannot be unpacked ({error}); remove it and name another source "
-            f"with --mirror"
-        ) from error
-    if changed := [path for path, size_bytes in unpacked if not path.is_dir() and size_of(path) != size_bytes]:
-        raise DataError(
-            f"{changed[0]}: vanished or changed while the archive was unpacked; perhaps the same command runs twice: "
-            f"let one finish, then run it again"
-        )
 
 
 def _find_top(known: KnownSet, archive: Path, unpacked: Path) -> Path:
@@ -259,6 +225,11 @@ def _find_top(known: KnownSet, archive: Path, unpacked: Path) -> Path:
         f"{archive}: not {known.name}: it needs the folders {' and '.join(known.splits)}, and has {inside}; remove it "
         f"and name another source with --mirror"
     )
+
+
+def _most(about_bytes: int) -> int:
+    """Leave room for sizes that are known to three digits."""
+    return int(1.1 * about_bytes)
 
 
 def _hidden(folder: Path) -> Path:

@@ -13,10 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import AudioError, DataError
+from bandsplit.settings import cache_folder
 
 FORMAT = 1
 """To be raised whenever files of facts are written in another way: those written before then count as empty."""
@@ -41,7 +40,7 @@ def facts_folder(root: Path) -> Path:
     except OSError:
         pass
     key = hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:12]
-    folder = Path(platformdirs.user_cache_dir("bandsplit")) / "data" / f"{root.name}-{key}"
+    folder = cache_folder() / "data" / f"{root.name}-{key}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,9 @@
 """One model, one file: safetensors with the configuration and a model card in its metadata. Nothing in it can run."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -17,6 +19,9 @@ from bandsplit.models.model import BandSplitModel
 from bandsplit.strict import Config
 
 FORMAT = "bandsplit-model-1"
+
+_PARTS = ("n_blocks", "depth", "hidden_layers")  # counts of things that have tensors of their own
+_LARGEST = 1_000_000  # of any number in a configuration: rates, sizes, counts of bands
 
 
 class ModelCard(Config):
@@ -65,11 +70,12 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     path = Path(path)
     if not path.is_file():
         raise ModelFileError(
-            f"{path}: no such model file; `bandsplit models list` shows what can be trained or imported"
+            f"{path}: no such model file; `bandsplit models list` shows what can be fetched, and with --architectures "
+            f"what can be trained"
         )
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata, n_tensors = file.metadata() or {}, len(file.keys())
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of "
@@ -81,12 +87,31 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
             f"metadata, expected {FORMAT!r}); was it written by another tool?"
         )
     try:
-        return (
-            ModelConfig.model_validate_json(metadata["config"]),
-            ModelCard.model_validate_json(metadata["card"]),
-        )
-    except (KeyError, ValueError) as error:
+        card = ModelCard.model_validate_json(metadata["card"])
+        _check_plausible(json.loads(metadata["config"]), n_tensors)
+        return ModelConfig.model_validate_json(metadata["config"]), card
+    except (KeyError, ValueError, ConfigError, RecursionError, OverflowError) as error:
         raise ModelFileError(f"{path}: its metadata does not describe a model: {error}") from None
+
+
+def _check_plausible(value: Any, n_tensors: int, field: str = "config") -> None:
+    """Refuse numbers of parts that no file of so few tensors can have, before anything that large is built.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plausible(item, n_tensors, key)
+    elif isinstance(value, list):
+        if field == "targets" and len(value) > n_tensors:
+            raise ValueError(f"{len(value)} targets cannot be estimated with {n_tensors} tensors")
+        for item in value:
+            _check_plausible(item, n_tensors, field)
+    elif isinstance(value, int | float):
+        most = max(n_tensors, 1) if field in _PARTS else _LARGEST
+        if not abs(value) <= most:
+            raise ValueError(f"{field}: {value} is not plausible in a file of {n_tensors} tensors; at most {most}")
 
 
 def load_model(path: Path | str) -> BandSplitModel:
@@ -100,7 +125,7 @@ def load_model(path: Path | str) -> BandSplitModel:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: is damaged ({error}); fetch or copy it again") from None
     try:
         return model_from_tensors(config, tensors)
@@ -112,13 +137,14 @@ def model_from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> BandS
     """Build the network of ``config`` around ``tensors``, named and shaped as its ``state_dict``.
 
     Raises:
-        ModelFileError: a tensor is missing, unexpected, misshapen or not finite; the message names them.
+        ModelFileError: a tensor is missing, unexpected, misshapen, of another type or not finite; the message
+            names them.
     """
     with torch.device("meta"):
         model = build_model(config)
     expected = model.state_dict()
     problems = compare_tensors(expected, tensors)
-    problems += [f"not finite: {name}" for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    problems = problems or [f"not finite: {name}" for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if problems:
         raise ModelFileError(describe_problems(problems))
     model.load_state_dict(tensors, strict=True, assign=True)
@@ -128,13 +154,18 @@ def model_from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> BandS
 
 
 def compare_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """List what is missing, unexpected or misshapen in ``found``."""
+    """List what is missing, unexpected, misshapen or of another type in ``found``."""
     problems = [f"missing: {name}" for name in expected if name not in found]
     problems += [f"unexpected: {name}" for name in found if name not in expected]
     problems += [
         f"misshapen: {name} is {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
         if name in found and found[name].shape != tensor.shape
+    ]
+    problems += [
+        f"of another type: {name} is {found[name].dtype}, expected {tensor.dtype}"
+        for name, tensor in expected.items()
+        if name in found and found[name].dtype != tensor.dtype
     ]
     return problems
 

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import resource
 import statistics
-import time
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from bandsplit.data.dataset import Example
+from bandsplit.matrix_rate import Precision, matrix_rate, time_s
 from bandsplit.run_config import RunConfig
 from bandsplit.training.arithmetic import step_flop
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
-
-Precision = Literal["fp32", "tf32", "bf16"]
-"""Of products: single; on CUDA, single in TF32's rounding; automatic bfloat16."""
-
-MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 class StepSpeed(NamedTuple):
@@ -75,7 +69,7 @@ def measure(
         for name, step in makers.items():
             if device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(device)
-            step_s = _time_s(step, device)
+            step_s = time_s(step, device)
             rates.append(matrix_rate(device, precision))
             peaks_mb[name] = max(peaks_mb[name], _peak_mb(device))
             done()
@@ -112,29 +106,6 @@ class TrainingStep:
         """Do one update."""
         self.learner.backward(self.batch, last=True)
         self.learner.update(self.rate)
-
-
-def matrix_rate(device: torch.device, precision: Precision = "fp32") -> float:
-    """Measure how many operations per second a product of large square matrices reaches; the median of some."""
-    size = MATRIX_SIZE[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
-
-    def multiply() -> Tensor:
-        return torch.mm(a, a, out=out)
-
-    multiply()
-    return 2 * size**3 / statistics.median(_time_s(multiply, device) for _ in range(5))
-
-
-def _time_s(work: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
 
 
 def _peak_mb(device: torch.device) -> float:

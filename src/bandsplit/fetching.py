@@ -6,6 +6,8 @@ same call or by a later one, if the server can; if it cannot, the download start
 
 from __future__ import annotations
 
+import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +17,7 @@ import pooch
 import requests
 
 from bandsplit import __version__
-from bandsplit.errors import DataError
+from bandsplit.errors import DownloadError
 
 BLOCK_BYTES = 1 << 16
 
@@ -44,7 +46,9 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
-def fetch(url: str, path: Path, md5: str, fix: str, progress: Progress, patience: Patience = PATIENCE) -> None:
+def fetch(
+    url: str, path: Path, md5: str, fix: str, progress: Progress, patience: Patience = PATIENCE, *, most_bytes: int
+) -> None:
     """Download ``url`` to ``path``, or to where an earlier call stopped; a whole file that is there is left alone.
 
     Args:
@@ -54,29 +58,30 @@ def fetch(url: str, path: Path, md5: str, fix: str, progress: Progress, patience
         fix: what to do if the server does not deliver, for the error message.
         progress: called often.
         patience: time limit and retries.
+        most_bytes: a server that announces or sends more is left, so that it cannot fill the disk.
 
     Raises:
-        DataError: the server does not deliver, or something else than the file.
+        DownloadError: the server does not deliver, or something else than the file.
         OSError: the file cannot be written.
     """
     if path.exists():
         if (found := _md5(path, progress)) != md5:
-            raise DataError(
+            raise DownloadError(
                 f"{path}: its md5 is {found}, not {md5}: it is cut, damaged or another file; remove it and run the "
                 f"same command again to download it"
             )
         return
     part = part_of(path)
     try:
-        persist(lambda: _receive(url, part, patience.timeout_s, progress), patience, lambda: size_of(part))
+        persist(lambda: _receive(url, part, patience.timeout_s, progress, most_bytes), patience, lambda: size_of(part))
     except requests.RequestException as error:
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
         kept = f"; the {in_gb(size_of(part))} that arrived are kept, the same command goes on from there"
-        raise DataError(f"{url}: {reason(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
+        raise DownloadError(f"{url}: {reason(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
     if (found := _md5(part, progress)) != md5:
         size_bytes = size_of(part)
         part.unlink()
-        raise DataError(
+        raise DownloadError(
             f"{url}: what arrived ({in_gb(size_bytes)}) has md5 {found}, not {md5}: it was damaged on the way or is "
             f"another file; it was removed; run the same command again, or {fix}"
         )
@@ -133,7 +138,40 @@ def in_gb(size_bytes: int) -> str:
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
 
 
-def _receive(url: str, part: Path, timeout_s: float, progress: Progress) -> None:
+def check_source(mirror: str | None, md5: str | None = None) -> None:
+    """Check what a user says of another source.
+
+    Raises:
+        DownloadError: the mirror is no address of a folder, or the md5 has another form.
+    """
+    if mirror is not None and not re.match(r"https?://[^/]", mirror):
+        raise DownloadError(f"--mirror {mirror}: must be the address of a folder, as in https://example.org/data")
+    if md5 is not None and not re.fullmatch(r"[0-9a-fA-F]{32}", md5):
+        raise DownloadError(f"--md5 {md5}: must be 32 digits of 0-9 and a-f")
+
+
+def require_space(folder: Path, needed_bytes: int, what: str, fix: str) -> None:
+    """Check that the disk that ``folder`` is on, or will be on, has room.
+
+    Args:
+        folder: where something will be written; it may be missing.
+        needed_bytes: how much.
+        what: what needs it and why, for the error message.
+        fix: what else to do than to free some, for the error message.
+
+    Raises:
+        DownloadError: it has not.
+    """
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    if free_bytes < needed_bytes:
+        raise DownloadError(
+            f"{folder}: {what}, the disk has {in_gb(free_bytes)} free; free {in_gb(needed_bytes - free_bytes)}, "
+            f"or {fix}"
+        )
+
+
+def _receive(url: str, part: Path, timeout_s: float, progress: Progress, most_bytes: int) -> None:
     """Download to ``part``, going on where it ends if the server can."""
     done = size_of(part)
     headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
@@ -144,13 +182,25 @@ def _receive(url: str, part: Path, timeout_s: float, progress: Progress) -> None
         goes_on = answer.status_code == requests.codes.partial_content
         done = done if goes_on else 0
         total = done + int(answer.headers.get("Content-Length", 0))
+        if total > most_bytes:
+            raise _too_big(url, part, total, most_bytes)
         with part.open("ab" if goes_on else "wb") as file:
             for block in answer.iter_content(BLOCK_BYTES):
-                file.write(block)
                 done += len(block)
+                if done > most_bytes:
+                    raise _too_big(url, part, done, most_bytes)
+                file.write(block)
                 progress("download", done, total)
     if done < total:  # urllib3 1 takes a cut answer for a whole one
         raise requests.exceptions.ChunkedEncodingError(f"{done} of {total} bytes")
+
+
+def _too_big(url: str, part: Path, size_bytes: int, most_bytes: int) -> DownloadError:
+    part.unlink(missing_ok=True)
+    return DownloadError(
+        f"{url}: is another file: it has {in_gb(size_bytes)} or more, expected are {in_gb(most_bytes)} at most; "
+        f"nothing was kept; check the address of the mirror"
+    )
 
 
 def _may_pass(error: requests.RequestException) -> bool:

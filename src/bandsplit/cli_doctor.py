@@ -1,0 +1,58 @@
+"""The command ``bandsplit doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bandsplit.terminal import make_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bandsplit.doctor import Finding
+
+_STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at versions, device, formats, models and disk, and separate a little; exit code 1 if anything is broken."""
+    import json
+
+    from bandsplit.doctor import examine
+
+    console = make_console()
+    with console.status("looking ...") as status:
+        findings = examine(lambda section: status.update(f"looking at {section} ..."))
+    failed = [finding for finding in findings if finding.status == "fail"]
+    if as_json:
+        rows = [finding._asdict() for finding in findings]
+        typer.echo(json.dumps({"ok": not failed, "findings": rows}, indent=1))
+    else:
+        _show(make_console(err=False), findings)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show(out: Console, findings: Sequence[Finding]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for no_wrap in (True, True, False):
+        table.add_column(no_wrap=no_wrap, overflow="fold")
+    section = ""
+    for finding in findings:
+        if finding.section != section:
+            section = finding.section
+            table.add_row("", "", "")
+            table.add_row("", f"[bold]{section}[/bold]", "")
+        style = _STYLES[finding.status]
+        fix = f"\n[{style}]-> {escape(finding.fix)}[/{style}]" if finding.fix else ""
+        table.add_row(f"[{style}]{finding.status:>4s}[/{style}]", escape(finding.name), escape(finding.value) + fix)
+    out.print(table)
+    counts = {status: sum(finding.status == status for finding in findings) for status in _STYLES}
+    verdict = "something is broken" if counts["fail"] else "bandsplit works here"
+    out.print(f"\n{verdict}: {counts['ok']} ok, {counts['note']} to note, {counts['fail']} failed", highlight=False)

@@ -1,0 +1,221 @@
+"""What is installed, what this machine offers, and whether separation works on it.
+
+Nothing is imported at the top that may be broken: that is what is to be found out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from bandsplit import __version__
+
+Status = Literal["ok", "note", "fail"]
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+LITTLE_SPACE_BYTES = 5_000_000_000
+
+CODECS = {
+    "wav": ("WAV", "PCM_24"), "rf64": ("RF64", "FLOAT"), "flac": ("FLAC", "PCM_16"), "mp3": ("MP3", None),
+    "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "aiff": ("AIFF", "PCM_16"),
+}  # fmt: skip
+"""Format and subtype, as libsndfile calls them."""
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    section: str
+    name: str
+    value: str
+    status: Status = "ok"
+    """``note``: something is missing that not everyone needs. ``fail``: bandsplit will not work as it should."""
+    fix: str = ""
+    """What to do about it."""
+
+
+def examine(tell: Callable[[str], None] = lambda section: None) -> list[Finding]:
+    """Look at everything; a check that cannot be made is a finding, too.
+
+    Args:
+        tell: told the section that is being looked at.
+    """
+    sections: dict[str, Callable[[], Iterator[Finding]]] = {
+        "versions": _versions,
+        "device": _device,
+        "audio": _audio,
+        "extras": _extras,
+        "models": _models,
+        "self-test": _self_test,
+    }
+    findings: list[Finding] = []
+    for section, look in sections.items():
+        tell(section)
+        try:
+            findings += look()
+        except Exception as error:  # whatever is broken here must not hide the other sections
+            reason = f"{type(error).__name__}: {str(error).partition(os.linesep)[0]}"
+            findings.append(Finding(section, "check", reason, "fail", "see what it names, or install bandsplit anew"))
+    return findings
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("versions", "bandsplit", __version__)
+    yield Finding("versions", "python", f"{platform.python_version()} ({sys.executable}), {platform.platform()}")
+    for name, found, wanted in _requirements():
+        if found is None:
+            yield Finding("versions", name, "missing", "fail", f"pip install '{name}{wanted}'")
+        elif not _contains(wanted, found):
+            yield Finding("versions", name, f"{found}, needs {wanted}", "fail", f"pip install -U '{name}{wanted}'")
+        else:
+            yield Finding("versions", name, found)
+
+
+def _contains(wanted: str, found: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return SpecifierSet(wanted).contains(found, prereleases=True)
+
+
+def _requirements(extra: str = "") -> Iterator[tuple[str, str | None, str]]:
+    """Give name, installed version and wanted versions of what bandsplit needs, or of what an extra adds to it."""
+    from packaging.requirements import Requirement
+
+    for line in metadata.requires("bandsplit") or []:
+        requirement = Requirement(line)
+        marker = requirement.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always == bool(extra) or (extra and marker is not None and not marker.evaluate({"extra": extra})):
+            continue
+        found = None
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found = metadata.version(requirement.name)
+        yield requirement.name, found, str(requirement.specifier)
+
+
+def _device() -> Iterator[Finding]:
+    import torch
+
+    from bandsplit.inference.separator import pick_device
+
+    build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs only"
+    driver = _driver()
+    if torch.cuda.is_available():
+        why = f"a CUDA device is here: {torch.cuda.get_device_name()}"
+    elif torch.version.cuda is None:
+        why = f"this PyTorch ({torch.__version__}) is built {build}"
+    elif driver is None:
+        why = "no NVIDIA driver was found"
+    else:
+        why = f"CUDA cannot be used, driver {driver}, PyTorch built {build}"
+    unused = driver is not None and not torch.cuda.is_available()
+    fix = ""
+    if unused:
+        fix = "the NVIDIA GPU is not used: install the PyTorch build for your driver, see https://pytorch.org"
+    yield Finding("device", "chosen", f"{pick_device('auto')}, because {why}", "note" if unused else "ok", fix)
+    yield Finding("device", "torch build", f"{torch.__version__}, {build}")
+    yield Finding("device", "NVIDIA driver", driver or "none")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS")
+    by = f", OMP_NUM_THREADS={asked}" if asked else ""
+    yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {usable} cores{by}")
+
+
+def _driver() -> str | None:
+    """Return the version of the NVIDIA driver, if one is loaded."""
+    try:
+        first = NVIDIA_DRIVER.read_text(encoding="utf-8").splitlines()[0]
+    except (OSError, IndexError):
+        return "present" if shutil.which("nvidia-smi") else None
+    return next((word for word in first.split() if word[0].isdigit() and "." in word), "present")
+
+
+def _audio() -> Iterator[Finding]:
+    import soundfile
+
+    yield Finding("audio", "libsndfile", soundfile.__libsndfile_version__)
+    missing = [name for name, (file_format, subtype) in CODECS.items() if not _survives(file_format, subtype)]
+    value = f"reads and writes {', '.join(name for name in CODECS if name not in missing)}"
+    vital = {"wav", "flac"} & set(missing)
+    fix = f"{', '.join(missing)} cannot be used: pip install -U soundfile" if missing else ""
+    yield Finding("audio", "formats", value, "fail" if vital else "note" if missing else "ok", fix)
+    fix = "for m4a, mp4, webm: pip install av, or put an ffmpeg on the PATH"
+    av, ffmpeg = _version_of("av"), shutil.which("ffmpeg")
+    yield Finding("audio", "PyAV", av or "not installed", "ok" if av or ffmpeg else "note", "" if av or ffmpeg else fix)
+    yield Finding("audio", "ffmpeg", ffmpeg or "not on the PATH")
+
+
+def _survives(file_format: str, subtype: str | None) -> bool:
+    """Write and read a tenth of a second, in memory."""
+    import numpy as np
+    import soundfile
+
+    rate_hz, buffer = 48000, io.BytesIO()
+    tone = np.sin(np.arange(rate_hz // 10) / 20)[:, None].repeat(2, 1) / 2
+    try:
+        soundfile.write(buffer, tone, rate_hz, format=file_format, subtype=subtype)
+        buffer.seek(0)
+        back, _ = soundfile.read(buffer)
+    except (soundfile.LibsndfileError, ValueError):
+        return False
+    return len(back) >= len(tone) and abs(float(np.abs(back).max()) - 0.5) < 0.1
+
+
+def _version_of(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _extras() -> Iterator[Finding]:
+    for extra in metadata.metadata("bandsplit").get_all("Provides-Extra") or []:
+        if extra == "dev":
+            continue
+        needed = list(_requirements(extra))
+        missing = [name for name, found, wanted in needed if found is None or not _contains(wanted, found)]
+        present = ", ".join(f"{name} {found}" for name, found, _ in needed if name not in missing)
+        if missing:
+            fix = f"if you need it: pip install 'bandsplit[{extra}]'"
+            yield Finding("extras", extra, f"without {', '.join(missing)}", "note", fix)
+        else:
+            yield Finding("extras", extra, present)
+
+
+def _models() -> Iterator[Finding]:
+    from bandsplit.fetching import in_gb
+    from bandsplit.registry import cached_files, entries
+    from bandsplit.settings import cache_folder, is_offline, mirror_setting
+
+    folder = cache_folder()
+    size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+    above = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+    fix = "" if writable else "it cannot be written: name another folder with BANDSPLIT_CACHE"
+    yield Finding("models", "cache", f"{folder}, {in_gb(size_bytes)}", "ok" if writable else "fail", fix)
+    free_bytes = shutil.disk_usage(above).free
+    little = free_bytes < LITTLE_SPACE_BYTES
+    fix = "fetching a model needs up to 5 GB for a while" if little else ""
+    yield Finding("models", "free disk", in_gb(free_bytes), "note" if little else "ok", fix)
+    cached = [entry.name for entry in entries() if cached_files(entry)]
+    best = entries()[0]
+    fix = "" if cached else f"to have one: bandsplit models fetch {best.name} ({in_gb(best.archive_bytes)})"
+    yield Finding("models", "fetched", ", ".join(cached) or "none", "ok" if cached else "note", fix)
+    network = "off (BANDSPLIT_OFFLINE)" if is_offline() else mirror_setting() or "on"
+    yield Finding("models", "downloads", network)
+
+
+def _self_test() -> Iterator[Finding]:
+    from bandsplit.self_test import self_test
+
+    for result in self_test():
+        yield Finding("self-test", *result)

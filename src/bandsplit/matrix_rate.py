@@ -1,0 +1,40 @@
+"""How fast this machine multiplies large matrices: what every speed is compared to."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["fp32", "tf32", "bf16"]
+"""Of products: single; on CUDA, single in TF32's rounding; automatic bfloat16."""
+
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
+
+
+def matrix_rate(device: torch.device, precision: Precision = "fp32") -> float:
+    """Measure how many operations per second a product of large square matrices reaches; the median of some."""
+    size = MATRIX_SIZE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
+
+    def multiply() -> Tensor:
+        return torch.mm(a, a, out=out)
+
+    multiply()
+    return 2 * size**3 / statistics.median(time_s(multiply, device) for _ in range(5))
+
+
+def time_s(work: Callable[[], object], device: torch.device) -> float:
+    """Time some work in seconds, until the device has finished it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began

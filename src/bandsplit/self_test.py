@@ -1,0 +1,89 @@
+"""A separation in miniature, in seconds: whether the numbers that come out on this machine are right."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from bandsplit import audio
+from bandsplit.config import CrossfadeConfig, ModelConfig, StftConfig
+from bandsplit.inference.separator import Separator, pick_device
+from bandsplit.matrix_rate import matrix_rate
+from bandsplit.models.build import build_model
+from bandsplit.spectral import istft, stft
+
+Result = tuple[str, str, Literal["ok", "note", "fail"], str]
+"""Name, value, status, fix."""
+
+STFT_LIMIT = 1e-6
+STREAM_LIMIT = 1e-6
+DEVICE_LIMIT = 1e-3
+"""Of a GPU, whose products may be rounded otherwise, relative to the peak of the CPU's estimate."""
+
+TINY = {"targets": ["vocals", "bass"], "bands": "joint", "n_features": 8, "n_blocks": 1, "mask": {"hidden_factor": 1}}
+
+_FIX = "the installed PyTorch computes wrong numbers: install another version"
+
+
+def self_test() -> Iterator[Result]:
+    """Transform and back, separate noise with a tiny random network in every way there is, time matrix products."""
+    yield _stft_round_trip()
+    rate_hz = 44100
+    mixture = np.random.default_rng(0).normal(0, 0.1, (2, 2 * rate_hz)).astype(np.float32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(ModelConfig.parse(TINY))
+    chunks = CrossfadeConfig(chunk_s=0.5)
+    separator = Separator(model, device="cpu", chunks=chunks)
+    began = time.perf_counter()
+    estimates = separator.separate(mixture, rate_hz)
+    wall_s = time.perf_counter() - began
+    good = all(stem.shape == mixture.shape and np.isfinite(stem).all() for stem in estimates.values())
+    heard = min(float(np.abs(stem).max()) for stem in estimates.values()) > 0
+    value = f"2 s of noise -> {', '.join(estimates)} in {wall_s:.2f} s; finite, of the right shape"
+    yield _result("separation", value if good and heard else "wrong", good and heard)
+    if hasattr(separator, "stream"):
+        yield _streaming(separator, mixture, rate_hz, estimates)
+    device = pick_device("auto")
+    if device.type != "cpu":
+        elsewhere = Separator(model, device=device, chunks=chunks).separate(mixture, rate_hz)
+        share = _difference(estimates, elsewhere) / max(float(np.abs(stem).max()) for stem in estimates.values())
+        yield _result(f"{device.type} and CPU", f"differ by {share:.1e} of the peak", share < DEVICE_LIMIT)
+    rate = matrix_rate(device) / 1e9
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    yield "matrix products", f"{rate:.0f} GFLOP/s ({device}, 32 bit{threads})", "ok", ""
+
+
+def _stft_round_trip() -> Result:
+    signal = torch.randn(2, 30000, generator=torch.Generator().manual_seed(0))
+    config = StftConfig()
+    error = float((istft(stft(signal, config), config, signal.shape[-1]) - signal).abs().max() / signal.abs().max())
+    return _result("STFT and back", f"error {error:.1e} of the peak", error < STFT_LIMIT)
+
+
+def _streaming(separator: Any, mixture: np.ndarray, rate_hz: int, estimates: dict[str, np.ndarray]) -> Result:
+    """Compare a stream from a file with what was computed in memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.wav"
+        audio.write(path, mixture, rate_hz)
+        blocks = [block for _, block in separator.stream(path)]
+    streamed = {target: np.concatenate([block[target] for block in blocks], axis=1) for target in estimates}
+    error = _difference(estimates, streamed)
+    return _result("streaming", f"a file equals memory to {error:.1e}", error < STREAM_LIMIT)
+
+
+def _difference(some: dict[str, np.ndarray], others: dict[str, np.ndarray]) -> float:
+    """Return the largest difference of a sample; infinite if lengths differ."""
+    if any(others[target].shape != stem.shape for target, stem in some.items()):
+        return float("inf")
+    return max(float(np.abs(stem - others[target]).max()) for target, stem in some.items())
+
+
+def _result(name: str, value: str, good: bool) -> Result:
+    return name, value, "ok" if good else "fail", "" if good else _FIX

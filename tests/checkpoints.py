@@ -1,0 +1,103 @@
+"""Small checkpoints as the paper's authors write them, archives of them, and a registry that knows these archives."""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from bandsplit import model_store, registry
+from bandsplit.config import ModelConfig
+from bandsplit.errors import BandsplitError
+from bandsplit.fetching import Patience
+from bandsplit.models.authors import _source
+from bandsplit.models.build import build_model
+from bandsplit.registry import Entry
+from downloads import CALM, zip_of
+from webserver import Behaviour, Server, serve
+
+GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
+UNSTACK: dict[str, Callable[[Tensor], Tensor]] = {
+    "weight": lambda w: w.mT[..., None],
+    "bias": lambda b: b[0],
+    "norm_weight": lambda g: g[:, 0],
+    "norm_bias": lambda g: g[0],
+}
+
+
+def checkpoint_of(first: str, *others: str) -> bytes:
+    """Make a checkpoint of a random network of one block: of one target, or of several that share an encoder."""
+    torch.manual_seed(0)
+    targets, shared = [first, *others], bool(others)
+    config = ModelConfig.parse(
+        {"targets": targets, "bands": "joint" if shared else first, "n_features": 8, "n_blocks": 1,
+         "mask": {"hidden_factor": 1}}
+    )  # fmt: skip
+    state = {}
+    for name, tensor in build_model(config).state_dict().items():
+        keys, _ = _source(config, name)
+        if name.startswith("blocks"):
+            state[keys[0]] = tensor
+        else:
+            unstack = UNSTACK[name.rpartition(".")[2]]
+            state |= {key: unstack(part).clone() for key, part in zip(keys, tensor, strict=True)}
+    arguments = {"targets": targets if shared else first, "joint_bandsplit": shared, "feature_dim": 8}
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state, "hyper_parameters": {**arguments, "num_repeat": 1, "fac_mask": 1}}, buffer)
+    return buffer.getvalue()
+
+
+def entry_of(body: bytes, **changes: Any) -> Entry:
+    """Describe an archive as the registry would."""
+    facts: dict[str, Any] = {
+        "name": "tiny", "aliases": ["otiny"], "about": "a tiny model", "recipe": "optimised", "targets": ["bass"],
+        "doi": "10.5281/zenodo.1", "url": "https://zenodo.invalid/files", "file": "tiny.zip",
+        "archive_bytes": len(body), "md5": hashlib.md5(body).hexdigest(), "kept_bytes": 1_000_000,
+        "training_data": "noise", "licence": "not stated",
+    }  # fmt: skip
+    return Entry.parse(facts | changes)
+
+
+@dataclass
+class Store:
+    """A cache of models, a registry of one, and a mirror that has its archive."""
+
+    server: Server
+    cache: Path
+    patch: pytest.MonkeyPatch
+    entry: Entry = field(default_factory=lambda: entry_of(b""))
+
+    def has(self, members: dict[str, bytes], *behaviours: Behaviour, **changes: Any) -> bytes:
+        """Put an archive of members on the mirror and register it; the mirror serves it well unless told otherwise."""
+        body = zip_of(members)
+        self.register(body, **changes)
+        self.does(*(behaviours or (serve(body),)))
+        return body
+
+    def register(self, body: bytes, **changes: Any) -> None:
+        self.entry = entry_of(body, **changes)
+        self.patch.setattr(registry, "entries", lambda: (self.entry,))
+
+    def does(self, *behaviours: Behaviour) -> None:
+        self.server.pages[f"/models/{self.entry.file}"] = list(behaviours)
+
+    def install(self, patience: Patience = CALM, **options: Any) -> list[Path]:
+        return model_store.install_model(self.entry, patience=patience, **options)
+
+    def error(self, **options: Any) -> str:
+        """Install, which must fail; the message. Nothing may look like a model then."""
+        with pytest.raises(BandsplitError) as caught:
+            self.install(**options)
+        assert registry.cached_files(self.entry) == []
+        return str(caught.value)
+
+    @property
+    def names(self) -> list[str]:
+        """What is in the cache, but for the lock."""
+        folder = self.cache / "models"
+        return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock") if folder.exists() else []
