@@ -58,7 +58,7 @@ def test_tables_hold_the_mean_over_seeds_of_the_runs(place: Path):
     folder = StudyFolder(place / "study")
     runs = [run.record for run in folder.look(planned_runs(STUDY, ["good"], ["small"], targets=["vocals"]))]
     best = [run.best.validation_usdr_db for run in runs if run is not None and run.best is not None]
-    assert len(best) == 2 and f"{sum(best) / 2:.1f}" in shown
+    assert len(best) == 2 and f"{sum(best) / 2:.2f}" in shown
     assert "small-too" in shown and (folder.path / "tables" / "good.tex").read_text().startswith("\\begin{table}")
     with (folder.path / "tables" / "comparisons-validation.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)

@@ -26,7 +26,7 @@ from bandsplit.studying.costs import Measured, Span, cost_study, sum_hours, sum_
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.processes import Job, Processes
 from bandsplit.studying.run import Result, run_study
-from bandsplit.studying.scoring import Songs, chunks_of, find_systems, join_scores
+from bandsplit.studying.scoring import Scoring, Songs, chunks_of, find_systems, join_scores, score
 from bandsplit.studying.status import account_energy, estimate_left
 from bandsplit.studying.training import check_data
 from small_study import COMMAND, SMALL, STUDY, put
@@ -321,6 +321,36 @@ def test_scores_are_joined_from_the_parts_that_know_most_targets(folder: StudyFo
         (parts / f"{name}.jsonl").write_text(text)
     join_scores(folder)
     assert sorted(folder.scores.read_text().splitlines()) == ["2", "3", "4", "5"]
+
+
+def test_a_model_that_changed_is_scored_again_and_a_scoring_that_fails_leaves_the_others(
+    folder: StudyFolder, tmp_path: Path
+):
+    # What stands in for `bandsplit evaluate` adds the model's content as a row, and refuses one that is empty.
+    evaluate = (
+        "import sys; model, out = sys.argv[2], sys.argv[4]; text = open(model).read()\n"
+        "if not text: sys.exit('empty')\n"
+        "open(out, 'a').write(text + '\\n')"
+    )
+    parts = folder.path / "scores"
+    parts.mkdir(parents=True)
+    models = [tmp_path / name for name in ("a", "b", "empty")]
+    for model in models:
+        model.write_text({"a": "1", "b": "2", "empty": ""}[model.name])
+    plan = [Scoring(model.name, parts / f"{model.name}.vocals.jsonl", (model,), ()) for model in models]
+
+    def score_all() -> tuple[list[str], list[str], list[str]]:
+        told: list[str] = []
+        processes = Processes((sys.executable, "-c", evaluate), 2)
+        outcome = score(folder, plan, "cpu", processes, told.append)
+        return sorted(outcome.finished), list(outcome.failed), sorted(told)
+
+    failed = "empty: FAILED (exit code 1): empty"
+    assert score_all() == (["a", "b"], ["empty"], ["a: scored", "b: scored", failed])
+    assert score_all() == (["a", "b"], ["empty"], [failed])
+    models[0].write_text("10")
+    assert score_all() == (["a", "b"], ["empty"], ["a: scored", failed])
+    assert folder.scores.read_text().split() == ["10", "2"]
 
 
 def test_each_model_is_scored_as_the_lines_of_table_3_say():

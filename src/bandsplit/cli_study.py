@@ -160,7 +160,8 @@ def run(
     evaluate = not no_evaluate and launcher is None
     named = data_options(stems, lengths, mixture, allow)
     sets = []
-    for number, path in enumerate([data, *(also or [])] if evaluate else [data]):
+    paths: list[Path] = [data, *(also or [])] if evaluate else [data]
+    for number, path in enumerate(paths):
         splits = (*(("train", "valid") if number == 0 else ()), *(("test",) if evaluate else ()))
         dataset = open_dataset(console, path, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
         for split in splits:

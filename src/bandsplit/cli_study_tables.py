@@ -11,6 +11,7 @@ from bandsplit.recipes import RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from bandsplit.studies import Study
     from bandsplit.studying.costs import RecipeCost, Sum
@@ -155,7 +156,7 @@ def _value(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _texts(*cells: object) -> list[object]:
+def _texts(*cells: object) -> list[Text]:
     from rich.text import Text
 
     return [Text(str(cell)) for cell in cells]

@@ -6,6 +6,7 @@ Each writes a file of its own into ``scores/``, so that several can work at once
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -54,7 +55,8 @@ class Scoring(NamedTuple):
     @property
     def made_of(self) -> list[list[object]]:
         """Tell whether models have changed since."""
-        return [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in self.models]
+        facts = [(path.parts[-4:], path.stat()) for path in self.models]  # recipe, targets, run, file
+        return [["/".join(parts), stat.st_size, stat.st_mtime_ns] for parts, stat in facts]
 
 
 def find_systems(
@@ -130,6 +132,8 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
             waiting = []
         while waiting and processes.free:
             one = waiting.pop(0)
+            if scored.get(one.part.name, one.made_of) != one.made_of:
+                one.part.unlink(missing_ok=True)  # of models that are no more
             models = tuple(str(path) for path in one.models)
             arguments = ("evaluate", *models, "--out", str(one.part), "--device", device, *one.options)
             job = Job(one.name, arguments, folder.logs / f"score-{one.part.stem}.log")
@@ -164,7 +168,7 @@ def join_scores(folder: StudyFolder) -> None:
         what, targets = part.stem.rsplit(".", 1)
         if what not in best or targets.count("+") > best[what].stem.rsplit(".", 1)[1].count("+"):
             best[what] = part
-    temporary = folder.scores.with_name(folder.scores.name + ".part")
+    temporary = folder.scores.with_name(f"{folder.scores.name}.{os.getpid()}.part")
     with temporary.open("wb") as file:
         for part in best.values():
             file.writelines(_whole_lines(part))

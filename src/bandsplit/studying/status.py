@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from bandsplit.errors import RunError
 from bandsplit.studying.folder import StudyFolder, StudyRun
 from bandsplit.training.energy_report import find_runs, make_report
 
@@ -56,9 +57,10 @@ def estimate_left(runs: Sequence[StudyRun]) -> Left:
 
 def account_energy(folder: StudyFolder) -> Account | None:
     """Sum the energy of all attempts, those of runs that failed or were interrupted too; none before the first run."""
-    if not folder.runs.is_dir() or not any(folder.runs.iterdir()):
+    try:
+        report = make_report(find_runs([folder.runs]))
+    except RunError:  # there is no run
         return None
-    report = make_report(find_runs([folder.runs]))
     kwh = {True: 0.0, False: 0.0}
     for line in report["runs"]:
         kwh[line["state"].startswith("finished")] += line["kwh"]

@@ -238,7 +238,9 @@ def _best_recipe(scores: Sequence[Score], known: Mapping[str, Trained]) -> str |
     """Return the recipe with the highest mean test uSDR."""
     values: dict[str, list[float]] = {}
     for row in scores:
-        if row.recipe in known and row.metric == "usdr_db" and row.value is not None and np.isfinite(row.value):
+        if row.recipe is None or row.recipe not in known or row.metric != "usdr_db":
+            continue
+        if row.value is not None and np.isfinite(row.value):
             values.setdefault(row.recipe, []).append(row.value)
     return max(values, key=lambda recipe: statistics.fmean(values[recipe]), default=None)
 
