@@ -22,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from bandsplit import published
 from bandsplit.errors import BandsplitError
 from bandsplit.label_places import place_labels
+from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
 from bandsplit.results import Score
@@ -93,6 +94,10 @@ def study_figures(
             made.append(
                 StudyFigure(f"Validation uSDR over epochs, {target}, on {data.text}; dashed: each run's best", path)
             )
+        elif not convergence and any(run.validations for run in runs if data_of_run(run) == data):
+            path = folder / f"curves{end}"
+            draw_validation_curves(path, [run for run in runs if data_of_run(run) == data])
+            made.append(StudyFigure(f"Validation uSDR over epochs, on {data.text}; dots: each run's best", path))
     recipes = [experiment.recipe for part in _scored_parts(study) for experiment in study.parts[part]]
     recipes = list(dict.fromkeys(recipes))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)

@@ -174,7 +174,7 @@ def _other_table(
     rows, records = [], []
     for one in ordered:
         measured = [spread(one.seeds(column)) for column in columns]
-        counts = {value.n for value in measured if value.n}
+        counts = one.counts(columns)
         cells = [
             mean_text(value, several=len(counts) > 1) if value.n else one.state(column, targets)
             for value, column in zip(measured, columns, strict=True)
