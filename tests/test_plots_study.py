@@ -101,6 +101,20 @@ def test_all_figures_of_a_study_are_drawn_apart_by_data_set(tmp_path: Path) -> N
             assert picture.convert("L").getextrema()[0] < 60
 
 
+def test_a_study_of_one_target_has_curves_and_times_of_that_target(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_study_run(tmp_path / "runs", "mini-base", seed, 3.0, data=TOY)
+    scores = [
+        score.model_copy(update={"wall_s": 5.0, "audio_s": 10.0})
+        for score in make_scores("mini-base", "usdr_db", [6.0, 7.0], benchmark=None, data="toy")
+        if score.target == "vocals"
+    ]
+    made = study_figures(STUDIES["mini"], read_runs(tmp_path / "runs"), scores, tmp_path)
+    assert [figure.path.name for figure in made] == ["curves.png", "score-energy.png", "score-time.png"]
+    assert all("toy" in figure.caption for figure in made)
+    assert made[2].caption.startswith("vocals: test uSDR")
+
+
 def test_nothing_ran_leaves_the_published_figure(tmp_path: Path) -> None:
     names = [figure.path.name for figure in study_figures(STUDIES["paper"], [], [], tmp_path, ".svg")]
     assert names == ["score-energy.svg", "score-parameters.svg"]

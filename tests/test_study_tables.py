@@ -131,6 +131,19 @@ def test_numbers_of_another_data_set_have_a_table_of_their_own_without_published
     )
 
 
+def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) -> None:
+    for recipe, value in (("mini-base", 3.0), ("mini-large", 4.0), ("mini-bscnn", 2.0)):
+        for seed in (1, 2, 3):
+            write_study_run(tmp_path, recipe, seed, value + seed / 100, data=TOY)
+    tables = study_tables(STUDIES["mini"], read_runs(tmp_path), [])
+    assert list(tables) == ["variants"]
+    places = {row[0]: row[-2:] for row in tables["variants"].rows}
+    assert places == {"mini-base": ("2", "2"), "mini-large": ("1", "1"), "mini-bscnn": ("3", "3")}
+    assert tables["variants"].footnotes[-1] == (
+        "Of the 3 pairs that can be told apart here and differ in print, 3 are in the published order."
+    )
+
+
 def test_a_set_that_only_has_the_name_of_the_benchmark_is_not_the_benchmark(tmp_path: Path) -> None:
     write_study_run(tmp_path, "base", 1, 7.0, data={"name": "MUSDB18-HQ"})
     first, second = table_2(read_runs(tmp_path))

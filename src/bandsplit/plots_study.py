@@ -119,11 +119,11 @@ def study_figures(
                 wide = None if cost == "energy" else True
                 draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=wide)
                 made.append(StudyFigure(f"{key}: {text}, on {data.text}. {_LEGEND}", path))
-    for number, (data, found) in enumerate(_times(scores).items(), start=1):
+    for number, (data, found) in enumerate(_times(scores, key).items(), start=1):
         path = folder / f"score-time{suffix if number == 1 else f'-{number}{suffix}'}"
         axis = "seconds to separate one second of audio"
-        draw_scores(path, found, axis, f"test uSDR, dB ({AVERAGE})", title=f"On {data.text}")
-        made.append(StudyFigure(f"Test uSDR against separation time, on {data.text}. {_LEGEND}", path))
+        draw_scores(path, found, axis, f"test uSDR, dB ({key})", title=f"On {data.text}")
+        made.append(StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {_LEGEND}", path))
     return made
 
 
@@ -307,13 +307,13 @@ def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
     return points
 
 
-def _times(scores: Sequence[Score]) -> dict[DataKey, list[Point]]:
+def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
     """Points of test uSDR against time, of the systems whose time is known."""
     made: dict[DataKey, list[Point]] = {}
     for data, found in measure_scores(scores, "usdr_db").items():
         for one in found:
             measured = measured_of(one)
-            value = spread(measured.seeds(AVERAGE))
+            value = spread(measured.seeds(key))
             times = [
                 row.wall_s / row.audio_s
                 for row in scores
