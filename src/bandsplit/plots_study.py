@@ -22,6 +22,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from bandsplit import published
 from bandsplit.errors import BandsplitError
 from bandsplit.label_places import place_labels
+from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
 from bandsplit.results import Score
@@ -93,6 +94,10 @@ def study_figures(
             made.append(
                 StudyFigure(f"Validation uSDR over epochs, {target}, on {data.text}; dashed: each run's best", path)
             )
+        elif not convergence and any(run.validations for run in runs if data_of_run(run) == data):
+            path = folder / f"curves{end}"
+            draw_validation_curves(path, [run for run in runs if data_of_run(run) == data])
+            made.append(StudyFigure(f"Validation uSDR over epochs, on {data.text}; dots: each run's best", path))
     recipes = [experiment.recipe for part in _scored_parts(study) for experiment in study.parts[part]]
     recipes = list(dict.fromkeys(recipes))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
@@ -114,11 +119,11 @@ def study_figures(
                 wide = None if cost == "energy" else True
                 draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=wide)
                 made.append(StudyFigure(f"{key}: {text}, on {data.text}. {_LEGEND}", path))
-    for number, (data, found) in enumerate(_times(scores).items(), start=1):
+    for number, (data, found) in enumerate(_times(scores, key).items(), start=1):
         path = folder / f"score-time{suffix if number == 1 else f'-{number}{suffix}'}"
         axis = "seconds to separate one second of audio"
-        draw_scores(path, found, axis, f"test uSDR, dB ({AVERAGE})", title=f"On {data.text}")
-        made.append(StudyFigure(f"Test uSDR against separation time, on {data.text}. {_LEGEND}", path))
+        draw_scores(path, found, axis, f"test uSDR, dB ({key})", title=f"On {data.text}")
+        made.append(StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {_LEGEND}", path))
     return made
 
 
@@ -302,13 +307,13 @@ def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
     return points
 
 
-def _times(scores: Sequence[Score]) -> dict[DataKey, list[Point]]:
+def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
     """Points of test uSDR against time, of the systems whose time is known."""
     made: dict[DataKey, list[Point]] = {}
     for data, found in measure_scores(scores, "usdr_db").items():
         for one in found:
             measured = measured_of(one)
-            value = spread(measured.seeds(AVERAGE))
+            value = spread(measured.seeds(key))
             times = [
                 row.wall_s / row.audio_s
                 for row in scores

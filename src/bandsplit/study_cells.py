@@ -33,7 +33,7 @@ def recipe_lines(
     lines: list[tuple[str, ...]] = []
     if any(value is not None for value in [*theirs.values(), *cost]):
         lines.append(("published", *(printed_text(theirs.get(column)) for column in columns), *map(printed_text, cost)))
-    counts = {value.n for value in measured if value.n}
+    counts = one.counts(columns)
     cells = [
         mean_text(value, several=len(counts) > 1) if value.n else state
         for value, state in zip(measured, states, strict=True)

@@ -72,6 +72,11 @@ class Measured:
         """Name and remark."""
         return f"{self.name} ({self.remark})" if self.remark else self.name
 
+    def counts(self, columns: Iterable[str]) -> set[int]:
+        """Return the numbers of seeds that columns with a value rest on; none for what has no seeds."""
+        found = {sum(seed is not None for seed in self.values.get(column, {})) for column in columns}
+        return found - {0}
+
     def seeds(self, column: str) -> list[float]:
         """Return the values of a target or of the average, in the order of the seeds."""
         return list(self.values.get(column, {}).values())

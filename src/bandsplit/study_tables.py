@@ -50,6 +50,8 @@ _TITLES = {
     "data": "From the examples of row 1 to those of rows 18 and 19. Best validation uSDR, dB",
 }
 _EXPLAINED = "ours: mean ± sample standard deviation over seeds; parameters and energy of the models of all targets"
+_NAMED = 5
+"""Pairs out of order that are named; of more only the number is told."""
 
 
 def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score]) -> dict[str, TextTable]:
@@ -174,7 +176,7 @@ def _other_table(
     rows, records = [], []
     for one in ordered:
         measured = [spread(one.seeds(column)) for column in columns]
-        counts = {value.n for value in measured if value.n}
+        counts = one.counts(columns)
         cells = [
             mean_text(value, several=len(counts) > 1) if value.n else one.state(column, targets)
             for value, column in zip(measured, columns, strict=True)
@@ -206,10 +208,8 @@ def _validated(runs: Iterable[RunRecord], data: Sequence[DataKey]) -> list[Score
 
 
 def _twin(recipe: str) -> str:
-    """Return the recipe of the paper that a recipe of the mini study stands for, else its own name."""
-    if recipe in ("mini", "mini-base"):
-        return "base"
-    return recipe.removeprefix("mini-")
+    """Return the recipe of the paper that a small one stands for, else its own name."""
+    return (RECIPES[recipe].counterpart if recipe in RECIPES else None) or recipe
 
 
 def _places(values: Mapping[str, float]) -> dict[str, str]:
@@ -233,9 +233,10 @@ def _order_notes(found: Iterable[Comparison], theirs: Mapping[str, float | None]
             disagree += 1
             against.append(f"{one.a} and {one.b}")
     if agree + disagree:
+        named = f": not {'; '.join(against)}" if 0 < len(against) <= _NAMED else ""
         yield (
             f"Of the {agree + disagree} pairs that can be told apart here and differ in print, {agree} are in the "
-            f"published order{': not ' + '; '.join(against) if against else ''}."
+            f"published order{named}."
         )
 
 

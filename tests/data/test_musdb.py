@@ -1,12 +1,16 @@
 """A folder becomes songs and splits."""
 
+import dataclasses
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bandsplit.data.check import PartFacts, Report, SongFacts
 from bandsplit.data.layouts import index_dataset
-from bandsplit.data.musdb import VALIDATION_SONGS
+from bandsplit.data.musdb import VALIDATION_SONGS, looks_like_musdb18_hq
+from bandsplit.data.tracks import Dataset, Problem, Track
 from bandsplit.errors import DataError
 from songs import STEMS, noise_stems, write_dataset, write_song
 
@@ -93,3 +97,69 @@ def test_real_songs_are_indexed(shared: Path) -> None:
     assert [len(dataset.songs(split)) for split in ("train", "valid", "test")] == [4, 1, 1]
     assert {track.sample_rate_hz for track in dataset.tracks} == {44100}
     assert sum(track.samples for track in dataset.tracks) / 44100 == pytest.approx(108)
+
+
+# --- is it MUSDB18-HQ? -----------------------------------------------------------------------------------------------
+
+
+def benchmark_tracks() -> list[Track]:
+    """Make the songs of MUSDB18-HQ as far as names and headers tell."""
+    names = {
+        "train": [f"Train {number}" for number in range(86)],
+        "valid": sorted(VALIDATION_SONGS),
+        "test": [f"Test {number}" for number in range(50)],
+    }
+    stems = {stem: () for stem in STEMS}
+    return [Track(name, split, stems, None, 44100, 2, 44100) for split, songs in names.items() for name in songs]
+
+
+def report_of(tracks: list[Track], cliff_db: float | None, broken: tuple[Problem, ...] = ()) -> Report:
+    """Make the report of a check that found a fall of the level of ``cliff_db`` at 16 kHz in each song."""
+    below = None if cliff_db is None else 0.0
+    above = None if cliff_db is None else -cliff_db
+    part = PartFacts("digest", 0.5, -20.0, 0, True, below, above)
+    songs = tuple(SongFacts(track, dict.fromkeys((*STEMS, "mixture"), part), None) for track in tracks)
+    return Report(Dataset(Path("set"), "musdb", STEMS, tuple(tracks)), songs, broken, ())
+
+
+def test_musdb18_hq_is_known_by_counts_names_headers_and_bandwidth() -> None:
+    tracks = benchmark_tracks()
+    assert report_of(tracks, cliff_db=10).benchmark == "MUSDB18-HQ"
+    for split in ("train", "valid", "test"):
+        assert report_of([track for track in tracks if track.split == split], cliff_db=10).benchmark == "MUSDB18-HQ"
+
+
+def test_names_in_another_unicode_form_are_the_same_names() -> None:
+    tracks = [dataclasses.replace(track, name=unicodedata.normalize("NFD", track.name)) for track in benchmark_tracks()]
+    assert looks_like_musdb18_hq(tracks)
+
+
+def test_lossy_or_broken_copies_and_those_whose_bandwidth_is_unknown_are_not_musdb18_hq() -> None:
+    tracks = benchmark_tracks()
+    assert report_of(tracks, cliff_db=50).benchmark is None
+    assert report_of(tracks, cliff_db=None).benchmark is None
+    assert report_of(tracks, cliff_db=10, broken=(Problem("test/Test 1", None, "is cut"),)).benchmark is None
+
+
+@pytest.mark.parametrize("change", ["one less", "one more", "other validation", "mono", "rate", "stem", "nothing"])
+def test_what_differs_from_musdb18_hq_in_any_way_is_not_it(change: str) -> None:
+    tracks = benchmark_tracks()
+    valid = next(track for track in tracks if track.split == "valid")
+    others = [track for track in tracks if track is not valid]
+    changed = {
+        "one less": tracks[:-1],
+        "one more": [*tracks, dataclasses.replace(tracks[0], name="Another")],
+        "other validation": [*others, dataclasses.replace(valid, name="Another")],
+        "mono": [*others, dataclasses.replace(valid, channels=1)],
+        "rate": [*others, dataclasses.replace(valid, sample_rate_hz=48000)],
+        "stem": [*others, dataclasses.replace(valid, stems={"vocals": ()})],
+        "nothing": [],
+    }[change]
+    assert not looks_like_musdb18_hq(changed)
+
+
+def test_validation_songs_of_another_set_make_it_another_set() -> None:
+    train = Dataset(Path("a"), "musdb", STEMS, (), benchmark="MUSDB18-HQ")
+    other = Dataset(Path("b"), "musdb", STEMS, (benchmark_tracks()[90],))
+    assert train.with_validation(other).benchmark is None
+    assert train.with_validation(dataclasses.replace(other, benchmark="MUSDB18-HQ")).benchmark == "MUSDB18-HQ"

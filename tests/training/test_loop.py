@@ -211,6 +211,15 @@ def test_an_existing_run_is_refused_unless_resumed(dataset: Dataset, tmp_path: P
     assert run(small(max_epochs=1), dataset, tmp_path, resume=True) == result
 
 
+def test_a_run_records_what_its_songs_are_and_goes_on_from_before_that_was_recorded(dataset: Dataset, tmp_path: Path):
+    result = run(small(max_epochs=1), dataset, tmp_path)
+    file = result.best.parent / "config.json"
+    description = json.loads(file.read_text())
+    assert (description["data"].pop("benchmark"), description["data"].pop("mixture")) == (None, ["file"])
+    file.write_text(json.dumps(description))
+    assert run(small(max_epochs=1), dataset, tmp_path, resume=True) == result
+
+
 def test_a_run_does_not_go_on_with_other_songs(dataset: Dataset, tmp_path: Path):
     run(small(max_epochs=1), dataset, tmp_path / "runs")
     other = index_dataset(write_dataset(tmp_path / "more" / "data", train=4, test=1, samples=6000))
