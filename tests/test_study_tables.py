@@ -3,15 +3,18 @@
 import csv
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
 from bandsplit import published
+from bandsplit.agreement import describe_agreement, pairs_in_print
 from bandsplit.comparison import compare
 from bandsplit.config import TARGETS
 from bandsplit.evaluation_tables import table_1, table_3
@@ -125,9 +128,14 @@ def test_numbers_of_another_data_set_have_a_table_of_their_own_without_published
     assert [row[-2:] for row in second.rows] == [("3", "2"), ("1", "1"), ("2", "3")]  # place here, place in print
     assert not any(value in second.csv() for value in ("7.7,", "127,", "32.3,"))
     assert {one["published"] for one in records_of(second)} == {""}
-    assert second.footnotes[-1] == (
-        "Of the 3 pairs that can be told apart here and differ in print, 2 are in the published order: not base and "
-        "bscnn."
+    order, contrary = second.footnotes[-2:]
+    assert order == (
+        "Order beside the paper's (average, 3 pairs that differ in print): 2 in the same order, 1 in the contrary one. "
+        "Told apart here: 3, 2 in the same order, 1 in the contrary one."
+    )
+    assert re.fullmatch(
+        r"Told apart in the contrary order: base - bscnn -0\.50 dB \[-0\.\d\d, -0\.\d\d\], in print \+0\.5 dB\.",
+        contrary,
     )
 
 
@@ -140,8 +148,45 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
     places = {row[0]: row[-2:] for row in tables["variants"].rows}
     assert places == {"mini-base": ("2", "2"), "mini-large": ("1", "1"), "mini-bscnn": ("3", "3")}
     assert tables["variants"].footnotes[-1] == (
-        "Of the 3 pairs that can be told apart here and differ in print, 3 are in the published order."
+        "Order beside the paper's (vocals, 3 pairs that differ in print): 3 in the same order, 0 in the contrary one. "
+        "Told apart here: 3, 3 in the same order, 0 in the contrary one."
     )
+
+
+def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_each_data_set() -> None:
+    toy = {"data": "toy", "fingerprint": "e9", "benchmark": None}
+    songs = np.linspace(-1, 1, 9)
+    scores = [
+        row
+        for recipe, mean_db in (("mini-base", 3.0), ("mini-large", 4.0))
+        for seed in (1, 2, 3)
+        for row in make_scores(recipe, "usdr_db", (songs + mean_db + 0.1 * seed).tolist(), seed=seed, **toy)
+    ]
+    scores += make_scores(None, "usdr_db", songs.tolist(), system="mixture", seed=None, **toy)
+    scores += make_scores("mini-base", "csdr_db", [1.0, 2.0, 9.0], **toy)
+    scores += make_scores("mini-base", "usdr_db", [5.0], **(toy | {"data": "real", "fingerprint": "f1"}))
+    tables = study_tables(STUDIES["mini"], [], scores)
+    assert tables["test"].header == ("system", "vocals uSDR", "vocals cSDR")
+    assert tables["test"].rows == (
+        ("mini-base", "3.20 ± 0.10", "2.00"), ("mini-large", "4.20 ± 0.10", "-"), ("mixture", "0.00", "-"),
+    )  # fmt: skip
+    assert "on toy (e9), 9 songs" in tables["test"].caption
+    assert tables["test"].footnotes[-1].startswith("Order beside the paper's (vocals, 1 pairs that differ in print): 1")
+    assert tables["test-2"].rows == (("mini-base", "5.00", "-"),)
+    assert "real (f1), 1 song (" in tables["test-2"].caption
+
+
+def test_pairs_that_are_equal_in_print_say_nothing_about_the_order() -> None:
+    toy = {"data": "toy", "fingerprint": "e9", "benchmark": None}
+    scores = [  # 7.7 dB each in print, by vocals
+        row
+        for recipe, mean_db in (("mini-base", 3.0), ("mini-naive-stereo", 4.0))
+        for row in make_scores(recipe, "usdr_db", [mean_db] * 9, **toy)
+    ]
+    found = compare(scores, "usdr_db")
+    assert describe_agreement(found, "vocals") == []
+    (pair,) = pairs_in_print(found, "drums")
+    assert (pair.published_db, pair.alike, pair.sure) == (1.3, False, True)
 
 
 def test_a_set_that_only_has_the_name_of_the_benchmark_is_not_the_benchmark(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from bandsplit import published
+from bandsplit.agreement import describe_agreement
 from bandsplit.comparison import Contender, compare, contenders
 from bandsplit.config import TARGETS
 from bandsplit.inference.chunks import describe_chunks
@@ -167,6 +168,48 @@ def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
         tuple(rows),
         tuple(belief_notes(found_pairs, AVERAGE)),
         text_columns=3,
+        records=tuple(records),
+    )
+
+
+def test_set_tables(title: str, scores: Sequence[Score], targets: Sequence[str]) -> list[TextTable]:
+    """Tabulate all systems on test songs, recipes and yardsticks: uSDR and cSDR, a table for each data set.
+
+    Args:
+        title: what the captions begin with.
+        scores: any scores.
+        targets: the columns.
+    """
+    by_metric = {metric: measure_scores(scores, metric) for metric in _METRICS}
+    keys = list(dict.fromkeys(key for found in by_metric.values() for key in found))
+    return [_test_set_table(title, key, scores, targets) for key in keys]
+
+
+def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets: Sequence[str]) -> TextTable:
+    columns = columns_of(targets)
+    mine = [row for row in scores if _in(row, data) and row.target in targets]
+    found = {metric: measure_scores(mine, metric).get(data, []) for metric in _METRICS}
+    measured = {(metric, one.name): measured_of(one) for metric, some in found.items() for one in some}
+    names = list(dict.fromkeys(name for _, name in measured))
+    rows: list[tuple[str, ...]] = []
+    records: list[Record] = []
+    for name in names:
+        cells = []
+        for column in columns:
+            for metric, text in _METRICS.items():
+                seeds = measured[metric, name].seeds(column) if (metric, name) in measured else []
+                cells.append(mean_text(spread(seeds), several=False) if seeds else NO_VALUE)
+                records.append({"data": data.text, "model": name, **record_of(column, text, "dB", None, seeds, "")})
+        rows.append((name, *cells))
+    trained = [row for row in mine if row.recipe is not None]
+    comparisons = compare(trained, "usdr_db")
+    songs = len({row.track for row in mine})
+    return TextTable(
+        f"{title}, on {data.text}, {songs} song{'s' * (songs != 1)} (mean ± sample standard deviation over seeds; "
+        f"uSDR: mean over songs, cSDR: median)",
+        ("system", *(f"{column} {text}" for column in columns for text in _METRICS.values())),
+        tuple(rows),
+        (*belief_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
         records=tuple(records),
     )
 

@@ -6,12 +6,13 @@ own, which name it and give places instead of published numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bandsplit import published
-from bandsplit.comparison import Comparison, compare
+from bandsplit.agreement import describe_agreement, published_db
+from bandsplit.comparison import compare
 from bandsplit.config import TARGETS
-from bandsplit.evaluation_tables import table_1, table_3
+from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
 from bandsplit.recipes import RECIPES
 from bandsplit.results import Score
 from bandsplit.studies import Study
@@ -50,8 +51,6 @@ _TITLES = {
     "data": "From the examples of row 1 to those of rows 18 and 19. Best validation uSDR, dB",
 }
 _EXPLAINED = "ours: mean ± sample standard deviation over seeds; parameters and energy of the models of all targets"
-_NAMED = 5
-"""Pairs out of order that are named; of more only the number is told."""
 
 
 def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score]) -> dict[str, TextTable]:
@@ -77,6 +76,8 @@ def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score
             made[part] = validation_tables(title, recipes, runs, study.targets)
         if part == "table2":
             made["table3"] = table_3(scores)
+    if study.id != "paper":
+        made["test"] = test_set_tables(f"{study.id}. Test songs, dB", scores, study.targets)
     return {
         name if number == 1 else f"{name}-{number}": table
         for name, tables in made.items()
@@ -168,7 +169,7 @@ def _other_table(
     columns = columns_of(targets)
     key = columns[-1]
     ordered = [one for recipe in recipes for one in found if one.name == recipe]
-    theirs = {one.name: (published.validation_usdr_db(_twin(one.name)) or {}).get(key) for one in ordered}
+    theirs = {one.name: published_db(one.name, key) for one in ordered}
     mine = {one.label: spread(one.seeds(key)).mean for one in ordered}
     both = [one for one in ordered if theirs[one.name] is not None and mine[one.label] is not None]
     here = _places({one.label: mine[one.label] or 0.0 for one in both})
@@ -190,7 +191,7 @@ def _other_table(
         records += [{"data": data.text, "model": one.label, **fact} for fact in facts]
     comparisons = compare(_validated(runs, [data]), "usdr_db")
     notes = list(belief_notes(comparisons, key))
-    notes += _order_notes(comparisons, theirs, key)
+    notes += describe_agreement(comparisons, key)
     places_header = (f"place here ({key})", f"place on {BENCHMARK}, published") if both else ()
     return TextTable(
         f"{title}, on {data.text}, which is not {BENCHMARK}: no number here compares to a published one "
@@ -207,37 +208,11 @@ def _validated(runs: Iterable[RunRecord], data: Sequence[DataKey]) -> list[Score
     return [score for run in runs if is_result(run) and data_of_run(run) in data for score in validation_scores(run)]
 
 
-def _twin(recipe: str) -> str:
-    """Return the recipe of the paper that a small one stands for, else its own name."""
-    return (RECIPES[recipe].counterpart if recipe in RECIPES else None) or recipe
-
-
 def _places(values: Mapping[str, float]) -> dict[str, str]:
     """Rank values, the largest first; equal ones share a place."""
     ranks = {name: 1 + sum(other > value for other in values.values()) for name, value in values.items()}
     taken = list(ranks.values())
     return {name: f"{rank}=" if taken.count(rank) > 1 else str(rank) for name, rank in ranks.items()}
-
-
-def _order_notes(found: Iterable[Comparison], theirs: Mapping[str, float | None], key: str) -> Iterator[str]:
-    """Say whether what can be told apart here is in the published order."""
-    agree = disagree = 0
-    against = []
-    for one in found:
-        a, b = theirs.get(one.a), theirs.get(one.b)
-        if one.target != key or one.reason or a is None or b is None or a == b:
-            continue
-        if (a > b) == (one.difference > 0):
-            agree += 1
-        else:
-            disagree += 1
-            against.append(f"{one.a} and {one.b}")
-    if agree + disagree:
-        named = f": not {'; '.join(against)}" if 0 < len(against) <= _NAMED else ""
-        yield (
-            f"Of the {agree + disagree} pairs that can be told apart here and differ in print, {agree} are in the "
-            f"published order{named}."
-        )
 
 
 # --- the convergence study -------------------------------------------------------------------------------------------

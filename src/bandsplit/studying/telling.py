@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.results import Score, read_scores
 from bandsplit.studies import Study, planned_runs
+from bandsplit.study_cells import comparison_table
 from bandsplit.study_rows import validation_scores
 from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
@@ -28,6 +29,8 @@ from bandsplit.training.runs import RunRecord
 
 PLAYED_S = 30.0
 """Longest part of a song that is played on the page, from its middle."""
+
+_COMPARED = {"validation": "validation uSDR", "test-usdr": "test uSDR", "test-csdr": "test cSDR"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,12 @@ def write_tables(found: Found) -> dict[str, TextTable]:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them by name."""
     tables = study_tables(found.study, found.runs, found.scores)
     comparisons = compare_systems(found)
-    tables |= {f"comparisons-{name}": comparison_table(name, some) for name, some in comparisons.items() if some}
+    caption = "Pairs of recipes, {}, dB: paired bootstrap over songs, seeds as a second level"
+    tables |= {
+        f"comparisons-{name}": comparison_table(some, caption.format(_COMPARED[name]))
+        for name, some in comparisons.items()
+        if some
+    }
     folder = found.folder.path / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -92,25 +100,6 @@ def compare_systems(found: Found) -> dict[str, list[Comparison]]:
         "test-usdr": compare(trained, "usdr_db"),
         "test-csdr": compare(trained, "csdr_db"),
     }
-
-
-def comparison_table(name: str, comparisons: Iterable[Comparison]) -> TextTable:
-    """Tabulate comparisons: how far two recipes are apart, and whether that can be believed."""
-    rows = [
-        (
-            one.a, one.b, one.target, f"{one.difference:+.2f}", f"{one.low:+.2f} to {one.high:+.2f}",
-            f"{one.share_better:.0%}", str(one.songs), f"{one.seeds[0]}, {one.seeds[1]}",
-            one.verdict + (f" ({one.reason})" if one.reason else ""),
-        )
-        for one in comparisons
-    ]  # fmt: skip
-    what = {"validation": "validation uSDR", "test-usdr": "test uSDR", "test-csdr": "test cSDR"}[name]
-    return TextTable(
-        f"Pairs of recipes, {what}, dB: paired bootstrap over songs, seeds as a second level",
-        ("a", "b", "target", "a - b", "95 % interval", "a better", "songs", "seeds", "verdict"),
-        tuple(rows),
-        text_columns=3,
-    )
 
 
 def write_page(
