@@ -16,7 +16,7 @@ _DIRECTIONS = 16
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> None:
-    """Move labels away from their points to where nothing is covered; those that end far off get a thin line.
+    """Move labels away from their points to where nothing is covered; those nearer to another point get a thin line.
 
     Labels of crowded points are placed first. Each takes the free place nearest to its point, on rings around it.
 
@@ -47,7 +47,8 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> No
             dx, dy, box = 0.0, 0.0, _box(x, y, half_w, half_h)  # the whole picture is full
         label.set_position((dx * scale, dy * scale))
         taken.append(box)
-        if math.hypot(max(0.0, abs(dx) - half_w), max(0.0, abs(dy) - half_h)) > _LEADER_PX:
+        own = math.dist(_nearest(box, x, y), (x, y))
+        if own > _LEADER_PX or any(math.dist(_nearest(box, *other), other) < own for other in points):
             near_x, near_y = _nearest(box, x, y)
             line = axes.annotate(
                 "", label.xy, xytext=((near_x - x) * scale, (near_y - y) * scale), textcoords="offset points", zorder=1,
@@ -57,11 +58,11 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> No
 
 
 def _offsets(half_w: float, half_h: float) -> Iterator[tuple[float, float]]:
-    """Yield offsets of the centre in pixels, ring by ring; right and above first, as people write."""
+    """Yield offsets of the centre in pixels, ring by ring; the right first, clear of bars on the point."""
     ring = 0.0
     while ring < 600:
         for step in range(_DIRECTIONS):
-            angle = 2 * math.pi * ((step + 1) // 2 * (-1) ** step + 2) / _DIRECTIONS
+            angle = 2 * math.pi * ((step + 1) // 2 * (-1) ** (step + 1)) / _DIRECTIONS
             reach = _MARKER_PX + _GAP_PX + 1 + ring
             yield (half_w + reach) * math.cos(angle), (half_h + reach) * math.sin(angle)
         ring += 4.0
