@@ -215,6 +215,19 @@ def test_the_first_signal_asks_processes_to_end_and_a_second_ctrl_c_makes_them(t
     assert not processes.free
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_is_heard_where_a_shell_ignores_it_and_nohup_stays_nohup(ignored: signal.Signals, tmp_path: Path):
+    processes, before = Processes((sys.executable, "-c"), 1), signal.signal(ignored, signal.SIG_IGN)
+    try:
+        with processes.watching():
+            os.kill(os.getpid(), ignored)
+            processes.ended(0.0)
+            assert processes.stopping is (ignored == signal.SIGINT)
+        assert signal.getsignal(ignored) is signal.SIG_IGN
+    finally:
+        signal.signal(ignored, before)
+
+
 def test_an_error_of_the_study_stops_its_processes(tmp_path: Path):
     processes = Processes((sys.executable, "-c"), 1)
 

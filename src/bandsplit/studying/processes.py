@@ -120,7 +120,8 @@ class Processes:
             yield  # only the main thread may handle signals
             return
         before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-        heard = [number for number in _SIGNALS if before[number] is not signal.SIG_IGN]  # nohup stays nohup
+        nohup = before[signal.SIGHUP] is signal.SIG_IGN
+        heard = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
         for number in heard:
             signal.signal(number, lambda number, _: self._received.append(number))
         try:
