@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,14 @@ def test_one_target_alone(capsys: pytest.CaptureFixture[str], tmp_path: Path) ->
     assert {(row["target"], *row["scored_with"]) for row in read_rows()} == {("vocals", "vocals")}
     code, text = run(capsys, "--estimates", tool, "--targets", "vocal")
     assert code == 2 and "--targets vocal: vocal is no stem of the data set; legal: vocals, bass, drums, other" in text
+
+
+def test_without_training_songs_there_is_no_static_gain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "songs" / "train")
+    code, text = run(capsys, "--yardsticks")
+    assert code == 0 and "no songs in train/ that a static gain could be fitted on" in text
+    assert "mixture" in {row["system"] for row in read_rows()}
+    assert not any("static" in row["system"] for row in read_rows())
 
 
 def test_nothing_to_score_and_one_name_for_two(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_the_interval_of_single_runs_is_that_of_scipy(metric: Metric, over_songs
     found = compare_two([*make_rows("a", {1: a}, metric=metric), *make_rows("b", {1: b}, metric=metric)], metric)
     theirs = stats.bootstrap(
         (np.array(a), np.array(b)), lambda x, y, axis: over_songs(x, axis=axis) - over_songs(y, axis=axis),
-        paired=True, method="percentile", n_resamples=10_000, random_state=np.random.default_rng(0),
+        paired=True, method="percentile", n_resamples=10_000, rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     assert found.difference == pytest.approx(over_songs(a) - over_songs(b), abs=1e-12)
     # The ends of two bootstraps of 10,000 resamples differ by about 1.5 % of the interval's width.
@@ -102,7 +102,7 @@ def test_seeds_widen_the_interval_and_are_counted() -> None:
     spread = {seed: (songs + shift).tolist() for seed, shift in ((1, 0.0), (2, 1.0), (3, -1.0))}
     alike = {seed: songs.tolist() for seed in (1, 2, 3)}
     other = make_rows("b", {1: (songs - 0.2).tolist()})
-    wide, narrow = (compare_two([*make_rows("a", seeds), *other]) for seeds in (spread, alike))
+    wide, narrow = (compare_two([*make_rows("a", dict(seeds)), *other]) for seeds in (spread, alike))
     assert wide.seeds == (3, 1)
     assert wide.difference == pytest.approx(narrow.difference) == pytest.approx(0.2)
     assert narrow.high - narrow.low < 1e-9

@@ -75,7 +75,7 @@ def test_labels_cover_no_other_label_no_point_and_stay_inside(points: list[tuple
 def test_a_label_that_has_room_stays_at_its_point() -> None:
     labels, markers, _ = place([(0.0, 0.0), (1.0, 1.0)], ["a", "b"])
     for label, marker in zip(labels, markers, strict=True):
-        assert math.dist(((label.x0 + label.x1) / 2, (label.y0 + label.y1) / 2), marker.p0 + 3) < 25
+        assert math.dist(((label.x0 + label.x1) / 2, (label.y0 + label.y1) / 2), (marker.x0 + 3, marker.y0 + 3)) < 25
 
 
 def test_all_figures_of_a_study_are_drawn_apart_by_data_set(tmp_path: Path) -> None:

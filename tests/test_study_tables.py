@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,7 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
 
 
 def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_each_data_set() -> None:
-    toy = {"data": "toy", "fingerprint": "e9", "benchmark": None}
+    toy: dict[str, Any] = {"data": "toy", "fingerprint": "e9", "benchmark": None}
     songs = np.linspace(-1, 1, 9)
     scores = [
         row
@@ -177,7 +178,7 @@ def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_
 
 
 def test_pairs_that_are_equal_in_print_say_nothing_about_the_order() -> None:
-    toy = {"data": "toy", "fingerprint": "e9", "benchmark": None}
+    toy: dict[str, Any] = {"data": "toy", "fingerprint": "e9", "benchmark": None}
     scores = [  # 7.7 dB each in print, by vocals
         row
         for recipe, mean_db in (("mini-base", 3.0), ("mini-naive-stereo", 4.0))
@@ -241,9 +242,10 @@ def test_scores_of_a_validation_carry_what_they_were_made_with(tmp_path: Path) -
 def test_parameters_are_counted_from_the_header_of_the_weights(tmp_path: Path) -> None:
     header = json.dumps({"__metadata__": {"a": "b"}, "w": {"dtype": "F32", "shape": [3, 5], "data_offsets": [0, 60]},
                          "b": {"dtype": "F32", "shape": [5], "data_offsets": [60, 80]}}).encode()  # fmt: skip
-    for target in TARGETS:
-        folder = write_study_run(tmp_path, "base", 1, 7.0, target)
+    folders = [write_study_run(tmp_path, "base", 1, 7.0, target) for target in TARGETS]
+    for folder in folders:
         (folder / "best.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(80))
+    folder = folders[-1]
     assert count_parameters(folder / "best.safetensors") == 20
     ((measured,),) = measure_runs(read_runs(tmp_path)).values()
     assert measured.parameters_m == pytest.approx(80e-6)

@@ -157,7 +157,10 @@ def _yardsticks(console: Console, dataset: Dataset) -> dict[str, System]:
 
     if not has_wiener():
         tell(console, WIENER_MISSING)
-    return yardstick_systems(dataset.songs("train"), dataset.stems)
+    train = [track for track in dataset.tracks if track.split == "train"]
+    if not train:
+        tell(console, "no songs in train/ that a static gain could be fitted on: it is left out")
+    return yardstick_systems(train, dataset.stems)
 
 
 def _estimates(

@@ -101,7 +101,7 @@ def study_figures(
     recipes = [experiment.recipe for part in _scored_parts(study) for experiment in study.parts[part]]
     recipes = list(dict.fromkeys(recipes))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
-    key = AVERAGE if len(study.targets) > 1 else study.targets[0]
+    key = study.targets[0] if len(study.targets) == 1 else AVERAGE
     keys = [data for data in by_data if data.published] or ([DataKey(BENCHMARK, "")] if study.id == "paper" else [])
     keys += [data for data in by_data if not data.published]
     costs = (

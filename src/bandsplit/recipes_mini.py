@@ -44,7 +44,7 @@ def mini_recipes(recipes: Mapping[str, Recipe]) -> list[Recipe]:
             "training.mixing.gain.low": 0.5,
             "training.mixing.same_song_probability": 0.3,
             "training.decay": {"kind": "cosine"},
-            "training.examples_per_epoch": 300,
+            "training.examples_per_epoch": 200,
             "training.max_epochs": 12,
             "training.patience": 12,
             "training.validate_every": 2,

@@ -209,16 +209,16 @@ class MultichannelWiener:
 
 
 def yardstick_systems(
-    train: Iterable[Track], stems: Sequence[str], config: StftConfig | None = None
+    train: Sequence[Track], stems: Sequence[str], config: StftConfig | None = None
 ) -> dict[str, System]:
     """Make all yardsticks, from the lowest to the ceilings; ``train`` are the songs the static gain is fitted on.
 
-    The multichannel Wiener filter is among them where norbert is installed.
+    Without such songs there is no static gain. The multichannel Wiener filter is among them where norbert is installed.
     """
     systems: dict[str, System] = {
         "silence": Silence(),
         "mixture": Mixture(),
-        STATIC_GAIN: StaticGain.fit(train, stems, config),
+        **({STATIC_GAIN: StaticGain.fit(train, stems, config)} if train else {}),
         "ideal binary mask (ceiling)": IdealBinaryMask(config),
         IDEAL_RATIO_MASK: IdealRatioMask(config),
     }
