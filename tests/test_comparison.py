@@ -102,7 +102,7 @@ def test_seeds_widen_the_interval_and_are_counted() -> None:
     spread = {seed: (songs + shift).tolist() for seed, shift in ((1, 0.0), (2, 1.0), (3, -1.0))}
     alike = {seed: songs.tolist() for seed in (1, 2, 3)}
     other = make_rows("b", {1: (songs - 0.2).tolist()})
-    wide, narrow = (compare_two([*make_rows("a", dict(seeds)), *other]) for seeds in (spread, alike))
+    wide, narrow = (compare_two([*make_rows("a", {**seeds}), *other]) for seeds in (spread, alike))
     assert wide.seeds == (3, 1)
     assert wide.difference == pytest.approx(narrow.difference) == pytest.approx(0.2)
     assert narrow.high - narrow.low < 1e-9

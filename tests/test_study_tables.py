@@ -165,7 +165,8 @@ def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_
     ]
     scores += make_scores(None, "usdr_db", songs.tolist(), system="mixture", seed=None, **toy)
     scores += make_scores("mini-base", "csdr_db", [1.0, 2.0, 9.0], **toy)
-    scores += make_scores("mini-base", "usdr_db", [5.0], **(toy | {"data": "real", "fingerprint": "f1"}))
+    real: dict[str, Any] = toy | {"data": "real", "fingerprint": "f1"}
+    scores += make_scores("mini-base", "usdr_db", [5.0], **real)
     tables = study_tables(STUDIES["mini"], [], scores)
     assert tables["test"].header == ("system", "vocals uSDR", "vocals cSDR")
     assert tables["test"].rows == (
