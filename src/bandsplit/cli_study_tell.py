@@ -91,5 +91,8 @@ def _gather(study: str, folder: Path | None) -> Found:
     from bandsplit.studying.folder import StudyFolder
     from bandsplit.studying.telling import gather
 
-    found = find_study(study)
-    return gather(found, StudyFolder(folder or Path("study") / found.id))
+    one = find_study(study)
+    found = gather(one, StudyFolder(folder or Path("study") / one.id))
+    if not found.runs:
+        tell(make_console(), f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
+    return found

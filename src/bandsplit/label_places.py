@@ -13,12 +13,15 @@ from matplotlib.transforms import Bbox
 
 _MARKER_PX, _GAP_PX, _LEADER_PX = 7.0, 2.0, 11.0
 _DIRECTIONS = 16
+_SEARCH_PX = 60.0
+"""How far a place is looked for that is nearer to its own point than to any other."""
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> None:
     """Move labels away from their points to where nothing is covered; those nearer to another point get a thin line.
 
-    Labels of crowded points are placed first. Each takes the free place nearest to its point, on rings around it.
+    Labels of crowded points are placed first. Each takes the free place nearest to its point, on
+    rings around it, if it can one that is nearer to no other point.
 
     Args:
         figure: is laid out first, and then keeps its layout.
@@ -38,23 +41,34 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> No
     taken: list[Bbox] = []
     for number in sorted(range(len(labels)), key=lambda number: (-crowd[number], points[number])):
         label, (x, y), (half_w, half_h) = labels[number], points[number], sizes[number]
+        free: tuple[float, float, Bbox] | None = None
         for dx, dy in _offsets(half_w, half_h):
             box = _box(x + dx, y + dy, half_w + _GAP_PX, half_h)
             fits = inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1
             if fits and not any(_overlap(box, other) for other in (*taken, *marks)):
-                break
-        else:
-            dx, dy, box = 0.0, 0.0, _box(x, y, half_w, half_h)  # the whole picture is full
+                free = free or (dx, dy, box)
+                if _is_nearest(box, points[number], points):
+                    free = dx, dy, box
+                    break
+                if math.hypot(dx, dy) > _SEARCH_PX:
+                    break
+        # Where the whole picture is full, a label lies on its point.
+        dx, dy, box = free or (0.0, 0.0, _box(x, y, half_w, half_h))
         label.set_position((dx * scale, dy * scale))
         taken.append(box)
-        own = math.dist(_nearest(box, x, y), (x, y))
-        if own > _LEADER_PX or any(math.dist(_nearest(box, *other), other) < own for other in points):
-            near_x, near_y = _nearest(box, x, y)
+        near_x, near_y = _nearest(box, x, y)
+        if math.dist((near_x, near_y), (x, y)) > _LEADER_PX or not _is_nearest(box, (x, y), points):
             line = axes.annotate(
                 "", label.xy, xytext=((near_x - x) * scale, (near_y - y) * scale), textcoords="offset points", zorder=1,
                 arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
             )  # fmt: skip
             line.set_in_layout(False)
+
+
+def _is_nearest(box: Bbox, point: tuple[float, float], points: Sequence[tuple[float, float]]) -> bool:
+    """Whether no point is nearer to a label than its own."""
+    own = math.dist(_nearest(box, *point), point)
+    return not any(math.dist(_nearest(box, *other), other) < own for other in points)
 
 
 def _offsets(half_w: float, half_h: float) -> Iterator[tuple[float, float]]:

@@ -154,8 +154,8 @@ def _mini() -> Study:
 def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     chunks: dict[str, ChunkConfig] = {
         "crossfade": CrossfadeConfig(),
-        "overlap-add 1.5": OverlapAddConfig(hop_s=1.5),
-        "overlap-add 0.5": OverlapAddConfig(hop_s=0.5),
+        "overlap-add, hop 1.5 s": OverlapAddConfig(hop_s=1.5),
+        "overlap-add, hop 0.5 s": OverlapAddConfig(hop_s=0.5),
     }
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 

@@ -12,7 +12,7 @@ import numpy as np
 from bandsplit import audio
 from bandsplit.comparison import Comparison, compare
 from bandsplit.data.tracks import Audio, Dataset
-from bandsplit.errors import ConfigError, RunError
+from bandsplit.errors import ConfigError
 from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
@@ -49,13 +49,10 @@ def gather(study: Study, folder: StudyFolder) -> Found:
     """Read the runs and scores of a study.
 
     Raises:
-        RunError: nothing of it was run.
         BandsplitError: the file of scores is damaged.
     """
     looked = [run.record for run in folder.look(planned_runs(study))]
     runs = tuple(record for record in looked if record is not None and not record.changes)
-    if not runs:
-        raise RunError(f"{folder.path}: holds no run of the study {study.id}; run it with `bandsplit study run`")
     recipes = {run.recipe for run in runs}
     rows = read_scores(folder.scores) if folder.scores.exists() else []
     return Found(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
@@ -131,20 +128,26 @@ def write_page(
         )
         for name, table in tables.items()
     }  # fmt: skip
-    data = ", ".join(sorted({f"{run.data} ({_prints(run)})" for run in found.runs}))
     finished = sum(run.finished for run in found.runs)
     report = Report(
         title=f"Study {found.study.id}: {found.study.about}",
-        notice="" if all(run.benchmark for run in found.runs) else f"Not measured on MUSDB18-HQ, but on {data}.",
+        notice=_notice(found),
         remarks=[f"{finished} of {len(planned_runs(found.study))} runs are finished."],
         tables=[table for name, table in shown.items() if not name.startswith("comparisons-")],
         figures=[ReportFigure(one.caption, one.path, one.caption) for one in draw_figures(found)],
         comparisons=[table for name, table in shown.items() if name.startswith("comparisons-")],
-        energy=[_energy_table(found)],
+        energy=[_energy_table(found)] if found.runs else [],
         scores=[_named(row) for row in found.scores],
         songs=played,
     )
     return write_report(found.folder.path / "report", report)
+
+
+def _notice(found: Found) -> str:
+    if not found.runs:
+        return "Nobody ran any of it here: all numbers are published ones."
+    others = sorted({f"{run.data} ({_prints(run)})" for run in found.runs if not run.benchmark})
+    return f"Not measured on MUSDB18-HQ, but on {', '.join(others)}." if others else ""
 
 
 def _prints(run: RunRecord) -> str:
