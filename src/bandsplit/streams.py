@@ -24,7 +24,10 @@ class Source(AbstractContextManager):
         channels: Number of channels.
         sample_rate_hz: Sample rate.
         tags: What the file says of its music, by the names in `bandsplit.writing.TAGS`.
+        note: How it was decoded, if it was not libsndfile that did it.
     """
+
+    note: str | None = None
 
     def __init__(
         self, path: Path, start_s: float = 0, duration_s: float | None = None, name: str | None = None

@@ -108,6 +108,8 @@ class Writer:
             self.temporary.unlink(missing_ok=True)
             raise self._refusal(error) from None
         for name, text in (tags or {}).items():
+            if name not in TAGS:
+                continue
             try:
                 setattr(self._file, name, text)
             except soundfile.LibsndfileError:

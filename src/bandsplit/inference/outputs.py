@@ -1,6 +1,7 @@
 """What is written of a separation: which stems, under which names, in which format, at which level."""
 
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -119,7 +120,7 @@ class OutputConfig(Config):
             if name.startswith(("/", "\\")) or ".." in re.split(r"[/\\]", name) or Path(name).is_absolute() or not name:
                 raise AudioError(f"filename: {name!r} leads out of {out_dir}; choose a name below it")
             paths[stem] = out_dir / name
-            if paths[stem].resolve() == source.resolve():
+            if os.path.realpath(paths[stem]) == os.path.realpath(source):
                 raise AudioError(
                     f"{source}: would be overwritten by the stem {paths[stem]}; choose another output folder"
                 )

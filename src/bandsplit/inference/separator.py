@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from bandsplit import audio as audio_io
 from bandsplit.config import ChunkConfig, CrossfadeConfig
+from bandsplit.decoding import open_song
 from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
@@ -21,7 +22,7 @@ from bandsplit.inference.inputs import Model, check_models, needed_channels, pic
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.models.files import load_model, read_card
 from bandsplit.models.model import BandSplitModel
-from bandsplit.streams import Source, Window, cut_blocks, resample_blocks
+from bandsplit.streams import Window, cut_blocks, resample_blocks
 
 Progress: TypeAlias = Callable[[float, float, str], Any]
 """Told the seconds done, the seconds in all and the stage; it cancels by returning False."""
@@ -174,7 +175,7 @@ class Separator:
             AudioError: the file cannot be read, or has channels the models cannot take.
             Cancelled: ``progress`` returned False.
         """
-        with Source(Path(path), start_s, duration_s) as source:
+        with open_song(Path(path), start_s, duration_s) as source:
             song = _Song(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
@@ -214,8 +215,9 @@ class Separator:
         path, output = Path(path), output or OutputConfig()
         output.check(self.targets)
         paths = output.paths(Path(out_dir), path, self.targets, track=track, model=self.name)
-        with Source(path, start_s, duration_s) as source:
-            notes = self._notes(source.channels, source.sample_rate_hz, str(path))
+        with open_song(path, start_s, duration_s) as source:
+            notes = [source.note] if source.note else []
+            notes += self._notes(source.channels, source.sample_rate_hz, str(path))
             facts = source.samples, source.channels, source.sample_rate_hz
             song = _Song(source.blocks(), *facts, str(path))
             with StemFiles(output, paths, source.sample_rate_hz, source.channels, source.samples, source.tags) as files:
@@ -265,7 +267,15 @@ class Separator:
         estimates = np.zeros((len(batch), len(model.config.targets), *batch.shape[1:]), np.float32)
         heard = batch.any(axis=(1, 2))
         if heard.any():
-            estimates[heard] = groups.estimate(lambda part: self._estimate(model, part), batch[heard])
+            try:
+                estimates[heard] = groups.estimate(lambda part: self._estimate(model, part), batch[heard])
+            except (MemoryError, RuntimeError) as error:
+                if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
+                    raise
+                raise AudioError(
+                    f"{song.name}: the memory of {self.device} does not hold a chunk of {batch.shape[-1]} samples; "
+                    f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
+                ) from None
         for target, estimate in zip(model.config.targets, estimates.swapaxes(0, 1), strict=True):
             if not np.isfinite(estimate).all():
                 raise AudioError(
