@@ -13,7 +13,7 @@ import soxr
 
 from bandsplit.containers import find_audio
 from bandsplit.errors import AudioError
-from bandsplit.opening import fetch_again, file_name, open_sound, reason
+from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
 from bandsplit.writing import SoundFormat, Writer, temporary_name
 
 # The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
@@ -54,7 +54,7 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
     """Read an audio file, or the ``samples`` samples from ``start`` on (None: to the end).
 
     Returns:
-        float32 ``channels samples``, full scale at 1, and the sample rate in Hz.
+        float32 ``channels samples``, full scale at 1, channels in the order of wav, and the sample rate in Hz.
 
     Raises:
         AudioError: as `info`; also samples that are not finite, and ranges that reach beyond the file.
@@ -80,7 +80,8 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
                 f"{path}: is truncated: its header promises {length} samples from {start} on, but only {len(found)} "
                 f"can be read; {fetch_again(path)}"
             )
-        audio, sample_rate_hz = np.ascontiguousarray(found.T), file.samplerate
+        order = channel_order(file.format, file.channels)
+        audio, sample_rate_hz = np.ascontiguousarray(found.T[order]), file.samplerate
     check_finite(audio, str(path), sample_rate_hz, start)
     return audio, sample_rate_hz
 

@@ -15,7 +15,6 @@ from bandsplit.writing import SoundFormat, Writer
 _GRACE_S = 0.5
 """How far the length that a container states may be from the sound in it: encoders pad, streams begin late."""
 _FLOATS = SoundFormat("WAV", "FLOAT")
-_TAGS = {"track": "tracknumber"}
 
 
 class _Failed(Exception):  # noqa: N818  an answer
@@ -73,7 +72,7 @@ def _decode_with_av(path: Path, wav: Path) -> None:
             rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
             stated_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0
             stated_s = stated_s or (container.duration or 0) / av.time_base
-            tags = {_TAGS.get(name.lower(), name.lower()): text for name, text in container.metadata.items()}
+            tags = {_tag(str(name)): str(text) for name, text in container.metadata.items()}
             written = 0
             with Writer(wav, _FLOATS, rate_hz, channels, round(stated_s * rate_hz), tags) as out:
                 to_float = av.AudioResampler(format="fltp")
@@ -83,7 +82,7 @@ def _decode_with_av(path: Path, wav: Path) -> None:
                         out.write(block)
                         written += block.shape[1]
                 out.commit()
-    except (av.FFmpegError, ValueError, OSError) as error:
+    except (av.error.FFmpegError, ValueError, OSError) as error:
         raise _Failed(str(getattr(error, "strerror", None) or error)) from None
     if written < (stated_s - _GRACE_S) * rate_hz:
         raise AudioError(
@@ -106,3 +105,8 @@ def _decode_with_ffmpeg(path: Path, wav: Path) -> None:
     if done.returncode:
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         raise _Failed(lines[0] if lines else f"exit code {done.returncode}")
+
+
+def _tag(name: str) -> str:
+    """Translate a container's name of a tag."""
+    return "tracknumber" if name.lower() == "track" else name.lower()

@@ -18,6 +18,16 @@ _READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF", "CAF"}
 _LONGEST_SAMPLES = 1 << 48
 
 
+# Ogg has an order of channels of its own: where each channel of the order of wav stands in it.
+_OGG_ORDERS = {
+    3: (0, 2, 1),
+    5: (0, 2, 1, 3, 4),
+    6: (0, 2, 1, 5, 3, 4),
+    7: (0, 2, 1, 6, 5, 3, 4),
+    8: (0, 2, 1, 7, 5, 6, 3, 4),
+}
+
+
 class UnknownFormatError(AudioError):
     """libsndfile does not know the format, or the header is damaged beyond recognition."""
 
@@ -64,6 +74,12 @@ def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
         file.close()
         raise AudioError(f"{path}: {problem}")
     return file
+
+
+def channel_order(container: str, channels: int) -> list[int] | slice:
+    """Return the places of the channels in a file, in the order of wav: L R C LFE Ls Rs."""
+    order = _OGG_ORDERS.get(channels) if container == "OGG" else None
+    return slice(None) if order is None else list(order)
 
 
 def file_name(path: Path) -> Any:

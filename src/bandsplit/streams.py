@@ -10,7 +10,7 @@ import soxr
 
 from bandsplit.audio import check_finite
 from bandsplit.errors import AudioError
-from bandsplit.opening import ForwardSound, fetch_again, open_sound, reason
+from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
 from bandsplit.writing import TAGS
 
 BLOCK_SAMPLES = 1 << 16
@@ -46,6 +46,7 @@ class Source(AbstractContextManager):
         self._path, self._name = path, name or str(path)
         self._file = open_sound(path, ForwardSound)
         self.channels, self.sample_rate_hz = self._file.channels, self._file.samplerate
+        self._order = channel_order(self._file.format, self.channels)
         self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
         length = self._count() if self._file.format == "MP3" else self._file.frames
         self._start = round(start_s * self.sample_rate_hz)
@@ -66,7 +67,7 @@ class Source(AbstractContextManager):
         """Read the song; once.
 
         Yields:
-            float32 ``channels samples``, full scale at 1.
+            float32 ``channels samples``, full scale at 1, channels in the order of wav.
 
         Raises:
             AudioError: the file is damaged or truncated, or holds samples that are not finite.
@@ -80,7 +81,7 @@ class Source(AbstractContextManager):
             except soundfile.LibsndfileError as error:
                 raise self._damaged(error) from None
         while at < stop:
-            block = self._read(min(BLOCK_SAMPLES, stop - at)).T
+            block = self._read(min(BLOCK_SAMPLES, stop - at)).T[self._order]
             if not block.shape[1]:
                 raise AudioError(
                     f"{self._name}: is truncated: its header promises {stop} samples, but only {at} can be read; "

@@ -12,7 +12,7 @@ import soundfile
 from typing_extensions import Self
 
 from bandsplit.errors import AudioError
-from bandsplit.opening import ForwardSound, file_name, reason
+from bandsplit.opening import ForwardSound, channel_order, file_name, reason
 
 # Suffix -> libsndfile's container and the sample format that loses least.
 _WRITABLE = {
@@ -95,14 +95,24 @@ class Writer:
         self.path = path
         self.form = form
         self.temporary = temporary_name(path.parent)
+        order = channel_order(form.container, channels)
+        self._order = order if isinstance(order, slice) else np.argsort(order)
         self._what = f"{form.container} with {channels} channels at {sample_rate_hz} Hz"
         container = form.container
         if container == "WAV" and samples * channels * _SAMPLE_BYTES.get(form.subtype, 8) > _LARGEST_WAV_BYTES:
             container = "RF64"  # a wav header cannot count beyond 4 GiB
+        least, most = _MP3_KBPS  # libsndfile counts LAME's range upside down, from 0 to 1
         try:
             self.temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
             self._file = ForwardSound(
-                file_name(self.temporary), "w", sample_rate_hz, channels, form.subtype, format=container, **_rate(form)
+                file_name(self.temporary),
+                "w",
+                sample_rate_hz,
+                channels,
+                form.subtype,
+                format=container,
+                bitrate_mode=None if form.kbps is None else "CONSTANT",
+                compression_level=None if form.kbps is None else (most - form.kbps) / (most - least),
             )
         except (OSError, soundfile.LibsndfileError) as error:
             self.temporary.unlink(missing_ok=True)
@@ -116,13 +126,13 @@ class Writer:
                 continue  # no such tag in this format
 
     def write(self, block: np.ndarray) -> None:
-        """Append ``channels samples``.
+        """Append ``channels samples``, channels in the order of wav.
 
         Raises:
             AudioError: the disk is full, or gone.
         """
         try:
-            self._file.write(block.T)
+            self._file.write(block[self._order].T)
         except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
             raise self._refusal(error) from None
 
@@ -136,6 +146,8 @@ class Writer:
             self._file.close()
             if not self.temporary.stat().st_size:
                 raise OSError(0, "the disk took nothing")
+            if self.form.container == "WAV":
+                _forget_time(self.temporary)
         except (OSError, soundfile.LibsndfileError) as error:
             raise self._refusal(error) from None
 
@@ -171,9 +183,14 @@ class Writer:
         )
 
 
-def _rate(form: SoundFormat) -> dict[str, float | str]:
-    """Turn the bit rate into libsndfile's terms: LAME's range, upside down, from 0 to 1."""
-    if form.kbps is None:
-        return {}
-    least, most = _MP3_KBPS
-    return {"bitrate_mode": "CONSTANT", "compression_level": (most - form.kbps) / (most - least)}
+def _forget_time(path: Path) -> None:
+    """Blank the time of writing that float wav files carry beside their peak: equal sound makes equal files."""
+    with path.open("r+b") as file:
+        file.seek(12)
+        while len(header := file.read(8)) == 8 and header[:4] != b"data":
+            if header[:4] == b"PEAK":
+                file.seek(4, os.SEEK_CUR)  # version
+                file.write(bytes(4))
+                return
+            length = int.from_bytes(header[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
