@@ -125,10 +125,12 @@ def test_a_folder_with_links_in_a_circle_is_walked_once(capsys, model):
         (["*.wav"], "*.wav: no audio files are here"),
         (["@none.txt"], "@none.txt: the list cannot be read (No such file or directory)"),
         (["-"], "no audio files were named"),
+        (["@zeros"], "the list of names holds a null byte"),
     ],
 )
 def test_inputs_without_songs_are_a_mistake_in_use(capsys, model, monkeypatch, inputs, message):
     Path("empty").mkdir()
+    Path("zeros").write_bytes(bytes(10))
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     code, _, text = run(capsys, *inputs, "-n", model)
     assert (code, message in text) == (2, True), text
@@ -162,13 +164,13 @@ def test_bad_files_do_not_stop_the_others(capsys, model):
     Path("notes.wav").write_text("not audio")
     Path("empty.wav").touch()
     Path("loop.wav").symlink_to("loop.wav")
-    bad = ["notes.wav", "missing.wav", "empty.wav", "none.wav", "nan.wav", "loop.wav"]
+    bad = ["notes.wav", "missing.wav", "empty.wav", "none.wav", "nan.wav", "loop.wav", "long" * 100]
     code, out, text = run(capsys, *bad, "Été à la mer.wav", "silence.wav", "-n", model, "-o", "out", "--json")
     assert code == 1
-    assert "6 of 8 file(s) failed, 2 done" in text
+    assert "7 of 9 file(s) failed, 2 done" in text
     for name in bad:
         assert f"failed: {name}:" in text
-    assert [json.loads(line)["status"] for line in out.splitlines()] == ["failed"] * 6 + ["done"] * 2
+    assert [json.loads(line)["status"] for line in out.splitlines()] == ["failed"] * 7 + ["done"] * 2
     assert listing("out") == [
         f"{name}/{stem}.wav" for name in ("silence", "Été à la mer") for stem in ("bass", "vocals")
     ]
@@ -310,6 +312,16 @@ def test_two_inputs_for_one_name_are_refused_unless_the_pattern_tells_them_apart
     assert not Path("separated").exists()
     assert run(capsys, *files, "-n", model, "--filename", "{track}.{trackext}/{stem}.{ext}")[0] == 0
     assert len(listing()) == 4
+
+
+def test_a_song_never_becomes_a_stem_of_another(capsys, model):
+    inputs = [song("a.wav"), song("separated/a/bass.wav")]
+    before = inputs[1].read_bytes()
+    code, _, text = run(capsys, *inputs, "-n", model)
+    assert (code, "separated/a/bass.wav: is a song and would become a stem of a.wav" in text) == (2, True), text
+    code, _, text = run(capsys, "separated/a/bass.wav", "-n", model, "--filename", "a/{stem}.wav")
+    assert (code, "is a song and would become a stem" in text) == (1, False), text
+    assert "would be overwritten by the stem" in text and inputs[1].read_bytes() == before
 
 
 def test_a_folder_or_format_that_cannot_take_the_stems_is_named_before_the_work(capsys, model):

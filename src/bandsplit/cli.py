@@ -6,6 +6,7 @@ study was stopped and can go on.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -65,7 +66,7 @@ def _is_song(arguments: list[str]) -> bool:
     """Whether ``bandsplit SONG`` is meant, short for ``bandsplit separate SONG``."""
     names = {group.name for group in app.registered_groups}
     names |= {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
-    return bool(arguments) and arguments[0] not in names and Path(arguments[0]).is_file()
+    return bool(arguments) and arguments[0] not in names and os.path.isfile(arguments[0])
 
 
 def _version(show: bool) -> None:

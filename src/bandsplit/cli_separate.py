@@ -112,6 +112,8 @@ def separate(
     )  # fmt: skip
     chunks = chunk_config(method, chunk, overlap, hop, geometry)
     console = make_console()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, shard) if shard else songs
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None

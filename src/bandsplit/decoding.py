@@ -61,6 +61,7 @@ def open_song(path: Path, start_s: float = 0, duration_s: float | None = None) -
 def _decode_with_av(path: Path, wav: Path) -> None:
     try:
         import av
+        from av.error import FFmpegError
     except ImportError:
         raise _Failed("not installed; pip install 'bandsplit[av]'") from None
     try:
@@ -82,7 +83,7 @@ def _decode_with_av(path: Path, wav: Path) -> None:
                         out.write(block)
                         written += block.shape[1]
                 out.commit()
-    except (av.error.FFmpegError, ValueError, OSError) as error:
+    except (FFmpegError, ValueError, OSError) as error:
         raise _Failed(str(getattr(error, "strerror", None) or error)) from None
     if written < (stated_s - _GRACE_S) * rate_hz:
         raise AudioError(

@@ -49,15 +49,17 @@ class Source(AbstractContextManager):
         self._order = channel_order(self._file.format, self.channels)
         self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
         length = self._count() if self._file.format == "MP3" else self._file.frames
-        self._start = round(start_s * self.sample_rate_hz)
-        wanted = length if duration_s is None else round(duration_s * self.sample_rate_hz)
-        self.samples = min(wanted, length - self._start)
-        if self._start < 0 or self.samples < 1:
+        length_s = length / self.sample_rate_hz
+        inside = 0 <= start_s < length_s and (duration_s is None or duration_s > 0)  # not for NaN either
+        self._start = round(start_s * self.sample_rate_hz) if inside else 0
+        self.samples = round(min(duration_s, length_s) * self.sample_rate_hz) if inside and duration_s else length
+        self.samples = min(self.samples, length - self._start)
+        if not inside or self.samples < 1:
             self._file.close()
             raise AudioError(
                 f"{self._name}: nothing lies between {start_s:g} s and "
                 f"{'its end' if duration_s is None else f'{start_s + duration_s:g} s'}; it is "
-                f"{length / self.sample_rate_hz:g} s long, choose a start and a duration inside"
+                f"{length_s:g} s long, choose a start and a duration inside"
             )
 
     def __exit__(self, *_error: object) -> None:

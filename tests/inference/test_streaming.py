@@ -77,7 +77,9 @@ def test_a_part_of_a_source_is_that_part(tmp_path: Path, suffix: str):
             np.testing.assert_array_equal(np.concatenate(list(source.blocks()), axis=1), whole[:, start:stop])
 
 
-@pytest.mark.parametrize("start_s, duration_s", [(-1, None), (3, None), (1, 0), (1, -2)])
+@pytest.mark.parametrize(
+    "start_s, duration_s", [(-1, None), (3, None), (1, 0), (1, -2), (np.nan, None), (np.inf, None), (0, np.nan)]
+)
 def test_a_part_outside_the_song_is_refused(tmp_path: Path, start_s: float, duration_s: float | None):
     audio.write(tmp_path / "a.wav", noise(2, 16_000), RATE_HZ)
     with pytest.raises(AudioError, match=r"a\.wav: nothing lies between .*it is 2 s long"):
@@ -184,6 +186,17 @@ def test_a_file_that_ends_early_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(AudioError, match=r"a\.wav: is truncated: its header promises 300000 samples"):
         parts.separate_file(path, tmp_path / "out", progress)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_vanishes_or_grows_meanwhile_is_separated_as_it_was(tmp_path: Path):
+    path, mixture = tmp_path / "a.wav", noise(2, 300_000)
+    audio.write(path, mixture, RATE_HZ)
+    parts = separator(chunks=CrossfadeConfig(chunk_s=1))
+    expected = parts.separate(mixture, RATE_HZ)
+    for change in (lambda: path.write_bytes(path.read_bytes() + b"more" * 1000), path.unlink):
+        changes = [change]
+        result = parts.separate_file(path, tmp_path / "out", lambda *_, todo=changes: todo and todo.pop()())
+        np.testing.assert_array_equal(audio.read(result.paths["bass"])[0], expected["bass"])
 
 
 def test_nan_late_in_a_file_is_named_and_leaves_nothing(tmp_path: Path):

@@ -51,7 +51,7 @@ def find_songs(inputs: Iterable[str], out_dir: Path, stdin: Iterable[str] = ()) 
     for given in inputs:
         if given == "-":
             found = [song for line in _names(stdin) for song in _expand(line, out_dir)]
-        elif given.startswith("@") and not Path(given).exists():
+        elif given.startswith("@") and not os.path.exists(given):
             found = [song for line in _names(_lines(Path(given[1:]))) for song in _expand(line, out_dir)]
         else:
             found = _expand(given, out_dir)
@@ -118,11 +118,12 @@ class Batch:
         self._done = _read_manifests(out_dir)
 
     def check(self, songs: Sequence[Song]) -> None:
-        """Refuse songs whose stems would have one name.
+        """Refuse songs whose stems would have one name, or take the place of another song.
 
         Raises:
             ConfigError: naming both songs.
         """
+        sources = {os.path.realpath(song.path) for song in songs}
         owners: dict[Path, Path] = {}
         for song in songs:
             try:
@@ -130,6 +131,8 @@ class Batch:
             except BandsplitError:
                 continue  # told when its turn comes
             for path in paths.values():
+                if os.path.realpath(path) in sources:
+                    raise ConfigError(f"{path}: is a song and would become a stem of {song.path}; choose another -o")
                 other = owners.setdefault(path, song.path)
                 if other != song.path:
                     raise ConfigError(
@@ -149,7 +152,7 @@ class Batch:
         return (
             record is not None
             and all(record.get(name) == value for name, value in wanted.items())
-            and all(path.is_file() for path in self.paths(song).values())
+            and all(os.path.isfile(path) for path in self.paths(song).values())
         )
 
     def separate(self, song: Song, progress: Progress | None = None) -> tuple[FileResult, dict[str, Any]]:
@@ -208,13 +211,13 @@ class Batch:
 
 def _expand(given: str, out_dir: Path) -> list[Song]:
     path = Path(given)
-    if path.is_dir():
+    if os.path.isdir(given):  # unlike Path's own, it takes names that are too long
         found = _walk(path, out_dir)
-    elif glob.has_magic(given) and not path.exists():
+    elif glob.has_magic(given) and not os.path.lexists(given):
         found = []
         for name in sorted(glob.glob(given, recursive=True)):
             matched = Path(name)
-            found += _walk(matched, out_dir) if matched.is_dir() else [Song(matched, track_name(matched))]
+            found += _walk(matched, out_dir) if os.path.isdir(name) else [Song(matched, track_name(matched))]
     else:
         return [Song(path, track_name(path))]
     if not found:
@@ -245,14 +248,21 @@ def _lines(path: Path) -> list[str]:
 
 
 def _names(lines: Iterable[str]) -> list[str]:
-    return [line.strip("\r\n") for line in lines if line.strip()]
+    names = [line.strip("\r\n") for line in lines if line.strip()]
+    if any("\0" in name for name in names):
+        raise ConfigError("the list of names holds a null byte; it must be text, one name a line")
+    return names
 
 
 def _read_manifests(out_dir: Path) -> dict[str, dict[str, Any]]:
     """Return the last record of each input that was separated."""
     done: dict[str, dict[str, Any]] = {}
     for path in sorted(out_dir.glob("manifest*.jsonl")):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue  # told when the first record is written
+        for line in lines:
             try:
                 record = json.loads(line)
                 if record["status"] == "done":
