@@ -14,6 +14,9 @@ from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sou
 from bandsplit.writing import TAGS
 
 BLOCK_SAMPLES = 1 << 16
+_BLOCK_VALUES = 1 << 20
+"""Samples times channels of a block, at most: a damaged header may tell of a thousand channels."""
+_RATES_HZ = (1000, 1_000_000)
 
 
 class Source(AbstractContextManager):
@@ -46,6 +49,14 @@ class Source(AbstractContextManager):
         self._path, self._name = path, name or str(path)
         self._file = open_sound(path, ForwardSound)
         self.channels, self.sample_rate_hz = self._file.channels, self._file.samplerate
+        least, most = _RATES_HZ
+        if not least <= self.sample_rate_hz <= most:
+            self._file.close()
+            raise AudioError(
+                f"{self._name}: its header says {self.sample_rate_hz} Hz; legal: {least} to {most}. It is damaged; "
+                f"{fetch_again(path)}"
+            )
+        self._block_samples = min(BLOCK_SAMPLES, _BLOCK_VALUES // self.channels)
         self._order = channel_order(self._file.format, self.channels)
         self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
         length = self._count() if self._file.format == "MP3" else self._file.frames
@@ -83,7 +94,7 @@ class Source(AbstractContextManager):
             except soundfile.LibsndfileError as error:
                 raise self._damaged(error) from None
         while at < stop:
-            block = self._read(min(BLOCK_SAMPLES, stop - at)).T[self._order]
+            block = self._read(min(self._block_samples, stop - at)).T[self._order]
             if not block.shape[1]:
                 raise AudioError(
                     f"{self._name}: is truncated: its header promises {stop} samples, but only {at} can be read; "
@@ -105,7 +116,7 @@ class Source(AbstractContextManager):
     def _count(self) -> int:
         """Count the samples of an mp3 by decoding it: without an index, its header only has an estimate."""
         length = 0
-        while found := len(self._read(BLOCK_SAMPLES)):
+        while found := len(self._read(self._block_samples)):
             length += found
         self._file.close()
         self._file = open_sound(self._path, ForwardSound)
@@ -113,7 +124,7 @@ class Source(AbstractContextManager):
 
     def _skip(self, samples: int) -> None:
         """Decode without use: an mp3 does not find a place exactly."""
-        while samples > 0 and (found := len(self._read(min(BLOCK_SAMPLES, samples)))):
+        while samples > 0 and (found := len(self._read(min(self._block_samples, samples)))):
             samples -= found
 
 
