@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -112,7 +113,7 @@ def separate(
     )  # fmt: skip
     chunks = chunk_config(method, chunk, overlap, hop, geometry)
     console = make_console()
-    if hasattr(sys.stdin, "reconfigure"):
+    if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, shard) if shard else songs

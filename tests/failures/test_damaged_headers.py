@@ -35,7 +35,7 @@ def damage(data: bytes, generator: np.random.Generator) -> bytes:
         elif kind == 1:
             damaged[at] ^= 1 << (some - 1)
         elif kind == 2:
-            length = int(generator.choice(LENGTHS)).to_bytes(4, str(generator.choice(["little", "big"])))
+            length = int(generator.choice(LENGTHS)).to_bytes(4, "little" if generator.integers(2) else "big")
             damaged[at : at + 4] = length[: len(damaged) - at]
         elif kind == 3:
             del damaged[at : at + some]
