@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,14 @@ def test_a_file_is_written_over_only_when_complete(tmp_path: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         audio.write(path, noise(1, 5000), 44100)
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.wav"]
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_equal_sound_makes_equal_files_at_any_time(tmp_path: Path, suffix: str):
+    audio.write(tmp_path / f"a{suffix}", noise(2, 100), 44100)
+    time.sleep(1.1)  # the time in a file is in whole seconds
+    audio.write(tmp_path / f"b{suffix}", noise(2, 100), 44100)
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
 def test_subtypes_can_be_chosen(tmp_path: Path):
@@ -186,6 +195,30 @@ def test_mono_is_duplicated_and_averaged_back():
 def test_other_channel_counts_are_refused():
     with pytest.raises(AudioError, match="has 6 channels, but the model needs 2; give 2 of them"):
         audio.to_channels(noise(6, 10), 2)
+
+
+@pytest.mark.parametrize(
+    "speakers, in_ogg",
+    [
+        ("L R C", "L C R"),
+        ("L R Ls Rs", "L R Ls Rs"),
+        ("L R C Ls Rs", "L C R Ls Rs"),
+        ("L R C LFE Ls Rs", "L C R Ls Rs LFE"),
+        ("L R C LFE Cs Ls Rs", "L C R Ls Rs Cs LFE"),
+        ("L R C LFE Lb Rb Ls Rs", "L C R Ls Rs Lb Rb LFE"),
+    ],
+)
+def test_surround_is_in_the_order_of_wav_whatever_the_order_of_the_file(tmp_path: Path, speakers: str, in_ogg: str):
+    names = speakers.split()
+    tones_hz = [40 if name == "LFE" else 200 * (1 + place) for place, name in enumerate(names)]
+    signal = np.stack([sine(24_000, 48000, tone_hz)[0] for tone_hz in tones_hz])
+    for suffix, order in (("wav", names), ("flac", names), ("ogg", in_ogg.split())):
+        path = tmp_path / f"a.{suffix}"
+        audio.write(path, signal, 48000)
+        in_file = soundfile.read(path)[0].T
+        for place, name in enumerate(order):
+            assert np.corrcoef(in_file[place], signal[names.index(name)])[0, 1] > 0.95
+        np.testing.assert_array_equal(audio.read(path)[0], in_file[[order.index(name) for name in names]])
 
 
 def test_a_new_folder_is_made_and_left_empty(tmp_path: Path):

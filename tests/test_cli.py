@@ -103,54 +103,6 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
     assert run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors", "--force")[0] == 0
 
 
-def test_bad_files_do_not_stop_the_others(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
-    good, text_file, silent = tone(tmp_path / "Été à la mer.wav"), tmp_path / "notes.wav", tmp_path / "silence.wav"
-    text_file.write_text("not audio")
-    soundfile.write(silent, np.zeros((5000, 2)), 8000)
-    (tmp_path / "empty.wav").touch()
-    files = [text_file, good, tmp_path / "missing.wav", tmp_path / "empty.wav", silent]
-    code, text = run(capsys, "separate", *files, "-n", model, "-o", "out")
-    assert code == 1
-    assert "3 of 5 file(s) failed, 2 done" in text
-    for name in ("notes.wav", "missing.wav", "empty.wav"):
-        assert f"failed: {tmp_path / name}:" in text
-    assert sorted(path.name for path in Path("out").iterdir()) == ["silence", "Été à la mer"]
-    assert not soundfile.read("out/silence/vocals.wav")[0].any()
-    assert soundfile.info("out/Été à la mer/bass.wav").frames == 8000
-
-
-def test_a_mono_file_for_a_stereo_model_is_duplicated_with_a_note(
-    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
-):
-    code, text = run(capsys, "separate", tone(tmp_path / "mono.wav", channels=1), "-n", model)
-    assert code == 0
-    assert "note: mono.wav: mono was duplicated to the 2 channels the model needs" in text
-    assert soundfile.info("separated/mono/vocals.wav").channels == 1
-
-
-def test_one_sample_is_a_song(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
-    assert run(capsys, "separate", tone(tmp_path / "one.wav", samples=1), "-n", model)[0] == 0
-    assert soundfile.info("separated/one/vocals.wav").frames == 1
-
-
-def test_an_output_folder_that_cannot_be_written_is_named(
-    capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
-):
-    (tmp_path / "file").touch()
-    code, text = run(capsys, "separate", tone(tmp_path / "song.wav"), "-n", model, "-o", tmp_path / "file")
-    assert code == 1
-    assert "cannot be written to" in text
-
-
-def test_two_inputs_for_one_output_folder_are_refused(capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path):
-    files = [tone(tmp_path / "song.wav"), tone(tmp_path / "song.flac")]
-    code, text = run(capsys, "separate", *files, "-n", model)
-    assert code == 2
-    assert "song.wav and" in text
-    assert "song.flac: the stems of both would go to one folder, 'song'" in text
-    assert not Path("separated").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

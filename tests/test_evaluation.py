@@ -295,6 +295,6 @@ def test_a_model_is_scored_at_the_rate_of_the_songs_with_its_chunk_settings(tmp_
 def test_a_system_that_fails_is_named_with_the_song(tmp_path: Path) -> None:
     config = ModelConfig(targets=("vocals",), bands=((1000, 3),), sample_rate_hz=RATE_HZ, stft=STFT, n_features=4,
                          n_blocks=1, stereo=TacStereo())  # fmt: skip
-    track = _track(tmp_path, noise_stems(0, 2000, channels=3))
-    with pytest.raises(BandsplitError, match="net, song 'Song': audio: has 3 channels, but the model needs 2"):
+    track = _track(tmp_path, noise_stems(0, 2000, channels=9))
+    with pytest.raises(BandsplitError, match="net, song 'Song': audio: has 9 channels, but the model needs 2"):
         _scores({"net": ModelSystem(Separator(build_model(config), "cpu"))}, track)

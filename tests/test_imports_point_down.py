@@ -15,7 +15,11 @@ LAYERS = (
         "config run_config mixing strict errors bands settings",
     ),  # bands: plain numbers that the config's schemes are checked against
     ("recipes results tables published recipes_mini studies comparison agreement",),  # records: data about experiments
-    ("audio containers spectral losses metrics", "fetching archives", "matrix_rate"),  # signal; the network; speed
+    (
+        "audio containers decoding opening streams writing spectral losses metrics",
+        "fetching archives",
+        "matrix_rate",
+    ),  # signal; the network; speed
     ("data", "models"),
     ("pretrained registry model_store",),
     ("inference",),

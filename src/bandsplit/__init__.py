@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bandsplit import losses, metrics
+    from bandsplit.inference.outputs import OutputConfig
     from bandsplit.inference.separator import Separator
     from bandsplit.models.files import load_model
 
@@ -20,13 +21,14 @@ __version__ = "0.1.0"
 
 # Resolved on first use, so that `import bandsplit` does not load torch.
 _LAZY = {
+    "OutputConfig": "bandsplit.inference.outputs",
     "Separator": "bandsplit.inference.separator",
     "load_model": "bandsplit.models.files",
     "metrics": "bandsplit.metrics",
     "losses": "bandsplit.losses",
 }
 
-__all__ = ["Separator", "__version__", "load_model", "losses", "metrics"]
+__all__ = ["OutputConfig", "Separator", "__version__", "load_model", "losses", "metrics"]
 
 
 def __getattr__(name: str) -> Any:

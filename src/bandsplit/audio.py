@@ -2,8 +2,6 @@
 
 import logging
 import os
-import shlex
-import uuid
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,25 +11,15 @@ import numpy as np
 import soundfile
 import soxr
 
-from bandsplit.containers import find_audio, find_damage
+from bandsplit.containers import find_audio
 from bandsplit.errors import AudioError
+from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
+from bandsplit.writing import SoundFormat, Writer, temporary_name
 
-_READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF"}
-
-# Suffix -> libsndfile's container and the sample format that loses least.
-_WRITABLE = {
-    ".wav": ("WAV", "FLOAT"),
-    ".flac": ("FLAC", "PCM_24"),
-    ".ogg": ("OGG", "VORBIS"),
-    ".mp3": ("MP3", "MPEG_LAYER_III"),
-}
-
-_BLOCK_SAMPLES = 1 << 18
-_LARGEST_WAV_BYTES = 0xFFFF0000
-# Beyond any song; libsndfile gives the largest integer for flac streams of unknown length.
-_LONGEST_SAMPLES = 1 << 48
 # The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
 _MP3_GRACE_SAMPLES = 2 * 1152
+
+_BLOCK_SAMPLES = 1 << 18
 
 _log = logging.getLogger("bandsplit")
 
@@ -58,7 +46,7 @@ def info(path: Path | str) -> AudioInfo:
     Raises:
         AudioError: the file is missing, empty, not audio, truncated, or holds 0 samples.
     """
-    with _open(Path(path)) as file:
+    with open_sound(Path(path)) as file:
         return AudioInfo(file.frames, file.channels, file.samplerate, file.format, file.subtype)
 
 
@@ -66,13 +54,13 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
     """Read an audio file, or the ``samples`` samples from ``start`` on (None: to the end).
 
     Returns:
-        float32 ``channels samples``, full scale at 1, and the sample rate in Hz.
+        float32 ``channels samples``, full scale at 1, channels in the order of wav, and the sample rate in Hz.
 
     Raises:
         AudioError: as `info`; also samples that are not finite, and ranges that reach beyond the file.
     """
     path = Path(path)
-    with _open(path) as file:
+    with open_sound(path) as file:
         length = file.frames - start if samples is None else samples
         if start < 0 or length < 1 or start + length > file.frames:
             raise AudioError(
@@ -85,14 +73,15 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
             # One call: between calls soundfile seeks, which an mp3 does not survive unharmed.
             found = file.read(out=np.empty((length, file.channels), np.float32))
         except (soundfile.LibsndfileError, MemoryError) as error:
-            raise AudioError(f"{path}: is damaged or truncated ({_reason(error)}); {_fetch_again(path)}") from None
+            raise AudioError(f"{path}: is damaged or truncated ({reason(error)}); {fetch_again(path)}") from None
         grace = _MP3_GRACE_SAMPLES if file.format == "MP3" and samples is None else 0
         if len(found) == 0 or len(found) + grace < length:
             raise AudioError(
                 f"{path}: is truncated: its header promises {length} samples from {start} on, but only {len(found)} "
-                f"can be read; {_fetch_again(path)}"
+                f"can be read; {fetch_again(path)}"
             )
-        audio, sample_rate_hz = np.ascontiguousarray(found.T), file.samplerate
+        order = channel_order(file.format, file.channels)
+        audio, sample_rate_hz = np.ascontiguousarray(found.T[order]), file.samplerate
     check_finite(audio, str(path), sample_rate_hz, start)
     return audio, sample_rate_hz
 
@@ -120,7 +109,7 @@ def read_excerpt(
         plain = _find_plain(path)
         frames, found, scale = _read_plain(path, start, samples, plain) if plain else _read_any(path, start, samples)
     except (OSError, soundfile.LibsndfileError) as error:
-        what = f"cannot be read ({_reason(error)})" if path.is_file() else "is gone since the data set was indexed"
+        what = f"cannot be read ({reason(error)})" if path.is_file() else "is gone since the data set was indexed"
         raise AudioError(f"{path}: {what}; restore it") from None
     if frames != of or len(found) < samples:
         holds = f"holds {frames} samples" if frames != of else f"ends at sample {start + len(found)}"
@@ -143,7 +132,7 @@ class _Plain(NamedTuple):
 
 @lru_cache(maxsize=100_000)
 def _find_plain(path: Path) -> _Plain | None:
-    with soundfile.SoundFile(_file_name(path)) as file:
+    with soundfile.SoundFile(file_name(path)) as file:
         if (file.format, file.subtype) not in (("WAV", "PCM_16"), ("WAVEX", "PCM_16")) or file.endian == "BIG":
             return None
         place, _ = find_audio(path) or (0, 0)
@@ -160,7 +149,7 @@ def _read_plain(path: Path, start: int, samples: int, plain: _Plain) -> tuple[in
 
 
 def _read_any(path: Path, start: int, samples: int) -> tuple[int, np.ndarray, float]:
-    with soundfile.SoundFile(_file_name(path)) as file:
+    with soundfile.SoundFile(file_name(path)) as file:
         file.seek(min(start, file.frames))
         dtype, scale = ("int16", 2.0**-15) if file.subtype == "PCM_16" else ("float32", 1.0)
         return file.frames, file.read(out=np.empty((samples, file.channels), dtype)), scale
@@ -176,22 +165,20 @@ def write(path: Path | str, audio: np.ndarray, sample_rate_hz: int, subtype: str
             does not take the file.
     """
     path = Path(path)
-    file_format, default_subtype = _format_for(path)
-    subtype = subtype or default_subtype
-    if not soundfile.check_format(file_format, subtype):
-        legal = ", ".join(soundfile.available_subtypes(file_format))
-        raise AudioError(f"{path}: {file_format} files have no subtype {subtype!r}; legal: {legal}")
+    form = SoundFormat.of(path, subtype)
     if audio.ndim != 2 or not audio.size:
         raise AudioError(
             f"{path}: cannot hold an array of shape {audio.shape}; give (channels, samples), at least 1 each"
         )
     check_finite(audio, str(path), sample_rate_hz)
     peak = max(float(audio.max()), -float(audio.min()))
-    if subtype not in ("FLOAT", "DOUBLE") and peak > 1:
+    if not form.is_float and peak > 1:
         _log.warning("%s: peaks at %.3f are clipped at 1; float wav keeps them", path, peak)
-    if file_format == "WAV" and audio.size * 8 > _LARGEST_WAV_BYTES:
-        file_format = "RF64"  # a wav header cannot count beyond 4 GiB
-    _write_then_rename(path, audio, sample_rate_hz, file_format, subtype)
+    channels, samples = audio.shape
+    with Writer(path, form, sample_rate_hz, channels, samples) as file:
+        for start in range(0, samples, _BLOCK_SAMPLES):
+            file.write(audio[:, start : start + _BLOCK_SAMPLES])
+        file.commit()
 
 
 def make_folder(folder: Path) -> None:
@@ -200,110 +187,13 @@ def make_folder(folder: Path) -> None:
     Raises:
         AudioError: it cannot be created or written to.
     """
-    probe = _temporary(folder)
+    probe = temporary_name(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
-
-
-def _open(path: Path) -> soundfile.SoundFile:
-    try:
-        if path.is_dir():
-            raise AudioError(f"{path}: is a folder, not an audio file; name the files inside it")
-        if not path.is_file():
-            raise AudioError(f"{path}: no file has this name; check the spelling and the folder")
-        with path.open("rb"):
-            size = path.stat().st_size
-    except OSError as error:
-        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check its name and permissions") from None
-    if size == 0:
-        raise AudioError(f"{path}: is empty (0 bytes); copy or export it again")
-    try:
-        file = soundfile.SoundFile(_file_name(path))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: soundfile wants to be told about .raw files
-        raise AudioError(
-            f"{path}: is not audio that can be read, or its header is damaged. Legal: wav, flac, mp3, ogg, opus, aiff; "
-            f"convert anything else, for example with: {_ffmpeg(path, path.stem + '.wav')}"
-        ) from None
-    problem = _find_problem(path, file)
-    if problem:
-        file.close()
-        raise AudioError(f"{path}: {problem}")
-    return file
-
-
-def _file_name(path: Path) -> Any:
-    """Bytes where possible, so that names that are not valid text open too (soundfile takes them, its types do not)."""
-    return os.fsencode(path) if os.name == "posix" else str(path)
-
-
-def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
-    if file.format not in _READABLE:
-        return (
-            f"is a {file.format} file; legal: wav, flac, mp3, ogg, opus, aiff. Convert it, for example with: "
-            f"{_ffmpeg(path, path.stem + '.wav')}"
-        )
-    damage = find_damage(path, file.format, file.frames)
-    if damage:
-        return f"is truncated or damaged: {damage}; {_fetch_again(path)}"
-    if file.frames < 1:
-        return "holds 0 samples; copy or export it again"
-    if file.frames > _LONGEST_SAMPLES:
-        again = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
-        return f"its header does not say how long it is (a stream that was saved); rewrite it: {again}"
-    return None
-
-
-def _fetch_again(path: Path) -> str:
-    repair = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
-    return f"copy or export it again. If it is all there is, keep what can be decoded with: {repair}"
-
-
-def _ffmpeg(path: Path, to: str) -> str:
-    return f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(to)}"
-
-
-def _format_for(path: Path) -> tuple[str, str]:
-    if path.suffix.lower() not in _WRITABLE:
-        raise AudioError(
-            f"{path}: cannot write {path.suffix or 'files without a suffix'}; legal: {', '.join(_WRITABLE)}"
-        )
-    return _WRITABLE[path.suffix.lower()]
-
-
-def _temporary(folder: Path) -> Path:
-    return folder / f".bandsplit-{uuid.uuid4().hex}.part"
-
-
-def _write_then_rename(path: Path, audio: np.ndarray, sample_rate_hz: int, file_format: str, subtype: str) -> None:
-    temporary = _temporary(path.parent)
-    try:
-        temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
-        with soundfile.SoundFile(
-            _file_name(temporary), "w", sample_rate_hz, len(audio), subtype, format=file_format
-        ) as file:
-            for start in range(0, audio.shape[1], _BLOCK_SAMPLES):
-                file.write(audio[:, start : start + _BLOCK_SAMPLES].T)
-        os.replace(temporary, path)
-    except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: soundfile on a short write
-        raise AudioError(
-            f"{path}: cannot be written as {file_format} with {len(audio)} channels at {sample_rate_hz} Hz "
-            f"({_reason(error)}); check that the folder exists, is writable and has room, and that the format allows "
-            f"this"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return "more samples than memory holds"
-    if isinstance(error, soundfile.LibsndfileError):
-        return error.error_string.rstrip(".")
-    return getattr(error, "strerror", None) or "the disk took only a part"
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ study was stopped and can go on.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,8 @@ app.command("runs")(runs_command)
 
 def main() -> None:
     """Run the command line; known errors become one message."""
+    if _is_song(sys.argv[1:]):
+        sys.argv.insert(1, "separate")
     try:
         app()
     except RunStopped as stopped:
@@ -57,6 +60,13 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.secho("stopped", fg="red", err=True)
         sys.exit(1)
+
+
+def _is_song(arguments: list[str]) -> bool:
+    """Whether ``bandsplit SONG`` is meant, short for ``bandsplit separate SONG``."""
+    names = {group.name for group in app.registered_groups}
+    names |= {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    return bool(arguments) and arguments[0] not in names and os.path.isfile(arguments[0])
 
 
 def _version(show: bool) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import io
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.errors import BandsplitError
+from bandsplit.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.terminal import (
     ChunkOption,
     DeviceOption,
@@ -19,61 +24,247 @@ from bandsplit.terminal import (
     OverlapOption,
     chunk_config,
     make_console,
+    split_names,
     tell,
 )
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
+
+    from bandsplit.inference.batch import Batch, Song
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
 
 
 def separate(
-    files: Annotated[list[Path], typer.Argument(help="Audio files: wav, flac, mp3, ogg; any rate, mono or stereo.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."),
+    ],
     model: Annotated[
         list[Path], typer.Option(*MODEL_NAMES, help="Model file; repeat it for models of several targets.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Stems go to OUT/<file>/<target>.wav.")] = Path("separated"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.")] = Path(
+        "separated"
+    ),
+    filename: Annotated[
+        str, typer.Option("--filename", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.")
+    ] = "{track}/{stem}.{ext}",
+    stems: Annotated[
+        str | None, typer.Option("--stems", "--targets", help="Compute these alone; separated by commas.")
+    ] = None,
+    two_stems: Annotated[
+        str | None, typer.Option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.")
+    ] = None,
+    residual: Annotated[
+        str | None, typer.Option("--residual", metavar="NAME", help="Write one more stem: what the others lack.")
+    ] = None,
+    consistent: Annotated[
+        bool, typer.Option("--consistent", help="Spread what the stems lack over them: they sum to the mixture.")
+    ] = False,
+    start: Annotated[float, typer.Option("--start", help="Begin here, in seconds.", min=0)] = 0,
+    duration: Annotated[float | None, typer.Option("--duration", help="Take at most so many seconds.", min=0)] = None,
+    flac: Annotated[bool, typer.Option("--flac", help="Write flac, 24 bit.")] = False,
+    ogg: Annotated[bool, typer.Option("--ogg", help="Write Ogg Vorbis.")] = False,
+    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.")] = False,
+    mp3_bitrate: Annotated[int | None, typer.Option("--mp3-bitrate", help="kbit/s, 32 to 320.")] = None,
+    int16: Annotated[bool, typer.Option("--int16", help="16-bit samples, for wav and flac.")] = False,
+    int24: Annotated[bool, typer.Option("--int24", help="24-bit samples, for wav and flac.")] = False,
+    float32: Annotated[bool, typer.Option("--float32", help="Float samples, for wav (default).")] = False,
+    clip_mode: Annotated[
+        Literal["rescale", "clamp", "none"] | None,
+        typer.Option(
+            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else rescale."
+        ),
+    ] = None,
     device: DeviceOption = "auto",
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
     geometry: GeometryOption = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Songs at a time.", min=1)] = 1,
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", help="Take every N-th song from the I-th on.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Separate again what is done.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file on stdout.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
     show_plan: Annotated[bool, typer.Option("--plan", help="Print where each song is cut.")] = False,
 ) -> None:
-    """Split songs into stems, at the rate, channels and length of the input (wav, float32)."""
-    from bandsplit.inference.separator import Separator, check_outputs
+    """Split songs into stems, at the rate, channels and length of the input; to float32 wav unless told otherwise.
 
+    What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
+    """
+    from bandsplit.inference.batch import Batch, choose_shard, find_songs
+    from bandsplit.inference.outputs import OutputConfig
+    from bandsplit.inference.separator import Separator
+
+    formats = {"--flac": flac, "--ogg": ogg, "--mp3": mp3}
+    samples = {"--int16": int16, "--int24": int24, "--float32": float32}
+    subtypes = {"--int16": "PCM_16", "--int24": "PCM_24", "--float32": "FLOAT", "": None}
+    output = OutputConfig.parse(
+        {
+            "filename": filename, "ext": (_choose(formats) or "--wav")[2:], "subtype": subtypes[_choose(samples)],
+            "kbps": mp3_bitrate, "clip_mode": clip_mode, "consistent": consistent, "residual": residual,
+            "two_stems": two_stems,
+        }
+    )  # fmt: skip
+    chunks = chunk_config(method, chunk, overlap, hop, geometry)
     console = make_console()
-    check_outputs(files)
-    separator = Separator(model, device=device, chunks=chunk_config(method, chunk, overlap, hop, geometry))
-    failed = 0
-    for file in files:
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text
+    songs = find_songs(files, out, sys.stdin if "-" in files else ())
+    songs = choose_shard(songs, shard) if shard else songs
+    wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
+    separator = Separator(model, device=device, chunks=chunks, targets=wanted)
+    batch = Batch(separator, out, output, models=model, start_s=start, duration_s=duration, shard=shard)
+    batch.check(songs)
+    work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
+    if dry_run:
+        failed = sum(not work.foretell(song) for song in songs)
+    else:
         try:
-            with _file_progress(console, file) as progress:
-                result = separator.separate_file(file, out, progress)
-        except BandsplitError as error:
-            failed += 1
-            tell(console, f"failed: {error}", style="red")
-            continue
-        for note in result.notes:
-            tell(console, f"note: {file.name}: {note}")
-        if show_plan:
-            tell(console, str(result.plan))
-        times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
-        tell(console, f"{file} -> {out / result.track}  ({times})")
+            with _terminable(), _limit_threads(jobs):
+                failed = work.run(songs, jobs)
+        except KeyboardInterrupt:
+            tell(console, "stopped; finished songs stay, and the same command does the others", style="red")
+            raise typer.Exit(130) from None  # what shells expect of Ctrl-C
     if failed:
-        tell(console, f"{failed} of {len(files)} file(s) failed, {len(files) - failed} done", style="red")
+        tell(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
         raise typer.Exit(1)
 
 
-@contextmanager
-def _file_progress(console: Console, file: Path) -> Iterator[Callable[[float, float], None]]:
-    """A bar for one file, fed with seconds done and seconds in all."""
-    from rich.markup import escape
-    from rich.progress import Progress
+class _Work:
+    """Songs one by one or several at a time, and what is said of them."""
 
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task(escape(file.name))
-        yield lambda done_s, total_s: bar.update(task, completed=done_s, total=total_s)
+    def __init__(
+        self, batch: Batch, console: Console, *, as_json: bool, force: bool, show_plan: bool, many: bool
+    ) -> None:
+        self.batch, self.console, self.as_json = batch, console, as_json
+        self.force, self.show_plan, self.many = force, show_plan, many
+        self.stopped = threading.Event()
+
+    def run(self, songs: Sequence[Song], jobs: int) -> int:
+        """Separate the songs; return how many failed."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from rich.progress import Progress
+
+        bar = Progress(console=self.console, transient=True, disable=not self.console.is_terminal)
+        with bar:
+            if jobs == 1:
+                return sum(not self._separate(song, bar) for song in songs)
+            with ThreadPoolExecutor(jobs) as pool:
+                futures = [pool.submit(self._separate, song, bar) for song in songs]
+                try:
+                    return sum(not future.result() for future in futures)
+                except BaseException:
+                    self.stopped.set()
+                    pool.shutdown(wait=True, cancel_futures=True)
+                    raise
+
+    def foretell(self, song: Song) -> bool:
+        """Say what would be done; return whether it can be."""
+        from bandsplit.decoding import open_song
+
+        try:
+            record = self.batch.describe(song, "skipped" if self._is_done(song) else "planned")
+            with open_song(song.path, **self.batch.part) as source:
+                plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
+        except BandsplitError as error:
+            return self._fail(song, error)
+        outputs = ", ".join(record["outputs"].values())
+        what = "is done already" if record["status"] == "skipped" else f"{plan.title}"
+        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {outputs} ({what})")
+        self._print(record)
+        return True
+
+    def _separate(self, song: Song, bar: Progress) -> bool:
+        from rich.markup import escape
+
+        if self.stopped.is_set():
+            return False
+        try:
+            if self._is_done(song):
+                tell(self.console, f"{song.path}: done already; --force separates it again")
+                self._print(self.batch.describe(song, "skipped"))
+                return True
+            task = bar.add_task(escape(song.path.name.encode("utf-8", "replace").decode()))
+            try:
+                result, record = self.batch.separate(song, self._progress(bar, task))
+            finally:
+                bar.remove_task(task)
+        except Cancelled:
+            return False  # told by who stopped it
+        except BandsplitError as error:
+            return self._fail(song, error)
+        for note in result.notes:
+            tell(self.console, f"note: {song.path.name}: {note}")
+        if self.show_plan:
+            tell(self.console, str(result.plan))
+        times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
+        where = next(iter(result.paths.values())).parent
+        tell(self.console, f"{song.path} -> {where}  ({times})")
+        self._print(record)
+        return True
+
+    def _progress(self, bar: Progress, task: Any) -> Callable[[float, float, str], bool]:
+        def progress(done_s: float, total_s: float, _stage: str) -> bool:
+            bar.update(task, completed=done_s, total=total_s)
+            return not self.stopped.is_set()
+
+        return progress
+
+    def _is_done(self, song: Song) -> bool:
+        return not self.force and self.batch.is_done(song)
+
+    def _fail(self, song: Song, error: BandsplitError) -> bool:
+        tell(self.console, f"failed: {error}", style="red")
+        self._print({"status": "failed", "input": str(song.path), "error": str(error)})
+        return False
+
+    def _print(self, record: dict[str, Any]) -> None:
+        if self.as_json:
+            sys.stdout.write(json.dumps(record) + "\n")
+            sys.stdout.flush()
+
+
+def _choose(options: dict[str, bool]) -> str:
+    """Return the one option that is set, or nothing.
+
+    Raises:
+        ConfigError: several are.
+    """
+    chosen = [option for option, is_set in options.items() if is_set]
+    if len(chosen) > 1:
+        raise ConfigError(f"{' and '.join(chosen)}: exclude each other; choose one")
+    return chosen[0] if chosen else ""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM clean up as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _limit_threads(jobs: int) -> Iterator[None]:
+    """Share the CPU's cores between jobs, which would get in each other's way otherwise."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -21,6 +21,7 @@ _MP3_KBPS = {
 _MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MP3_SLACK_SAMPLES = 4 * 1152
 """Encoder delay and padding that players cut off, at most."""
+_FORGET_BYTES = 1 << 24
 
 
 def find_damage(path: Path, file_format: str, samples: int) -> str | None:
@@ -93,8 +94,11 @@ def _mp3_damage(path: Path, samples: int) -> str | None:
 def _count_mp3_frames(data: mmap.mmap) -> tuple[int, int, int | None]:
     """Count the complete layer III frames: (frames, samples per frame, frames promised by a Xing header if any)."""
     at, frames, samples_per_frame, promised = _after_id3(data), 0, 1152, None
-    in_sync = False
+    in_sync, forgotten = False, 0
     while at + 4 <= len(data):
+        if at - forgotten > _FORGET_BYTES and hasattr(mmap, "MADV_DONTNEED"):
+            data.madvise(mmap.MADV_DONTNEED, forgotten, _FORGET_BYTES)  # pages that were read count as memory in use
+            forgotten += _FORGET_BYTES
         frame = _mp3_frame(data, at)
         # After junk, two headers in a row: a lone one is likely to be chance.
         if frame is None or not (in_sync or _mp3_frame(data, at + frame[0]) or at + frame[0] == len(data)):

@@ -36,3 +36,7 @@ class RunStopped(RunError):  # noqa: N818  not a mistake
         """Take the message, and the reason in a word or two."""
         super().__init__(message)
         self.reason = reason
+
+
+class Cancelled(BandsplitError):  # noqa: N818  not a mistake
+    """A separation was cancelled by its progress callback; nothing is left behind."""

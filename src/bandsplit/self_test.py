@@ -13,7 +13,8 @@ import torch
 
 from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, StftConfig
-from bandsplit.inference.separator import Separator, pick_device
+from bandsplit.inference.inputs import pick_device
+from bandsplit.inference.separator import Separator
 from bandsplit.matrix_rate import matrix_rate
 from bandsplit.models.build import build_model
 from bandsplit.spectral import istft, stft

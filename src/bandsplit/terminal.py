@@ -70,7 +70,8 @@ def make_console(err: bool = True) -> Console:
 
 
 def tell(console: Console, text: str, style: str | None = None) -> None:
-    """Print one line, as it is."""
+    """Print one line, as it is; what is no text in a file's name becomes question marks."""
+    text = text.encode("utf-8", "replace").decode("utf-8")
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 

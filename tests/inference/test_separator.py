@@ -153,9 +153,21 @@ def test_mono_for_a_stereo_model_is_duplicated_and_averaged_with_a_note(kind: st
     assert "mono was duplicated to the 2 channels the model needs" in caplog.text
 
 
-def test_surround_for_a_stereo_model_is_refused():
-    with pytest.raises(AudioError, match="has 6 channels, but the model needs 2; give 2 of them"):
-        separator(tiny(stereo={"kind": "tac"})).separate(noise(6, 100), RATE_HZ)
+@pytest.mark.parametrize(
+    "channels, pairs, alone", [(3, [(0, 1)], [2]), (6, [(0, 1), (4, 5)], [2, 3]), (8, [(0, 1), (4, 5), (6, 7)], [2, 3])]
+)
+def test_surround_for_a_stereo_model_is_separated_in_pairs_with_a_note(channels, pairs, alone, caplog):
+    parts, mixture = separator(tiny(stereo={"kind": "tac"})), noise(channels, 1000)
+    with caplog.at_level("INFO", "bandsplit"):
+        found = parts.separate(mixture, RATE_HZ)["vocals"]
+    assert f"{channels} channels were separated in pairs, in the order of wav: L/R, C" in caplog.text
+    for group in (*map(list, pairs), *([one] for one in alone)):
+        np.testing.assert_allclose(found[group], parts.separate(mixture[group], RATE_HZ)["vocals"], atol=1e-6)
+
+
+def test_channels_that_make_no_surround_are_refused():
+    with pytest.raises(AudioError, match=r"has 9 channels, but the model needs 2; give 2 of them .*surround of 3 to 8"):
+        separator(tiny(stereo={"kind": "tac"})).separate(noise(9, 100), RATE_HZ)
 
 
 def test_single_target_models_join_even_if_their_bands_differ(tmp_path: Path):
@@ -226,7 +238,7 @@ def test_a_batch_has_at_least_one_chunk():
 def test_progress_counts_the_seconds_of_all_models():
     calls: list[tuple[float, float]] = []
     parts = separator([tiny(("vocals",)), tiny(("bass",))], chunks=CrossfadeConfig(chunk_s=0.5))
-    parts.separate(noise(2, 48_000), 16_000, lambda done_s, total_s: calls.append((done_s, total_s)))
+    parts.separate(noise(2, 48_000), 16_000, lambda done_s, total_s, _stage: calls.append((done_s, total_s)))
     done = [done_s for done_s, _ in calls]
     assert len(calls) > 6 and done == sorted(done) and done[-1] == pytest.approx(3)
     assert {total_s for _, total_s in calls} == {3.0}
@@ -280,10 +292,10 @@ def test_a_mono_file_for_a_stereo_model_gives_mono_stems_and_a_note(tmp_path: Pa
 
 
 def test_bad_files_leave_no_folder_behind(tmp_path: Path):
-    soundfile.write(tmp_path / "surround.wav", noise(6, 100).T, RATE_HZ)
+    soundfile.write(tmp_path / "surround.wav", noise(9, 100).T, RATE_HZ)
     (tmp_path / "text.wav").write_text("la")
     parts = separator(tiny(stereo={"kind": "tac"}))
-    with pytest.raises(AudioError, match=r"surround\.wav: has 6 channels, but the model needs 2"):
+    with pytest.raises(AudioError, match=r"surround\.wav: has 9 channels, but the model needs 2"):
         parts.separate_file(tmp_path / "surround.wav", tmp_path / "out")
     with pytest.raises(AudioError, match=r"text\.wav: is not audio"):
         parts.separate_file(tmp_path / "text.wav", tmp_path / "out")

@@ -1,11 +1,12 @@
 """Separate whole songs: arrays or files in, one signal per target out, at the input's rate, channels and length."""
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -13,16 +14,19 @@ from torch import Tensor, nn
 
 from bandsplit import audio as audio_io
 from bandsplit.config import ChunkConfig, CrossfadeConfig
-from bandsplit.errors import AudioError, ConfigError
-from bandsplit.inference.chunks import ChunkPlan, apply_plan, plan_chunks
-from bandsplit.models.files import load_model
+from bandsplit.decoding import open_song
+from bandsplit.errors import AudioError, Cancelled, ConfigError
+from bandsplit.inference.channels import ChannelGroups, group_channels
+from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
+from bandsplit.inference.inputs import Model, check_models, needed_channels, pick_device, to_numpy
+from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
+from bandsplit.models.files import load_model, read_card
 from bandsplit.models.model import BandSplitModel
+from bandsplit.streams import Window, cut_blocks, resample_blocks
 
-Model: TypeAlias = Path | str | BandSplitModel
-Progress: TypeAlias = Callable[[float, float], None]
+Progress: TypeAlias = Callable[[float, float, str], Any]
+"""Told the seconds done, the seconds in all and the stage; it cancels by returning False."""
 Array = TypeVar("Array", np.ndarray, Tensor)
-
-_MANY_CHANNELS = 8
 
 _log = logging.getLogger("bandsplit")
 
@@ -33,15 +37,27 @@ class FileResult:
 
     track: str
     paths: dict[str, Path]
-    """Target -> file."""
+    """Stem -> file."""
     notes: tuple[str, ...]
-    """What a user should know: channels duplicated, audio resampled."""
+    """What a user should know: channels duplicated, audio resampled, levels changed."""
     plan: ChunkPlan
     """How the song was cut, at the model's sample rate."""
     audio_s: float
     """Length of the song."""
     wall_s: float
     """Time it took, reading and writing included."""
+    gain: float = 1.0
+    """Factor of all stems, where the format would have clipped them."""
+
+
+class _Song(NamedTuple):
+    """A stream of blocks ``channels samples``, its facts, and what errors call it."""
+
+    blocks: Iterable[np.ndarray]
+    samples: int
+    channels: int
+    sample_rate_hz: int
+    name: str
 
 
 class Separator:
@@ -54,6 +70,7 @@ class Separator:
         sample_rate_hz: Rate the models work at; other rates are resampled there and back.
         targets: Names of the estimated targets, in the order of the models.
         channels: Number of channels a model insists on; None if all take any number.
+        name: Names of the models.
     """
 
     def __init__(
@@ -62,6 +79,7 @@ class Separator:
         device: str | torch.device = "auto",
         chunks: ChunkConfig | None = None,
         batch_size: int = 1,
+        targets: Sequence[str] | None = None,
     ) -> None:
         """Load the models and put them on the device.
 
@@ -71,10 +89,11 @@ class Separator:
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
             chunks: how songs are cut; the authors' 10 s crossfade by default.
             batch_size: chunks estimated at once: faster on a GPU, at the price of memory.
+            targets: the ones that are wanted, None for all. Models of others are not loaded, their decoders not run.
 
         Raises:
             ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, or the device is not here.
+            ConfigError: the models do not go together, none has a wanted target, or the device is not here.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
@@ -84,12 +103,17 @@ class Separator:
         self.device = pick_device(device)
         self.chunks = CrossfadeConfig() if chunks is None else chunks
         self.batch_size = batch_size
+        if targets is not None:
+            given = _leave_out(given, targets)
         models = [load_model(item) if isinstance(item, str | Path) else item for item in given]
-        _check_models(models, given)
-        self._models = [item.to(self.device).eval() for item in models]
+        check_models(models, given)
+        self.name = "+".join(Path(item).stem if isinstance(item, str | Path) else "model" for item in given)
+        self._models = [_narrow(item, targets).to(self.device).eval() for item in models]
         self.sample_rate_hz = models[0].config.sample_rate_hz
-        self.targets = tuple(target for item in models for target in item.config.targets)
-        self.channels = next((needed for item in models if (needed := _needed_channels(item))), None)
+        there = [target for item in self._models for target in item.config.targets]
+        self.targets = tuple(target for target in there if targets is None or target in targets)
+        self._kept = [there.index(target) for target in self.targets]
+        self.channels = next((needed for item in models if (needed := needed_channels(item))), None)
 
     def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
         """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; print it to see it."""
@@ -102,81 +126,162 @@ class Separator:
         Args:
             audio: float ``(channels, samples)``, NumPy or torch, on any device. 0 samples give 0 samples.
             sample_rate_hz: its sample rate.
-            progress: called with the seconds done and the seconds in all, after every batch of chunks.
+            progress: called with the seconds done, the seconds in all and the stage, often; False cancels.
 
         Returns:
             Target -> float32 ``(channels, samples)`` of the input's kind (tensors on the CPU), rate and length.
 
         Raises:
             AudioError: ``audio`` is not such an array, holds NaN or infinity, or has channels the models cannot take.
+            Cancelled: ``progress`` returned False.
         """
         audio_io.check_sample_rate(sample_rate_hz)
-        mixture = _to_numpy(audio)
+        mixture = to_numpy(audio)
         audio_io.check_finite(mixture, "audio", sample_rate_hz)
-        self._check_channels(mixture, "audio")
-        for note in self._notes(len(mixture), sample_rate_hz):
+        channels, samples = mixture.shape
+        for note in self._notes(channels, sample_rate_hz, "audio"):
             _log.info(note)
-        estimates = self._separate(mixture, sample_rate_hz, progress, "audio")
+        estimates = {target: np.empty((channels, samples), np.float32) for target in self.targets}
+        if samples:
+            song = _Song(cut_blocks(mixture), samples, channels, sample_rate_hz, "audio")
+            for start, _, stems in self._stream(song, progress):
+                for estimate, stem in zip(estimates.values(), stems, strict=True):
+                    estimate[:, start : start + stem.shape[1]] = stem
         if isinstance(audio, Tensor):
             return {target: torch.from_numpy(estimate) for target, estimate in estimates.items()}
         return estimates
 
-    def separate_file(self, path: Path | str, out_dir: Path | str, progress: Progress | None = None) -> FileResult:
-        """Separate an audio file into ``out_dir/<name of the file>/<target>.wav``, float32, replacing existing stems.
+    def stream(
+        self,
+        path: Path | str,
+        progress: Progress | None = None,
+        *,
+        start_s: float = 0,
+        duration_s: float | None = None,
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Separate an audio file, or a part of it, in memory that does not depend on its length.
+
+        Args:
+            path: the file.
+            progress: as for `separate`.
+            start_s: where the part begins.
+            duration_s: its length, at most; None for all that follows.
+
+        Yields:
+            Neighbouring blocks: the first sample, counted from ``start_s``, and target -> float32
+            ``channels samples`` at the file's rate.
 
         Raises:
-            AudioError: the file cannot be read (see `bandsplit.audio.read`), has channels the models cannot take, or
-                the folder cannot be written to; this is found out before the separation.
+            AudioError: the file cannot be read, or has channels the models cannot take.
+            Cancelled: ``progress`` returned False.
+        """
+        with open_song(Path(path), start_s, duration_s) as source:
+            song = _Song(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
+            for start, _, stems in self._stream(song, progress):
+                yield start, dict(zip(self.targets, stems, strict=True))
+
+    def separate_file(
+        self,
+        path: Path | str,
+        out_dir: Path | str,
+        progress: Progress | None = None,
+        *,
+        output: OutputConfig | None = None,
+        start_s: float = 0,
+        duration_s: float | None = None,
+        track: str | None = None,
+    ) -> FileResult:
+        """Separate an audio file, in memory that does not depend on its length.
+
+        By default the stems are ``out_dir/<name of the file>/<target>.wav``, float32. Existing ones are replaced once
+        all are complete; before, nothing is seen of them.
+
+        Args:
+            path: the file.
+            out_dir: the folder that all names lie below.
+            progress: as for `separate`.
+            output: which stems, their names, format and level.
+            start_s: where the separated part begins.
+            duration_s: its length, at most; None for all that follows.
+            track: name of the song; made of ``path`` by default.
+
+        Raises:
+            AudioError: the file cannot be read, has channels the models cannot take, or the folder cannot be written
+                to; the last two are found out before the separation.
+            ConfigError: ``output`` cannot be made of these targets.
+            Cancelled: ``progress`` returned False.
         """
         began = time.perf_counter()
-        path = Path(path)
-        track = track_name(path)
-        paths = {target: Path(out_dir) / track / f"{target}.wav" for target in self.targets}
-        for stem in paths.values():
-            if stem.resolve() == path.resolve():
-                raise AudioError(f"{path}: would be overwritten by the stem {stem}; choose another output folder")
-        mixture, sample_rate_hz = audio_io.read(path)
-        samples = mixture.shape[1]
-        self._check_channels(mixture, str(path))
-        audio_io.make_folder(Path(out_dir) / track)
-        estimates = self._separate(mixture, sample_rate_hz, progress, str(path))
-        for target, stem in paths.items():
-            audio_io.write(stem, estimates[target], sample_rate_hz)
+        path, output = Path(path), output or OutputConfig()
+        output.check(self.targets)
+        paths = output.paths(Path(out_dir), path, self.targets, track=track, model=self.name)
+        with open_song(path, start_s, duration_s) as source:
+            notes = [source.note] if source.note else []
+            notes += self._notes(source.channels, source.sample_rate_hz, str(path))
+            facts = source.samples, source.channels, source.sample_rate_hz
+            song = _Song(source.blocks(), *facts, str(path))
+            with StemFiles(output, paths, source.sample_rate_hz, source.channels, source.samples, source.tags) as files:
+                for _, mixture, stems in self._stream(song, progress):
+                    files.write(output.derive(mixture, dict(zip(self.targets, stems, strict=True))))
+                _tell(progress, song, 1, "write")
+                gain, more = files.finish()
         return FileResult(
-            track=track,
+            track=track or track_name(path),
             paths=paths,
-            notes=self._notes(len(mixture), sample_rate_hz),
-            plan=self.plan(samples, sample_rate_hz),
-            audio_s=samples / sample_rate_hz,
+            notes=(*notes, *more),
+            plan=self.plan(song.samples, song.sample_rate_hz),
+            audio_s=song.samples / song.sample_rate_hz,
             wall_s=time.perf_counter() - began,
+            gain=gain,
         )
 
-    def _separate(
-        self, mixture: np.ndarray, sample_rate_hz: int, progress: Progress | None, name: str
-    ) -> dict[str, np.ndarray]:
-        """Separate a checked mixture; ``name`` is what errors call it."""
-        channels, samples = mixture.shape
-        if samples == 0:
-            return {target: np.zeros((channels, 0), np.float32) for target in self.targets}
-        plan = self.plan(samples, sample_rate_hz)
-        heard = audio_io.resample(mixture, sample_rate_hz, self.sample_rate_hz)
-        estimates: dict[str, np.ndarray] = {}
-        for index, model in enumerate(self._models):
-            needed = _needed_channels(model) or channels
-            stems = apply_plan(
-                plan,
-                audio_io.to_channels(heard, needed, name),
-                lambda batch, model=model: self._estimate(model, batch),
-                self.batch_size,
-                _share(progress, index, len(self._models), plan.total_samples, samples / sample_rate_hz),
-            )
-            for target, stem in zip(model.config.targets, audio_io.from_channels(stems, channels), strict=True):
-                if not np.isfinite(stem).all():
-                    raise AudioError(
-                        f"{name}: the estimate of {target!r} is not finite; the mixture peaks at "
-                        f"{np.abs(mixture).max():.3g} (full scale is 1), so scale it down, or the model is damaged"
-                    )
-                estimates[target] = audio_io.resample(stem, self.sample_rate_hz, sample_rate_hz, samples)
+    def _stream(self, song: _Song, progress: Progress | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
+        plan = self.plan(song.samples, song.sample_rate_hz)
+        groups = [group_channels(song.channels, needed_channels(model), song.name) for model in self._models]
+        _tell(progress, song, 0, "separate")
+        steps = (step / (len(plan.chunks) * len(self._models)) for step in itertools.count(1))
+
+        def estimate(batch: np.ndarray) -> np.ndarray:
+            found = []
+            for model, group in zip(self._models, groups, strict=True):
+                found.append(self._hear(model, group, batch, song))
+                done = [next(steps) for _ in batch][-1]
+                _tell(progress, song, done, "separate")
+            return np.concatenate(found, axis=1)[:, self._kept]
+
+        # What resampling and chunks hold back bounds what the copy of the mixture must keep.
+        heard, kept = itertools.tee(song.blocks)
+        window = Window(resample_blocks(heard, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
+        blocks = (
+            block.reshape(-1, block.shape[-1]) for _, block in stream_plan(plan, window.read, estimate, self.batch_size)
+        )
+        mixture, start = Window(kept), 0
+        for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
+            samples = block.shape[1]
+            yield start, mixture.read(start, samples), block.reshape(-1, song.channels, samples)
+            start += samples
+
+    def _hear(self, model: BandSplitModel, groups: ChannelGroups, batch: np.ndarray, song: _Song) -> np.ndarray:
+        """Estimate chunks ``b c samples``: ``b s c samples``. Silence needs no network: it stays silence."""
+        estimates = np.zeros((len(batch), len(model.config.targets), *batch.shape[1:]), np.float32)
+        heard = batch.any(axis=(1, 2))
+        if heard.any():
+            try:
+                estimates[heard] = groups.estimate(lambda part: self._estimate(model, part), batch[heard])
+            except (MemoryError, RuntimeError) as error:
+                if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
+                    raise
+                raise AudioError(
+                    f"{song.name}: the memory of {self.device} does not hold a chunk of {batch.shape[-1]} samples; "
+                    f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
+                ) from None
+        for target, estimate in zip(model.config.targets, estimates.swapaxes(0, 1), strict=True):
+            if not np.isfinite(estimate).all():
+                raise AudioError(
+                    f"{song.name}: the estimate of {target!r} is not finite; the mixture peaks at "
+                    f"{np.abs(batch).max():.3g} (full scale is 1), so scale it down, or the model is damaged"
+                )
         return estimates
 
     def _estimate(self, model: BandSplitModel, batch: np.ndarray) -> np.ndarray:
@@ -184,117 +289,38 @@ class Separator:
         with torch.inference_mode():
             return model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
 
-    def _check_channels(self, mixture: np.ndarray, name: str) -> None:
-        if self.channels:
-            audio_io.to_channels(mixture[:, :0], self.channels, name)
-
-    def _notes(self, channels: int, sample_rate_hz: int) -> tuple[str, ...]:
-        notes = []
-        if self.channels and channels != self.channels:
-            notes.append(f"mono was duplicated to the {self.channels} channels the model needs; stems are mono again")
+    def _notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
+        """Say what a user should know; refuse channels that the models cannot take."""
+        groups = [group_channels(channels, needed_channels(model), name) for model in self._models]
+        notes = list(dict.fromkeys(group.note for group in groups if group.note))
         if sample_rate_hz != self.sample_rate_hz:
             notes.append(f"resampled from {sample_rate_hz} Hz to the model's {self.sample_rate_hz} Hz and back")
         return tuple(notes)
 
 
-def track_name(path: Path) -> str:
-    """Name of the folder that takes the stems of a file."""
-    return path.stem if path.stem.strip(".") else path.name
+def _tell(progress: Progress | None, song: _Song, share: float, stage: str) -> None:
+    seconds = song.samples / song.sample_rate_hz
+    if progress is not None and progress(share * seconds, seconds, stage) is False:
+        raise Cancelled(f"{song.name}: cancelled; nothing was written")
 
 
-def check_outputs(files: Sequence[Path]) -> None:
-    """Refuse files whose stems would go to one folder.
-
-    Raises:
-        ConfigError: naming both files.
-    """
-    owners: dict[str, Path] = {}
-    for file in files:
-        other = owners.setdefault(track_name(file), file)
-        if other is not file:
-            raise ConfigError(
-                f"{other} and {file}: the stems of both would go to one folder, {track_name(file)!r}; separate them "
-                f"one by one with different -o"
-            )
+def _leave_out(given: Sequence[Model], targets: Sequence[str]) -> list[Model]:
+    """Keep the models that have a wanted target, without loading the others."""
+    configs = [read_card(item)[0] if isinstance(item, str | Path) else item.config for item in given]
+    there = [target for config in configs for target in config.targets]
+    for target in targets:
+        if target not in there:
+            raise ConfigError(f"targets: {target!r} is not estimated by these models; legal: {', '.join(there)}")
+    if not targets:
+        raise ConfigError(f"targets: the list is empty; legal: {', '.join(there)}")
+    return [item for item, config in zip(given, configs, strict=True) if set(targets) & set(config.targets)]
 
 
-def pick_device(device: str | torch.device) -> torch.device:
-    """Choose the device that ``auto`` means, or check that the named one can be used.
-
-    Raises:
-        ConfigError: it cannot be used here.
-    """
-    if device == "auto":
-        # Never mps by itself: it lacks operations on complex spectrograms, and its numbers have not been checked.
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        picked = torch.device(device)
-        torch.empty(0, device=picked)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"device: {device!r} cannot be used here ({reason}); legal: 'auto', 'cpu', 'cuda'") from None
-    return picked
-
-
-def _needed_channels(model: BandSplitModel) -> int | None:
-    return None if model.config.stereo.kind == "independent" else model.config.channels
-
-
-def _check_models(models: list[BandSplitModel], given: list[Model]) -> None:
-    names = [
-        str(item) if isinstance(item, str | Path) else f"model {number} of the list"
-        for number, item in enumerate(given, 1)
-    ]
-    owners: dict[str, str] = {}
-    for model, name in zip(models, names, strict=True):
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a BandSplitModel")
-        if model.config.sample_rate_hz != models[0].config.sample_rate_hz:
-            raise ConfigError(
-                f"{name}: works at {model.config.sample_rate_hz} Hz, but {names[0]} at "
-                f"{models[0].config.sample_rate_hz} Hz; models used together must share a sample rate"
-            )
-        for target in model.config.targets:
-            if target in owners:
-                raise ConfigError(
-                    f"target {target!r}: estimated by both {owners[target]} and {name}; leave one of them out"
-                )
-            owners[target] = name
-    needed = {count: name for model, name in zip(models, names, strict=True) if (count := _needed_channels(model))}
-    if len(needed) > 1:
-        facts = " and ".join(f"{name} needs {count} channels" for count, name in needed.items())
-        raise ConfigError(f"model: {facts}; models used together must take the same number")
-
-
-def _to_numpy(audio: Any) -> np.ndarray:
-    """Check kind, type and shape, and return float32 ``channels samples``."""
-    if not isinstance(audio, np.ndarray | Tensor):
-        raise AudioError(
-            f"audio: is a {type(audio).__name__}; give a NumPy array or a torch tensor, (channels, samples)"
-        )
-    is_float = audio.is_floating_point() if isinstance(audio, Tensor) else np.issubdtype(audio.dtype, np.floating)
-    if not is_float:
-        raise AudioError(
-            f"audio: has dtype {audio.dtype}; give float32 with full scale at 1, for int16 samples: "
-            f"audio.astype('float32') / 32768 (torch: audio.float() / 32768)"
-        )
-    if audio.ndim != 2:
-        fix = "for mono use audio[None, :]" if audio.ndim == 1 else "separate the items of a batch one by one"
-        raise AudioError(f"audio: has shape {tuple(audio.shape)}; it must be (channels, samples), {fix}")
-    channels, samples = audio.shape
-    if channels == 0:
-        raise AudioError(f"audio: has shape {tuple(audio.shape)}, no channels; give (channels, samples)")
-    if channels > _MANY_CHANNELS and channels > samples:
-        raise AudioError(f"audio: shape {tuple(audio.shape)} looks like (samples, channels); use audio.T")
-    if isinstance(audio, Tensor):
-        return audio.detach().to("cpu", torch.float32).numpy()
-    return audio.astype(np.float32, copy=False)
-
-
-def _share(
-    progress: Progress | None, index: int, models: int, total_samples: int, total_s: float
-) -> Callable[[int], None] | None:
-    """Turn one model's count of samples into seconds of the whole job."""
-    if progress is None:
-        return None
-    return lambda done: progress((index + done / total_samples) / models * total_s, total_s)
+def _narrow(model: BandSplitModel, targets: Sequence[str] | None) -> BandSplitModel:
+    """Return a model of the wanted targets alone, which shares its parts, where their estimates need no others."""
+    config = model.config
+    if targets is None or config.residual is not None or config.mixture_consistency:
+        return model
+    wanted = tuple(target for target in config.targets if target in targets)
+    decoders = nn.ModuleDict({target: model.decoders[target] for target in wanted})
+    return BandSplitModel(config.model_copy(update={"targets": wanted}), model.encoder, model.blocks, decoders)

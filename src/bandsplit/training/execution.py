@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.errors import ConfigError
-from bandsplit.inference.separator import pick_device
+from bandsplit.inference.inputs import pick_device
 from bandsplit.run_config import TrainingConfig
 
 

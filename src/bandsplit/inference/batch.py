@@ -1,0 +1,280 @@
+"""Many songs: which files are meant, which are done already, and the record of what was done."""
+
+import glob
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bandsplit import __version__
+from bandsplit.errors import AudioError, BandsplitError, Cancelled, ConfigError
+from bandsplit.inference.outputs import OutputConfig, track_name
+from bandsplit.inference.separator import FileResult, Progress, Separator
+
+SUFFIXES = frozenset(
+    "." + suffix
+    for suffix in (
+        *("wav", "flac", "mp3", "ogg", "oga", "opus", "aif", "aiff", "caf"),
+        *("m4a", "m4b", "mp4", "aac", "mov", "webm", "mka", "mkv", "wma"),
+    )
+)
+"""Files that are taken from folders."""
+
+
+@dataclass(frozen=True)
+class Song:
+    """A file, and the name of the folder for its stems: with the folders above it, if it was found in one."""
+
+    path: Path
+    track: str
+
+
+def find_songs(inputs: Iterable[str], out_dir: Path, stdin: Iterable[str] = ()) -> list[Song]:
+    """Find the files that are meant, each once.
+
+    Args:
+        inputs: files, folders (all audio in them, at any depth), patterns such as ``*.flac``, ``@list.txt`` (a name a
+            line), and ``-`` (names from ``stdin``).
+        out_dir: the output folder; what lies in it is not taken.
+        stdin: lines.
+
+    Raises:
+        ConfigError: a list cannot be read, or a folder or pattern holds nothing.
+    """
+    songs: dict[str, Song] = {}
+    for given in inputs:
+        if given == "-":
+            found = [song for line in _names(stdin) for song in _expand(line, out_dir)]
+        elif given.startswith("@") and not os.path.exists(given):
+            found = [song for line in _names(_lines(Path(given[1:]))) for song in _expand(line, out_dir)]
+        else:
+            found = _expand(given, out_dir)
+        for song in found:
+            songs.setdefault(os.path.realpath(song.path), song)
+    if not songs:
+        raise ConfigError("no audio files were named; give files, folders, patterns, @list.txt, or - for stdin")
+    return list(songs.values())
+
+
+def choose_shard(songs: Sequence[Song], shard: str) -> list[Song]:
+    """Return the songs that the I-th of N processes takes, for ``shard`` "I/N".
+
+    Raises:
+        ConfigError: it is not so written, or I is not in 1 to N.
+    """
+    number, _, count = shard.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ConfigError(f"shard: {shard!r} is not I/N with 1 <= I <= N, such as 2/8")
+    return list(songs[int(number) - 1 :: int(count)])
+
+
+class Batch:
+    """One way to separate, applied to many songs; what was done stands in ``manifest.jsonl`` of the output folder."""
+
+    def __init__(
+        self,
+        separator: Separator,
+        out_dir: Path,
+        output: OutputConfig,
+        *,
+        models: Sequence[Path],
+        start_s: float = 0,
+        duration_s: float | None = None,
+        shard: str | None = None,
+    ) -> None:
+        """Take the settings and read what was done before.
+
+        Args:
+            separator: the models.
+            out_dir: the output folder.
+            output: what is written.
+            models: files of the models.
+            start_s: where the separated part of each song begins.
+            duration_s: its length, at most.
+            shard: "I/N" if other processes write to the same folder; each keeps a manifest of its own.
+
+        Raises:
+            ConfigError: ``output`` cannot be made of the separator's targets.
+        """
+        output.check(separator.targets)
+        self.separator, self.out_dir, self.output = separator, out_dir, output
+        self.part = {"start_s": start_s, "duration_s": duration_s}
+        settings = {"chunks": separator.chunks.model_dump(mode="json"), "output": output.model_dump(mode="json")}
+        self._how = {
+            "models": {path.name: _sha256(path) for path in models},
+            "settings": settings | self.part | {"targets": list(separator.targets)},
+            "version": __version__,
+        }
+        self._manifest = out_dir / (
+            "manifest.jsonl" if shard is None else f"manifest.{shard.replace('/', '-of-')}.jsonl"
+        )
+        self._lock = threading.Lock()
+        self._done = _read_manifests(out_dir)
+
+    def check(self, songs: Sequence[Song]) -> None:
+        """Refuse songs whose stems would have one name, or take the place of another song.
+
+        Raises:
+            ConfigError: naming both songs.
+        """
+        sources = {os.path.realpath(song.path) for song in songs}
+        owners: dict[Path, Path] = {}
+        for song in songs:
+            try:
+                paths = self.paths(song)
+            except BandsplitError:
+                continue  # told when its turn comes
+            for path in paths.values():
+                if os.path.realpath(path) in sources:
+                    raise ConfigError(f"{path}: is a song and would become a stem of {song.path}; choose another -o")
+                other = owners.setdefault(path, song.path)
+                if other != song.path:
+                    raise ConfigError(
+                        f"{other} and {song.path}: the stems of both would be called {path}; choose another "
+                        f"--filename, such as '{{track}}.{{trackext}}/{{stem}}.{{ext}}', or separate them one by one"
+                    )
+
+    def paths(self, song: Song) -> dict[str, Path]:
+        """Name the stems of a song."""
+        separator = self.separator
+        return self.output.paths(self.out_dir, song.path, separator.targets, track=song.track, model=separator.name)
+
+    def is_done(self, song: Song) -> bool:
+        """Whether the stems are there, made of this file by these models and settings."""
+        record = self._done.get(str(song.path))
+        wanted = self._key(song)
+        return (
+            record is not None
+            and all(record.get(name) == value for name, value in wanted.items())
+            and all(os.path.isfile(path) for path in self.paths(song).values())
+        )
+
+    def separate(self, song: Song, progress: Progress | None = None) -> tuple[FileResult, dict[str, Any]]:
+        """Separate a song and write the record of it.
+
+        Raises:
+            BandsplitError: it failed; that is recorded too.
+        """
+        key = self._key(song)  # of the file as it is before
+        try:
+            result = self.separator.separate_file(
+                song.path, self.out_dir, progress, output=self.output, track=song.track, **self.part
+            )
+        except Cancelled:
+            raise
+        except BandsplitError as error:
+            with suppress(BandsplitError):
+                self.record({"status": "failed", **key, "error": str(error)})
+            raise
+        record = {"status": "done", **key, "gain": result.gain, "audio_s": result.audio_s}
+        record |= {"wall_s": round(result.wall_s, 3), "notes": list(result.notes)}
+        return result, self.record(record)
+
+    def describe(self, song: Song, status: str) -> dict[str, Any]:
+        """Return a record without writing it."""
+        return {"status": status, **self._key(song)}
+
+    def record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Append to the manifest, in one write; return what was written.
+
+        Raises:
+            AudioError: the disk is full, or gone.
+        """
+        record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
+        with self._lock:
+            try:
+                if self.out_dir.is_dir():  # not made for a failure alone
+                    with self._manifest.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(record) + "\n")
+            except OSError as error:
+                raise AudioError(
+                    f"{self._manifest}: cannot be written ({error.strerror}); the stems are there, but will be made "
+                    f"again the next time"
+                ) from None
+        return record
+
+    def _key(self, song: Song) -> dict[str, Any]:
+        try:
+            facts = song.path.stat()
+            file = {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
+        except OSError:
+            file = {}
+        outputs = {stem: path.relative_to(self.out_dir).as_posix() for stem, path in self.paths(song).items()}
+        return {"input": str(song.path), **file, "outputs": outputs, **self._how}
+
+
+def _expand(given: str, out_dir: Path) -> list[Song]:
+    path = Path(given)
+    if os.path.isdir(given):  # unlike Path's own, it takes names that are too long
+        found = _walk(path, out_dir)
+    elif glob.has_magic(given) and not os.path.lexists(given):
+        found = []
+        for name in sorted(glob.glob(given, recursive=True)):
+            matched = Path(name)
+            found += _walk(matched, out_dir) if os.path.isdir(name) else [Song(matched, track_name(matched))]
+    else:
+        return [Song(path, track_name(path))]
+    if not found:
+        raise ConfigError(f"{given}: no audio files are here; the folder or pattern must hold wav, flac, mp3, ...")
+    return found
+
+
+def _walk(folder: Path, out_dir: Path) -> list[Song]:
+    """Find the audio below a folder, without following links to folders, which may lead in circles."""
+    outputs = os.path.realpath(out_dir)
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and os.path.realpath(Path(place, name)) != outputs
+        )
+        for name in sorted(names):
+            path = Path(place, name)
+            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
+                found.append(Song(path, (path.parent.relative_to(folder) / track_name(path)).as_posix()))
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise ConfigError(f"@{path}: the list cannot be read ({error.strerror}); check its name") from None
+
+
+def _names(lines: Iterable[str]) -> list[str]:
+    names = [line.strip("\r\n") for line in lines if line.strip()]
+    if any("\0" in name for name in names):
+        raise ConfigError("the list of names holds a null byte; it must be text, one name a line")
+    return names
+
+
+def _read_manifests(out_dir: Path) -> dict[str, dict[str, Any]]:
+    """Return the last record of each input that was separated."""
+    done: dict[str, dict[str, Any]] = {}
+    for path in sorted(out_dir.glob("manifest*.jsonl")):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue  # told when the first record is written
+        for line in lines:
+            try:
+                record = json.loads(line)
+                if record["status"] == "done":
+                    done[record["input"]] = record
+            except (ValueError, TypeError, KeyError):
+                continue  # a line that was cut off when the disk was full
+    return done
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Opening audio files with libsndfile, with errors that say what is wrong with them and how to mend it."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any, TypeVar
+
+import soundfile
+
+from bandsplit.containers import find_damage
+from bandsplit.errors import AudioError
+
+Sound = TypeVar("Sound", bound=soundfile.SoundFile)
+
+_READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF", "CAF"}
+
+# Beyond any song; libsndfile gives the largest integer for flac streams of unknown length.
+_LONGEST_SAMPLES = 1 << 48
+
+
+# Ogg has an order of channels of its own: where each channel of the order of wav stands in it.
+_OGG_ORDERS = {
+    3: (0, 2, 1),
+    5: (0, 2, 1, 3, 4),
+    6: (0, 2, 1, 5, 3, 4),
+    7: (0, 2, 1, 6, 5, 3, 4),
+    8: (0, 2, 1, 7, 5, 6, 3, 4),
+}
+
+
+class UnknownFormatError(AudioError):
+    """libsndfile does not know the format, or the header is damaged beyond recognition."""
+
+
+class ForwardSound(soundfile.SoundFile):
+    """A sound file that is read or written from its start to its end.
+
+    soundfile seeks between calls, which costs time, and which an mp3 does not survive unharmed; it leaves that out for
+    files that say that they cannot seek.
+    """
+
+    def seekable(self) -> bool:
+        """Return False."""
+        return False
+
+
+def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
+    """Open an audio file that libsndfile knows, after looking for damage that it would not tell.
+
+    Raises:
+        UnknownFormatError: libsndfile does not know the format; another decoder may.
+        AudioError: the file is missing, empty, truncated, or holds 0 samples.
+    """
+    try:
+        if path.is_dir():
+            raise AudioError(f"{path}: is a folder, not an audio file; name the files inside it")
+        if not path.is_file():
+            raise AudioError(f"{path}: no file has this name; check the spelling and the folder")
+        with path.open("rb"):
+            size = path.stat().st_size
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be opened ({error.strerror}); check its name and permissions") from None
+    if size == 0:
+        raise AudioError(f"{path}: is empty (0 bytes); copy or export it again")
+    try:
+        file = kind(file_name(path))
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: soundfile wants to be told about .raw files
+        raise UnknownFormatError(
+            f"{path}: is not audio that can be read, or its header is damaged. Legal: wav, flac, mp3, ogg, opus, aiff, "
+            f"caf; convert anything else, for example with: {_ffmpeg(path, path.stem + '.wav')}"
+        ) from None
+    problem = _find_problem(path, file)
+    if problem:
+        file.close()
+        raise AudioError(f"{path}: {problem}")
+    return file
+
+
+def channel_order(container: str, channels: int) -> list[int] | slice:
+    """Return the places of the channels in a file, in the order of wav: L R C LFE Ls Rs."""
+    order = _OGG_ORDERS.get(channels) if container == "OGG" else None
+    return slice(None) if order is None else list(order)
+
+
+def file_name(path: Path) -> Any:
+    """Bytes where possible, so that names that are not valid text open too (soundfile takes them, its types do not)."""
+    return os.fsencode(path) if os.name == "posix" else str(path)
+
+
+def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
+    if file.format not in _READABLE:
+        return (
+            f"is a {file.format} file; legal: wav, flac, mp3, ogg, opus, aiff, caf. Convert it, for example with: "
+            f"{_ffmpeg(path, path.stem + '.wav')}"
+        )
+    damage = find_damage(path, file.format, file.frames)
+    if damage:
+        return f"is truncated or damaged: {damage}; {fetch_again(path)}"
+    if file.frames < 1:
+        return "holds 0 samples; copy or export it again"
+    if file.frames > _LONGEST_SAMPLES:
+        again = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
+        return f"its header does not say how long it is (a stream that was saved); rewrite it: {again}"
+    return None
+
+
+def fetch_again(path: Path) -> str:
+    """Advise on a damaged file."""
+    repair = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
+    return f"copy or export it again. If it is all there is, keep what can be decoded with: {repair}"
+
+
+def _ffmpeg(path: Path, to: str) -> str:
+    return f"ffmpeg -i {shlex.quote(path.name)} {shlex.quote(to)}"
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why reading or writing failed."""
+    if isinstance(error, MemoryError):
+        return "more samples than memory holds"
+    if isinstance(error, soundfile.LibsndfileError):
+        return error.error_string.rstrip(".")
+    return getattr(error, "strerror", None) or "the disk took only a part"

@@ -1,0 +1,196 @@
+"""Songs as streams of blocks ``channels samples``: reading, resampling, and a window that moves along."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from bandsplit.audio import check_finite
+from bandsplit.errors import AudioError
+from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
+from bandsplit.writing import TAGS
+
+BLOCK_SAMPLES = 1 << 16
+_BLOCK_VALUES = 1 << 20
+"""Samples times channels of a block, at most: a damaged header may tell of a thousand channels."""
+_RATES_HZ = (1000, 1_000_000)
+
+
+class Source(AbstractContextManager):
+    """A song in a file that libsndfile knows, or a part of it, read once from start to end in bounded memory.
+
+    Attributes:
+        samples: Length, exact.
+        channels: Number of channels.
+        sample_rate_hz: Sample rate.
+        tags: What the file says of its music, by the names in `bandsplit.writing.TAGS`.
+        note: How it was decoded, if it was not libsndfile that did it.
+    """
+
+    note: str | None = None
+
+    def __init__(
+        self, path: Path, start_s: float = 0, duration_s: float | None = None, name: str | None = None
+    ) -> None:
+        """Open it.
+
+        Args:
+            path: the file.
+            start_s: where the part begins.
+            duration_s: its length, at most; None for all that follows.
+            name: what errors call it; its path by default.
+
+        Raises:
+            AudioError: as `bandsplit.audio.info`; or nothing lies in this range.
+        """
+        self._path, self._name = path, name or str(path)
+        self._file = open_sound(path, ForwardSound)
+        self.channels, self.sample_rate_hz = self._file.channels, self._file.samplerate
+        least, most = _RATES_HZ
+        if not least <= self.sample_rate_hz <= most:
+            self._file.close()
+            raise AudioError(
+                f"{self._name}: its header says {self.sample_rate_hz} Hz; legal: {least} to {most}. It is damaged; "
+                f"{fetch_again(path)}"
+            )
+        self._block_samples = min(BLOCK_SAMPLES, _BLOCK_VALUES // self.channels)
+        self._order = channel_order(self._file.format, self.channels)
+        self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
+        length = self._count() if self._file.format == "MP3" else self._file.frames
+        length_s = length / self.sample_rate_hz
+        inside = 0 <= start_s < length_s and (duration_s is None or duration_s > 0)  # not for NaN either
+        self._start = round(start_s * self.sample_rate_hz) if inside else 0
+        self.samples = round(min(duration_s, length_s) * self.sample_rate_hz) if inside and duration_s else length
+        self.samples = min(self.samples, length - self._start)
+        if not inside or self.samples < 1:
+            self._file.close()
+            raise AudioError(
+                f"{self._name}: nothing lies between {start_s:g} s and "
+                f"{'its end' if duration_s is None else f'{start_s + duration_s:g} s'}; it is "
+                f"{length_s:g} s long, choose a start and a duration inside"
+            )
+
+    def __exit__(self, *_error: object) -> None:
+        self._file.close()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Read the song; once.
+
+        Yields:
+            float32 ``channels samples``, full scale at 1, channels in the order of wav.
+
+        Raises:
+            AudioError: the file is damaged or truncated, or holds samples that are not finite.
+        """
+        at, stop = self._start, self._start + self.samples
+        if self._file.format == "MP3":
+            self._skip(at)
+        elif at:
+            try:
+                self._file.seek(at)
+            except soundfile.LibsndfileError as error:
+                raise self._damaged(error) from None
+        while at < stop:
+            block = self._read(min(self._block_samples, stop - at)).T[self._order]
+            if not block.shape[1]:
+                raise AudioError(
+                    f"{self._name}: is truncated: its header promises {stop} samples, but only {at} can be read; "
+                    f"{fetch_again(self._path)}"
+                )
+            check_finite(block, self._name, self.sample_rate_hz, at)
+            yield block
+            at += block.shape[1]
+
+    def _read(self, samples: int) -> np.ndarray:
+        try:
+            return self._file.read(out=np.empty((samples, self.channels), np.float32))
+        except soundfile.LibsndfileError as error:
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: soundfile.LibsndfileError) -> AudioError:
+        return AudioError(f"{self._name}: is damaged or truncated ({reason(error)}); {fetch_again(self._path)}")
+
+    def _count(self) -> int:
+        """Count the samples of an mp3 by decoding it: without an index, its header only has an estimate."""
+        length = 0
+        while found := len(self._read(self._block_samples)):
+            length += found
+        self._file.close()
+        self._file = open_sound(self._path, ForwardSound)
+        return length
+
+    def _skip(self, samples: int) -> None:
+        """Decode without use: an mp3 does not find a place exactly."""
+        while samples > 0 and (found := len(self._read(min(self._block_samples, samples)))):
+            samples -= found
+
+
+def cut_blocks(signal: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the blocks of an array."""
+    for start in range(0, signal.shape[-1], BLOCK_SAMPLES):
+        yield signal[..., start : start + BLOCK_SAMPLES]
+
+
+def resample_blocks(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
+    """Resample a stream as `bandsplit.audio.resample` resamples an array, sample for sample.
+
+    Args:
+        blocks: ``channels samples``, at least one sample in all.
+        from_hz: their sample rate.
+        to_hz: the wanted one.
+        length: samples that come out in all: cut off, or filled up with zeros.
+
+    Yields:
+        float32 ``channels samples``.
+    """
+    count = 0
+    for block in _resample(blocks, from_hz, to_hz):
+        kept = block[:, : length - count]
+        count += kept.shape[1]
+        if kept.shape[1]:
+            yield kept
+    if count < length:
+        yield np.zeros((block.shape[0], length - count), np.float32)
+
+
+def _resample(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    stream, count, channels = None, 0, 0
+    for block in blocks:
+        channels = len(block)
+        stream = stream or soxr.ResampleStream(from_hz, to_hz, channels, quality="VHQ")
+        count += block.shape[1]
+        yield stream.resample_chunk(np.ascontiguousarray(block.T, np.float32)).T
+    assert stream is not None, "a song has at least one sample"
+    shortest = -(-from_hz // to_hz)  # input that makes one sample; shorter ones would vanish
+    yield stream.resample_chunk(np.zeros((max(0, shortest - count), channels), np.float32), last=True).T
+
+
+class Window:
+    """The part of a stream that is in use; asked for in order, it forgets what lies before."""
+
+    def __init__(self, blocks: Iterable[np.ndarray]) -> None:
+        """Take the stream, blocks of ``channels samples``."""
+        self._blocks = iter(blocks)
+        self._held: list[np.ndarray] = []
+        self._start = 0
+
+    def read(self, start: int, samples: int) -> np.ndarray:
+        """Return ``channels samples`` from ``start`` on, which must not go back; all must lie in the stream."""
+        while self._held and self._start + self._held[0].shape[1] <= start:
+            self._start += self._held.pop(0).shape[1]
+        stop = self._start + sum(block.shape[1] for block in self._held)
+        while stop < start + samples:
+            block = next(self._blocks)
+            stop += block.shape[1]
+            if stop <= start:
+                self._start = stop
+            else:
+                self._held.append(block)
+        first = start - self._start
+        return np.concatenate(self._held, axis=1)[:, first : first + samples]

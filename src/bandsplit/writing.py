@@ -1,0 +1,196 @@
+"""Writing audio files block by block, under a temporary name until they are complete."""
+
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import soundfile
+from typing_extensions import Self
+
+from bandsplit.errors import AudioError
+from bandsplit.opening import ForwardSound, channel_order, file_name, reason
+
+# Suffix -> libsndfile's container and the sample format that loses least.
+_WRITABLE = {
+    ".wav": ("WAV", "FLOAT"),
+    ".flac": ("FLAC", "PCM_24"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+}
+_LARGEST_WAV_BYTES = 0xFFFF0000
+_SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3}
+_MP3_KBPS = (32, 320)
+
+TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license")
+"""What a file can say of its music, as libsndfile names it."""
+
+
+@dataclass(frozen=True)
+class SoundFormat:
+    """Container and sample format of a file, as libsndfile names them."""
+
+    container: str
+    subtype: str
+    kbps: int | None = None
+    """Constant bit rate of an mp3; None leaves it to the encoder."""
+
+    @classmethod
+    def of(cls, path: Path, subtype: str | None = None, kbps: int | None = None) -> Self:
+        """Choose by the suffix of ``path``, by default the sample format that loses least.
+
+        Raises:
+            AudioError: an unknown suffix, or a subtype that the format does not have.
+        """
+        if path.suffix.lower() not in _WRITABLE:
+            raise AudioError(
+                f"{path}: cannot write {path.suffix or 'files without a suffix'}; legal: {', '.join(_WRITABLE)}"
+            )
+        container, default = _WRITABLE[path.suffix.lower()]
+        subtype = subtype or default
+        if not soundfile.check_format(container, subtype):
+            legal = ", ".join(soundfile.available_subtypes(container))
+            raise AudioError(f"{path}: {container} files have no subtype {subtype!r}; legal: {legal}")
+        return cls(container, subtype, kbps)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether samples beyond full scale survive."""
+        return self.subtype in ("FLOAT", "DOUBLE")
+
+
+def temporary_name(folder: Path) -> Path:
+    """Name a file that nobody else uses; `Writer` gives it the right one in the end."""
+    return folder / f".bandsplit-{uuid.uuid4().hex}.part"
+
+
+class Writer:
+    """An audio file in the making. It gets its name when committed; left without that, nothing remains of it."""
+
+    def __init__(
+        self,
+        path: Path,
+        form: SoundFormat,
+        sample_rate_hz: int,
+        channels: int,
+        samples: int,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Open it.
+
+        Args:
+            path: its name.
+            form: its format.
+            sample_rate_hz: its sample rate.
+            channels: its channels.
+            samples: how many will be written; wav files above 4 GB become RF64.
+            tags: what it says of its music, by the names in `TAGS`; what the format cannot hold is left out.
+
+        Raises:
+            AudioError: the folder or the format does not take it.
+        """
+        self.path = path
+        self.form = form
+        self.temporary = temporary_name(path.parent)
+        order = channel_order(form.container, channels)
+        self._order = order if isinstance(order, slice) else np.argsort(order)
+        self._what = f"{form.container} with {channels} channels at {sample_rate_hz} Hz"
+        container = form.container
+        if container == "WAV" and samples * channels * _SAMPLE_BYTES.get(form.subtype, 8) > _LARGEST_WAV_BYTES:
+            container = "RF64"  # a wav header cannot count beyond 4 GiB
+        least, most = _MP3_KBPS  # libsndfile counts LAME's range upside down, from 0 to 1
+        try:
+            self.temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
+            self._file = ForwardSound(
+                file_name(self.temporary),
+                "w",
+                sample_rate_hz,
+                channels,
+                form.subtype,
+                format=container,
+                bitrate_mode=None if form.kbps is None else "CONSTANT",
+                compression_level=None if form.kbps is None else (most - form.kbps) / (most - least),
+            )
+        except (OSError, soundfile.LibsndfileError) as error:
+            self.temporary.unlink(missing_ok=True)
+            raise self._refusal(error) from None
+        for name, text in (tags or {}).items():
+            if name not in TAGS:
+                continue
+            try:
+                setattr(self._file, name, text)
+            except soundfile.LibsndfileError:
+                continue  # no such tag in this format
+
+    def write(self, block: np.ndarray) -> None:
+        """Append ``channels samples``, channels in the order of wav.
+
+        Raises:
+            AudioError: the disk is full, or gone.
+        """
+        try:
+            self._file.write(block[self._order].T)
+        except (OSError, soundfile.LibsndfileError, AssertionError) as error:  # AssertionError: a short write
+            raise self._refusal(error) from None
+
+    def close(self) -> None:
+        """Write the rest, under the temporary name still.
+
+        Raises:
+            AudioError: the disk is full, or gone.
+        """
+        try:
+            self._file.close()
+            if not self.temporary.stat().st_size:
+                raise OSError(0, "the disk took nothing")
+            if self.form.container == "WAV":
+                _forget_time(self.temporary)
+        except (OSError, soundfile.LibsndfileError) as error:
+            raise self._refusal(error) from None
+
+    def commit(self) -> None:
+        """Close it and give it its name, in place of any older file.
+
+        Raises:
+            AudioError: the disk is full, or gone.
+        """
+        self.close()
+        try:
+            os.replace(self.temporary, self.path)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except soundfile.LibsndfileError:
+            pass  # a full disk, which was told
+        finally:
+            self.temporary.unlink(missing_ok=True)
+
+    def _refusal(self, error: BaseException) -> AudioError:
+        return AudioError(
+            f"{self.path}: cannot be written as {self._what} ({reason(error)}); check that the folder exists, is "
+            f"writable and has room, and that the format allows this"
+        )
+
+
+def _forget_time(path: Path) -> None:
+    """Blank the time of writing that float wav files carry beside their peak: equal sound makes equal files."""
+    with path.open("r+b") as file:
+        file.seek(12)
+        while len(header := file.read(8)) == 8 and header[:4] != b"data":
+            if header[:4] == b"PEAK":
+                file.seek(4, os.SEEK_CUR)  # version
+                file.write(bytes(4))
+                return
+            length = int.from_bytes(header[4:], "little")
+            file.seek(length + length % 2, os.SEEK_CUR)
