@@ -43,8 +43,14 @@ def separate(
         typer.Argument(help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."),
     ],
     model: Annotated[
-        list[Path], typer.Option(*MODEL_NAMES, help="Model file; repeat it for models of several targets.")
-    ],
+        list[str] | None,
+        typer.Option(
+            *MODEL_NAMES,
+            help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
+            "targets (default: the best that is here).",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a model that is not here without asking.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.")] = Path(
         "separated"
     ),
@@ -97,6 +103,7 @@ def separate(
 
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
+    from bandsplit.cli_models import choose_models
     from bandsplit.inference.batch import Batch, choose_shard, find_songs
     from bandsplit.inference.outputs import OutputConfig
     from bandsplit.inference.separator import Separator
@@ -118,8 +125,9 @@ def separate(
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, shard) if shard else songs
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
-    separator = Separator(model, device=device, chunks=chunks, targets=wanted)
-    batch = Batch(separator, out, output, models=model, start_s=start, duration_s=duration, shard=shard)
+    models = choose_models(console, model or [], yes)
+    separator = Separator(models, device=device, chunks=chunks, targets=wanted)
+    batch = Batch(separator, out, output, models=models, start_s=start, duration_s=duration, shard=shard)
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
     if dry_run:

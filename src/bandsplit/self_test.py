@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -49,8 +49,7 @@ def self_test() -> Iterator[Result]:
     heard = min(float(np.abs(stem).max()) for stem in estimates.values()) > 0
     value = f"2 s of noise -> {', '.join(estimates)} in {wall_s:.2f} s; finite, of the right shape"
     yield _result("separation", value if good and heard else "wrong", good and heard)
-    if hasattr(separator, "stream"):
-        yield _streaming(separator, mixture, rate_hz, estimates)
+    yield _streaming(separator, mixture, rate_hz, estimates)
     device = pick_device("auto")
     if device.type != "cpu":
         elsewhere = Separator(model, device=device, chunks=chunks).separate(mixture, rate_hz)
@@ -68,7 +67,7 @@ def _stft_round_trip() -> Result:
     return _result("STFT and back", f"error {error:.1e} of the peak", error < STFT_LIMIT)
 
 
-def _streaming(separator: Any, mixture: np.ndarray, rate_hz: int, estimates: dict[str, np.ndarray]) -> Result:
+def _streaming(separator: Separator, mixture: np.ndarray, rate_hz: int, estimates: dict[str, np.ndarray]) -> Result:
     """Compare a stream from a file with what was computed in memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.wav"

@@ -22,6 +22,7 @@ from bandsplit.inference.inputs import Model, check_models, needed_channels, pic
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.models.files import load_model, read_card
 from bandsplit.models.model import BandSplitModel
+from bandsplit.registry import find_model
 from bandsplit.streams import Window, cut_blocks, resample_blocks
 
 Progress: TypeAlias = Callable[[float, float, str], Any]
@@ -84,8 +85,9 @@ class Separator:
         """Load the models and put them on the device.
 
         Args:
-            model: a model file, a model, or several of either with different targets. A model given as an object is
-                moved to the device and put into evaluation mode, not copied.
+            model: a model file or a folder of some, the name of a fetched model (`bandsplit models list`), a model, or
+                several of these with different targets. A model given as an object is moved to the device and put
+                into evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
             chunks: how songs are cut; the authors' 10 s crossfade by default.
             batch_size: chunks estimated at once: faster on a GPU, at the price of memory.
@@ -97,7 +99,8 @@ class Separator:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
-        given = [model] if isinstance(model, str | Path | nn.Module) else list(model)
+        named = [model] if isinstance(model, str | Path | nn.Module) else list(model)
+        given = [item for one in named for item in (find_model(one) if isinstance(one, str | Path) else [one])]
         if not given:
             raise ConfigError("model: the list is empty; give at least one model")
         self.device = pick_device(device)
