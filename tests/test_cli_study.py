@@ -54,7 +54,9 @@ def test_a_plan_tells_runs_and_energy_before_anything_starts(tmp_path: Path):
     shown = ask("plan", "paper", "--rows", "1,5", "--targets", "vocals")
     assert "4 runs: 0 finished, 0 begun, 4 not begun" in shown
     # Table II: 3 seeds of a quarter of 127 kWh, one of a quarter of 131 kWh
-    assert "all 128 kWh; left 128 kWh" in shown and "hours: unknown; nobody published them" in shown
+    assert "all 128 kWh; left 128 kWh" in shown and "hours on this machine: unknown" in shown
+    # without the PUE of 1.5, at 250 W: 3 x 84.7 + 87.3
+    assert "GPU-hours: all 341 h; left 341 h (an estimate" in shown
     put(folder, PlannedRun("base", ("vocals",), 1), [1.0])
     shown = ask("plan", "paper", "--rows", "1,5", "--targets", "vocals")
     assert "4 runs: 1 finished" in shown and "all 128 kWh; left 96.2 kWh" in shown

@@ -22,7 +22,7 @@ from bandsplit.published import table2
 from bandsplit.recipes import RECIPES
 from bandsplit.results import read_scores
 from bandsplit.studies import STUDIES, PlannedRun, planned_runs
-from bandsplit.studying.costs import Measured, Span, cost_study, sum_hours, sum_kwh, sum_published
+from bandsplit.studying.costs import Measured, Span, cost_study, estimated_gpu_hours, sum_hours, sum_kwh, sum_published
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.processes import Job, Processes
 from bandsplit.studying.run import Result, run_study
@@ -255,6 +255,12 @@ def test_published_energy_is_shared_between_the_targets_and_what_nobody_publishe
     assert convergence.low == pytest.approx(3 * 127)
     everything = sum_published(planned_runs(PAPER, ["table2"]))
     assert everything.low == pytest.approx(sum(row.energy_kwh for row in table2().values()) + 2 * 127)
+
+
+def test_gpu_hours_are_published_energy_at_the_rated_power_of_the_gpus():
+    assert estimated_gpu_hours(PlannedRun("base", ("vocals",), 1)) == pytest.approx(127 / 4 / 1.5 / 0.25)
+    assert estimated_gpu_hours(PlannedRun("optimised", ("bass",), 1)) == pytest.approx(508 / 4 / 1.5 / 0.35)
+    assert estimated_gpu_hours(PlannedRun("simo", ("vocals", "bass", "drums", "other"), 1)) is None
 
 
 def test_measured_costs_are_summed_over_runs_and_over_what_is_left(folder: StudyFolder):

@@ -54,13 +54,14 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
 
     measure = any(cost.measured is not None for cost in costs)
     table = _table(
-        ("row", "recipe"), ("runs", "done", "begun", "kWh published", *(("hours", "kWh measured") if measure else ()))
+        ("row", "recipe"),
+        ("runs", "done", "begun", "kWh published", "GPU-h, about", *(("hours", "kWh measured") if measure else ())),
     )
     for cost in costs:
         row = table2().get(cost.recipe)
         begun = sum(run.record is not None for run in cost.left)
         cells = [row.row if row else "-", cost.recipe, len(cost.runs), len(cost.runs) - len(cost.left), begun]
-        cells.append(_sum_text(cost.published_kwh))
+        cells += [_sum_text(cost.published_kwh), _sum_text(cost.gpu_hours)]
         if isinstance(cost.measured, str):
             cells += ["unknown", "unknown"]
         elif measure:
@@ -71,7 +72,7 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
 
 def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
     """Say the totals of a plan, and where they come from."""
-    from bandsplit.studying.costs import PUBLISHED, sum_hours, sum_kwh, sum_published
+    from bandsplit.studying.costs import GPU_HOURS, PUBLISHED, sum_gpu_hours, sum_hours, sum_kwh, sum_published
 
     runs = [run for cost in costs for run in cost.runs]
     left = [run for run in runs if not run.finished]
@@ -80,12 +81,11 @@ def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
         f"{sum(run.record is None for run in left)} not begun",
         f"published energy: all {_total(sum_published(run.planned for run in runs), 'kWh')}; "
         f"left {_total(sum_published(run.planned for run in left), 'kWh')} ({PUBLISHED})",
+        f"GPU-hours: all {_total(sum_gpu_hours(run.planned for run in runs), 'h')}; "
+        f"left {_total(sum_gpu_hours(run.planned for run in left), 'h')} ({GPU_HOURS})",
     ]
     if not measured:
-        lines.append(
-            "hours: unknown; nobody published them, and they do not follow from energy without the power of the "
-            "machines; --measure trains some steps of each recipe here"
-        )
+        lines.append("hours on this machine: unknown; --measure trains some steps of each recipe here")
         return lines
     for what, unit, add in (("hours", "h", sum_hours), ("energy, without PUE", "kWh", sum_kwh)):
         whole, rest = add(costs, left=False), add(costs, left=True)

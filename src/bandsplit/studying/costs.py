@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.config import TARGETS
 from bandsplit.published import table2
+from bandsplit.recipes import find_recipe
 from bandsplit.studies import PlannedRun
 from bandsplit.studying.folder import StudyRun
 
 if TYPE_CHECKING:
     from bandsplit.training.plan import Plan
 
+PUBLISHED_PUE = 1.5
+SMALL_GPU_W, LARGE_GPU_W = 250.0, 350.0
+"""Rated power of an RTX 2080 Ti and an L40S, which trained small and large models (paper, section IV-D2)."""
+LARGE_FEATURES = 128
+
+GPU_HOURS = (
+    "an estimate, since nobody published hours: as if GPUs alone had drawn the published energy at their rated power "
+    f"({SMALL_GPU_W:.0f} W for small models on RTX 2080 Ti, {LARGE_GPU_W:.0f} W for large ones on L40S)"
+)
 PUBLISHED = "the paper's Table II, for all four targets and with a PUE of 1.5, divided by the targets"
 
 
@@ -57,6 +67,11 @@ class RecipeCost:
         return tuple(run for run in self.runs if not run.finished)
 
     @property
+    def gpu_hours(self) -> Sum:
+        """GPU-hours of all runs, estimated from the published energy."""
+        return sum_gpu_hours(run.planned for run in self.runs)
+
+    @property
     def published_kwh(self) -> Sum:
         """Energy of all runs as published."""
         return sum_published(run.planned for run in self.runs)
@@ -66,6 +81,20 @@ def published_kwh(run: PlannedRun) -> float | None:
     """Return the published energy of a run: its targets' share of the row of Table II; none if it is in no row."""
     row = table2().get(run.recipe)
     return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
+
+
+def estimated_gpu_hours(run: PlannedRun) -> float | None:
+    """Estimate the GPU-hours of a run from its published energy, see `GPU_HOURS`; none if it is in no row."""
+    kwh = published_kwh(run)
+    if kwh is None:
+        return None
+    large = find_recipe(run.recipe).run_config(run.targets, seed=run.seed).model.n_features >= LARGE_FEATURES
+    return kwh / PUBLISHED_PUE * 1000 / (LARGE_GPU_W if large else SMALL_GPU_W)
+
+
+def sum_gpu_hours(runs: Iterable[PlannedRun]) -> Sum:
+    """Add the estimated GPU-hours of runs."""
+    return _sum([None if (hours := estimated_gpu_hours(run)) is None else Span(hours, hours) for run in runs])
 
 
 def sum_published(runs: Iterable[PlannedRun]) -> Sum:
