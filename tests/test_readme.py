@@ -33,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write_song(tmp_path / "musdb18hq" / split / "Song", noise_stems(number, 44100), 44100)
     (tmp_path / "musdb18hq" / "valid" / "Song").rename(tmp_path / "musdb18hq" / "valid" / "Song V")
     (tmp_path / "musdb18hq" / "test" / "Song").rename(tmp_path / "musdb18hq" / "test" / "Song T")
+    write_song(tmp_path / "other-tool" / "Song T", noise_stems(2, 44100), 44100)
     return tmp_path
 
 
@@ -43,7 +44,7 @@ def commands() -> list[list[str]]:
 
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
     named = {command[0] for command in commands()}
-    assert named == {"models", "separate", "data", "train", "runs", "energy", "bench", "evaluate"}
+    assert named == {"models", "separate", "data", "train", "runs", "energy", "bench", "evaluate", "doctor", "study"}
     monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 1.0)
     for command in commands():
         arguments = [str(match) for word in command for match in (sorted(folder.glob(word)) if "*" in word else [word])]
