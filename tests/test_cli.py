@@ -13,10 +13,10 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import cli
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
+from command_line import run_command
 from songs import write_dataset
 
 GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
@@ -29,16 +29,8 @@ SMALL = [
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
     """Run the command line in this process; return exit code and all output, unwrapped."""
-    argv, sys.argv = sys.argv, ["bandsplit", *map(str, arguments)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    captured = capsys.readouterr()
-    return code, " ".join((captured.out + captured.err).split())
+    ended = run_command(capsys, *arguments)
+    return ended.code, " ".join((ended.out + ended.err).split())
 
 
 @pytest.fixture(autouse=True)

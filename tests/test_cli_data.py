@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import pytest
 import soundfile
 from matplotlib import image
 
-from bandsplit import cli
 from bandsplit.models.files import read_card
+from command_line import run_command
 from songs import noise_stems, write_dataset, write_song
 
 SMALL = [
@@ -23,16 +22,8 @@ SMALL = [
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
     """Run the command line in this process; return exit code and all output, line by line."""
-    argv, sys.argv = sys.argv, ["bandsplit", *map(str, arguments)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
+    ended = run_command(capsys, *arguments)
+    return ended.code, ended.out + ended.err
 
 
 def run_train(capsys: pytest.CaptureFixture[str], data: Path, *options: str | Path, target: str = "bass"):

@@ -13,10 +13,10 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import cli
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
+from command_line import run_command
 from songs import STEMS, write_dataset
 
 RATE_HZ = 8000
@@ -31,16 +31,8 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str]:
     """Run evaluate in this process on the songs; return exit code and all output, line by line."""
-    argv, sys.argv = sys.argv, ["bandsplit", "evaluate", "--data", "songs", "-o", "rows.jsonl", *map(str, arguments)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
+    ended = run_command(capsys, "evaluate", "--data", "songs", "-o", "rows.jsonl", *arguments)
+    return ended.code, ended.out + ended.err
 
 
 def write_model(path: Path, weights: int = 0, **card: Any) -> Path:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from bandsplit import cli, registry
+from bandsplit import registry
 from bandsplit.cli_models import choose_models
 from bandsplit.errors import ModelFileError
 from bandsplit.registry import cached_files
 from bandsplit.terminal import make_console
 from checkpoints import GOLDEN, Store, checkpoint_of
+from command_line import run_command
 from webserver import serve
 
 BASS = {"bass.ckpt": GOLDEN.read_bytes()}
@@ -35,14 +36,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bandsplit", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, " ".join(captured.err.split())
+        ended = run_command(capsys, *arguments)
+        return ended.code, ended.out, " ".join(ended.err.split())
 
     return run
 

@@ -14,10 +14,11 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import audio, cli
+from bandsplit import audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
+from command_line import run_command
 
 RATE_HZ = 8000
 
@@ -28,17 +29,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 
 def run_all(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    argv, sys.argv = sys.argv, ["bandsplit", *map(str, arguments)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    finally:
-        sys.argv = argv
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.out + captured.err
-    return code, captured.out, " ".join(captured.err.split())
+    ended = run_command(capsys, *arguments)
+    return ended.code, ended.out, " ".join(ended.err.split())
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from pooch import file_hash
 
 from bandsplit import __version__
 from bandsplit.config import ChunkConfig
@@ -143,12 +144,9 @@ def hash_files(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
+            digest.update(file_hash(str(path)).encode())
         except OSError as error:
             raise BandsplitError(f"{path}: cannot be read ({error.strerror})") from None
-        digest.update(b"\n")
     return digest.hexdigest()[:12]
 
 

@@ -4,7 +4,6 @@ Nothing in a checkpoint's pickle is executed: torch's weights-only loader rebuil
 the few configuration classes that such files mention become inert records.
 """
 
-import hashlib
 import pickle
 import zipfile
 from collections import defaultdict
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pooch import file_hash
 from torch import Tensor, serialization
 
 from bandsplit.bands import SCHEMES
@@ -67,17 +67,9 @@ def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
         training_data="MUSDB18-HQ, by the paper's authors (not verifiable from the file)",
         licence="not stated by its authors; MUSDB18-HQ is for non-commercial use",
         source=f"imported from {path.name}, a checkpoint in the format of the paper's authors (magronp/bsrnn)",
-        source_sha256=_sha256(path),
+        source_sha256=file_hash(str(path)),
     )
     return model, card
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _load_without_running_code(path: Path) -> Any:

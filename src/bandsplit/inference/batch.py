@@ -1,7 +1,6 @@
 """Many songs: which files are meant, which are done already, and the record of what was done."""
 
 import glob
-import hashlib
 import json
 import os
 import threading
@@ -11,6 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pooch import file_hash
 
 from bandsplit import __version__
 from bandsplit.errors import AudioError, BandsplitError, Cancelled, ConfigError
@@ -107,7 +108,7 @@ class Batch:
         self.part = {"start_s": start_s, "duration_s": duration_s}
         settings = {"chunks": separator.chunks.model_dump(mode="json"), "output": output.model_dump(mode="json")}
         self._how = {
-            "models": {path.name: _sha256(path) for path in models},
+            "models": {path.name: file_hash(str(path)) for path in models},
             "settings": settings | self.part | {"targets": list(separator.targets)},
             "version": __version__,
         }
@@ -270,11 +271,3 @@ def _read_manifests(out_dir: Path) -> dict[str, dict[str, Any]]:
             except (ValueError, TypeError, KeyError):
                 continue  # a line that was cut off when the disk was full
     return done
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

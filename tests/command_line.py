@@ -1,0 +1,32 @@
+"""The command line, run in this process."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from bandsplit import cli
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run_command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> Ended:
+    """Run ``bandsplit`` with these arguments."""
+    argv, sys.argv = sys.argv, ["bandsplit", *map(str, arguments)]
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = argv
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.out + captured.err
+    return Ended(code, captured.out, captured.err)
