@@ -154,6 +154,13 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
     )
 
 
+def test_the_documentation_shows_the_tables_that_the_code_makes() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "paper-tables.md").read_text(encoding="utf-8")
+    tables = study_tables(STUDIES["paper"], [], [])
+    assert list(tables) == ["table1", "table2", "table3", "convergence", "layers", "simo", "data"]
+    assert page.endswith("\n".join(table.markdown() for table in tables.values()))
+
+
 def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_each_data_set() -> None:
     toy: dict[str, Any] = {"data": "toy", "fingerprint": "e9", "benchmark": None}
     songs = np.linspace(-1, 1, 9)
