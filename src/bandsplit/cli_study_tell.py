@@ -36,15 +36,17 @@ def tables(
     ] = "screen",
 ) -> None:
     """Make the tables: published, ours, difference, spread over seeds, and what cannot be told apart."""
-    from bandsplit.studying.telling import write_tables
+    from bandsplit.studying.telling import COMPARISONS, write_tables
 
     found, out = _gather(study, folder), make_console(err=False)
-    for table in write_tables(found).values():
-        if form == "screen":
+    for name, table in write_tables(found).items():
+        if form == "screen" and not name.startswith(COMPARISONS):  # a line for each pair: the files hold them
             out.print(table.screen())
+        elif form == "screen":
+            continue
         else:
             typer.echo({"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]())
-    tell(make_console(), f"Markdown, LaTeX and CSV in {found.folder.path / 'tables'}")
+    tell(make_console(), f"Markdown, LaTeX and CSV, also of all pairs of recipes, in {found.folder.path / 'tables'}")
 
 
 def figures(

@@ -190,7 +190,8 @@ def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets:
     mine = [row for row in scores if _in(row, data) and row.target in targets]
     found = {metric: measure_scores(mine, metric).get(data, []) for metric in _METRICS}
     measured = {(metric, one.name): measured_of(one) for metric, some in found.items() for one in some}
-    names = list(dict.fromkeys(name for _, name in measured))
+    order = {recipe: number for number, recipe in enumerate(RECIPES)}
+    names = sorted(dict.fromkeys(name for _, name in measured), key=lambda name: order.get(name, len(order)))
     rows: list[tuple[str, ...]] = []
     records: list[Record] = []
     for name in names:

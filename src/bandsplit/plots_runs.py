@@ -57,7 +57,7 @@ def draw_validation_curves(path: Path, runs: Sequence[RunRecord]) -> None:
     counts = {label: sum(_label(run) == label for run in runs) for label in labels}
     handles = [Line2D([], [], color=colours[label], label=f"{label} ({_plural(counts[label])})") for label in labels]
     dot = Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor="black", label="best epoch")
-    figure.legend(handles=[*handles, dot], loc="outside lower center", ncols=3 if columns == 1 else 5, frameon=False)
+    figure.legend(handles=[*handles, dot], loc="outside lower center", ncols=2 if columns == 1 else 5, frameon=False)
     try:
         figure.savefig(path, dpi=130)
     except (OSError, ValueError) as error:

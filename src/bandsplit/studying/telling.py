@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from bandsplit import audio
-from bandsplit.comparison import Comparison, compare
+from bandsplit.comparison import compare
 from bandsplit.data.tracks import Audio, Dataset
 from bandsplit.errors import ConfigError
 from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
-from bandsplit.results import Score, read_scores
+from bandsplit.results import Metric, Score, read_scores
 from bandsplit.studies import Study, planned_runs
 from bandsplit.study_cells import comparison_table
-from bandsplit.study_rows import validation_scores
+from bandsplit.study_rows import data_of_score, validation_scores
 from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.scoring import SPLIT, Trained, find_systems
@@ -30,7 +30,8 @@ from bandsplit.training.runs import RunRecord
 PLAYED_S = 30.0
 """Longest part of a song that is played on the page, from its middle."""
 
-_COMPARED = {"validation": "validation uSDR", "test-usdr": "test uSDR", "test-csdr": "test cSDR"}
+COMPARISONS = "comparisons-"
+"""What the names of tables of pairs begin with."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,7 @@ def gather(study: Study, folder: StudyFolder) -> Found:
 def write_tables(found: Found) -> dict[str, TextTable]:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them by name."""
     tables = study_tables(found.study, found.runs, found.scores)
-    comparisons = compare_systems(found)
-    caption = "Pairs of recipes, {}, dB: paired bootstrap over songs, seeds as a second level"
-    tables |= {
-        f"comparisons-{name}": comparison_table(some, caption.format(_COMPARED[name]))
-        for name, some in comparisons.items()
-        if some
-    }
+    tables |= comparison_tables(found)
     folder = found.folder.path / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
@@ -88,15 +83,28 @@ def draw_figures(found: Found, suffix: str = ".svg") -> list[StudyFigure]:
     return study_figures(found.study, found.runs, found.scores, folder, suffix)
 
 
-def compare_systems(found: Found) -> dict[str, list[Comparison]]:
-    """Compare every two recipes: by validation songs, and by uSDR and cSDR of test songs."""
+def comparison_tables(found: Found) -> dict[str, TextTable]:
+    """Compare every two recipes, for each data set: by validation songs, and by uSDR and cSDR of test songs.
+
+    Returns:
+        Tables by a name that serves as a file's; those of further data sets end in ``-2``, ``-3`` and so on.
+    """
     trained = [row for row in found.scores if row.recipe is not None]
     validated = [row for run in found.runs if run.finished for row in validation_scores(run)]
-    return {
-        "validation": compare(validated, "usdr_db"),
-        "test-usdr": compare(trained, "usdr_db"),
-        "test-csdr": compare(trained, "csdr_db"),
-    }
+    what: tuple[tuple[str, str, Sequence[Score], Metric], ...] = (
+        ("validation", "validation uSDR", validated, "usdr_db"),
+        ("test-usdr", "test uSDR", trained, "usdr_db"),
+        ("test-csdr", "test cSDR", trained, "csdr_db"),
+    )
+    tables = {}
+    for name, text, rows, metric in what:
+        for number, data in enumerate(dict.fromkeys(map(data_of_score, rows)), start=1):
+            comparisons = compare([row for row in rows if data_of_score(row) == data], metric)
+            caption = f"Pairs of recipes, {text}, dB, on {data.text}: paired bootstrap over songs and seeds"
+            if comparisons:
+                end = "" if number == 1 else f"-{number}"
+                tables[f"{COMPARISONS}{name}{end}"] = comparison_table(comparisons, caption)
+    return tables
 
 
 def write_page(
@@ -133,9 +141,9 @@ def write_page(
         title=f"Study {found.study.id}: {found.study.about}",
         notice=_notice(found),
         remarks=[f"{finished} of {len(planned_runs(found.study))} runs are finished."],
-        tables=[table for name, table in shown.items() if not name.startswith("comparisons-")],
+        tables=[table for name, table in shown.items() if not name.startswith(COMPARISONS)],
         figures=[ReportFigure(one.caption, one.path, one.caption) for one in draw_figures(found)],
-        comparisons=[table for name, table in shown.items() if name.startswith("comparisons-")],
+        comparisons=[table for name, table in shown.items() if name.startswith(COMPARISONS)],
         energy=[_energy_table(found)] if found.runs else [],
         scores=[_named(row) for row in found.scores],
         songs=played,
@@ -175,7 +183,10 @@ def _energy_table(found: Found) -> ReportTable:
     total = content["total"]
     rows.append(("all", "", "", "", "", f"{total['hours']:.3g}", f"{total['kwh']:.3g}", f"{total['kwh_with_pue']:.3g}"))
     missing = len(content["without_card"])
-    notes = ["Every attempt counts, those of runs that failed or were interrupted too."]
+    notes = [
+        "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of the "
+        "whole machine: runs at the same time on one machine count them more than once."
+    ]
     notes += [f"{one['number']:.3g} {one['what']} ({one['source']})" for one in content["equivalents"]]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
     header = ("recipe", "targets", "seed", "state", "attempts", "hours", "kWh", "kWh with PUE")
