@@ -184,8 +184,8 @@ def _energy_table(found: Found) -> ReportTable:
     rows.append(("all", "", "", "", "", f"{total['hours']:.3g}", f"{total['kwh']:.3g}", f"{total['kwh_with_pue']:.3g}"))
     missing = len(content["without_card"])
     notes = [
-        "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of the "
-        "whole machine: runs at the same time on one machine count them more than once."
+        "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of "
+        "the whole machine: runs at the same time on one machine count them more than once."
     ]
     notes += [f"{one['number']:.3g} {one['what']} ({one['source']})" for one in content["equivalents"]]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
