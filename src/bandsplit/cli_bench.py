@@ -29,7 +29,7 @@ def bench_train(
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.errors import ConfigError
-    from bandsplit.inference.inputs import pick_device
+    from bandsplit.inference.torch_network import pick_device
     from bandsplit.recipes import find_recipe
     from bandsplit.terminal import split_names
     from bandsplit.training.bench import measure

@@ -105,7 +105,7 @@ def _requirements(extra: str = "") -> Iterator[tuple[str, str | None, str]]:
 def _device() -> Iterator[Finding]:
     import torch
 
-    from bandsplit.inference.inputs import pick_device
+    from bandsplit.inference.torch_network import pick_device
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs only"
     driver = _driver()

@@ -13,8 +13,8 @@ import torch
 
 from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, StftConfig
-from bandsplit.inference.inputs import pick_device
 from bandsplit.inference.separator import Separator
+from bandsplit.inference.torch_network import pick_device
 from bandsplit.matrix_rate import matrix_rate
 from bandsplit.models.build import build_model
 from bandsplit.spectral import istft, stft

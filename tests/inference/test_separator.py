@@ -305,7 +305,7 @@ def test_bad_files_leave_no_folder_behind(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     audio.write(tmp_path / "song.wav", noise(2, 100), RATE_HZ)
     parts = separator()
-    monkeypatch.setattr(parts, "_estimate", None)
+    monkeypatch.setattr(parts._networks[0], "estimate", None)
     with pytest.raises(AudioError, match=r"song\.wav/song: cannot be written to .*; choose another output folder"):
         parts.separate_file(tmp_path / "song.wav", tmp_path / "song.wav")
 

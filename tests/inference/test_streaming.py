@@ -106,8 +106,8 @@ def test_silent_chunks_do_not_run_the_network_and_change_nothing(monkeypatch: py
     mixture = noise(2, 80_000)
     mixture[:, 20_000:60_000] = 0
     parts = separator(chunks=CrossfadeConfig(chunk_s=1), batch_size=3)
-    ran, estimate = [], parts._estimate
-    monkeypatch.setattr(parts, "_estimate", lambda model, batch: ran.append(len(batch)) or estimate(model, batch))
+    ran, estimate = [], parts._networks[0].estimate
+    monkeypatch.setattr(parts._networks[0], "estimate", lambda batch: ran.append(len(batch)) or estimate(batch))
     skipping = parts.separate(mixture, RATE_HZ)
     chunks = parts.plan(80_000, RATE_HZ).chunks
     silent = [chunk for chunk in chunks if not mixture[:, chunk.start : chunk.stop].any()]
@@ -125,7 +125,7 @@ def test_only_the_wanted_targets_are_computed(tmp_path: Path):
     assert separator(both, targets=["bass"]).name == "bass"
     shared, mixture = tiny(("vocals", "bass", "drums")), noise(2, 9000)
     parts = separator(shared, targets=["drums", "vocals"])
-    assert parts.targets == ("vocals", "drums") and list(parts._models[0].decoders) == ["vocals", "drums"]
+    assert parts.targets == ("vocals", "drums") and list(parts._networks[0].model.decoders) == ["vocals", "drums"]
     whole = separator(shared).separate(mixture, RATE_HZ)
     for target, stem in parts.separate(mixture, RATE_HZ).items():
         np.testing.assert_allclose(stem, whole[target], atol=1e-6)

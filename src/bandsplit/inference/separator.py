@@ -1,16 +1,16 @@
 """Separate whole songs: arrays or files in, one signal per target out, at the input's rate, channels and length."""
 
+from __future__ import annotations
+
 import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from bandsplit import audio as audio_io
 from bandsplit.config import ChunkConfig, CrossfadeConfig
@@ -18,16 +18,18 @@ from bandsplit.decoding import open_song
 from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
-from bandsplit.inference.inputs import Model, check_models, needed_channels, pick_device, to_numpy
+from bandsplit.inference.inputs import is_tensor, to_numpy
+from bandsplit.inference.network import Model, Network, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
-from bandsplit.models.files import load_model, read_card
-from bandsplit.models.model import BandSplitModel
 from bandsplit.registry import find_model
 from bandsplit.streams import Window, cut_blocks, resample_blocks
 
+if TYPE_CHECKING:
+    import torch
+
 Progress: TypeAlias = Callable[[float, float, str], Any]
 """Told the seconds done, the seconds in all and the stage; it cancels by returning False."""
-Array = TypeVar("Array", np.ndarray, Tensor)
+Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 _log = logging.getLogger("bandsplit")
 
@@ -99,24 +101,21 @@ class Separator:
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
-        named = [model] if isinstance(model, str | Path | nn.Module) else list(model)
+        named = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
         given = [item for one in named for item in (find_model(one) if isinstance(one, str | Path) else [one])]
         if not given:
             raise ConfigError("model: the list is empty; give at least one model")
-        self.device = pick_device(device)
         self.chunks = CrossfadeConfig() if chunks is None else chunks
         self.batch_size = batch_size
-        if targets is not None:
-            given = _leave_out(given, targets)
-        models = [load_model(item) if isinstance(item, str | Path) else item for item in given]
-        check_models(models, given)
-        self.name = "+".join(Path(item).stem if isinstance(item, str | Path) else "model" for item in given)
-        self._models = [_narrow(item, targets).to(self.device).eval() for item in models]
-        self.sample_rate_hz = models[0].config.sample_rate_hz
-        there = [target for item in self._models for target in item.config.targets]
+        self._networks = open_networks(given, device, targets)
+        self.device = self._networks[0].device
+        self.name = "+".join(network.name for network in self._networks)
+        configs = [network.config for network in self._networks]
+        self.sample_rate_hz = configs[0].sample_rate_hz
+        there = [target for config in configs for target in config.targets]
         self.targets = tuple(target for target in there if targets is None or target in targets)
         self._kept = [there.index(target) for target in self.targets]
-        self.channels = next((needed for item in models if (needed := needed_channels(item))), None)
+        self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
 
     def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
         """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; print it to see it."""
@@ -144,13 +143,15 @@ class Separator:
         channels, samples = mixture.shape
         for note in self._notes(channels, sample_rate_hz, "audio"):
             _log.info(note)
-        estimates = {target: np.empty((channels, samples), np.float32) for target in self.targets}
+        estimates: dict[str, Any] = {target: np.empty((channels, samples), np.float32) for target in self.targets}
         if samples:
             song = _Song(cut_blocks(mixture), samples, channels, sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 for estimate, stem in zip(estimates.values(), stems, strict=True):
                     estimate[:, start : start + stem.shape[1]] = stem
-        if isinstance(audio, Tensor):
+        if is_tensor(audio):
+            import torch
+
             return {target: torch.from_numpy(estimate) for target, estimate in estimates.items()}
         return estimates
 
@@ -241,14 +242,14 @@ class Separator:
     def _stream(self, song: _Song, progress: Progress | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
         plan = self.plan(song.samples, song.sample_rate_hz)
-        groups = [group_channels(song.channels, needed_channels(model), song.name) for model in self._models]
+        groups = self._groups(song.channels, song.name)
         _tell(progress, song, 0, "separate")
-        steps = (step / (len(plan.chunks) * len(self._models)) for step in itertools.count(1))
+        steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
         def estimate(batch: np.ndarray) -> np.ndarray:
             found = []
-            for model, group in zip(self._models, groups, strict=True):
-                found.append(self._hear(model, group, batch, song))
+            for network, group in zip(self._networks, groups, strict=True):
+                found.append(self._hear(network, group, batch, song))
                 done = [next(steps) for _ in batch][-1]
                 _tell(progress, song, done, "separate")
             return np.concatenate(found, axis=1)[:, self._kept]
@@ -265,21 +266,19 @@ class Separator:
             yield start, mixture.read(start, samples), block.reshape(-1, song.channels, samples)
             start += samples
 
-    def _hear(self, model: BandSplitModel, groups: ChannelGroups, batch: np.ndarray, song: _Song) -> np.ndarray:
+    def _hear(self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _Song) -> np.ndarray:
         """Estimate chunks ``b c samples``: ``b s c samples``. Silence needs no network: it stays silence."""
-        estimates = np.zeros((len(batch), len(model.config.targets), *batch.shape[1:]), np.float32)
+        estimates = np.zeros((len(batch), len(network.config.targets), *batch.shape[1:]), np.float32)
         heard = batch.any(axis=(1, 2))
         if heard.any():
             try:
-                estimates[heard] = groups.estimate(lambda part: self._estimate(model, part), batch[heard])
-            except (MemoryError, RuntimeError) as error:
-                if not (isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)):
-                    raise
+                estimates[heard] = groups.estimate(network.estimate, batch[heard])
+            except MemoryError:
                 raise AudioError(
-                    f"{song.name}: the memory of {self.device} does not hold a chunk of {batch.shape[-1]} samples; "
+                    f"{song.name}: the memory of {network.device} does not hold a chunk of {batch.shape[-1]} samples; "
                     f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
                 ) from None
-        for target, estimate in zip(model.config.targets, estimates.swapaxes(0, 1), strict=True):
+        for target, estimate in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
             if not np.isfinite(estimate).all():
                 raise AudioError(
                     f"{song.name}: the estimate of {target!r} is not finite; the mixture peaks at "
@@ -287,43 +286,18 @@ class Separator:
                 )
         return estimates
 
-    def _estimate(self, model: BandSplitModel, batch: np.ndarray) -> np.ndarray:
-        """Run the network: chunks ``b c samples`` to estimates ``b s c samples``."""
-        with torch.inference_mode():
-            return model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
-
     def _notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
         """Say what a user should know; refuse channels that the models cannot take."""
-        groups = [group_channels(channels, needed_channels(model), name) for model in self._models]
-        notes = list(dict.fromkeys(group.note for group in groups if group.note))
+        notes = list(dict.fromkeys(group.note for group in self._groups(channels, name) if group.note))
         if sample_rate_hz != self.sample_rate_hz:
             notes.append(f"resampled from {sample_rate_hz} Hz to the model's {self.sample_rate_hz} Hz and back")
         return tuple(notes)
+
+    def _groups(self, channels: int, name: str) -> list[ChannelGroups]:
+        return [group_channels(channels, needed_channels(network.config), name) for network in self._networks]
 
 
 def _tell(progress: Progress | None, song: _Song, share: float, stage: str) -> None:
     seconds = song.samples / song.sample_rate_hz
     if progress is not None and progress(share * seconds, seconds, stage) is False:
         raise Cancelled(f"{song.name}: cancelled; nothing was written")
-
-
-def _leave_out(given: Sequence[Model], targets: Sequence[str]) -> list[Model]:
-    """Keep the models that have a wanted target, without loading the others."""
-    configs = [read_card(item)[0] if isinstance(item, str | Path) else item.config for item in given]
-    there = [target for config in configs for target in config.targets]
-    for target in targets:
-        if target not in there:
-            raise ConfigError(f"targets: {target!r} is not estimated by these models; legal: {', '.join(there)}")
-    if not targets:
-        raise ConfigError(f"targets: the list is empty; legal: {', '.join(there)}")
-    return [item for item, config in zip(given, configs, strict=True) if set(targets) & set(config.targets)]
-
-
-def _narrow(model: BandSplitModel, targets: Sequence[str] | None) -> BandSplitModel:
-    """Return a model of the wanted targets alone, which shares its parts, where their estimates need no others."""
-    config = model.config
-    if targets is None or config.residual is not None or config.mixture_consistency:
-        return model
-    wanted = tuple(target for target in config.targets if target in targets)
-    decoders = nn.ModuleDict({target: model.decoders[target] for target in wanted})
-    return BandSplitModel(config.model_copy(update={"targets": wanted}), model.encoder, model.blocks, decoders)

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.errors import ConfigError
-from bandsplit.inference.inputs import pick_device
+from bandsplit.inference.torch_network import pick_device
 from bandsplit.run_config import TrainingConfig
 
 

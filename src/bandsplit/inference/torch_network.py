@@ -1,0 +1,100 @@
+"""Networks that PyTorch computes, on a CPU or a GPU; the only module of separation that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from bandsplit.config import ModelConfig
+from bandsplit.errors import ConfigError
+from bandsplit.inference.network import Model
+from bandsplit.models.files import load_model, read_card
+from bandsplit.models.model import BandSplitModel
+
+
+class TorchNetwork:
+    """A model on a device.
+
+    Attributes:
+        name: name of its file, if it has one.
+        config: the model's, with the targets that are computed.
+        device: name of the device.
+    """
+
+    def __init__(self, model: BandSplitModel, device: torch.device, name: str = "model") -> None:
+        """Put the model itself, not a copy, on the device and into evaluation mode."""
+        self.name = name
+        self.config = model.config
+        self.device = str(device)
+        self.model = model.to(device).eval()
+
+    @classmethod
+    def open(cls, model: Model, device: torch.device, targets: Sequence[str] | None = None) -> TorchNetwork:
+        """Load a model file, or take a model; leave out what the wanted targets do not need.
+
+        Raises:
+            ModelFileError: the file is not a model.
+        """
+        if isinstance(model, str | Path):
+            return cls(_narrow(load_model(model), targets), device, Path(model).stem)
+        return cls(_narrow(model, targets), device)
+
+    def estimate(self, batch: np.ndarray) -> np.ndarray:
+        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
+
+        Raises:
+            MemoryError: the device does not hold them.
+        """
+        try:
+            with torch.inference_mode():
+                return self.model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+                raise MemoryError from None
+            raise
+
+
+def pick_device(device: object) -> torch.device:
+    """Choose the device that ``auto`` means, or check that the named one can be used.
+
+    Raises:
+        ConfigError: it cannot be used here.
+    """
+    if device == "auto":
+        # Never mps by itself: it lacks operations on complex spectrograms, and its numbers have not been checked.
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)  # type: ignore[arg-type]
+        torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device: {device!r} cannot be used here ({reason}); legal: 'auto', 'cpu', 'cuda'") from None
+    return picked
+
+
+def read_config(model: Model, name: str) -> ModelConfig:
+    """Return the configuration of a model file or a model called ``name`` in errors.
+
+    Raises:
+        ModelFileError: the file is not a model.
+        ConfigError: it is neither.
+    """
+    if isinstance(model, str | Path):
+        return read_card(model)[0]
+    if not isinstance(model, BandSplitModel):
+        raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a BandSplitModel")
+    return model.config
+
+
+def _narrow(model: BandSplitModel, targets: Sequence[str] | None) -> BandSplitModel:
+    """Return a model of the wanted targets alone, which shares its parts, where their estimates need no others."""
+    config = model.config
+    if targets is None or config.residual is not None or config.mixture_consistency:
+        return model
+    wanted = tuple(target for target in config.targets if target in targets)
+    decoders = nn.ModuleDict({target: model.decoders[target] for target in wanted})
+    return BandSplitModel(config.model_copy(update={"targets": wanted}), model.encoder, model.blocks, decoders)
