@@ -152,7 +152,7 @@ class Separator:
         if is_tensor(audio):
             import torch
 
-            return {target: torch.from_numpy(estimate) for target, estimate in estimates.items()}
+            estimates = {target: torch.from_numpy(estimate) for target, estimate in estimates.items()}
         return estimates
 
     def stream(
