@@ -45,7 +45,7 @@ def projected_bilstm(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -
     """
     if torch.is_grad_enabled():
         return _ProjectedBilstm.apply(x, weight, project, bias)  # type: ignore[return-value]
-    return torch.cat([_project(_run(part, weight, keep=False), project, bias) for part in _chunks(x)])
+    return torch.cat([_infer(part, weight, project, bias) for part in _chunks(x)])
 
 
 class _ProjectedBilstm(torch.autograd.Function):
@@ -83,17 +83,44 @@ def _both_ways(x: Tensor) -> Tensor:
     return torch.stack([x, x.flip(0)], dim=1)
 
 
-def _run(x: Tensor, weight: Tensor, keep: bool = True) -> Record:
-    """Run both directions over ``(b l n)``; unless kept, gates and cells are those of the last step only."""
+def _infer(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -> Tensor:
+    """Run over ``(b l n)`` without keeping anything for a backward pass; one direction after the other.
+
+    All that a step needs fits in the cache that a core has for itself.
+    """
     b, length, n = x.shape
     m = weight.shape[1] // 4
-    steps = length if keep else 1
+    xs = x.permute(1, 2, 0).contiguous().unbind()
+    y = bias[:, None].expand(length, n, b).contiguous()
+    ys = y.unbind()
+    gates, cell, state = x.new_empty(4 * m, b), x.new_empty(m, b), x.new_empty(n + m + 1, b)
+    sigmoids, (into, forget, outof, candidate) = gates[: 3 * m], gates.split(m)
+    here, output = state[:n], state[n:-1]
+    for way, project_way, steps in zip(weight, project, (1, -1), strict=True):
+        cell.zero_()
+        output.zero_()
+        state[-1] = 1
+        for before, after in zip(xs[::steps], ys[::steps], strict=True):
+            here.copy_(before)
+            torch.mm(way, state, out=gates)
+            sigmoids.sigmoid_()
+            candidate.tanh_()
+            cell.mul_(forget).addcmul_(into, candidate)
+            torch.tanh(cell, out=output).mul_(outof)
+            after.addmm_(project_way, output)
+    return y.permute(2, 0, 1)
+
+
+def _run(x: Tensor, weight: Tensor) -> Record:
+    """Run both directions over ``(b l n)``."""
+    b, length, n = x.shape
+    m = weight.shape[1] // 4
     inputs = x.new_empty(length + 1, 2, n + m + 1, b)
     inputs[:-1, :, :n] = _both_ways(x).mT
     inputs[0, :, n:-1] = 0
     inputs[:, :, -1] = 1
-    gates = x.new_empty(steps, 2, 4 * m, b)
-    cells = x.new_empty(steps + 1, 2, m, b)
+    gates = x.new_empty(length, 2, 4 * m, b)
+    cells = x.new_empty(length + 1, 2, m, b)
     cells[0] = 0
     views = (
         inputs[:-1],
@@ -104,23 +131,19 @@ def _run(x: Tensor, weight: Tensor, keep: bool = True) -> Record:
         cells[:-1],
         cells[1:],
     )
-    for before, after, gate, sigmoids, into, forget, outof, candidate, last_cell, cell in _steps(length, *views):
+    for before, after, gate, sigmoids, into, forget, outof, candidate, last_cell, cell in _steps(*views):
         torch.bmm(weight, before, out=gate)
         sigmoids.sigmoid_()
         candidate.tanh_()
         torch.mul(forget, last_cell, out=cell).addcmul_(into, candidate)
         torch.tanh(cell, out=after).mul_(outof)
-        if not keep:
-            last_cell.copy_(cell)
     return Record(inputs, gates, cells)
 
 
-def _steps(length: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Go along the first axis of all, which has ``length`` positions, or one that serves every step."""
+def _steps(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Go along the first axis of all."""
     # Cut at once: indexing at every step takes a twentieth of the time of all.
-    return zip(
-        *(tensor.unbind() if len(tensor) == length else tensor.unbind() * length for tensor in tensors), strict=True
-    )
+    return zip(*(tensor.unbind() for tensor in tensors), strict=True)
 
 
 def _project(record: Record, project: Tensor, bias: Tensor) -> Tensor:
@@ -148,7 +171,7 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor, dweig
     dgate_turned, dsigmoids = dgate.mT, dgate[:, : 3 * m]
     outputs, sigmoid_gates = inputs[1:, :, n:-1], gates[:, :, : 3 * m]
     views = (dys, dys.mT, dxs, inputs[:-1], outputs, sigmoid_gates, *gates.split(m, dim=2), cells[:-1], cells[1:])
-    steps = list(_steps(len(dys), *views))
+    steps = list(_steps(*views))
     for dy_, dy_turned, dx, before, after, sigmoids, into, forget, outof, candidate, last_cell, cell in reversed(steps):
         doutput.baddbmm_(from_y_to_output, dy_turned)
         torch.tanh(cell, out=tanh_cell)
