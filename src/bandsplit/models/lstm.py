@@ -45,7 +45,10 @@ def projected_bilstm(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -
     """
     if torch.is_grad_enabled():
         return _ProjectedBilstm.apply(x, weight, project, bias)  # type: ignore[return-value]
-    return torch.cat([_infer(part, weight, project, bias) for part in _chunks(x)])
+    y = bias.expand_as(x).contiguous()
+    for part, out in zip(_chunks(x), _chunks(y), strict=True):
+        _infer(part, weight, project, out)
+    return y
 
 
 class _ProjectedBilstm(torch.autograd.Function):
@@ -83,32 +86,30 @@ def _both_ways(x: Tensor) -> Tensor:
     return torch.stack([x, x.flip(0)], dim=1)
 
 
-def _infer(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -> Tensor:
-    """Run over ``(b l n)`` without keeping anything for a backward pass; one direction after the other.
+def _infer(x: Tensor, weight: Tensor, project: Tensor, y: Tensor) -> None:
+    """Run over ``(b l n)`` with nothing kept for a backward pass, and add the outputs to ``y``, ``(b l n)``.
 
-    All that a step needs fits in the cache that a core has for itself.
+    One direction follows the other, so that what a step works on fits in the cache that a core has for itself. Here
+    sequences are rows: inputs and outputs are read and written where they lie, and any number of rows suits products.
     """
-    b, length, n = x.shape
+    b, _, n = x.shape
     m = weight.shape[1] // 4
-    xs = x.permute(1, 2, 0).contiguous().unbind()
-    y = bias[:, None].expand(length, n, b).contiguous()
-    ys = y.unbind()
-    gates, cell, state = x.new_empty(4 * m, b), x.new_empty(m, b), x.new_empty(n + m + 1, b)
-    sigmoids, (into, forget, outof, candidate) = gates[: 3 * m], gates.split(m)
-    here, output = state[:n], state[n:-1]
-    for way, project_way, steps in zip(weight, project, (1, -1), strict=True):
+    gates, cell, state = x.new_empty(b, 4 * m), x.new_empty(b, m), x.new_empty(b, n + m + 1)
+    sigmoids, (into, forget, outof, candidate) = gates[:, : 3 * m], gates.split(m, dim=1)
+    here, output = state[:, :n], state[:, n:-1]
+    xs, ys = x.unbind(1), y.unbind(1)
+    for to_gates, to_y, step in zip(weight.mT, project.mT, (1, -1), strict=True):
         cell.zero_()
         output.zero_()
-        state[-1] = 1
-        for before, after in zip(xs[::steps], ys[::steps], strict=True):
+        state[:, -1] = 1
+        for before, after in zip(xs[::step], ys[::step], strict=True):
             here.copy_(before)
-            torch.mm(way, state, out=gates)
+            torch.mm(state, to_gates, out=gates)
             sigmoids.sigmoid_()
             candidate.tanh_()
             cell.mul_(forget).addcmul_(into, candidate)
             torch.tanh(cell, out=output).mul_(outof)
-            after.addmm_(project_way, output)
-    return y.permute(2, 0, 1)
+            after.addmm_(output, to_y)
 
 
 def _run(x: Tensor, weight: Tensor) -> Record:
