@@ -27,6 +27,11 @@ class Network(Protocol):
     device: str
     """Where it runs, as messages call it."""
 
+    @property
+    def batch_size(self) -> int:
+        """Chunks that are best estimated at once."""
+        ...
+
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it at once.
 

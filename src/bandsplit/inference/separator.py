@@ -81,7 +81,7 @@ class Separator:
         model: Model | Sequence[Model],
         device: str | torch.device = "auto",
         chunks: ChunkConfig | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         targets: Sequence[str] | None = None,
     ) -> None:
         """Load the models and put them on the device.
@@ -92,14 +92,15 @@ class Separator:
                 into evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
             chunks: how songs are cut; the authors' 10 s crossfade by default.
-            batch_size: chunks estimated at once: faster on a GPU, at the price of memory.
+            batch_size: chunks estimated at once, at the price of memory; by default one for each thread of a CPU, and
+                a few on a GPU.
             targets: the ones that are wanted, None for all. Models of others are not loaded, their decoders not run.
 
         Raises:
             ModelFileError: a file is not a model.
             ConfigError: the models do not go together, none has a wanted target, or the device is not here.
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
         named = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
         given = [item for one in named for item in (find_model(one) if isinstance(one, str | Path) else [one])]
@@ -243,6 +244,7 @@ class Separator:
         """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
+        size = self.batch_size or max(network.batch_size for network in self._networks)
         _tell(progress, song, 0, "separate")
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
@@ -257,9 +259,7 @@ class Separator:
         # What resampling and chunks hold back bounds what the copy of the mixture must keep.
         heard, kept = itertools.tee(song.blocks)
         window = Window(resample_blocks(heard, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
-        blocks = (
-            block.reshape(-1, block.shape[-1]) for _, block in stream_plan(plan, window.read, estimate, self.batch_size)
-        )
+        blocks = (block.reshape(-1, block.shape[-1]) for _, block in stream_plan(plan, window.read, estimate, size))
         mixture, start = Window(kept), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
             samples = block.shape[1]

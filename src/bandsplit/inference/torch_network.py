@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from bandsplit.errors import ConfigError
 from bandsplit.inference.network import Model
 from bandsplit.models.files import load_model, read_card
 from bandsplit.models.model import BandSplitModel
+
+GPU_BATCH = 4
 
 
 class TorchNetwork:
@@ -43,12 +46,31 @@ class TorchNetwork:
             return cls(_narrow(load_model(model), targets), device, Path(model).stem)
         return cls(_narrow(model, targets), device)
 
+    @property
+    def batch_size(self) -> int:
+        """Chunks that are best estimated at once: on a CPU one for each thread."""
+        return torch.get_num_threads() if self.device == "cpu" else GPU_BATCH
+
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
+
+        On a CPU the threads share out the chunks: one that computes a chunk alone never waits for another. While that
+        lasts, `torch.get_num_threads` is smaller.
 
         Raises:
             MemoryError: the device does not hold them.
         """
+        threads = torch.get_num_threads()
+        parts = min(threads, len(batch)) if self.device == "cpu" else 1
+        if parts == 1:
+            return self._run(batch)
+        try:
+            with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
+                return np.concatenate(list(pool.map(self._run, np.array_split(batch, parts))))
+        finally:
+            torch.set_num_threads(threads)
+
+    def _run(self, batch: np.ndarray) -> np.ndarray:
         try:
             with torch.inference_mode():
                 return self.model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
