@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import nn
 
 from bandsplit.config import ModelConfig
@@ -54,21 +55,26 @@ class TorchNetwork:
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
 
-        On a CPU the threads share out the chunks: one that computes a chunk alone never waits for another. While that
-        lasts, `torch.get_num_threads` is smaller.
+        On a CPU the threads share out the chunks, and channels that do not hear each other: one that computes alone
+        never waits for another. While that lasts, `torch.get_num_threads` is smaller.
 
         Raises:
             MemoryError: the device does not hold them.
         """
+        if self.device != "cpu":
+            return self._run(batch)
+        apart = self.config.stereo.kind == "independent"
+        items = batch.reshape(-1, 1, batch.shape[-1]) if apart else batch
         threads = torch.get_num_threads()
-        parts = min(threads, len(batch)) if self.device == "cpu" else 1
+        parts = min(threads, len(items))
         if parts == 1:
             return self._run(batch)
         try:
             with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
-                return np.concatenate(list(pool.map(self._run, np.array_split(batch, parts))))
+                found = np.concatenate(list(pool.map(self._run, np.array_split(items, parts))))
         finally:
             torch.set_num_threads(threads)
+        return rearrange(found, "(b c) s 1 x -> b s c x", b=len(batch)) if apart else found
 
     def _run(self, batch: np.ndarray) -> np.ndarray:
         try:
