@@ -14,7 +14,9 @@ LAYERS = (
     (
         "config run_config mixing strict errors bands settings",
     ),  # bands: plain numbers that the config's schemes are checked against
-    ("recipes results tables published recipes_mini studies comparison agreement",),  # records: data about experiments
+    (
+        "recipes results tables published recipes_mini studies comparison agreement arithmetic",
+    ),  # records: data about experiments
     (
         "audio containers decoding opening streams writing spectral losses metrics",
         "fetching archives",
@@ -25,7 +27,7 @@ LAYERS = (
     ("inference",),
     (
         "training evaluation estimates yardsticks export doctor self_test plots plots_runs plots_study label_places "
-        "study_rows study_cells study_tables evaluation_tables demo studying report",
+        "study_rows study_cells study_tables evaluation_tables demo studying report separation_speed",
     ),
     ("terminal",),
     (

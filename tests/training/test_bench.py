@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from bandsplit.arithmetic import step_flop
 from bandsplit.recipes import find_recipe
 from bandsplit.run_config import RunConfig
-from bandsplit.training.arithmetic import step_flop
 from bandsplit.training.bench import TrainingStep, matrix_rate, measure
 
 CPU = torch.device("cpu")

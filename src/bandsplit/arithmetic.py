@@ -1,29 +1,47 @@
-"""The arithmetic of a training step, counted from the configuration: what its matrix products need."""
+"""The arithmetic of a model, counted from its configuration: what the matrix products of a step or a chunk need.
+
+A product and its sum are two operations. Normalisations, activations, Fourier transforms and the optimizer are not
+counted, though they take time.
+"""
+
+from typing import NamedTuple
 
 from typing_extensions import assert_never
 
 from bandsplit.config import ConvConfig, DilatedConfig, GruConfig, LayerConfig, LstmConfig, ModelConfig, TacStereo
 
 
+class _Forward(NamedTuple):
+    """Operations of the parts, forward."""
+
+    encoder: int
+    blocks: int
+    decoders: int
+
+
+def separation_flop(config: ModelConfig, batch: int, samples: int) -> int:
+    """Count the floating-point operations of the estimates of ``batch`` chunks of ``samples``."""
+    return batch * sum(_forward(config, samples))
+
+
 def step_flop(config: ModelConfig, batch: int, samples: int) -> int:
-    """Count the floating-point operations of the matrix products of one training step.
+    """Count the floating-point operations of one training step on ``batch`` examples of ``samples``.
 
-    A product and its sum are two operations. The backward pass takes twice the forward pass: one product for the
-    gradient of the input, one for that of the weights; the encoder's input needs none. Normalisations, activations,
-    Fourier transforms and the optimizer are not counted, though they take time.
-
-    Args:
-        config: the model.
-        batch: examples of a step.
-        samples: length of an example.
+    The backward pass takes twice the forward pass: one product for the gradient of the input, one for that of the
+    weights; the encoder's input needs none.
     """
+    parts = _forward(config, samples)
+    return batch * (2 * parts.encoder + 3 * (parts.blocks + parts.decoders))
+
+
+def _forward(config: ModelConfig, samples: int) -> _Forward:
+    """Count one signal with all its channels."""
     frames = 1 + samples // config.stft.hop_samples
     merged = config.channels if config.stereo.kind == "merged" else 1
-    sequences = batch * config.channels // merged
+    sequences = config.channels // merged
     encoder = frames * 2 * (2 * merged * _n_bins(config)) * config.n_features
-    block = _block(config, frames)
     decoders = (len(config.targets) - (config.residual is not None)) * frames * _decoder(config, merged)
-    return sequences * (2 * encoder + 3 * (config.n_blocks * block + decoders))
+    return _Forward(sequences * encoder, sequences * config.n_blocks * _block(config, frames), sequences * decoders)
 
 
 def _block(config: ModelConfig, frames: int) -> int:
