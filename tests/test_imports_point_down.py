@@ -16,7 +16,7 @@ LAYERS = (
     ),  # bands: plain numbers that the config's schemes are checked against
     ("recipes results tables published recipes_mini studies comparison agreement",),  # records: data about experiments
     (
-        "audio containers decoding opening streams writing spectral losses metrics",
+        "audio containers decoding opening streams writing spectral spectral_numpy losses metrics",
         "fetching archives",
         "matrix_rate",
     ),  # signal; the network; speed
@@ -24,13 +24,14 @@ LAYERS = (
     ("pretrained registry model_store",),
     ("inference",),
     (
-        "training evaluation estimates yardsticks export doctor self_test plots plots_runs plots_study label_places "
+        "training evaluation estimates yardsticks export onnx_graph onnx_layers onnx_nodes doctor "
+        "self_test plots plots_runs plots_study label_places "
         "study_rows study_cells study_tables evaluation_tables demo studying report",
     ),
     ("terminal",),
     (
-        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate "
-        "cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
+        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_export cli_launch cli_models cli_runs "
+        "cli_separate cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
     ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}

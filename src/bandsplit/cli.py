@@ -18,6 +18,7 @@ from bandsplit.cli_data import data_app
 from bandsplit.cli_doctor import doctor
 from bandsplit.cli_energy import energy_app
 from bandsplit.cli_evaluate import evaluate
+from bandsplit.cli_export import export
 from bandsplit.cli_models import models_app
 from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_separate import separate
@@ -41,6 +42,7 @@ app.add_typer(study_app, name="study")
 app.command()(separate)
 app.command()(evaluate)
 app.command()(train)
+app.command()(export)
 app.command()(doctor)
 app.command("runs")(runs_command)
 

@@ -10,10 +10,12 @@ from safetensors import SafetensorError, safe_open
 from bandsplit import __version__
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.models.onnx_file import read_metadata
 from bandsplit.strict import Config
 
 FORMAT = "bandsplit-model-1"
 ONNX_FORMAT = "bandsplit-onnx-1"
+ONNX_SUFFIX = ".onnx"
 
 _PARTS = ("n_blocks", "depth", "hidden_layers")  # counts of things that have tensors of their own
 _LARGEST = 1_000_000  # of any number in a configuration: rates, sizes, counts of bands
@@ -43,17 +45,16 @@ class ModelCard(Config):
 
 
 def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
-    """Read configuration and card without the weights.
+    """Read configuration and card of a .safetensors or .onnx file, without the weights.
 
     Raises:
         ModelFileError: the file is missing, damaged, or no bandsplit model.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelFileError(
-            f"{path}: no such model file; `bandsplit models list` shows what can be fetched, and with --architectures "
-            f"what can be trained"
-        )
+    if path.suffix == ONNX_SUFFIX:
+        _, config, card = read_onnx(path)
+        return config, card
+    _check_there(path)
     try:
         with safe_open(path, framework="np") as file:
             metadata, n_tensors = file.metadata() or {}, len(file.keys())
@@ -67,15 +68,39 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
             f"{path}: is a safetensors file, but not a bandsplit model (format {metadata.get('format')!r} in its "
             f"metadata, expected {FORMAT!r}); was it written by another tool?"
         )
-    return parse_metadata(path, metadata, n_tensors)
+    return _parse_metadata(path, metadata, n_tensors)
 
 
-def parse_metadata(path: Path, metadata: dict[str, str], n_tensors: int) -> tuple[ModelConfig, ModelCard]:
-    """Return configuration and card from the metadata of a file with so many tensors.
+def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
+    """Read an .onnx file that `bandsplit export` wrote: its bytes, and what it says of itself.
 
     Raises:
-        ModelFileError: they do not describe a model.
+        ModelFileError: the file is missing, cut, not written by ``bandsplit export``, or names other files.
     """
+    path = Path(path)
+    _check_there(path)
+    try:
+        data = path.read_bytes()
+        metadata, parts = read_metadata(data)
+    except (OSError, ValueError, MemoryError) as error:
+        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; copy or export it again") from None
+    if metadata.get("format") != ONNX_FORMAT:
+        raise ModelFileError(
+            f"{path}: was not written by `bandsplit export` (format {metadata.get('format')!r} in its metadata, "
+            f"expected {ONNX_FORMAT!r}); export the model again: bandsplit export MODEL {path.name}"
+        )
+    return data, *_parse_metadata(path, metadata, parts)
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: no such model file; `bandsplit models list` shows what can be fetched, and with --architectures "
+            f"what can be trained"
+        )
+
+
+def _parse_metadata(path: Path, metadata: dict[str, str], n_tensors: int) -> tuple[ModelConfig, ModelCard]:
     try:
         card = ModelCard.model_validate_json(metadata["card"])
         _check_plausible(json.loads(metadata["config"]), n_tensors)
