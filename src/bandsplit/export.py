@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return exported
 
 

@@ -150,11 +150,15 @@ def _recurrent(nodes: Nodes, layer: RecurrentLayer, x: str) -> str:
         from_input.append(parts[0])
         from_output.append(parts[1])
         biases.append(torch.cat(parts[2:]))
-    weights = [nodes.constant(torch.stack(part)) for part in (from_input, from_output, biases)]
+    w, r, bias = (torch.stack(part) for part in (from_input, from_output, biases))
+    normed = _sequence_norm(nodes, layer.norm, x)
     options = {"hidden_size": rnn.hidden_size, "direction": "bidirectional"}
     if isinstance(rnn, nn.GRU):
-        options["linear_before_reset"] = 1
-    y = nodes.add(rnn.mode, _sequence_norm(nodes, layer.norm, x), *weights, **options)
+        y = nodes.add("GRU", normed, *map(nodes.constant, (w, r, bias)), linear_before_reset=1, **options)
+    elif nodes.int8:
+        y = nodes.quantised_lstm(normed, w, r, bias, **options)
+    else:
+        y = nodes.add("LSTM", normed, *map(nodes.constant, (w, r, bias)), **options)
     # (l d q m): the directions' products are added, so that the wide output is never put in another order.
     n, m = layer.project.out_features, rnn.hidden_size
     both = nodes.linear(y, layer.project.weight.mT.reshape(2, m, n))

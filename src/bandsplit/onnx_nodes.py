@@ -86,11 +86,16 @@ class Nodes:
 
     def standardise(self, x: str, axes: Sequence[int], eps: float) -> str:
         """Subtract the mean over ``axes`` and divide by the standard deviation."""
-        over = self.axes(*axes)
-        centred = self.add("Sub", x, self.add("ReduceMean", x, over, keepdims=1))
-        variance = self.add("ReduceMean", self.add("Mul", centred, centred), over, keepdims=1)
+        centred = self.add("Sub", x, self._mean(x, axes))
+        variance = self._mean(self.add("Mul", centred, centred), axes)
         deviation = self.add("Sqrt", self.add("Add", variance, self.constant(eps)))
         return self.add("Mul", centred, self.add("Reciprocal", deviation))
+
+    def _mean(self, x: str, axes: Sequence[int]) -> str:
+        # One axis after the other: single sums over 100,000 numbers would lose two digits in float32.
+        for axis in reversed(axes):
+            x = self.add("ReduceMean", x, self.axes(axis), keepdims=1)
+        return x
 
     def scale_and_shift(self, x: str, gain: Tensor, bias: Tensor) -> str:
         """Multiply by ``gain`` and add ``bias``, both shaped to be broadcast."""
@@ -101,6 +106,20 @@ class Nodes:
         product = self.add("MatMul", x, self.constant(weight))
         return product if bias is None else self.add("Add", product, self.constant(bias))
 
+    def quantised_lstm(self, x: str, w: Tensor, r: Tensor, bias: Tensor, **options: Any) -> str:
+        """Add an LSTM whose products take 8-bit integers: the weights with a scale per gate, ``x`` as it comes."""
+        (w_int, w_scale), (r_int, r_scale) = map(_quantise, (w, r))
+        zero = self.constant(np.zeros(w_scale.shape), np.int8)
+        inputs = [x, self.constant(w_int, np.int8), self.constant(r_int, np.int8), self.constant(bias), "", "", "", ""]
+        inputs += [self.constant(w_scale), zero, self.constant(r_scale), zero]
+        return self.add("DynamicQuantizeLSTM", *inputs, domain=MICROSOFT, **options)
+
     def _name(self, stem: str) -> str:
         self._count += 1
         return f"{stem}_{self._count}"
+
+
+def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn ``(d out in)`` into whole numbers from -127 to 127, ``(d in out)``, and their scales ``(d out)``."""
+    scale = weight.abs().amax(dim=2).clamp(min=1e-12) / 127
+    return (weight / scale.unsqueeze(2)).round().mT, scale
