@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 from bandsplit import export
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ModelFileError
@@ -20,6 +17,9 @@ from bandsplit.models.build import build_model
 from bandsplit.models.card import read_card
 from bandsplit.models.files import ModelCard, save_model
 from command_line import run_command
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
 CARD = ModelCard(name="test", training_data="none", licence="MIT", scores={"usdr_db": 1.5})
 THREE = {"targets": ["vocals", "bass", "drums"]}

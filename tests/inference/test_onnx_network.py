@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 import soundfile
 
-onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
-
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.export import export_model
 from bandsplit.inference.separator import Separator
 from bandsplit.registry import find_model
 from command_line import run_command
 from test_export import ARCHITECTURES, write_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 NOT_LINKED = ("torch", "functorch", "nvidia", "triton", "__editable__", "_virtualenv", "distutils-precedence", "pip")
@@ -106,7 +106,7 @@ def test_the_runtime_is_an_option_of_the_command(exported: Path, tmp_path: Path,
 
 
 def test_a_device_that_onnx_files_do_not_take_is_refused(exported: Path):
-    with pytest.raises(ConfigError, match="device: 'cuda' cannot compute .*model.onnx; ONNX files run on 'cpu'"):
+    with pytest.raises(ConfigError, match=r"device: 'cuda' cannot compute .*model\.onnx; ONNX files run on 'cpu'"):
         Separator(exported / "model.onnx", device="cuda")
     with pytest.raises(ConfigError, match="runtime: 'tensorrt' is none; legal: auto, torch, onnx"):
         Separator(exported / "model.onnx", runtime="tensorrt")  # type: ignore[arg-type]
