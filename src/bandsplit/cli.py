@@ -59,6 +59,13 @@ def main() -> None:
     except BandsplitError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        fix = "pip install torch (separating with .onnx models does without)"
+        text = f"error: this needs PyTorch, which is not installed here: {fix}"
+        typer.secho(text, fg="red", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("stopped", fg="red", err=True)
         sys.exit(1)

@@ -86,6 +86,10 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
     assert ended.returncode == 2
     assert "model.safetensors: needs PyTorch, which is not installed here" in ended.stderr
     assert "Traceback" not in ended.stderr
+    ended = run("-m", "bandsplit", "export", exported / "model.safetensors", "x.onnx")
+    assert ended.returncode == 1
+    assert "this needs PyTorch" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_folder_is_taken_by_its_runtime(exported: Path):
