@@ -18,7 +18,7 @@ LAYERS = (
         "recipes results tables published recipes_mini studies comparison agreement arithmetic",
     ),  # records: data about experiments
     (
-        "audio containers decoding opening streams writing spectral losses metrics",
+        "audio containers decoding opening streams writing spectral spectral_numpy losses metrics",
         "fetching archives",
         "matrix_rate",
     ),  # signal; the network; speed
@@ -26,13 +26,14 @@ LAYERS = (
     ("pretrained registry model_store",),
     ("inference",),
     (
-        "training evaluation estimates yardsticks export doctor self_test plots plots_runs plots_study label_places "
-        "study_rows study_cells study_tables evaluation_tables demo studying report separation_speed",
+        "training evaluation estimates yardsticks export onnx_graph onnx_layers onnx_nodes separation_speed doctor "
+        "self_test plots plots_runs plots_study label_places study_rows study_cells study_tables evaluation_tables demo "
+        "studying report",
     ),
     ("terminal",),
     (
-        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_launch cli_models cli_runs cli_separate "
-        "cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
+        "cli cli_bench cli_data cli_doctor cli_energy cli_evaluate cli_export cli_launch cli_models cli_runs "
+        "cli_separate cli_study cli_study_run cli_study_tables cli_study_tell cli_train __main__",
     ),
 )
 BRANCHES = {name: (rank, branch) for rank, layer in enumerate(LAYERS) for branch in layer for name in branch.split()}

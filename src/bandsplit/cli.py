@@ -18,6 +18,7 @@ from bandsplit.cli_data import data_app
 from bandsplit.cli_doctor import doctor
 from bandsplit.cli_energy import energy_app
 from bandsplit.cli_evaluate import evaluate
+from bandsplit.cli_export import export
 from bandsplit.cli_models import models_app
 from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_separate import separate
@@ -41,6 +42,7 @@ app.add_typer(study_app, name="study")
 app.command()(separate)
 app.command()(evaluate)
 app.command()(train)
+app.command()(export)
 app.command()(doctor)
 app.command("runs")(runs_command)
 
@@ -57,6 +59,13 @@ def main() -> None:
     except BandsplitError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        fix = "pip install torch (separating with .onnx models does without)"
+        text = f"error: this needs PyTorch, which is not installed here: {fix}"
+        typer.secho(text, fg="red", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.secho("stopped", fg="red", err=True)
         sys.exit(1)

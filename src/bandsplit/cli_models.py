@@ -33,13 +33,16 @@ ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an exi
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def choose_models(console: Console, names: Sequence[str | Path] = (), yes: bool = False) -> list[Path]:
+def choose_models(
+    console: Console, names: Sequence[str | Path] = (), yes: bool = False, runtime: str = "auto"
+) -> list[Path]:
     """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
 
     Args:
         console: where the question is asked and the choice is told.
         names: paths or registered names; none for the best that is here.
         yes: fetch without asking.
+        runtime: what will compute them, see `find_model`.
 
     Raises:
         BandsplitError: there is no such model, or it cannot be fetched.
@@ -55,8 +58,8 @@ def choose_models(console: Console, names: Sequence[str | Path] = (), yes: bool 
         tell(console, text)
 
     if not names:
-        return find_model(None, fetch, say)
-    return [path for name in names for path in find_model(name, fetch, say)]
+        return find_model(None, fetch, say, runtime)
+    return [path for name in names for path in find_model(name, fetch, say, runtime)]
 
 
 @models_app.command("list")
@@ -99,10 +102,10 @@ def show_model(
     """Show what is known of a registered model, or the card and the configuration of a model file."""
     import json
 
-    from bandsplit.models.files import read_card
+    from bandsplit.models.card import read_card
     from bandsplit.registry import cached_files, find_entry
 
-    if Path(model).is_file() or Path(model).suffix == ".safetensors":
+    if Path(model).is_file() or Path(model).suffix in (".safetensors", ".onnx"):
         files = [Path(model)]
     else:
         entry = find_entry(model)
@@ -236,7 +239,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _card_facts(file: Path) -> dict[str, Any]:
-    from bandsplit.models.files import read_card
+    from bandsplit.models.card import read_card
 
     config, card = read_card(file)
     return {"card": card.model_dump(mode="json"), "config": config.model_dump(mode="json")}

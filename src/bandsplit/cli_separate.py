@@ -85,6 +85,10 @@ def separate(
         ),
     ] = None,
     device: DeviceOption = "auto",
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx"],
+        typer.Option("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
+    ] = "auto",
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
@@ -107,6 +111,7 @@ def separate(
     from bandsplit.inference.batch import Batch, choose_shard, find_songs
     from bandsplit.inference.outputs import OutputConfig
     from bandsplit.inference.separator import Separator
+    from bandsplit.settings import cpu_threads
 
     formats = {"--flac": flac, "--ogg": ogg, "--mp3": mp3}
     samples = {"--int16": int16, "--int24": int24, "--float32": float32}
@@ -125,8 +130,9 @@ def separate(
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, shard) if shard else songs
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
-    models = choose_models(console, model or [], yes)
-    separator = Separator(models, device=device, chunks=chunks, targets=wanted)
+    models = choose_models(console, model or [], yes, runtime)
+    threads = max(1, cpu_threads() // jobs)
+    separator = Separator(models, device=device, chunks=chunks, targets=wanted, runtime=runtime, threads=threads)
     batch = Batch(separator, out, output, models=models, start_s=start, duration_s=duration, shard=shard)
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
@@ -267,9 +273,11 @@ def _terminable() -> Iterator[None]:
 
 @contextmanager
 def _limit_threads(jobs: int) -> Iterator[None]:
-    """Share the CPU's cores between jobs, which would get in each other's way otherwise."""
-    import torch
-
+    """Share the CPU's cores between jobs, which would get in each other's way otherwise: PyTorch's, if it is used."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
     before = torch.get_num_threads()
     torch.set_num_threads(max(1, before // jobs))
     try:

@@ -23,6 +23,8 @@ from bandsplit.strict import Config
 MARKER = "model.json"
 """Beside the model files of a cached model: what belongs to it. A folder without it is no model."""
 
+_SUFFIXES = (".onnx", ".safetensors")
+
 DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 
 FETCH_FIX = "bandsplit models fetch"
@@ -137,6 +139,7 @@ def find_model(
     name: str | Path | None = None,
     fetch: Callable[[Entry], object] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    runtime: str = "auto",
 ) -> list[Path]:
     """Find the files of a model: all that are needed for its stems.
 
@@ -145,6 +148,7 @@ def find_model(
             of the cache, else what ``fetch`` brings, else the model of the demo in this folder.
         fetch: called with a registered model that is asked for, or recommended, and not in the cache; it may bring it.
         say: told which model is used and how good it can be, where none was named.
+        runtime: what will compute it: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
 
     Raises:
         ModelFileError: there is none; the message says how to get one.
@@ -152,10 +156,11 @@ def find_model(
     if name is None:
         return _find_default(fetch, say)
     path = Path(name)
-    if path.is_file() or path.suffix == ".safetensors":
+    if path.is_file() or path.suffix in _SUFFIXES:
         return [path]  # if it is missing or no model, loading it says so
-    if files := _in_order(path):
-        return files
+    for suffix in sorted(_SUFFIXES, reverse=runtime != "onnx"):
+        if files := _in_order(path, suffix):
+            return files
     entry = find_entry(str(name))
     if not cached_files(entry) and fetch is not None:
         fetch(entry)
@@ -167,10 +172,10 @@ def find_model(
     )
 
 
-def _in_order(folder: Path) -> list[Path]:
+def _in_order(folder: Path, suffix: str) -> list[Path]:
     """Return the model files of a folder, those named like targets in the order of all tables."""
     order = {name: number for number, name in enumerate(TARGETS)}
-    return sorted(folder.glob("*.safetensors"), key=lambda path: (order.get(path.stem, len(order)), path.name))
+    return sorted(folder.glob(f"*{suffix}"), key=lambda path: (order.get(path.stem, len(order)), path.name))
 
 
 def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError
+from bandsplit.models.card import ONNX_SUFFIX, read_card
 
 if TYPE_CHECKING:
     from bandsplit.models.model import BandSplitModel
 
 Model: TypeAlias = "Path | str | BandSplitModel"
+Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
+"""What computes the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
 
 
 class Network(Protocol):
@@ -41,26 +45,82 @@ class Network(Protocol):
         ...
 
 
-def open_networks(models: Sequence[Model], device: object, targets: Sequence[str] | None) -> list[Network]:
+def open_networks(
+    models: Sequence[Model],
+    device: object = "auto",
+    targets: Sequence[str] | None = None,
+    runtime: Runtime = "auto",
+    threads: int | None = None,
+) -> list[Network]:
     """Load models that are used together: those that have a wanted target, and of these only what is needed.
+
+    Args:
+        models: files, or models of PyTorch.
+        device: "auto" or a device of PyTorch; onnxruntime takes the CPU.
+        targets: the ones that are wanted; None for all.
+        runtime: what computes them.
+        threads: CPU threads of a call of onnxruntime; None for what the machine has.
 
     Raises:
         ModelFileError: a file is not a model.
-        ConfigError: they do not go together, none has a wanted target, or the device is not here.
+        ConfigError: they do not go together, none has a wanted target, the device is not here, or the runtime is not,
+            or does not compute such models.
     """
-    from bandsplit.inference import torch_network as backend
-
-    picked = backend.pick_device(device)
+    _check_runtime(models, device, runtime)
     names = [
         str(item) if isinstance(item, str | Path) else f"model {number} of the list"
         for number, item in enumerate(models, 1)
     ]
-    configs = [backend.read_config(item, name) for item, name in zip(models, names, strict=True)]
+    configs = [_read_config(item, name) for item, name in zip(models, names, strict=True)]
     if targets is not None:
         _check_targets(targets, [target for config in configs for target in config.targets])
     kept = [number for number, config in enumerate(configs) if targets is None or set(targets) & set(config.targets)]
     check_together([configs[number] for number in kept], [names[number] for number in kept])
-    return [backend.TorchNetwork.open(models[number], picked, targets) for number in kept]
+    return [_open(models[number], device, targets, threads) for number in kept]
+
+
+def is_onnx(model: Model) -> bool:
+    """Whether this is an .onnx file."""
+    return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
+
+
+def _open(model: Model, device: object, targets: Sequence[str] | None, threads: int | None) -> Network:
+    if is_onnx(model):
+        from bandsplit.inference.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(model, threads)  # type: ignore[arg-type]
+    from bandsplit.inference.torch_network import TorchNetwork, pick_device
+
+    return TorchNetwork.open(model, pick_device(device), targets)
+
+
+def _read_config(model: Model, name: str) -> ModelConfig:
+    if isinstance(model, str | Path):
+        return read_card(model)[0]
+    from bandsplit.inference.torch_network import config_of
+
+    return config_of(model, name)
+
+
+def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime) -> None:
+    if runtime not in get_args(Runtime):
+        raise ConfigError(f"runtime: {runtime!r} is none; legal: {', '.join(get_args(Runtime))}")
+    for model in models:
+        if runtime == "torch" and is_onnx(model):
+            raise ConfigError(f"{model}: is an ONNX file, and runtime is 'torch'; give its .safetensors, or use 'onnx'")
+        if runtime == "onnx" and not is_onnx(model):
+            name = model if isinstance(model, str | Path) else "MODEL"
+            out = Path(name).with_suffix(ONNX_SUFFIX).name
+            raise ConfigError(
+                f"{name}: is no .onnx file, as runtime 'onnx' needs; make one with: bandsplit export {name} {out}"
+            )
+        if not is_onnx(model) and find_spec("torch") is None:
+            raise ConfigError(
+                f"{model}: needs PyTorch, which is not installed here; pip install torch, or give an .onnx file that "
+                f"`bandsplit export` wrote where PyTorch is"
+            )
+        if is_onnx(model) and str(device) not in ("auto", "cpu"):
+            raise ConfigError(f"device: {str(device)!r} cannot compute {model}; ONNX files run on 'cpu'")
 
 
 def needed_channels(config: ModelConfig) -> int | None:

@@ -19,7 +19,7 @@ from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
 from bandsplit.inference.inputs import is_tensor, to_numpy
-from bandsplit.inference.network import Model, Network, needed_channels, open_networks
+from bandsplit.inference.network import Model, Network, Runtime, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.registry import find_model
 from bandsplit.streams import Window, cut_blocks, resample_blocks
@@ -83,6 +83,8 @@ class Separator:
         chunks: ChunkConfig | None = None,
         batch_size: int | None = None,
         targets: Sequence[str] | None = None,
+        runtime: Runtime = "auto",
+        threads: int | None = None,
     ) -> None:
         """Load the models and put them on the device.
 
@@ -95,20 +97,27 @@ class Separator:
             batch_size: chunks estimated at once, at the price of memory; by default one for each thread of a CPU, and
                 a few on a GPU.
             targets: the ones that are wanted, None for all. Models of others are not loaded, their decoders not run.
+            runtime: "torch", "onnx", or "auto": onnxruntime for .onnx files, which need no PyTorch, else PyTorch.
+            threads: CPU threads of a call of onnxruntime, by default OMP_NUM_THREADS or all cores; those of PyTorch
+                are set with `torch.set_num_threads`.
 
         Raises:
             ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, none has a wanted target, or the device is not here.
+            ConfigError: the models do not go together, none has a wanted target, or the device or runtime is not here.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
         named = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
-        given = [item for one in named for item in (find_model(one) if isinstance(one, str | Path) else [one])]
+        given = [
+            item
+            for one in named
+            for item in (find_model(one, runtime=runtime) if isinstance(one, str | Path) else [one])
+        ]
         if not given:
             raise ConfigError("model: the list is empty; give at least one model")
         self.chunks = CrossfadeConfig() if chunks is None else chunks
         self.batch_size = batch_size
-        self._networks = open_networks(given, device, targets)
+        self._networks = open_networks(given, device, targets, runtime, threads)
         self.device = self._networks[0].device
         self.name = "+".join(network.name for network in self._networks)
         configs = [network.config for network in self._networks]

@@ -14,7 +14,7 @@ from torch import nn
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError
 from bandsplit.inference.network import Model
-from bandsplit.models.files import load_model, read_card
+from bandsplit.models.files import load_model
 from bandsplit.models.model import BandSplitModel
 
 GPU_BATCH = 4
@@ -104,15 +104,12 @@ def pick_device(device: object) -> torch.device:
     return picked
 
 
-def read_config(model: Model, name: str) -> ModelConfig:
-    """Return the configuration of a model file or a model called ``name`` in errors.
+def config_of(model: object, name: str) -> ModelConfig:
+    """Return the configuration of a model called ``name`` in errors.
 
     Raises:
-        ModelFileError: the file is not a model.
-        ConfigError: it is neither.
+        ConfigError: it is no model.
     """
-    if isinstance(model, str | Path):
-        return read_card(model)[0]
     if not isinstance(model, BandSplitModel):
         raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a BandSplitModel")
     return model.config

@@ -1,0 +1,38 @@
+"""The command ``bandsplit export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model file, folder of some, or name as in `bandsplit models list`.")],
+    out: Annotated[Path, typer.Argument(help="The .onnx file to write; a folder for a model of several files.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit integers where it pays: quicker on CPUs made for it, a little worse.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
+    from bandsplit.cli_models import choose_models
+    from bandsplit.errors import ModelFileError
+    from bandsplit.export import export_model
+    from bandsplit.terminal import make_console
+
+    files = choose_models(make_console(), [model])
+    if len(files) > 1 and out.suffix:
+        names = ", ".join(str(file) for file in files)
+        raise ModelFileError(
+            f"{out}: {model} has {len(files)} files ({names}); give a folder, or export them one by one"
+        )
+    for file in files:
+        path = out if out.suffix else out / f"{file.stem}.onnx"
+        done = export_model(file, path, int8=int8, force=force)
+        lengths = ", ".join(f"{samples}" for samples in done.lengths)
+        typer.echo(
+            f"{path}: {done.bytes / 1e6:.1f} MB; differs from PyTorch by {done.difference:.1e} of the peak at most, "
+            f"{done.distance_db:.1f} dB below the estimates ({lengths} samples of noise)"
+        )

@@ -1,0 +1,107 @@
+"""Models as ONNX files: written from the configuration and the weights, and compared with PyTorch before they count."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.inference.onnx_network import OnnxNetwork
+from bandsplit.inference.torch_network import TorchNetwork
+from bandsplit.models.card import ONNX_SUFFIX, read_card
+from bandsplit.models.files import load_model
+
+LIMIT = 1e-5
+"""Largest difference from PyTorch's estimates, as a part of their peak, with which a file is kept."""
+INT8_LIMIT_DB = 10.0
+"""Smallest distance between the estimates and what 8-bit integers change of them, on noise, to be kept."""
+CHECK_S = (0.01, 0.7, 2.5)
+"""Lengths of the comparison, in seconds."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file that was written and compared with PyTorch."""
+
+    path: Path
+    bytes: int
+    lengths: tuple[int, ...]
+    """Samples of the signals of noise that were compared."""
+    difference: float
+    """Largest difference of a sample of the estimates, as a part of their peak."""
+    distance_db: float
+    """Energy of PyTorch's estimates over that of the difference, the smallest of all lengths."""
+
+
+def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False, force: bool = False) -> Exported:
+    """Write a model as an ONNX file, under a temporary name until it has been compared with PyTorch.
+
+    Args:
+        model_file: a .safetensors model.
+        path: the .onnx file to write.
+        int8: compute products with 8-bit integers: quicker on CPUs made for it, and not quite the same.
+        force: replace an existing file.
+
+    Raises:
+        ModelFileError: ``model_file`` is no model; ``path`` exists or cannot be written; the file does not compute what
+            PyTorch does.
+        ConfigError: onnx or onnxruntime is not installed.
+    """
+    path, model_file = Path(path), Path(model_file)
+    if path.suffix != ONNX_SUFFIX:
+        raise ModelFileError(f"{path}: an ONNX model is called something{ONNX_SUFFIX}; give such a name")
+    if model_file.suffix == ONNX_SUFFIX:
+        raise ModelFileError(f"{model_file}: is an ONNX file already; give the .safetensors model it was made from")
+    if path.exists() and not force:
+        raise ModelFileError(f"{path}: exists already; choose another name, or replace it with --force")
+    try:
+        from bandsplit.onnx_graph import build_graph
+    except ImportError as error:
+        raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
+    model, (_, card) = load_model(model_file), read_card(model_file)
+    temporary = path.with_name(f"{path.stem}.part{ONNX_SUFFIX}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(build_graph(model, card, int8).SerializeToString())
+        exported = _compare(TorchNetwork(model, torch.device("cpu")), temporary, path)
+        if not (exported.distance_db >= INT8_LIMIT_DB if int8 else exported.difference <= LIMIT):
+            limit = f"less than {INT8_LIMIT_DB:g} dB below them" if int8 else f"the limit is {LIMIT:g} of their peak"
+            raise ModelFileError(
+                f"{path}: not written, since its estimates differ from PyTorch's by {exported.difference:.1e} of their "
+                f"peak ({exported.distance_db:.1f} dB below them; {limit}); "
+                + ("leave --int8 out" if int8 else "please report this model")
+            )
+        os.replace(temporary, path)
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return exported
+
+
+def _compare(expected: TorchNetwork, file: Path, path: Path) -> Exported:
+    found = OnnxNetwork(file)
+    differences, distances_db, lengths = [], [], []
+    for noise in _signals(expected):
+        lengths.append(noise.shape[-1])
+        right, wrong = expected.estimate(noise), found.estimate(noise)
+        wrong -= right
+        differences.append(float(np.abs(wrong).max() / max(np.abs(right).max(), 1e-9)))
+        energies = np.square(right, dtype=np.float64).sum(), np.square(wrong, dtype=np.float64).sum()
+        distances_db.append(float(10 * np.log10((energies[0] + 1e-20) / (energies[1] + 1e-20))))
+    return Exported(path, file.stat().st_size, tuple(lengths), max(differences), min(distances_db))
+
+
+def _signals(network: TorchNetwork) -> Iterator[np.ndarray]:
+    """Noise of three lengths, the second as a batch of two."""
+    generator = np.random.default_rng(0)
+    for number, seconds in enumerate(CHECK_S):
+        shape = (2 if number == 1 else 1, network.config.channels, int(seconds * network.config.sample_rate_hz))
+        yield generator.normal(0, 0.1, shape).astype(np.float32)

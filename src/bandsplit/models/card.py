@@ -1,0 +1,129 @@
+"""What is known of a model beside its weights: configuration and card, read from its file without PyTorch."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+
+from bandsplit import __version__
+from bandsplit.config import ModelConfig
+from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.models.onnx_file import read_metadata
+from bandsplit.strict import Config
+
+FORMAT = "bandsplit-model-1"
+ONNX_FORMAT = "bandsplit-onnx-1"
+ONNX_SUFFIX = ".onnx"
+
+_PARTS = ("n_blocks", "depth", "hidden_layers")  # counts of things that have tensors of their own
+_LARGEST = 1_000_000  # of any number in a configuration: rates, sizes, counts of bands
+
+
+class ModelCard(Config):
+    """What a user must know of a model before using it. Licence and training data have no default on purpose."""
+
+    name: str
+    """Name of the recipe or of the file it came from."""
+    training_data: str
+    """The data set, with its split or fingerprint if known."""
+    licence: str
+    """Licence of the weights."""
+    source: str = "trained with bandsplit"
+    """Where the weights come from."""
+    recipe: str | None = None
+    """Recipe it was trained with; none where settings were changed by hand, and for imports."""
+    seed: int | None = None
+    """Seed it was trained with."""
+    source_sha256: str | None = None
+    """Hash of the file an import was made from."""
+    scores: dict[str, float] = Field(default_factory=dict)
+    """Named scores, for example of the validation at the best epoch."""
+    bandsplit_version: str = __version__
+    """Version that wrote the file."""
+
+
+def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
+    """Read configuration and card of a .safetensors or .onnx file, without the weights.
+
+    Raises:
+        ModelFileError: the file is missing, damaged, or no bandsplit model.
+    """
+    path = Path(path)
+    if path.suffix == ONNX_SUFFIX:
+        _, config, card = read_onnx(path)
+        return config, card
+    _check_there(path)
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata, n_tensors = file.metadata() or {}, len(file.keys())
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(
+            f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of "
+            f"the paper's authors (.ckpt) become one with `bandsplit models import {path.name}`"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise ModelFileError(
+            f"{path}: is a safetensors file, but not a bandsplit model (format {metadata.get('format')!r} in its "
+            f"metadata, expected {FORMAT!r}); was it written by another tool?"
+        )
+    return _parse_metadata(path, metadata, n_tensors)
+
+
+def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
+    """Read an .onnx file that `bandsplit export` wrote: its bytes, and what it says of itself.
+
+    Raises:
+        ModelFileError: the file is missing, cut, not written by ``bandsplit export``, or names other files.
+    """
+    path = Path(path)
+    _check_there(path)
+    try:
+        data = path.read_bytes()
+        metadata, parts = read_metadata(data)
+    except (OSError, ValueError, MemoryError) as error:
+        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; copy or export it again") from None
+    if metadata.get("format") != ONNX_FORMAT:
+        raise ModelFileError(
+            f"{path}: was not written by `bandsplit export` (format {metadata.get('format')!r} in its metadata, "
+            f"expected {ONNX_FORMAT!r}); export the model again: bandsplit export MODEL {path.name}"
+        )
+    return data, *_parse_metadata(path, metadata, parts)
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise ModelFileError(
+            f"{path}: no such model file; `bandsplit models list` shows what can be fetched, and with --architectures "
+            f"what can be trained"
+        )
+
+
+def _parse_metadata(path: Path, metadata: dict[str, str], n_tensors: int) -> tuple[ModelConfig, ModelCard]:
+    try:
+        card = ModelCard.model_validate_json(metadata["card"])
+        _check_plausible(json.loads(metadata["config"]), n_tensors)
+        return ModelConfig.model_validate_json(metadata["config"]), card
+    except (KeyError, ValueError, ConfigError, RecursionError, OverflowError) as error:
+        raise ModelFileError(f"{path}: its metadata does not describe a model: {error}") from None
+
+
+def _check_plausible(value: Any, n_tensors: int, field: str = "config") -> None:
+    """Refuse numbers of parts that no file of so few tensors can have, before anything that large is built.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_plausible(item, n_tensors, key)
+    elif isinstance(value, list):
+        if field == "targets" and len(value) > n_tensors:
+            raise ValueError(f"{len(value)} targets cannot be estimated with {n_tensors} tensors")
+        for item in value:
+            _check_plausible(item, n_tensors, field)
+    elif isinstance(value, int | float):
+        most = max(n_tensors, 1) if field in _PARTS else _LARGEST
+        if not abs(value) <= most:
+            raise ValueError(f"{field}: {value} is not plausible in a file of {n_tensors} tensors; at most {most}")

@@ -1,0 +1,214 @@
+"""Separation by onnxruntime: the same stems as PyTorch's, where PyTorch is missing too; bad files are refused."""
+
+import os
+import site
+import subprocess
+import sys
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.export import export_model
+from bandsplit.inference.separator import Separator
+from bandsplit.registry import find_model
+from command_line import run_command
+from test_export import ARCHITECTURES, write_model
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+NOT_LINKED = ("torch", "functorch", "nvidia", "triton", "__editable__", "_virtualenv", "distutils-precedence", "pip")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with model.safetensors and model.onnx, and a song."""
+    folder = tmp_path_factory.mktemp("onnx")
+    export_model(write_model(folder, ARCHITECTURES["targets"]), folder / "model.onnx")
+    song = np.random.default_rng(0).uniform(-0.3, 0.3, (30_000, 2))
+    soundfile.write(folder / "song.wav", song, 8000, subtype="FLOAT")
+    return folder
+
+
+def largest_difference(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> float:
+    assert list(ours) == list(theirs)
+    return max(float(np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max()) for name in theirs)
+
+
+def test_the_stems_equal_those_of_pytorch(exported: Path):
+    song, rate = soundfile.read(exported / "song.wav", dtype="float32", always_2d=True)
+    theirs = Separator(exported / "model.safetensors", device="cpu").separate(song.T, rate)
+    for threads in (1, 2):
+        onnx_separator = Separator(exported / "model.onnx", threads=threads)
+        assert onnx_separator.device == "cpu"
+        assert largest_difference(onnx_separator.separate(song.T, rate), theirs) < 1e-5
+    one = Separator(exported / "model.onnx", targets=["bass"], batch_size=2).separate(song.T, rate)
+    assert largest_difference(one, {"bass": theirs["bass"]}) < 1e-5
+
+
+def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported: Path, tmp_path: Path):
+    venv.create(tmp_path / "venv", with_pip=False)
+    (links,) = (tmp_path / "venv").glob("lib/python*/site-packages") if os.name == "posix" else [None]
+    assert links is not None
+    for folder in map(Path, site.getsitepackages()):
+        for item in folder.iterdir():
+            if not item.name.lower().startswith(NOT_LINKED) and not (links / item.name).exists():
+                (links / item.name).symlink_to(item)
+    python = tmp_path / "venv" / "bin" / "python"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": str(tmp_path)}
+    environment |= {"OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [str(argument) for argument in (python, *arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=None)
+
+    assert "ModuleNotFoundError" in run("-c", "import torch").stderr
+    ended = run("-m", "bandsplit", "separate", exported / "song.wav", "-n", exported / "model.onnx", "-o", "stems")
+    assert ended.returncode == 0, ended.stderr
+    theirs = Separator(exported / "model.safetensors", device="cpu")
+    theirs.separate_file(exported / "song.wav", tmp_path / "expected")
+    expected, found = (
+        {path.stem: soundfile.read(path)[0] for path in sorted((tmp_path / folder / "song").iterdir())}
+        for folder in ("expected", "stems")
+    )
+    assert largest_difference(found, expected) < 1e-5
+
+    script = "import sys, numpy, bandsplit; s = bandsplit.Separator(sys.argv[1]); "
+    script += "stems = s.separate(numpy.zeros((2, 100), 'float32'), 8000); print(*stems, 'torch' in sys.modules)"
+    assert run("-c", script, exported / "model.onnx").stdout.split() == ["vocals", "bass", "drums", "False"]
+    ended = run("-m", "bandsplit", "separate", exported / "song.wav", "-n", exported / "model.safetensors")
+    assert ended.returncode == 2
+    assert "model.safetensors: needs PyTorch, which is not installed here" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    ended = run("-m", "bandsplit", "export", exported / "model.safetensors", "x.onnx")
+    assert ended.returncode == 1
+    assert "this needs PyTorch" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_folder_is_taken_by_its_runtime(exported: Path):
+    assert find_model(exported) == [exported / "model.safetensors"]
+    assert find_model(exported, runtime="onnx") == [exported / "model.onnx"]
+
+
+def test_the_runtime_is_an_option_of_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    options = ("separate", exported / "song.wav", "-o", tmp_path, "--runtime")
+    assert run_command(capsys, *options, "onnx", "-n", exported).code == 0
+    ended = run_command(capsys, *options, "onnx", "-n", exported / "model.safetensors")
+    assert ended.code == 2
+    assert "make one with: bandsplit export" in ended.err
+    ended = run_command(capsys, *options, "torch", "-n", exported / "model.onnx")
+    assert ended.code == 2
+    assert "is an ONNX file, and runtime is 'torch'" in ended.err
+    assert "make one" not in ended.err
+
+
+def test_a_device_that_onnx_files_do_not_take_is_refused(exported: Path):
+    with pytest.raises(ConfigError, match=r"device: 'cuda' cannot compute .*model\.onnx; ONNX files run on 'cpu'"):
+        Separator(exported / "model.onnx", device="cuda")
+    with pytest.raises(ConfigError, match="runtime: 'tensorrt' is none; legal: auto, torch, onnx"):
+        Separator(exported / "model.onnx", runtime="tensorrt")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_a_cut_file_is_refused(part: int, exported: Path, tmp_path: Path):
+    whole = (exported / "model.onnx").read_bytes()
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(whole[: len(whole) * part // 10])
+    with pytest.raises(ModelFileError, match=r"cut\.onnx: .*export"):
+        Separator(path)
+
+
+def other_data(model: "onnx.ModelProto") -> None:
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/hostname")
+
+
+def other_data_in_a_node(model: "onnx.ModelProto") -> None:
+    tensor = onnx.TensorProto(dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/hostname")
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["more"], value=tensor))
+
+
+def unknown_operator(model: "onnx.ModelProto") -> None:
+    model.graph.node[0].domain = "evil.example"
+    model.opset_import.add(domain="evil.example", version=1)
+
+
+def no_metadata(model: "onnx.ModelProto") -> None:
+    del model.metadata_props[:]
+
+
+def other_config(model: "onnx.ModelProto") -> None:
+    entry = next(entry for entry in model.metadata_props if entry.key == "config")
+    entry.value = entry.value.replace('"n_fft":128', '"n_fft":256')
+
+
+def broken_config(model: "onnx.ModelProto") -> None:
+    next(entry for entry in model.metadata_props if entry.key == "config").value = '{"targets": 3}'
+
+
+def huge_config(model: "onnx.ModelProto") -> None:
+    entry = next(entry for entry in model.metadata_props if entry.key == "config")
+    entry.value = entry.value.replace('"n_blocks":2', '"n_blocks":100000')
+
+
+def missing_weights(model: "onnx.ModelProto") -> None:
+    del model.graph.initializer[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_data, "takes weights from another file"),
+        (other_data_in_a_node, "takes weights from another file"),
+        (unknown_operator, "cannot load it"),
+        (no_metadata, "was not written by `bandsplit export`"),
+        (other_config, "was changed after the export"),
+        (broken_config, "its metadata does not describe a model"),
+        (huge_config, "not plausible"),
+        (missing_weights, "cannot load it"),
+    ],
+)
+def test_a_foreign_or_changed_file_is_refused(
+    change: Callable[["onnx.ModelProto"], None], message: str, exported: Path, tmp_path: Path
+):
+    model = onnx.load(exported / "model.onnx")
+    change(model)
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFileError) as caught:
+        Separator(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"RIFF" * 50, b"\xff" * 64, b"{}", bytes(range(256))])
+def test_what_is_no_onnx_file_is_refused(data: bytes, tmp_path: Path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"x\.onnx: "):
+        Separator(path)
+
+
+def test_threads_may_use_one_separator(exported: Path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    separator = Separator(exported / "model.onnx", threads=2)
+    songs = [np.random.default_rng(i).uniform(-0.5, 0.5, (2, 9000)).astype(np.float32) for i in range(4)]
+    alone = [separator.separate(song, 8000)["vocals"] for song in songs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda song: separator.separate(song, 8000)["vocals"], songs))
+    for ours, theirs in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+if sys.platform == "win32":  # a virtual environment there lies elsewhere, and links need rights
+    del test_without_pytorch_the_command_and_the_class_separate_as_with_it
