@@ -27,8 +27,8 @@ LAYERS = (
     ("inference",),
     (
         "training evaluation estimates yardsticks export onnx_graph onnx_layers onnx_nodes separation_speed doctor "
-        "self_test plots plots_runs plots_study label_places study_rows study_cells study_tables evaluation_tables demo "
-        "studying report",
+        "self_test plots plots_runs plots_study label_places study_rows study_cells study_tables evaluation_tables "
+        "demo studying report",
     ),
     ("terminal",),
     (

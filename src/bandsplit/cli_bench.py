@@ -1,15 +1,18 @@
-"""The command ``bandsplit bench train``."""
+"""The commands ``bandsplit bench train`` and ``bandsplit bench separate``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bandsplit.cli_data import bench_app
-from bandsplit.terminal import make_console, tell
+from bandsplit.terminal import DeviceOption, make_console, tell
 
 if TYPE_CHECKING:
+    from bandsplit.separation_speed import SeparationSpeed
     from bandsplit.training.bench import TrainingSpeed
 
 DEFAULT_RECIPES = "base,optimised,simo-optimised"
@@ -55,11 +58,81 @@ def bench_train(
         tell(out, line)
 
 
+@bench_app.command("separate")
+def bench_separate(
+    recipes: Annotated[
+        str, typer.Option("--recipe", help="Architectures, with random weights; separated by commas.")
+    ] = "base",
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--name", "-n", "--model", "-m", help="Models, by file or name, instead of recipes."),
+    ] = None,
+    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
+    runtimes: Annotated[
+        str,
+        typer.Option("--runtime", help="Of plain (PyTorch's own LSTM, a chunk at a time), torch, onnx, int8."),
+    ] = "plain,torch,onnx,int8",
+    chunk: Annotated[float, typer.Option("--chunk", help="Length of a chunk in seconds.", min=0.1)] = 11,
+    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each that count.", min=1)] = 3,
+    device: DeviceOption = "auto",
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option("--precision", help="Of the products of `torch`.")
+    ] = "fp32",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+) -> None:
+    """Measure separation of noise, beside the rate of large matrix products on the same machine.
+
+    Each runtime has a process of its own. `onnx` and `int8` run on the CPU and need the extra onnx.
+    """
+    import tempfile
+
+    from bandsplit.cli_models import choose_models
+    from bandsplit.inference.torch_network import pick_device
+    from bandsplit.separation_speed import benchmark_files, measure
+    from bandsplit.terminal import split_names
+    from bandsplit.training.checkpoint import environment
+
+    console, out = make_console(), make_console(err=False)
+    picked = pick_device(device)
+    wanted = split_names(runtimes)
+    files = choose_models(console, model) if model else split_names(recipes)
+    facts = environment()
+    machine = facts["gpu"] if picked.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
+    with tempfile.TemporaryDirectory() as folder:
+        rows = []
+        for name, ways in benchmark_files(files, target, wanted, Path(folder)):
+            with console.status(f"{name}: {rounds + 1} rounds of {', '.join(ways)}"):
+                speeds = measure(ways.values(), chunk_s=chunk, rounds=rounds, device=str(picked), precision=precision)
+                rows += _separation_rows(name, dict(zip(ways, speeds, strict=True)))
+    tell(out, f"{machine}, torch {facts['torch']}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
+    heading = ("model", "runtime", "x real time", "GFLOP per 10 s", "matrix rate", "share", "MB", "differs by")
+    for line in _table([heading, *rows], markdown):
+        tell(out, line)
+    tell(out, "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;")
+    tell(out, "MB: peak of the process; differs by: from the model's first line, as a part of the peak")
+
+
+def _separation_rows(name: str, speeds: dict[str, SeparationSpeed]) -> list[Sequence[str]]:
+    first = next(iter(speeds.values()))
+    return [
+        (
+            name, runtime, f"{speed.realtime:.2f}", f"{10 * speed.gflop / speed.wall_s / speed.realtime:.0f}",
+            f"{speed.matrix_gflop_per_s:.0f}", f"{100 * speed.share:.0f} %", f"{speed.peak_mb:.0f}",
+            f"{speed.difference(first):.1e}",
+        )
+        for runtime, speed in speeds.items()
+    ]  # fmt: skip
+
+
 def _lines(speed: TrainingSpeed, markdown: bool) -> list[str]:
     rows = [("recipe", "step, ms", "examples/s", "GFLOP per step", "of the matrix rate", "peak memory, MB")]
     for name, row in speed.recipes.items():
         cells = f"{1000 * row.step_s:.0f}", f"{row.examples_per_s:.3g}", f"{row.gflop:.0f}"
         rows.append((name, *cells, f"{100 * row.share:.0f} %", f"{row.peak_mb:.0f}"))
+    return _table(rows, markdown)
+
+
+def _table(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
     if markdown:
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         return ["", lines[0], "|---" + "|---:" * (len(rows[0]) - 1) + "|", *lines[1:]]

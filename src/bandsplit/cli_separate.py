@@ -89,6 +89,14 @@ def separate(
         Literal["auto", "torch", "onnx"],
         typer.Option("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
     ] = "auto",
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"],
+        typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs."),
+    ] = "fp32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Chunks at once (default: the CPU's threads; 4 on a GPU).", min=1),
+    ] = None,
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
@@ -132,7 +140,9 @@ def separate(
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
     models = choose_models(console, model or [], yes, runtime)
     threads = max(1, cpu_threads() // jobs)
-    separator = Separator(models, device=device, chunks=chunks, targets=wanted, runtime=runtime, threads=threads)
+    separator = Separator(
+        models, device, chunks, batch_size, wanted, runtime=runtime, threads=threads, precision=precision
+    )
     batch = Batch(separator, out, output, models=models, start_s=start, duration_s=duration, shard=shard)
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)

@@ -6,18 +6,31 @@ import multiprocessing
 import resource
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 
 from bandsplit.arithmetic import separation_flop
-from bandsplit.models.card import ONNX_SUFFIX
+from bandsplit.errors import ConfigError
+from bandsplit.export import export_model
+from bandsplit.inference.network import open_networks
+from bandsplit.inference.torch_network import TorchNetwork
+from bandsplit.matrix_rate import matrix_rate, time_s
+from bandsplit.models import sequence
+from bandsplit.models.build import build_model
+from bandsplit.models.card import ONNX_SUFFIX, ModelCard
+from bandsplit.models.files import save_model
+from bandsplit.recipes import find_recipe
 
 Way = Literal["plain", "torch", "onnx"]
-"""What computes a model: the plain path of PyTorch, chunk by chunk; `TorchNetwork`; onnxruntime."""
+"""What computes a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
+
+RUNTIMES = ("plain", "torch", "onnx", "int8")
+"""The ways, and onnxruntime with 8-bit integers."""
 
 PROBE_S = 2.0
 """Length of the noise whose estimates are compared."""
@@ -46,8 +59,56 @@ class SeparationSpeed(NamedTuple):
         return float(np.abs(self.probe - other.probe).max() / np.abs(other.probe).max())
 
 
+def benchmark_files(
+    names: Sequence[str | Path], target: str, runtimes: Sequence[str], folder: Path
+) -> Iterator[tuple[str, dict[str, tuple[Way, Path]]]]:
+    """Make the files that are to be measured.
+
+    Args:
+        names: model files, or recipes, which get random weights.
+        target: of recipes for one.
+        runtimes: of `RUNTIMES`; .onnx files have theirs.
+        folder: where files are written.
+
+    Yields:
+        The name of a model, and for each runtime how to compute which file.
+
+    Raises:
+        ConfigError: no such recipe or runtime, or onnxruntime is not here.
+        ModelFileError: a file is no model.
+    """
+    if not names or not runtimes or (unknown := set(runtimes) - set(RUNTIMES)):
+        given = ", ".join(sorted(unknown)) if names and runtimes else "nothing"
+        raise ConfigError(f"runtime, recipe: {given} cannot be measured; runtimes: {', '.join(RUNTIMES)}")
+    for name in names:
+        if isinstance(name, Path) and name.suffix == ONNX_SUFFIX:
+            yield name.stem, {"onnx": ("onnx", name)}
+            continue
+        file = name if isinstance(name, Path) else _untrained(name, target, folder)
+        ways: dict[str, tuple[Way, Path]] = {}
+        for runtime in runtimes:
+            if runtime in ("plain", "torch"):
+                ways[runtime] = (runtime, file)  # type: ignore[assignment]
+            else:
+                exported = folder / f"{file.stem}-{runtime}{ONNX_SUFFIX}"
+                ways[runtime] = ("onnx", export_model(file, exported, int8=runtime == "int8", force=True).path)
+        yield file.stem, ways
+
+
+def _untrained(recipe: str, target: str, folder: Path) -> Path:
+    """Write a model of a recipe with random weights."""
+    found = find_recipe(recipe)
+    config = found.run_config([] if found.shared else [target]).model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(config)
+    path = folder / f"{found.id}.safetensors"
+    save_model(path, model, ModelCard(name=found.id, training_data="none: random weights", licence="none needed"))
+    return path
+
+
 def measure(
-    ways: Sequence[tuple[Way, Path]],
+    ways: Iterable[tuple[Way, Path]],
     *,
     chunk_s: float,
     rounds: int,
@@ -73,13 +134,6 @@ def measure(
 
 
 def _measure(way: Way, file: Path, chunk_s: float, rounds: int, device_name: str, precision: str) -> SeparationSpeed:
-    import torch
-
-    from bandsplit.inference.network import open_networks
-    from bandsplit.inference.torch_network import TorchNetwork
-    from bandsplit.matrix_rate import matrix_rate, time_s
-    from bandsplit.models import sequence
-
     assert (way == "onnx") == (file.suffix == ONNX_SUFFIX)
     device = torch.device("cpu" if way == "onnx" else device_name)
     fast = precision if way == "torch" else "fp32"

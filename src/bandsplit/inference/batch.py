@@ -109,7 +109,7 @@ class Batch:
         settings = {"chunks": separator.chunks.model_dump(mode="json"), "output": output.model_dump(mode="json")}
         self._how = {
             "models": {path.name: file_hash(str(path)) for path in models},
-            "settings": settings | self.part | {"targets": list(separator.targets)},
+            "settings": settings | self.part | {"targets": list(separator.targets), "precision": separator.precision},
             "version": __version__,
         }
         self._manifest = out_dir / (

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Model: TypeAlias = "Path | str | BandSplitModel"
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
 """What computes the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
+"""Of products, in PyTorch; fp16 on a GPU alone."""
 
 
 class Network(Protocol):
@@ -51,6 +53,7 @@ def open_networks(
     targets: Sequence[str] | None = None,
     runtime: Runtime = "auto",
     threads: int | None = None,
+    precision: Precision = "fp32",
 ) -> list[Network]:
     """Load models that are used together: those that have a wanted target, and of these only what is needed.
 
@@ -60,13 +63,14 @@ def open_networks(
         targets: the ones that are wanted; None for all.
         runtime: what computes them.
         threads: CPU threads of a call of onnxruntime; None for what the machine has.
+        precision: of products; an .onnx file has its own.
 
     Raises:
         ModelFileError: a file is not a model.
         ConfigError: they do not go together, none has a wanted target, the device is not here, or the runtime is not,
             or does not compute such models.
     """
-    _check_runtime(models, device, runtime)
+    _check_runtime(models, device, runtime, precision)
     names = [
         str(item) if isinstance(item, str | Path) else f"model {number} of the list"
         for number, item in enumerate(models, 1)
@@ -76,7 +80,7 @@ def open_networks(
         _check_targets(targets, [target for config in configs for target in config.targets])
     kept = [number for number, config in enumerate(configs) if targets is None or set(targets) & set(config.targets)]
     check_together([configs[number] for number in kept], [names[number] for number in kept])
-    return [_open(models[number], device, targets, threads) for number in kept]
+    return [_open(models[number], device, targets, threads, precision) for number in kept]
 
 
 def is_onnx(model: Model) -> bool:
@@ -84,14 +88,16 @@ def is_onnx(model: Model) -> bool:
     return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
 
 
-def _open(model: Model, device: object, targets: Sequence[str] | None, threads: int | None) -> Network:
+def _open(
+    model: Model, device: object, targets: Sequence[str] | None, threads: int | None, precision: Precision
+) -> Network:
     if is_onnx(model):
         from bandsplit.inference.onnx_network import OnnxNetwork
 
         return OnnxNetwork(model, threads)  # type: ignore[arg-type]
     from bandsplit.inference.torch_network import TorchNetwork, pick_device
 
-    return TorchNetwork.open(model, pick_device(device), targets)
+    return TorchNetwork.open(model, pick_device(device), targets, precision)
 
 
 def _read_config(model: Model, name: str) -> ModelConfig:
@@ -102,9 +108,10 @@ def _read_config(model: Model, name: str) -> ModelConfig:
     return config_of(model, name)
 
 
-def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime) -> None:
-    if runtime not in get_args(Runtime):
-        raise ConfigError(f"runtime: {runtime!r} is none; legal: {', '.join(get_args(Runtime))}")
+def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:
+    for field, value, legal in (("runtime", runtime, get_args(Runtime)), ("precision", precision, get_args(Precision))):
+        if value not in legal:
+            raise ConfigError(f"{field}: {value!r} is none; legal: {', '.join(legal)}")
     for model in models:
         if runtime == "torch" and is_onnx(model):
             raise ConfigError(f"{model}: is an ONNX file, and runtime is 'torch'; give its .safetensors, or use 'onnx'")
@@ -121,6 +128,10 @@ def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime) ->
             )
         if is_onnx(model) and str(device) not in ("auto", "cpu"):
             raise ConfigError(f"device: {str(device)!r} cannot compute {model}; ONNX files run on 'cpu'")
+        if is_onnx(model) and precision != "fp32":
+            raise ConfigError(
+                f"precision: {precision!r} is for PyTorch; {model} has its own: 32 bit, or 8 where it was made so"
+            )
 
 
 def needed_channels(config: ModelConfig) -> int | None:

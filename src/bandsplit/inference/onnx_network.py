@@ -48,6 +48,11 @@ class OnnxNetwork:
         self._pool = ThreadPoolExecutor(self._threads)
         self._check(path, self._session(min(self._threads, self._separable(1, self.config.channels))))
 
+    @property
+    def batch_size(self) -> int:
+        """Chunks that are best estimated at once: one for each thread."""
+        return self._threads
+
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it at once.
 
@@ -73,7 +78,7 @@ class OnnxNetwork:
     def _estimate(self, session: Any, batch: np.ndarray) -> np.ndarray:
         """Map ``b c samples`` to ``b s c samples``."""
         spec = stft(batch, self.config.stft)
-        parts = np.stack([spec.real, spec.imag], axis=-1)
+        parts = np.stack([np.real(spec), np.imag(spec)], axis=-1)
         try:
             (estimates,) = session.run(["estimates"], {"mixture": parts})
         except Exception as error:

@@ -13,11 +13,12 @@ from torch import nn
 
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError
-from bandsplit.inference.network import Model
+from bandsplit.inference.network import Model, Precision
 from bandsplit.models.files import load_model
 from bandsplit.models.model import BandSplitModel
 
 GPU_BATCH = 4
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchNetwork:
@@ -29,23 +30,39 @@ class TorchNetwork:
         device: name of the device.
     """
 
-    def __init__(self, model: BandSplitModel, device: torch.device, name: str = "model") -> None:
-        """Put the model itself, not a copy, on the device and into evaluation mode."""
+    def __init__(
+        self, model: BandSplitModel, device: torch.device, name: str = "model", precision: Precision = "fp32"
+    ) -> None:
+        """Put the model itself, not a copy, on the device and into evaluation mode; products have ``precision``.
+
+        Raises:
+            ConfigError: the device does not compute in ``precision``.
+        """
+        if precision == "fp16" and device.type == "cpu":
+            raise ConfigError("precision: 'fp16' needs a GPU; on a CPU use 'fp32' (quickest on most) or 'bf16'")
         self.name = name
+        self.precision = precision
         self.config = model.config
         self.device = str(device)
         self.model = model.to(device).eval()
 
     @classmethod
-    def open(cls, model: Model, device: torch.device, targets: Sequence[str] | None = None) -> TorchNetwork:
+    def open(
+        cls,
+        model: Model,
+        device: torch.device,
+        targets: Sequence[str] | None = None,
+        precision: Precision = "fp32",
+    ) -> TorchNetwork:
         """Load a model file, or take a model; leave out what the wanted targets do not need.
 
         Raises:
             ModelFileError: the file is not a model.
+            ConfigError: as for the class.
         """
         if isinstance(model, str | Path):
-            return cls(_narrow(load_model(model), targets), device, Path(model).stem)
-        return cls(_narrow(model, targets), device)
+            return cls(_narrow(load_model(model), targets), device, Path(model).stem, precision)
+        return cls(_narrow(model, targets), device, precision=precision)
 
     @property
     def batch_size(self) -> int:
@@ -62,23 +79,25 @@ class TorchNetwork:
             MemoryError: the device does not hold them.
         """
         if self.device != "cpu":
-            return self._run(batch)
+            return self.estimate_plainly(batch)
         apart = self.config.stereo.kind == "independent"
         items = batch.reshape(-1, 1, batch.shape[-1]) if apart else batch
         threads = torch.get_num_threads()
         parts = min(threads, len(items))
         if parts == 1:
-            return self._run(batch)
+            return self.estimate_plainly(batch)
         try:
             with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
-                found = np.concatenate(list(pool.map(self._run, np.array_split(items, parts))))
+                found = np.concatenate(list(pool.map(self.estimate_plainly, np.array_split(items, parts))))
         finally:
             torch.set_num_threads(threads)
         return rearrange(found, "(b c) s 1 x -> b s c x", b=len(batch)) if apart else found
 
-    def _run(self, batch: np.ndarray) -> np.ndarray:
+    def estimate_plainly(self, batch: np.ndarray) -> np.ndarray:
+        """Estimate chunks in one call of the network; else as `estimate`."""
+        low = torch.autocast(torch.device(self.device).type, _TYPES.get(self.precision), self.precision != "fp32")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), low:
                 return self.model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
