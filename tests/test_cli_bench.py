@@ -1,4 +1,6 @@
-"""`bandsplit bench train` as a user meets it."""
+"""`bandsplit bench train` and `bench separate` as a user meets them."""
+
+from importlib.util import find_spec
 
 import pytest
 
@@ -30,5 +32,41 @@ def test_steps_are_measured_beside_the_matrix_rate(capsys: pytest.CaptureFixture
 )
 def test_what_cannot_be_measured_is_named(options: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]):
     code, output = run(capsys, "bench", "train", "--device", "cpu", *options)
+    assert code != 0
+    assert text in output
+
+
+SEPARATE = ("bench", "separate", "--device", "cpu", "--recipe", "mini-base", "--chunk", "0.5", "--rounds", "1")
+
+
+def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixture[str]):
+    ways = ["plain", "torch"]
+    if find_spec("onnxruntime") and find_spec("onnx"):
+        ways += ["onnx", "int8"]
+    code, output = run(capsys, *SEPARATE, "--runtime", ",".join(ways), "--markdown")
+    assert code == 0, output
+    assert "chunks of 0.5 s, fp32, medians of 1 round(s)" in output
+    rows = [[cell.strip(" %") for cell in line.strip("| ").split("|")] for line in output.splitlines() if "|" in line]
+    measured = {row[1].strip(): row[2:] for row in rows if row[0].strip() == "mini-base"}
+    assert list(measured) == ways
+    for way, (realtime, gflop, matrix_rate, share, peak_mb, difference) in measured.items():
+        assert float(realtime) > 0 and float(matrix_rate) > 0 and float(peak_mb) > 0
+        assert 0 <= float(share) < 100
+        assert gflop == measured["plain"][1]
+        assert float(difference) < (0.3 if way == "int8" else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--runtime", "tensorrt"), "tensorrt cannot be measured; runtimes: plain, torch, onnx, int8"),
+        (("--recipe", "bse"), "did you mean 'base'?"),
+        (("-n", "nothing.onnx"), "nothing.onnx: no such"),
+    ],
+)
+def test_separation_that_cannot_be_measured_is_named(
+    options: tuple[str, ...], text: str, capsys: pytest.CaptureFixture[str]
+):
+    code, output = run(capsys, *SEPARATE, *options)
     assert code != 0
     assert text in output

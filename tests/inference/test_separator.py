@@ -13,6 +13,7 @@ from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.inference.separator import Separator
+from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.models.model import BandSplitModel
@@ -318,3 +319,30 @@ def test_a_song_is_never_overwritten_by_its_own_stem(tmp_path: Path):
     with pytest.raises(AudioError, match="would be overwritten by the stem"):
         separator().separate_file(song, tmp_path)
     assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("stereo", [{"kind": "independent"}, {"kind": "merged"}, {"kind": "tac"}])
+def test_threads_that_share_out_chunks_and_channels_compute_what_one_does(stereo: dict[str, Any]):
+    network = TorchNetwork(tiny(stereo=stereo), torch.device("cpu"))
+    batch = np.stack([noise(2, 5000), noise(2, 5000)[::-1], 0.5 * noise(2, 5000)])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert network.batch_size == 2
+        shared = network.estimate(batch)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert shared.shape == (3, 2, 2, 5000)
+    np.testing.assert_allclose(shared, network.estimate_plainly(batch), atol=1e-6)
+
+
+def test_a_lower_precision_changes_estimates_a_little():
+    model, mixture = tiny(), noise(2, 9000)
+    exact, rough = (separator(model, precision=name).separate(mixture, RATE_HZ) for name in ("fp32", "bf16"))
+    for target, stem in exact.items():
+        assert 0 < np.abs(rough[target] - stem).max() < 0.05 * np.abs(stem).max()
+    with pytest.raises(ConfigError, match="precision: 'fp16' needs a GPU; on a CPU use 'fp32'"):
+        separator(model, precision="fp16")
+    with pytest.raises(ConfigError, match="precision: 'int4' is none; legal: fp32, bf16, fp16"):
+        separator(model, precision="int4")
