@@ -12,7 +12,7 @@ def export(
     model: Annotated[str, typer.Argument(help="Model file, folder of some, or name as in `bandsplit models list`.")],
     out: Annotated[Path, typer.Argument(help="The .onnx file to write; a folder for a model of several files.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers where it pays: quicker on CPUs made for it, a little worse.")
+        bool, typer.Option("--int8", help="8-bit integers in the LSTMs: quicker on CPUs made for it, a little worse.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
 ) -> None:

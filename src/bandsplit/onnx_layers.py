@@ -5,6 +5,8 @@ last. So the layers along time need no transposition at all, and those along ban
 ``l`` is a position, ``q`` a sequence.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -12,7 +14,10 @@ from bandsplit.config import ModelConfig
 from bandsplit.models.blocks import Along, FrameAttention, HeadProjection, Tac
 from bandsplit.models.coders import BandEncoder, BandNormLinear, MaskDecoder
 from bandsplit.models.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
-from bandsplit.onnx_nodes import Nodes
+from bandsplit.onnx_nodes import Nodes, Scan
+
+_LARGEST = 4.0  # what a standardised input is divided by, so that one scale of 8 bits serves it and outputs up to 1
+_PIECES = 4  # of the sequences along bands, one per frame, so that a step of a piece stays in a core's cache
 
 _LSTM_GATES, _GRU_GATES = (0, 3, 1, 2), (1, 0, 2)  # ONNX wants i o f c and z r h, torch has i f g o and r z n
 
@@ -111,15 +116,15 @@ def block_part(nodes: Nodes, part: nn.Module, latent: str, config: ModelConfig) 
 
 def _along(nodes: Nodes, part: Along, latent: str, n_head: int) -> str:
     x = nodes.transpose(latent, 2, 0, 1, 3) if part.axis == "band" else latent
-    y = sequence_layer(nodes, part.layer, nodes.reshape(x, 0, -1, n_head))
+    y = sequence_layer(nodes, part.layer, nodes.reshape(x, 0, -1, n_head), _PIECES if part.axis == "band" else 1)
     y = nodes.add("Reshape", y, nodes.add("Shape", x))
     return nodes.add("Add", latent, nodes.transpose(y, 1, 2, 0, 3) if part.axis == "band" else y)
 
 
-def sequence_layer(nodes: Nodes, layer: nn.Module, x: str) -> str:
-    """Map ``(l q n)`` to ``(l q n)``."""
+def sequence_layer(nodes: Nodes, layer: nn.Module, x: str, pieces: int = 1) -> str:
+    """Map ``(l q n)`` to ``(l q n)``; a quantised LSTM takes the sequences in so many pieces."""
     if isinstance(layer, RecurrentLayer):
-        return _recurrent(nodes, layer, x)
+        return _recurrent(nodes, layer, x, pieces)
     if isinstance(layer, ConvLayer):
         normed = _sequence_norm(nodes, layer.norm, x)
         normed = nodes.scale_and_shift(normed, layer.norm.weight, layer.norm.bias)
@@ -129,16 +134,16 @@ def sequence_layer(nodes: Nodes, layer: nn.Module, x: str) -> str:
     return _dilated(nodes, layer, x)
 
 
-def _sequence_norm(nodes: Nodes, norm: SequenceNorm, x: str) -> str:
-    """Standardise ``(l q n)``; gain and bias are left to the caller."""
+def _sequence_norm(nodes: Nodes, norm: SequenceNorm, x: str, largest: float = 1.0) -> str:
+    """Standardise ``(l q n)`` to a deviation of 1 / largest; gain and bias are left to the caller."""
     if norm.groups == 1:
-        return nodes.standardise(x, (0, 2), EPS)
+        return nodes.standardise(x, (0, 2), EPS, largest)
     n = len(norm.weight)
-    grouped = nodes.standardise(nodes.reshape(x, 0, 0, norm.groups, n // norm.groups), (0, 3), EPS)
+    grouped = nodes.standardise(nodes.reshape(x, 0, 0, norm.groups, n // norm.groups), (0, 3), EPS, largest)
     return nodes.reshape(grouped, 0, 0, n)
 
 
-def _recurrent(nodes: Nodes, layer: RecurrentLayer, x: str) -> str:
+def _recurrent(nodes: Nodes, layer: RecurrentLayer, x: str, pieces: int) -> str:
     rnn = layer.rnn
     order = _LSTM_GATES if isinstance(rnn, nn.LSTM) else _GRU_GATES
     from_input, from_output, biases = [], [], []
@@ -151,18 +156,56 @@ def _recurrent(nodes: Nodes, layer: RecurrentLayer, x: str) -> str:
         from_output.append(parts[1])
         biases.append(torch.cat(parts[2:]))
     w, r, bias = (torch.stack(part) for part in (from_input, from_output, biases))
+    if nodes.int8 and isinstance(rnn, nn.LSTM):
+        normed = _sequence_norm(nodes, layer.norm, x, _LARGEST)
+        parts = [_quantised_lstm(nodes, layer, part, w, r, bias) for part in _cut(nodes, normed, pieces)]
+        return nodes.concat(parts, axis=1)
     normed = _sequence_norm(nodes, layer.norm, x)
     options = {"hidden_size": rnn.hidden_size, "direction": "bidirectional"}
     if isinstance(rnn, nn.GRU):
         y = nodes.add("GRU", normed, *map(nodes.constant, (w, r, bias)), linear_before_reset=1, **options)
-    elif nodes.int8:
-        y = nodes.quantised_lstm(normed, w, r, bias, **options)
     else:
         y = nodes.add("LSTM", normed, *map(nodes.constant, (w, r, bias)), **options)
     # (l d q m): the directions' products are added, so that the wide output is never put in another order.
     n, m = layer.project.out_features, rnn.hidden_size
     both = nodes.linear(y, layer.project.weight.mT.reshape(2, m, n))
     return nodes.add("Add", nodes.add("ReduceSum", both, nodes.axes(1), keepdims=0), nodes.constant(layer.project.bias))
+
+
+def _cut(nodes: Nodes, x: str, pieces: int) -> list[str]:
+    """Cut the sequences of ``(l q n)`` in pieces that differ by one at most."""
+    if pieces == 1:
+        return [x]
+    q = nodes.size(x, 1)
+    bounds = [nodes.add("Div", nodes.add("Mul", q, nodes.axes(i)), nodes.axes(pieces)) for i in range(pieces + 1)]
+    return [nodes.add("Slice", x, start, stop, nodes.axes(1)) for start, stop in itertools.pairwise(bounds)]
+
+
+def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: Tensor, bias: Tensor) -> str:
+    """Run an LSTM and the linear layer behind it over ``(l q n)`` in 8-bit integers.
+
+    One product per step and direction gives all gates from ``[input, last output]``. onnxruntime's own quantised LSTM
+    spends more time outside its products than this does on everything.
+    """
+    m = layer.rnn.hidden_size
+    body = nodes.inner()
+    h, c, inputs, new_h, new_c, outputs = ([] for _ in range(6))
+    for d in (0, 1):
+        for names, stem in ((h, "h"), (c, "c"), (inputs, "x")):
+            names.append(nodes.name(stem))
+        weight = torch.cat([_LARGEST * w[d].mT, r[d].mT])
+        gates = body.quantised(body.concat([inputs[d], h[d]], axis=1), weight, sum(bias[d].chunk(2)))  # type: ignore[arg-type]
+        sigmoids, candidate = body.split(gates, [3 * m, m], axis=1)
+        into, outof, forget = body.split(body.add("Sigmoid", sigmoids), [m] * 3, axis=1)
+        added = body.add("Mul", into, body.add("Tanh", candidate))
+        new_c.append(body.add("Add", body.add("Mul", forget, c[d]), added))
+        new_h.append(body.add("Mul", outof, body.add("Tanh", new_c[d])))
+        outputs.append(body.add("Identity", new_h[d]))
+    zeros = nodes.add("ConstantOfShape", nodes.concat([nodes.size(x, 1), nodes.axes(m)], axis=0))
+    scan = Scan(body, [*h, *c], inputs, [*new_h, *new_c], outputs)
+    ahead, back = nodes.scan(scan, [zeros] * 4, [x, x], (0, 1))
+    from_ahead, from_back = layer.project.weight.mT.chunk(2)
+    return nodes.add("Add", nodes.quantised(ahead, from_ahead), nodes.quantised(back, from_back, layer.project.bias))
 
 
 def _convolve(nodes: Nodes, conv: nn.Conv1d, x: str) -> str:

@@ -3,8 +3,12 @@
 Weights come from float64 arithmetic and are stored as float32.
 """
 
+from __future__ import annotations
+
+import copy
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,6 +22,16 @@ MICROSOFT = "com.microsoft"
 """Domain of the operators that onnxruntime adds, all of them built in: the int8 variant uses some."""
 
 
+class Scan(NamedTuple):
+    """The body of a scan: its nodes and the names of what goes in and out."""
+
+    nodes: Nodes
+    states: Sequence[str]
+    inputs: Sequence[str]
+    new_states: Sequence[str]
+    outputs: Sequence[str]
+
+
 class Nodes:
     """The nodes and constants of a graph that is being written; values are known by their names."""
 
@@ -27,7 +41,7 @@ class Nodes:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self._known: dict[bytes, str] = {}
-        self._count = 0
+        self._numbers = itertools.count(1)
 
     def add(self, op: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one output and return the output's name."""
@@ -35,7 +49,7 @@ class Nodes:
 
     def add_many(self, op: str, outputs: int, *inputs: str, **attributes: Any) -> list[str]:
         """Add a node with several outputs and return their names."""
-        names = [self._name(op.lower()) for _ in range(outputs)]
+        names = [self.name(op.lower()) for _ in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, **attributes))
         return names
 
@@ -84,11 +98,13 @@ class Nodes:
         """Add several values."""
         return parts[0] if len(parts) == 1 else self.add("Sum", *parts)
 
-    def standardise(self, x: str, axes: Sequence[int], eps: float) -> str:
-        """Subtract the mean over ``axes`` and divide by the standard deviation."""
+    def standardise(self, x: str, axes: Sequence[int], eps: float, largest: float = 1.0) -> str:
+        """Subtract the mean over ``axes`` and divide by ``largest`` times the standard deviation."""
         centred = self.add("Sub", x, self._mean(x, axes))
         variance = self._mean(self.add("Mul", centred, centred), axes)
         deviation = self.add("Sqrt", self.add("Add", variance, self.constant(eps)))
+        if largest != 1:
+            deviation = self.add("Mul", deviation, self.constant(largest))
         return self.add("Mul", centred, self.add("Reciprocal", deviation))
 
     def _mean(self, x: str, axes: Sequence[int]) -> str:
@@ -106,20 +122,43 @@ class Nodes:
         product = self.add("MatMul", x, self.constant(weight))
         return product if bias is None else self.add("Add", product, self.constant(bias))
 
-    def quantised_lstm(self, x: str, w: Tensor, r: Tensor, bias: Tensor, **options: Any) -> str:
-        """Add an LSTM whose products take 8-bit integers: the weights with a scale per gate, ``x`` as it comes."""
-        (w_int, w_scale), (r_int, r_scale) = map(_quantise, (w, r))
-        zero = self.constant(np.zeros(w_scale.shape), np.int8)
-        inputs = [x, self.constant(w_int, np.int8), self.constant(r_int, np.int8), self.constant(bias), "", "", "", ""]
-        inputs += [self.constant(w_scale), zero, self.constant(r_scale), zero]
-        return self.add("DynamicQuantizeLSTM", *inputs, domain=MICROSOFT, **options)
+    def quantised(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
+        """Map the last axis of ``x`` by ``weight`` ``(in out)`` in 8-bit integers: a scale per output, one for x."""
+        scale = weight.abs().amax(dim=0).clamp(min=1e-12) / 127
+        stored = [self.constant((weight / scale).round(), np.int8), self.constant(scale), ""]
+        inputs = [x, *stored, self.constant(bias)] if bias is not None else [x, *stored[:2]]
+        return self.add("DynamicQuantizeMatMul", *inputs, domain=MICROSOFT)
 
-    def _name(self, stem: str) -> str:
-        self._count += 1
-        return f"{stem}_{self._count}"
+    def scan(self, body: Scan, states: Sequence[str], inputs: Sequence[str], directions: Sequence[int]) -> list[str]:
+        """Run a body along the first axis of the inputs, forwards (0) or backwards (1); return its stacked outputs."""
+        graph = helper.make_graph(
+            body.nodes.nodes,
+            self.name("body"),
+            [_any_float(name) for name in (*body.states, *body.inputs)],
+            [_any_float(name) for name in (*body.new_states, *body.outputs)],
+        )
+        names = self.add_many(
+            "Scan",
+            len(states) + len(body.outputs),
+            *states,
+            *inputs,
+            body=graph,
+            num_scan_inputs=len(inputs),
+            scan_input_directions=directions,
+            scan_output_directions=directions,
+        )
+        return names[len(states) :]
+
+    def inner(self) -> Nodes:
+        """Return an empty list of nodes for the body of a scan, which knows the constants of the whole graph."""
+        inside = copy.copy(self)
+        inside.nodes = []
+        return inside
+
+    def name(self, stem: str) -> str:
+        """Make a name that no other value has."""
+        return f"{stem}_{next(self._numbers)}"
 
 
-def _quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Turn ``(d out in)`` into whole numbers from -127 to 127, ``(d in out)``, and their scales ``(d out)``."""
-    scale = weight.abs().amax(dim=2).clamp(min=1e-12) / 127
-    return (weight / scale.unsqueeze(2)).round().mT, scale
+def _any_float(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
