@@ -195,8 +195,8 @@ def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: T
             names.append(nodes.name(stem))
         weight = torch.cat([_LARGEST * w[d].mT, r[d].mT])
         gates = body.quantised(body.concat([inputs[d], h[d]], axis=1), weight, sum(bias[d].chunk(2)))  # type: ignore[arg-type]
-        sigmoids, candidate = body.split(gates, [3 * m, m], axis=1)
-        into, outof, forget = body.split(body.add("Sigmoid", sigmoids), [m] * 3, axis=1)
+        *sigmoids, candidate = body.split(gates, [m] * 4, axis=1)
+        into, outof, forget = (body.add("Sigmoid", gate) for gate in sigmoids)
         added = body.add("Mul", into, body.add("Tanh", candidate))
         new_c.append(body.add("Add", body.add("Mul", forget, c[d]), added))
         new_h.append(body.add("Mul", outof, body.add("Tanh", new_c[d])))
