@@ -9,7 +9,7 @@ import torch
 
 from bandsplit import export
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ModelFileError
+from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.export import export_model
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
@@ -93,11 +93,18 @@ def test_independent_channels_may_be_any_number(channels: int, tmp_path: Path):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", ["lstm", "TAC prelu", "conv", "targets"])
+@pytest.mark.parametrize("name", ["lstm", "TAC prelu", "heads", "targets"])
 def test_8_bit_integers_change_little(name: str, tmp_path: Path):
     file = write_model(tmp_path, ARCHITECTURES[name])
     done = export_model(file, tmp_path / "model.onnx", int8=True)
-    assert 30 < done.distance_db < (200 if name == "conv" else 90)  # without an LSTM nothing is quantised
+    assert 30 < done.distance_db < 90
+    assert export_model(file, tmp_path / "same.onnx").distance_db > 100
+
+
+def test_8_bit_integers_for_what_has_no_lstm_are_refused(tmp_path: Path):
+    file = write_model(tmp_path, ARCHITECTURES["conv"])
+    with pytest.raises(ConfigError, match="has no LSTM, and nothing else gets 8-bit integers"):
+        export_model(file, tmp_path / "model.onnx", int8=True)
 
 
 def test_a_graph_that_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from bandsplit.config import LstmConfig
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
@@ -45,13 +46,13 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     Args:
         model_file: a .safetensors model.
         path: the .onnx file to write.
-        int8: compute products with 8-bit integers: quicker on CPUs made for it, and not quite the same.
+        int8: LSTMs with 8-bit integers: quicker on CPUs made for it, and not quite the same.
         force: replace an existing file.
 
     Raises:
         ModelFileError: ``model_file`` is no model; ``path`` exists or cannot be written; the file does not compute what
             PyTorch does.
-        ConfigError: onnx or onnxruntime is not installed.
+        ConfigError: onnx or onnxruntime is not installed, or ``int8`` would change nothing.
     """
     path, model_file = Path(path), Path(model_file)
     if path.suffix != ONNX_SUFFIX:
@@ -64,7 +65,9 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
         from bandsplit.onnx_graph import build_graph
     except ImportError as error:
         raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
-    model, (_, card) = load_model(model_file), read_card(model_file)
+    model, (config, card) = load_model(model_file), read_card(model_file)
+    if int8 and not any(isinstance(layer, LstmConfig) for layer in (config.time, config.band)):
+        raise ConfigError(f"--int8: {model_file} has no LSTM, and nothing else gets 8-bit integers; leave --int8 out")
     temporary = path.with_name(f"{path.stem}.part{ONNX_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
