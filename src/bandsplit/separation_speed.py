@@ -141,7 +141,7 @@ def _measure(way: Way, file: Path, chunk_s: float, rounds: int, device_name: str
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)
-        sequence.LEAST_SEQUENCES[False] = sys.maxsize  # torch's own LSTM
+        sequence.least_sequences = lambda: sys.maxsize  # torch's own LSTM
         estimate, size = network.estimate_plainly, 1
     config = network.config
     generator = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from bandsplit.models.sequence import RecurrentLayer
 @pytest.fixture(autouse=True)
 def _seed_and_no_least_batch(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(sequence, "LEAST_SEQUENCES", {True: 1, False: 1})
+    monkeypatch.setattr(sequence, "least_sequences", lambda: 1)
 
 
 def layer_of(n: int, hidden: int, norm_groups: int = 1) -> RecurrentLayer:
@@ -101,9 +101,16 @@ def test_double_precision_and_exports_take_the_layers_of_torch():
 
 
 def test_few_sequences_take_the_layers_of_torch(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sequence, "LEAST_SEQUENCES", {True: 5, False: 9})
-    layer, x = layer_of(6, 10), torch.randn(8, 3, 6)
-    functions = [layer(part).grad_fn for part in (x, x[:4])]
+    monkeypatch.undo()
+    layer, x = layer_of(6, 10), torch.randn(50, 3, 6)
+    functions = [layer(part).grad_fn for part in (x, x[:47])]
     assert ["Bilstm" in function.name() for function in functions if function is not None] == [True, False]
-    with torch.no_grad():
-        assert not sequence._runs_our_lstm(x)
+    threads = torch.get_num_threads()
+    try:
+        for count, least in ((1, 32), (2, 192)):
+            torch.set_num_threads(count)
+            with torch.no_grad():
+                assert sequence._runs_our_lstm(torch.randn(least, 3, 6))
+                assert not sequence._runs_our_lstm(torch.randn(least - 1, 3, 6))
+    finally:
+        torch.set_num_threads(threads)

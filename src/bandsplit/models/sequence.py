@@ -13,8 +13,12 @@ from bandsplit.models.lstm import projected_bilstm
 EPS = 1e-7
 """Epsilon of every normalisation, except inside the dilated stack where stated."""
 
-LEAST_SEQUENCES = {True: 48, False: 32}
-"""From how many sequences on our LSTM is quicker than torch's: with gradients, and without."""
+
+def least_sequences() -> int:
+    """Return from how many sequences on our LSTM is quicker than torch's."""
+    if torch.is_grad_enabled():
+        return 48
+    return 32 if torch.get_num_threads() == 1 else 192  # several threads wait for each other at every step
 
 
 class SequenceNorm(nn.Module):
@@ -77,7 +81,7 @@ def _runs_our_lstm(x: Tensor) -> bool:
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if tracing or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    enough = len(x) >= LEAST_SEQUENCES[torch.is_grad_enabled()]
+    enough = len(x) >= least_sequences()
     return enough and x.device.type == "cpu" and x.dtype == torch.float32
 
 
