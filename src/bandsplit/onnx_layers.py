@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bandsplit.config import ModelConfig
 from bandsplit.models.blocks import Along, FrameAttention, HeadProjection, Tac
-from bandsplit.models.coders import BandEncoder, BandNormLinear, MaskDecoder
+from bandsplit.models.coders import BandEncoder, BandLinear, BandNormLinear, MaskDecoder
 from bandsplit.models.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.onnx_nodes import Nodes, Scan
 
@@ -57,11 +57,13 @@ def decode(nodes: Nodes, decoder: MaskDecoder, latent: str, mixture: tuple[str, 
     """Estimate a target: real and imaginary part ``(t b f m)`` of the mask times the mixture's."""
     y = nodes.add("Tanh", _norm_linear(nodes, decoder.enter, nodes.transpose(latent, 2, 0, 1, 3)))
     for layer in decoder.hidden:
+        assert isinstance(layer, BandLinear)
         y = nodes.add("Tanh", nodes.linear(y, layer.weight, layer.bias))
     m, taps = decoder.merged_channels, decoder.taps
     masks: tuple[list[str], list[str]] = [], []
     hidden = nodes.split(y, [run.count for run in decoder.runs], axis=0)
     for run, layer, features in zip(decoder.runs, decoder.leave, hidden, strict=True):
+        assert isinstance(layer, BandLinear)
         order = torch.arange(layer.weight.shape[-1]).reshape(m, 2, taps, 2, run.width).permute(1, 3, 4, 0, 2).flatten()
         x = nodes.linear(features, layer.weight[..., order], layer.bias[..., order])
         half = run.width * m * taps
