@@ -22,13 +22,14 @@ from bandsplit.inference.inputs import is_tensor, to_numpy
 from bandsplit.inference.network import Model, Network, Precision, Runtime, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.registry import find_model
-from bandsplit.streams import Window, cut_blocks, resample_blocks
+from bandsplit.streams import Tell, Window, cut_blocks, resample_blocks
 
 if TYPE_CHECKING:
     import torch
 
 Progress: TypeAlias = Callable[[float, float, str], Any]
-"""Told the seconds done, the seconds in all and the stage; it cancels by returning False."""
+"""Told the seconds done, the seconds in all and the stage: "decode" or "count" where the song needs it, "separate",
+"write". It cancels by returning False."""
 Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 _log = logging.getLogger("bandsplit")
@@ -193,7 +194,7 @@ class Separator:
             AudioError: the file cannot be read, or has channels the models cannot take.
             Cancelled: ``progress`` returned False.
         """
-        with open_song(Path(path), start_s, duration_s) as source:
+        with open_song(Path(path), start_s, duration_s, _teller(progress, str(path))) as source:
             song = _Song(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
@@ -233,7 +234,7 @@ class Separator:
         path, output = Path(path), output or OutputConfig()
         output.check(self.targets)
         paths = output.paths(Path(out_dir), path, self.targets, track=track, model=self.name)
-        with open_song(path, start_s, duration_s) as source:
+        with open_song(path, start_s, duration_s, _teller(progress, str(path))) as source:
             notes = [source.note] if source.note else []
             notes += self._notes(source.channels, source.sample_rate_hz, str(path))
             facts = source.samples, source.channels, source.sample_rate_hz
@@ -312,5 +313,14 @@ class Separator:
 
 def _tell(progress: Progress | None, song: _Song, share: float, stage: str) -> None:
     seconds = song.samples / song.sample_rate_hz
-    if progress is not None and progress(share * seconds, seconds, stage) is False:
-        raise Cancelled(f"{song.name}: cancelled; nothing was written")
+    _teller(progress, song.name)(share * seconds, seconds, stage)
+
+
+def _teller(progress: Progress | None, name: str) -> Tell:
+    """Make a callback whose False stops the work on the song called ``name``."""
+
+    def tell(done_s: float, total_s: float, stage: str) -> None:
+        if progress is not None and progress(done_s, total_s, stage) is False:
+            raise Cancelled(f"{name}: cancelled; nothing was written")
+
+    return tell
