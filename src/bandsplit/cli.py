@@ -1,7 +1,7 @@
 """The command line. Imports stay inside the commands, so that ``bandsplit --help`` is quick.
 
-Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood, 3 a training run or a
-study was stopped and can go on.
+Exit codes: 0 all done, 1 something failed (the rest was done) or was stopped, 2 the command was not understood,
+3 a training run or a study was stopped and can go on.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ import typer
 
 from bandsplit.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.terminal import (
+    CHUNKS,
+    DEVICE_HELP,
     ChunkOption,
-    DeviceOption,
     GeometryOption,
     HopOption,
     MethodOption,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bandsplit.inference.batch import Batch, Song
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
+_MODELS, _OUTPUT, _LEVELS, _PART, _CHUNKS, _BATCH = "Models", "Output", "Levels", "Part", CHUNKS, "Batch"
 
 
 def separate(
@@ -48,68 +50,123 @@ def separate(
             *MODEL_NAMES,
             help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
             "targets (default: the best that is here).",
+            rich_help_panel=_MODELS,
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a model that is not here without asking.")] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.")] = Path(
-        "separated"
-    ),
-    filename: Annotated[
-        str, typer.Option("--filename", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.")
-    ] = "{track}/{stem}.{ext}",
-    stems: Annotated[
-        str | None, typer.Option("--stems", "--targets", help="Compute these alone; separated by commas.")
-    ] = None,
-    two_stems: Annotated[
-        str | None, typer.Option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.")
-    ] = None,
-    residual: Annotated[
-        str | None, typer.Option("--residual", metavar="NAME", help="Write one more stem: what the others lack.")
-    ] = None,
-    consistent: Annotated[
-        bool, typer.Option("--consistent", help="Spread what the stems lack over them: they sum to the mixture.")
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Fetch a model that is not here without asking.", rich_help_panel=_MODELS),
     ] = False,
-    start: Annotated[float, typer.Option("--start", help="Begin here, in seconds.", min=0)] = 0,
-    duration: Annotated[float | None, typer.Option("--duration", help="Take at most so many seconds.", min=0)] = None,
-    flac: Annotated[bool, typer.Option("--flac", help="Write flac, 24 bit.")] = False,
-    ogg: Annotated[bool, typer.Option("--ogg", help="Write Ogg Vorbis.")] = False,
-    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.")] = False,
-    mp3_bitrate: Annotated[int | None, typer.Option("--mp3-bitrate", help="kbit/s, 32 to 320.")] = None,
-    int16: Annotated[bool, typer.Option("--int16", help="16-bit samples, for wav and flac.")] = False,
-    int24: Annotated[bool, typer.Option("--int24", help="24-bit samples, for wav and flac.")] = False,
-    float32: Annotated[bool, typer.Option("--float32", help="Float samples, for wav (default).")] = False,
-    clip_mode: Annotated[
-        Literal["rescale", "clamp", "none"] | None,
-        typer.Option(
-            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else rescale."
-        ),
+    stems: Annotated[
+        str | None,
+        typer.Option("--stems", "--targets", help="Compute these alone; separated by commas.", rich_help_panel=_MODELS),
     ] = None,
-    device: DeviceOption = "auto",
+    device: Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP, rich_help_panel=_MODELS)] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
-        typer.Option("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
+        typer.Option(
+            "--runtime",
+            help="What computes: auto takes onnxruntime for .onnx files, else PyTorch.",
+            rich_help_panel=_MODELS,
+        ),
     ] = "auto",
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"],
-        typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs."),
+        typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs.", rich_help_panel=_MODELS),
     ] = "fp32",
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Chunks at once (default: the CPU's threads; 4 on a GPU).", min=1),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.", rich_help_panel=_OUTPUT)
+    ] = Path("separated"),
+    filename: Annotated[
+        str,
+        typer.Option(
+            "--filename", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.", rich_help_panel=_OUTPUT
+        ),
+    ] = "{track}/{stem}.{ext}",
+    two_stems: Annotated[
+        str | None,
+        typer.Option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.", rich_help_panel=_OUTPUT),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        typer.Option(
+            "--residual", metavar="NAME", help="Write one more stem: what the others lack.", rich_help_panel=_OUTPUT
+        ),
+    ] = None,
+    flac: Annotated[bool, typer.Option("--flac", help="Write flac, 24 bit.", rich_help_panel=_OUTPUT)] = False,
+    ogg: Annotated[bool, typer.Option("--ogg", help="Write Ogg Vorbis.", rich_help_panel=_OUTPUT)] = False,
+    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.", rich_help_panel=_OUTPUT)] = False,
+    mp3_bitrate: Annotated[
+        int | None, typer.Option("--mp3-bitrate", metavar="KBPS", help="kbit/s, 32 to 320.", rich_help_panel=_OUTPUT)
+    ] = None,
+    int16: Annotated[
+        bool, typer.Option("--int16", help="16-bit samples, for wav and flac.", rich_help_panel=_OUTPUT)
+    ] = False,
+    int24: Annotated[
+        bool, typer.Option("--int24", help="24-bit samples, for wav and flac.", rich_help_panel=_OUTPUT)
+    ] = False,
+    float32: Annotated[
+        bool, typer.Option("--float32", help="Float samples, for wav (default).", rich_help_panel=_OUTPUT)
+    ] = False,
+    consistent: Annotated[
+        bool,
+        typer.Option(
+            "--consistent",
+            help="Spread what the stems lack over them: they sum to the mixture.",
+            rich_help_panel=_LEVELS,
+        ),
+    ] = False,
+    clip_mode: Annotated[
+        Literal["rescale", "clamp", "none"] | None,
+        typer.Option(
+            "--clip-mode",
+            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else "
+            "rescale.",
+            rich_help_panel=_LEVELS,
+        ),
+    ] = None,
+    start: Annotated[
+        float, typer.Option("--start", metavar="S", help="Begin here, in seconds.", min=0, rich_help_panel=_PART)
+    ] = 0,
+    duration: Annotated[
+        float | None,
+        typer.Option("--duration", metavar="S", help="Take at most so many seconds.", min=0, rich_help_panel=_PART),
     ] = None,
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
     geometry: GeometryOption = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Songs at a time.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", metavar="N", help="Songs at a time.", min=1, rich_help_panel=_BATCH)
+    ] = 1,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Take every N-th song from the I-th on.")
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="Take every N-th song from the I-th on.", rich_help_panel=_BATCH),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Separate again what is done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file on stdout.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    show_plan: Annotated[bool, typer.Option("--plan", help="Print where each song is cut.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Separate again what is done.", rich_help_panel=_BATCH)
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per file on stdout.", rich_help_panel=_BATCH)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be done, and about how long it takes.", rich_help_panel=_BATCH),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            help="Chunks at once (default: the CPU's threads; 4 on a GPU).",
+            min=1,
+            rich_help_panel=_CHUNKS,
+        ),
+    ] = None,
+    show_plan: Annotated[
+        bool, typer.Option("--plan", help="Print where each song is cut.", rich_help_panel=_CHUNKS)
+    ] = False,
 ) -> None:
     """Split songs into stems, at the rate, channels and length of the input; to float32 wav unless told otherwise.
 
@@ -154,7 +211,7 @@ def separate(
                 failed = work.run(songs, jobs)
         except KeyboardInterrupt:
             tell(console, "stopped; finished songs stay, and the same command does the others", style="red")
-            raise typer.Exit(130) from None  # what shells expect of Ctrl-C
+            raise typer.Exit(1) from None
     if failed:
         tell(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
         raise typer.Exit(1)
