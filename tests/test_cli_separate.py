@@ -462,6 +462,22 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(capsys, model):
     assert not Path("separated").exists()
 
 
+def test_a_dry_run_tells_time_and_memory_of_songs_that_are_not_done(capsys, model):
+    for name in ("done.wav", "a.wav", "b.wav"):
+        song(name)
+    song("nine.wav", channels=9)
+    run(capsys, "done.wav", "-n", model)
+    code, out, text = run(capsys, "done.wav", "a.wav", "b.wav", "nine.wav", "-n", model, "--dry-run", "--json")
+    done, *planned, refused = [json.loads(line) for line in out.splitlines()]
+    assert (code, done["status"], refused["status"]) == (1, "skipped", "failed")
+    assert "about_s" not in done and "nine.wav: has 9 channels" in refused["error"]
+    for record in planned:
+        assert record["status"] == "planned" and 0 < record["about_s"] < 60
+        assert 10 < record["about_mb"] < 10_000 if sys.platform == "linux" else record["about_mb"] is None
+    assert "1 chunk(s) for 1.000 s at 8000 Hz; about 1 s" in text
+    assert "2 songs to do, one after the other in about 1 s" in text
+
+
 def test_jobs_give_the_stems_of_one_job(capsys, model):
     names = [song(f"{number}.wav", samples=9000 + number) for number in range(5)]
     Path("bad.wav").write_text("la")

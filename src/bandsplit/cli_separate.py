@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bandsplit.inference.batch import Batch, Song
+    from bandsplit.inference.forecast import Forecast
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
 _MODELS, _OUTPUT, _LEVELS, _PART, _CHUNKS, _BATCH = "Models", "Output", "Levels", "Part", CHUNKS, "Batch"
@@ -204,7 +205,7 @@ def separate(
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
     if dry_run:
-        failed = sum(not work.foretell(song) for song in songs)
+        failed = work.foretell(songs)
     else:
         try:
             with _terminable(), _limit_threads(jobs):
@@ -246,21 +247,43 @@ class _Work:
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
 
-    def foretell(self, song: Song) -> bool:
-        """Say what would be done; return whether it can be."""
+    def foretell(self, songs: Sequence[Song]) -> int:
+        """Say what would be done, and about how long it takes; return how many songs cannot be separated."""
+        from bandsplit.inference.forecast import Forecast
+
+        forecast, planned, total_s, failed = Forecast(self.batch.separator), 0, 0.0, 0
+        for song in songs:
+            try:
+                record = self._foretell(song, forecast)
+            except BandsplitError as error:
+                failed += not self._fail(song, error)
+                continue
+            self._print(record)
+            if record["status"] == "planned":
+                planned, total_s = planned + 1, total_s + record["about_s"]
+        if planned > 1:
+            tell(self.console, f"{planned} songs to do, one after the other in {_about(total_s)}")
+        return failed
+
+    def _foretell(self, song: Song, forecast: Forecast) -> dict[str, Any]:
         from bandsplit.decoding import open_song
 
-        try:
-            record = self.batch.describe(song, "skipped" if self._is_done(song) else "planned")
-            with open_song(song.path, **self.batch.part) as source:
-                plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
-        except BandsplitError as error:
-            return self._fail(song, error)
-        outputs = ", ".join(record["outputs"].values())
-        what = "is done already" if record["status"] == "skipped" else f"{plan.title}"
-        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {outputs} ({what})")
-        self._print(record)
-        return True
+        is_done = self._is_done(song)
+        record = self.batch.describe(song, "skipped" if is_done else "planned")
+        with open_song(song.path, **self.batch.part) as source:
+            plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
+            notes = self.batch.separator.notes(source.channels, source.sample_rate_hz, str(song.path))
+            what = "is done already"
+            if not is_done:
+                cost = forecast.cost(plan, source.channels)
+                memory = "" if cost.megabytes is None else f" and {cost.megabytes:.0f} MB of memory"
+                what = f"{plan.title}; {_about(cost.seconds)}{memory}"
+                record |= {"about_s": cost.seconds, "about_mb": cost.megabytes}
+        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})")
+        for note in (source.note, *notes) if not is_done else ():
+            if note:
+                tell(self.console, f"note: {song.path.name}: {note}")
+        return record
 
     def _separate(self, song: Song, bar: Progress) -> bool:
         from rich.markup import escape
@@ -310,6 +333,13 @@ class _Work:
         if self.as_json:
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
+
+
+def _about(seconds: float) -> str:
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"about {seconds / unit_s:.1f} {unit}"
+    return f"about {max(1, round(seconds))} s"
 
 
 def _choose(options: dict[str, bool]) -> str:
