@@ -239,8 +239,8 @@ class _Work:
             if jobs == 1:
                 return sum(not self._separate(song, bar) for song in songs)
             with ThreadPoolExecutor(jobs) as pool:
-                futures = [pool.submit(self._separate, song, bar) for song in songs]
                 try:
+                    futures = [pool.submit(self._separate, song, bar) for song in songs]
                     return sum(not future.result() for future in futures)
                 except BaseException:
                     self.stopped.set()
