@@ -27,6 +27,8 @@ from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import make_console
 
+_TYPERS_CTRL_C = 130
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -66,7 +68,9 @@ def main() -> None:
         text = f"error: this needs PyTorch, which is not installed here: {fix}"
         typer.secho(text, fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _TYPERS_CTRL_C:
+            raise
         typer.secho("stopped", fg="red", err=True)
         sys.exit(1)
 

@@ -258,6 +258,33 @@ def test_a_file_that_vanishes_or_grows_meanwhile_is_separated_as_it_was(tmp_path
         np.testing.assert_array_equal(audio.read(result.paths["bass"])[0], expected["bass"])
 
 
+@pytest.mark.parametrize("stage", ["count", "separate"])
+@pytest.mark.parametrize("what", ["grows", "shrinks", "vanishes"])
+def test_an_mp3_that_changes_meanwhile_gives_what_was_counted_or_nothing(tmp_path: Path, stage: str, what: str):
+    path = tmp_path / "a.mp3"
+    audio.write(path, noise(2, 300_000), 44100)
+    data, changed = path.read_bytes(), []
+
+    def progress(_done_s: float, _total_s: float, told: str) -> None:
+        if told == stage and not changed:
+            changed.append(what)
+            if what == "vanishes":
+                path.unlink()
+            else:
+                path.write_bytes(data + data if what == "grows" else data[: len(data) // 3])
+
+    refusal = ""
+    try:
+        result = separator().separate_file(path, tmp_path / "out", progress)
+        assert soundfile.info(result.paths["bass"]).frames == 300_000
+    except AudioError as error:
+        refusal = str(error)
+        assert not (tmp_path / "out").exists()
+    assert changed and (not refusal or str(path) in refusal)
+    if what == "shrinks" or (stage, what) == ("count", "vanishes"):
+        assert refusal
+
+
 def test_nan_late_in_a_file_is_named_and_leaves_nothing(tmp_path: Path):
     mixture = noise(2, 200_000)
     mixture[1, 150_000] = np.nan
