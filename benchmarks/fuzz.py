@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,12 +105,13 @@ def _encode(path: Path, signal: np.ndarray, rate_hz: int, codec: str, video: str
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 
-def damage(songs: list[bytes], other: bytes, generator: np.random.Generator) -> bytes:
-    """Damage one of a format's songs, in one to three ways; ``other`` is a song of another format."""
+def damage(songs: Sequence[bytes], others: Sequence[bytes], generator: np.random.Generator) -> bytes:
+    """Damage one of a format's songs, in one to three ways; ``others`` are songs of other formats."""
     data = bytearray(songs[generator.integers(len(songs))])
     for _ in range(generator.choice([1, 1, 1, 2, 3])):
         kind = DAMAGES[generator.integers(len(DAMAGES))]
-        kind(data, [*songs, *songs, other][generator.integers(2 * len(songs) + 1)], generator)
+        pool = songs if generator.integers(5) else others
+        kind(data, pool[generator.integers(len(pool))], generator)
     return bytes(data)
 
 
@@ -204,7 +205,7 @@ DAMAGES: tuple[Callable[[bytearray, bytes, np.random.Generator], None], ...] = (
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
-def make_separator(folder: Path) -> Separator:
+def make_separator() -> Separator:
     """Make a network of random weights that takes any number of channels and next to no time."""
     import torch
 
@@ -212,11 +213,8 @@ def make_separator(folder: Path) -> Separator:
     from bandsplit.models.build import build_model
 
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     facts = {"targets": ["vocals", "bass"], "bands": [[500, 8]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
     model = build_model(ModelConfig.parse({**facts, "stft": {"n_fft": 128, "hop_samples": 64}}))
-    tempfile.tempdir = str(folder / "temporary")
-    Path(tempfile.tempdir).mkdir()
     return Separator(model, device="cpu")
 
 
@@ -242,16 +240,17 @@ def attempt(separator: Separator, song: Path, out: Path) -> str:
 
 def work(name: str, files: int, seed: int, first: int, folder: Path) -> None:
     """Feed the files from number ``first`` on; print verdict, seconds and peak of the memory of each as JSON."""
-    separator = make_separator(folder)
+    separator = make_separator()
+    tempfile.tempdir = str(folder / "temporary")
+    Path(tempfile.tempdir).mkdir()
     songs, others = make_songs(name, folder), make_songs("caf", folder) + make_songs("flac", folder)
     path = os.environ["PATH"]
     limit = _status_kb("VmSize") * 1024 + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     print(json.dumps("ready"), flush=True)
+    song = folder / f"song.{suffix_of(name)}"
     for number in range(first, files):
-        generator = np.random.default_rng([seed, number, *name.encode()])
-        song = folder / f"song.{suffix_of(name)}"
-        song.write_bytes(damage(songs, others[generator.integers(len(others))], generator))
+        song.write_bytes(damage(songs, others, np.random.default_rng([seed, number, *name.encode()])))
         os.environ["PATH"] = path if number % FFMPEG_TURN == 0 else ""
         began = time.perf_counter()
         verdict = attempt(separator, song, folder / "out")
@@ -290,8 +289,10 @@ def campaign(name: str, files: int, seed: int, keep: Path) -> tuple[Counter[str]
 def watch(arguments: list[object]) -> Iterator[tuple[str, float, float]]:
     """Run a worker; yield what it says of each file, and in the end how it crashed or hung, if it did."""
     command = [sys.executable, "-X", "faulthandler", __file__, *map(str, arguments)]
-    with tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, bufsize=0)
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, bufsize=0) as child,
+    ):
         assert child.stdout is not None
         ready = False
         while select.select([child.stdout], [], [], HANG_S)[0]:
@@ -308,7 +309,6 @@ def watch(arguments: list[object]) -> Iterator[tuple[str, float, float]]:
                 yield json.loads(line)
             ready = True
         child.kill()
-        child.wait()
         yield "hang", HANG_S, 0
 
 
