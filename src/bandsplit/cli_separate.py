@@ -43,12 +43,15 @@ _MODELS, _OUTPUT, _LEVELS, _PART, _CHUNKS, _BATCH = "Models", "Output", "Levels"
 def separate(
     files: Annotated[
         list[str],
-        typer.Argument(help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."),
+        typer.Argument(
+            metavar="SONGS", help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."
+        ),
     ],
     model: Annotated[
         list[str] | None,
         typer.Option(
             *MODEL_NAMES,
+            metavar="MODEL",
             help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
             "targets (default: the best that is here).",
             rich_help_panel=_MODELS,
@@ -60,9 +63,17 @@ def separate(
     ] = False,
     stems: Annotated[
         str | None,
-        typer.Option("--stems", "--targets", help="Compute these alone; separated by commas.", rich_help_panel=_MODELS),
+        typer.Option(
+            "--stems",
+            "--targets",
+            metavar="A,B",
+            help="Compute these alone; separated by commas.",
+            rich_help_panel=_MODELS,
+        ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP, rich_help_panel=_MODELS)] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", "-d", metavar="DEVICE", help=DEVICE_HELP, rich_help_panel=_MODELS)
+    ] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
         typer.Option(
@@ -76,12 +87,18 @@ def separate(
         typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs.", rich_help_panel=_MODELS),
     ] = "fp32",
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.", rich_help_panel=_OUTPUT)
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="OUT", help="Folder of the stems and of manifest.jsonl.", rich_help_panel=_OUTPUT
+        ),
     ] = Path("separated"),
     filename: Annotated[
         str,
         typer.Option(
-            "--filename", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.", rich_help_panel=_OUTPUT
+            "--filename",
+            metavar="PATTERN",
+            help="Names below OUT: {track} {trackext} {stem} {ext} {model}.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = "{track}/{stem}.{ext}",
     two_stems: Annotated[

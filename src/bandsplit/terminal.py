@@ -59,7 +59,10 @@ ChunkOption = Annotated[
 OverlapOption = Annotated[
     float | None,
     typer.Option(
-        "--overlap", help="Shared part of crossfaded chunks, as a fraction (default: 0.1).", rich_help_panel=CHUNKS
+        "--overlap",
+        metavar="PART",
+        help="Shared part of crossfaded chunks, as a fraction (default: 0.1).",
+        rich_help_panel=CHUNKS,
     ),
 ]
 HopOption = Annotated[
