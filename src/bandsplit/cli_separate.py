@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
     from bandsplit.inference.forecast import Forecast
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
-_MODELS, _OUTPUT, _LEVELS, _PART, _CHUNKS, _BATCH = "Models", "Output", "Levels", "Part", CHUNKS, "Batch"
+_models, _output, _levels, _part, _chunks, _batch = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Models", "Output", "Levels", "Part", CHUNKS, "Batch")
+)
 
 
 def separate(
@@ -49,142 +52,91 @@ def separate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        _models(
             *MODEL_NAMES,
             metavar="MODEL",
             help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
             "targets (default: the best that is here).",
-            rich_help_panel=_MODELS,
         ),
     ] = None,
     yes: Annotated[
         bool,
-        typer.Option("--yes", "-y", help="Fetch a model that is not here without asking.", rich_help_panel=_MODELS),
+        _models("--yes", "-y", help="Fetch a model that is not here without asking."),
     ] = False,
     stems: Annotated[
         str | None,
-        typer.Option(
-            "--stems",
-            "--targets",
-            metavar="A,B",
-            help="Compute these alone; separated by commas.",
-            rich_help_panel=_MODELS,
-        ),
+        _models("--stems", "--targets", metavar="A,B", help="Compute these alone; separated by commas."),
     ] = None,
-    device: Annotated[
-        str, typer.Option("--device", "-d", metavar="DEVICE", help=DEVICE_HELP, rich_help_panel=_MODELS)
-    ] = "auto",
+    device: Annotated[str, _models("--device", "-d", metavar="DEVICE", help=DEVICE_HELP)] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
-        typer.Option(
-            "--runtime",
-            help="What computes: auto takes onnxruntime for .onnx files, else PyTorch.",
-            rich_help_panel=_MODELS,
-        ),
+        _models("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
     ] = "auto",
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"],
-        typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs.", rich_help_panel=_MODELS),
+        _models("--precision", help="Of products; bf16 and fp16 are quicker on GPUs."),
     ] = "fp32",
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", metavar="OUT", help="Folder of the stems and of manifest.jsonl.", rich_help_panel=_OUTPUT
-        ),
+        _output("--out", "-o", metavar="OUT", help="Folder of the stems and of manifest.jsonl."),
     ] = Path("separated"),
     filename: Annotated[
         str,
-        typer.Option(
-            "--filename",
-            metavar="PATTERN",
-            help="Names below OUT: {track} {trackext} {stem} {ext} {model}.",
-            rich_help_panel=_OUTPUT,
-        ),
+        _output("--filename", metavar="PATTERN", help="Names below OUT: {track} {trackext} {stem} {ext} {model}."),
     ] = "{track}/{stem}.{ext}",
     two_stems: Annotated[
         str | None,
-        typer.Option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.", rich_help_panel=_OUTPUT),
+        _output("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest."),
     ] = None,
     residual: Annotated[
         str | None,
-        typer.Option(
-            "--residual", metavar="NAME", help="Write one more stem: what the others lack.", rich_help_panel=_OUTPUT
-        ),
+        _output("--residual", metavar="NAME", help="Write one more stem: what the others lack."),
     ] = None,
-    flac: Annotated[bool, typer.Option("--flac", help="Write flac, 24 bit.", rich_help_panel=_OUTPUT)] = False,
-    ogg: Annotated[bool, typer.Option("--ogg", help="Write Ogg Vorbis.", rich_help_panel=_OUTPUT)] = False,
-    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.", rich_help_panel=_OUTPUT)] = False,
-    mp3_bitrate: Annotated[
-        int | None, typer.Option("--mp3-bitrate", metavar="KBPS", help="kbit/s, 32 to 320.", rich_help_panel=_OUTPUT)
-    ] = None,
-    int16: Annotated[
-        bool, typer.Option("--int16", help="16-bit samples, for wav and flac.", rich_help_panel=_OUTPUT)
-    ] = False,
-    int24: Annotated[
-        bool, typer.Option("--int24", help="24-bit samples, for wav and flac.", rich_help_panel=_OUTPUT)
-    ] = False,
-    float32: Annotated[
-        bool, typer.Option("--float32", help="Float samples, for wav (default).", rich_help_panel=_OUTPUT)
-    ] = False,
+    flac: Annotated[bool, _output("--flac", help="Write flac, 24 bit.")] = False,
+    ogg: Annotated[bool, _output("--ogg", help="Write Ogg Vorbis.")] = False,
+    mp3: Annotated[bool, _output("--mp3", help="Write mp3.")] = False,
+    mp3_bitrate: Annotated[int | None, _output("--mp3-bitrate", metavar="KBPS", help="kbit/s, 32 to 320.")] = None,
+    int16: Annotated[bool, _output("--int16", help="16-bit samples, for wav and flac.")] = False,
+    int24: Annotated[bool, _output("--int24", help="24-bit samples, for wav and flac.")] = False,
+    float32: Annotated[bool, _output("--float32", help="Float samples, for wav (default).")] = False,
     consistent: Annotated[
         bool,
-        typer.Option(
-            "--consistent",
-            help="Spread what the stems lack over them: they sum to the mixture.",
-            rich_help_panel=_LEVELS,
-        ),
+        _levels("--consistent", help="Spread what the stems lack over them: they sum to the mixture."),
     ] = False,
     clip_mode: Annotated[
         Literal["rescale", "clamp", "none"] | None,
-        typer.Option(
+        _levels(
             "--clip-mode",
             help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else "
             "rescale.",
-            rich_help_panel=_LEVELS,
         ),
     ] = None,
-    start: Annotated[
-        float, typer.Option("--start", metavar="S", help="Begin here, in seconds.", min=0, rich_help_panel=_PART)
-    ] = 0,
+    start: Annotated[float, _part("--start", metavar="S", help="Begin here, in seconds.", min=0)] = 0,
     duration: Annotated[
         float | None,
-        typer.Option("--duration", metavar="S", help="Take at most so many seconds.", min=0, rich_help_panel=_PART),
+        _part("--duration", metavar="S", help="Take at most so many seconds.", min=0),
     ] = None,
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
     geometry: GeometryOption = None,
-    jobs: Annotated[
-        int, typer.Option("--jobs", "-j", metavar="N", help="Songs at a time.", min=1, rich_help_panel=_BATCH)
-    ] = 1,
+    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at a time.", min=1)] = 1,
     shard: Annotated[
         str | None,
-        typer.Option("--shard", metavar="I/N", help="Take every N-th song from the I-th on.", rich_help_panel=_BATCH),
+        _batch("--shard", metavar="I/N", help="Take every N-th song from the I-th on."),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", "-f", help="Separate again what is done.", rich_help_panel=_BATCH)
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per file on stdout.", rich_help_panel=_BATCH)
-    ] = False,
+    force: Annotated[bool, _batch("--force", "-f", help="Separate again what is done.")] = False,
+    as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what would be done, and about how long it takes.", rich_help_panel=_BATCH),
+        _batch("--dry-run", help="Say what would be done, and about how long it takes."),
     ] = False,
     batch_size: Annotated[
         int | None,
-        typer.Option(
-            "--batch-size",
-            metavar="N",
-            help="Chunks at once (default: the CPU's threads; 4 on a GPU).",
-            min=1,
-            rich_help_panel=_CHUNKS,
-        ),
+        _chunks("--batch-size", metavar="N", help="Chunks at once (default: the CPU's threads; 4 on a GPU).", min=1),
     ] = None,
-    show_plan: Annotated[
-        bool, typer.Option("--plan", help="Print where each song is cut.", rich_help_panel=_CHUNKS)
-    ] = False,
+    show_plan: Annotated[bool, _chunks("--plan", help="Print where each song is cut.")] = False,
 ) -> None:
     """Split songs into stems, at the rate, channels and length of the input; to float32 wav unless told otherwise.
 
