@@ -85,6 +85,20 @@ def test_what_an_encoder_of_m4a_padded_is_left_out(tmp_path: Path, samples: int,
     assert found.shape[1] == samples
 
 
+@pytest.mark.parametrize("layout", ["mono", "5.1", "7.1", "16 channels"])
+def test_any_number_of_channels_is_decoded(tmp_path: Path, decoder: str, layout: str):
+    channels = av.AudioLayout(layout).nb_channels if layout[0] != "1" else 16
+    signal = (np.arange(1, channels + 1)[:, None] / 32 * sine(0.1)[:1] * 2).astype(np.float32)
+    path = tmp_path / "a.mka"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=48000, layout=layout)
+        packed = np.ascontiguousarray((signal * 32767).astype(np.int16).T.reshape(1, -1))
+        frame = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+        frame.sample_rate, frame.pts = 48000, 0
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    np.testing.assert_allclose(read(path)[0], signal, atol=1e-4)
+
+
 def test_an_edit_list_shortens_a_song_whose_codec_frames_are_all_full(tmp_path: Path):
     path = encode(tmp_path / "a.m4a", sine(1), "aac")
     data = bytearray(path.read_bytes())

@@ -133,18 +133,19 @@ def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.nd
     """
     import av
 
-    to_float = av.AudioResampler(format="fltp")
-    rate_hz, samples, end, held = stream.codec_context.sample_rate, 0, 0, None
+    to_float = av.AudioResampler(format="flt")  # interleaved: PyAV 18 crashes on eight planes or more
+    rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+    samples, end, held = 0, 0, None
     for packet in container.demux(stream):
         if packet.pts is not None and packet.duration:
             end = max(end, packet.pts + packet.duration)
         for frame in packet.decode():
             for part in to_float.resample(frame):
-                if part.sample_rate != rate_hz:
-                    raise _Failed(f"its rate changes from {rate_hz} to {part.sample_rate} Hz")
+                if (part.sample_rate, part.layout.nb_channels) != (rate_hz, channels):
+                    raise _Failed("its rate or number of channels changes")
                 if held is not None:
                     yield held
-                held = part.to_ndarray()
+                held = part.to_ndarray().reshape(-1, channels).T
                 samples += held.shape[1]
     if held is None:
         return
