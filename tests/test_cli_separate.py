@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+import bandsplit.inference.batch
 from bandsplit import audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
@@ -462,6 +465,22 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(capsys, model):
     assert not Path("separated").exists()
 
 
+def test_a_dry_run_tells_time_and_memory_of_songs_that_are_not_done(capsys, model):
+    for name in ("done.wav", "a.wav", "b.wav"):
+        song(name)
+    song("nine.wav", channels=9)
+    run(capsys, "done.wav", "-n", model)
+    code, out, text = run(capsys, "done.wav", "a.wav", "b.wav", "nine.wav", "-n", model, "--dry-run", "--json")
+    done, *planned, refused = [json.loads(line) for line in out.splitlines()]
+    assert (code, done["status"], refused["status"]) == (1, "skipped", "failed")
+    assert "about_s" not in done and "nine.wav: has 9 channels" in refused["error"]
+    for record in planned:
+        assert record["status"] == "planned" and 0 < record["about_s"] < 60
+        assert 10 < record["about_mb"] < 10_000 if sys.platform == "linux" else record["about_mb"] is None
+    assert "1 chunk(s) for 1.000 s at 8000 Hz; about 1 s" in text
+    assert "2 songs to do, one after the other in about 1 s" in text
+
+
 def test_jobs_give_the_stems_of_one_job(capsys, model):
     names = [song(f"{number}.wav", samples=9000 + number) for number in range(5)]
     Path("bad.wav").write_text("la")
@@ -500,10 +519,69 @@ def test_ctrl_c_leaves_no_half_file(model: Path, number: int, jobs: str):
         time.sleep(0.02)
     process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == 130 and "Traceback" not in errors and "stopped; finished songs stay" in errors, errors
+    assert process.returncode == 1 and "Traceback" not in errors and "stopped; finished songs stay" in errors, errors
     assert "failed" not in errors
     assert set(listing()) <= {"first/bass.flac", "first/vocals.flac"}
     assert not list(Path("separated").glob("long*"))
+
+
+def test_ctrl_c_before_the_first_song_ends_with_1_too(capsys, model, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    song("a.wav")
+    monkeypatch.setattr(bandsplit.inference.batch, "find_songs", stop)
+    assert run(capsys, "a.wav", "-n", model)[::2] == (1, "stopped")
+
+
+@pytest.fixture
+def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder that others may enter, in which this process is no longer root if it was."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        monkeypatch.chdir(folder)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            for path in folder.rglob("*"):
+                path.chmod(0o777)
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are others here")
+def test_what_may_not_be_read_or_written_is_named_and_the_others_are_done(capsys, open_folder):
+    model, locked = save(Path("small.safetensors"), ("vocals", "bass")), Path("locked")
+    song("good.wav")
+    song("secret.wav").chmod(0)
+    song("other.mp3").chmod(0)
+    song("locked/a.wav")
+    locked.chmod(0)
+    files = ["secret.wav", "other.mp3", "locked/a.wav", "good.wav"]
+    code, _, text = run(capsys, *files, "-n", model)
+    assert (code, len(listing())) == (1, 2), text
+    for name in files[:-1]:
+        assert f"failed: {name}: cannot be opened (Permission denied); check its name and permissions" in text
+    assert (run(capsys, "locked", "-n", model)[0]) == 2
+    Path("list.txt").write_text("good.wav\n")
+    Path("list.txt").chmod(0)
+    code, _, text = run(capsys, "@list.txt", "-n", model)
+    assert code == 2 and "@list.txt: the list cannot be read (Permission denied)" in text
+    code, _, text = run(capsys, "good.wav", "-n", model, "-o", "locked/out")
+    assert code == 1 and "locked/out/good: cannot be written to (Permission denied)" in text
+    Path("full").mkdir(mode=0o555)
+    code, _, text = run(capsys, "good.wav", "-n", model, "-o", "full/out")
+    assert code == 1 and "full/out/good: cannot be written to (Permission denied)" in text
+    model.chmod(0)
+    for there in (model, locked / "small.safetensors"):
+        code, _, text = run(capsys, "good.wav", "-n", there, "-o", "new")
+        assert code == 1 and f"{there}: cannot be opened (Permission denied)" in text
+    assert run(capsys, "good.wav", "-n", locked / "models", "-o", "new")[0] in (1, 2)
+    assert not Path("new").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")

@@ -1,7 +1,7 @@
 """The command line. Imports stay inside the commands, so that ``bandsplit --help`` is quick.
 
-Exit codes: 0 all done, 1 something failed (the rest was done), 2 the command was not understood, 3 a training run or a
-study was stopped and can go on.
+Exit codes: 0 all done, 1 something failed (the rest was done) or was stopped, 2 the command was not understood,
+3 a training run or a study was stopped and can go on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.terminal import make_console
+
+_TYPERS_CTRL_C = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +68,9 @@ def main() -> None:
         text = f"error: this needs PyTorch, which is not installed here: {fix}"
         typer.secho(text, fg="red", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != _TYPERS_CTRL_C:
+            raise
         typer.secho("stopped", fg="red", err=True)
         sys.exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,7 @@ def show_model(
     from bandsplit.models.card import read_card
     from bandsplit.registry import cached_files, find_entry
 
-    if Path(model).is_file() or Path(model).suffix in (".safetensors", ".onnx"):
+    if os.path.isfile(model) or Path(model).suffix in (".safetensors", ".onnx"):
         files = [Path(model)]
     else:
         entry = find_entry(model)
@@ -168,7 +169,7 @@ def import_model(
     from bandsplit.pretrained import import_checkpoint
 
     path = out or checkpoint.with_suffix(".safetensors")
-    if path.exists() and not force:
+    if os.path.exists(path) and not force:
         raise ModelFileError(f"{path}: exists already; choose another name with -o, or replace it with --force")
     model, card = import_checkpoint(checkpoint)
     save_model(path, model, card)

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,8 +17,9 @@ import typer
 
 from bandsplit.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.terminal import (
+    CHUNKS,
+    DEVICE_HELP,
     ChunkOption,
-    DeviceOption,
     GeometryOption,
     HopOption,
     MethodOption,
@@ -33,83 +35,108 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from bandsplit.inference.batch import Batch, Song
+    from bandsplit.inference.forecast import Forecast
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
+_models, _output, _levels, _part, _chunks, _batch = (
+    partial(typer.Option, rich_help_panel=panel) for panel in ("Models", "Output", "Levels", "Part", CHUNKS, "Batch")
+)
 
 
 def separate(
     files: Annotated[
         list[str],
-        typer.Argument(help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."),
+        typer.Argument(
+            metavar="SONGS", help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."
+        ),
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option(
+        _models(
             *MODEL_NAMES,
+            metavar="MODEL",
             help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
             "targets (default: the best that is here).",
         ),
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch a model that is not here without asking.")] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the stems and of manifest.jsonl.")] = Path(
-        "separated"
-    ),
-    filename: Annotated[
-        str, typer.Option("--filename", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.")
-    ] = "{track}/{stem}.{ext}",
-    stems: Annotated[
-        str | None, typer.Option("--stems", "--targets", help="Compute these alone; separated by commas.")
-    ] = None,
-    two_stems: Annotated[
-        str | None, typer.Option("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.")
-    ] = None,
-    residual: Annotated[
-        str | None, typer.Option("--residual", metavar="NAME", help="Write one more stem: what the others lack.")
-    ] = None,
-    consistent: Annotated[
-        bool, typer.Option("--consistent", help="Spread what the stems lack over them: they sum to the mixture.")
+    yes: Annotated[
+        bool,
+        _models("--yes", "-y", help="Fetch a model that is not here without asking."),
     ] = False,
-    start: Annotated[float, typer.Option("--start", help="Begin here, in seconds.", min=0)] = 0,
-    duration: Annotated[float | None, typer.Option("--duration", help="Take at most so many seconds.", min=0)] = None,
-    flac: Annotated[bool, typer.Option("--flac", help="Write flac, 24 bit.")] = False,
-    ogg: Annotated[bool, typer.Option("--ogg", help="Write Ogg Vorbis.")] = False,
-    mp3: Annotated[bool, typer.Option("--mp3", help="Write mp3.")] = False,
-    mp3_bitrate: Annotated[int | None, typer.Option("--mp3-bitrate", help="kbit/s, 32 to 320.")] = None,
-    int16: Annotated[bool, typer.Option("--int16", help="16-bit samples, for wav and flac.")] = False,
-    int24: Annotated[bool, typer.Option("--int24", help="24-bit samples, for wav and flac.")] = False,
-    float32: Annotated[bool, typer.Option("--float32", help="Float samples, for wav (default).")] = False,
-    clip_mode: Annotated[
-        Literal["rescale", "clamp", "none"] | None,
-        typer.Option(
-            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else rescale."
-        ),
+    stems: Annotated[
+        str | None,
+        _models("--stems", "--targets", metavar="A,B", help="Compute these alone; separated by commas."),
     ] = None,
-    device: DeviceOption = "auto",
+    device: Annotated[str, _models("--device", "-d", metavar="DEVICE", help=DEVICE_HELP)] = "auto",
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
-        typer.Option("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
+        _models("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
     ] = "auto",
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"],
-        typer.Option("--precision", help="Of products; bf16 and fp16 are quicker on GPUs."),
+        _models("--precision", help="Of products; bf16 and fp16 are quicker on GPUs."),
     ] = "fp32",
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Chunks at once (default: the CPU's threads; 4 on a GPU).", min=1),
+    out: Annotated[
+        Path,
+        _output("--out", "-o", metavar="OUT", help="Folder of the stems and of manifest.jsonl."),
+    ] = Path("separated"),
+    filename: Annotated[
+        str,
+        _output("--filename", metavar="PATTERN", help="Names below OUT: {track} {trackext} {stem} {ext} {model}."),
+    ] = "{track}/{stem}.{ext}",
+    two_stems: Annotated[
+        str | None,
+        _output("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest."),
+    ] = None,
+    residual: Annotated[
+        str | None,
+        _output("--residual", metavar="NAME", help="Write one more stem: what the others lack."),
+    ] = None,
+    flac: Annotated[bool, _output("--flac", help="Write flac, 24 bit.")] = False,
+    ogg: Annotated[bool, _output("--ogg", help="Write Ogg Vorbis.")] = False,
+    mp3: Annotated[bool, _output("--mp3", help="Write mp3.")] = False,
+    mp3_bitrate: Annotated[int | None, _output("--mp3-bitrate", metavar="KBPS", help="kbit/s, 32 to 320.")] = None,
+    int16: Annotated[bool, _output("--int16", help="16-bit samples, for wav and flac.")] = False,
+    int24: Annotated[bool, _output("--int24", help="24-bit samples, for wav and flac.")] = False,
+    float32: Annotated[bool, _output("--float32", help="Float samples, for wav (default).")] = False,
+    consistent: Annotated[
+        bool,
+        _levels("--consistent", help="Spread what the stems lack over them: they sum to the mixture."),
+    ] = False,
+    clip_mode: Annotated[
+        Literal["rescale", "clamp", "none"] | None,
+        _levels(
+            "--clip-mode",
+            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else "
+            "rescale.",
+        ),
+    ] = None,
+    start: Annotated[float, _part("--start", metavar="S", help="Begin here, in seconds.", min=0)] = 0,
+    duration: Annotated[
+        float | None,
+        _part("--duration", metavar="S", help="Take at most so many seconds.", min=0),
     ] = None,
     method: MethodOption = "crossfade",
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
     geometry: GeometryOption = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Songs at a time.", min=1)] = 1,
+    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at a time.", min=1)] = 1,
     shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", help="Take every N-th song from the I-th on.")
+        str | None,
+        _batch("--shard", metavar="I/N", help="Take every N-th song from the I-th on."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Separate again what is done.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file on stdout.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
-    show_plan: Annotated[bool, typer.Option("--plan", help="Print where each song is cut.")] = False,
+    force: Annotated[bool, _batch("--force", "-f", help="Separate again what is done.")] = False,
+    as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False,
+    dry_run: Annotated[
+        bool,
+        _batch("--dry-run", help="Say what would be done, and about how long it takes."),
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        _chunks("--batch-size", metavar="N", help="Chunks at once (default: the CPU's threads; 4 on a GPU).", min=1),
+    ] = None,
+    show_plan: Annotated[bool, _chunks("--plan", help="Print where each song is cut.")] = False,
 ) -> None:
     """Split songs into stems, at the rate, channels and length of the input; to float32 wav unless told otherwise.
 
@@ -147,14 +174,14 @@ def separate(
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
     if dry_run:
-        failed = sum(not work.foretell(song) for song in songs)
+        failed = work.foretell(songs)
     else:
         try:
             with _terminable(), _limit_threads(jobs):
                 failed = work.run(songs, jobs)
         except KeyboardInterrupt:
             tell(console, "stopped; finished songs stay, and the same command does the others", style="red")
-            raise typer.Exit(130) from None  # what shells expect of Ctrl-C
+            raise typer.Exit(1) from None
     if failed:
         tell(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
         raise typer.Exit(1)
@@ -181,29 +208,51 @@ class _Work:
             if jobs == 1:
                 return sum(not self._separate(song, bar) for song in songs)
             with ThreadPoolExecutor(jobs) as pool:
-                futures = [pool.submit(self._separate, song, bar) for song in songs]
                 try:
+                    futures = [pool.submit(self._separate, song, bar) for song in songs]
                     return sum(not future.result() for future in futures)
                 except BaseException:
                     self.stopped.set()
                     pool.shutdown(wait=True, cancel_futures=True)
                     raise
 
-    def foretell(self, song: Song) -> bool:
-        """Say what would be done; return whether it can be."""
+    def foretell(self, songs: Sequence[Song]) -> int:
+        """Say what would be done, and about how long it takes; return how many songs cannot be separated."""
+        from bandsplit.inference.forecast import Forecast
+
+        forecast, planned, total_s, failed = Forecast(self.batch.separator), 0, 0.0, 0
+        for song in songs:
+            try:
+                record = self._foretell(song, forecast)
+            except BandsplitError as error:
+                failed += not self._fail(song, error)
+                continue
+            self._print(record)
+            if record["status"] == "planned":
+                planned, total_s = planned + 1, total_s + record["about_s"]
+        if planned > 1:
+            tell(self.console, f"{planned} songs to do, one after the other in {_about(total_s)}")
+        return failed
+
+    def _foretell(self, song: Song, forecast: Forecast) -> dict[str, Any]:
         from bandsplit.decoding import open_song
 
-        try:
-            record = self.batch.describe(song, "skipped" if self._is_done(song) else "planned")
-            with open_song(song.path, **self.batch.part) as source:
-                plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
-        except BandsplitError as error:
-            return self._fail(song, error)
-        outputs = ", ".join(record["outputs"].values())
-        what = "is done already" if record["status"] == "skipped" else f"{plan.title}"
-        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {outputs} ({what})")
-        self._print(record)
-        return True
+        is_done = self._is_done(song)
+        record = self.batch.describe(song, "skipped" if is_done else "planned")
+        with open_song(song.path, **self.batch.part) as source:
+            plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
+            notes = self.batch.separator.notes(source.channels, source.sample_rate_hz, str(song.path))
+            what = "is done already"
+            if not is_done:
+                cost = forecast.cost(plan, source.channels)
+                memory = "" if cost.megabytes is None else f" and {cost.megabytes:.0f} MB of memory"
+                what = f"{plan.title}; {_about(cost.seconds)}{memory}"
+                record |= {"about_s": cost.seconds, "about_mb": cost.megabytes}
+        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})")
+        for note in (source.note, *notes) if not is_done else ():
+            if note:
+                tell(self.console, f"note: {song.path.name}: {note}")
+        return record
 
     def _separate(self, song: Song, bar: Progress) -> bool:
         from rich.markup import escape
@@ -253,6 +302,13 @@ class _Work:
         if self.as_json:
             sys.stdout.write(json.dumps(record) + "\n")
             sys.stdout.flush()
+
+
+def _about(seconds: float) -> str:
+    for unit_s, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit_s:
+            return f"about {seconds / unit_s:.1f} {unit}"
+    return f"about {max(1, round(seconds))} s"
 
 
 def _choose(options: dict[str, bool]) -> str:

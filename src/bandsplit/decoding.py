@@ -1,19 +1,32 @@
 """Songs in formats that libsndfile does not know (m4a, mp4, webm): decoded by PyAV or ffmpeg, where one is here."""
 
+from __future__ import annotations
+
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import soundfile
 
 from bandsplit.errors import AudioError
 from bandsplit.opening import UnknownFormatError, fetch_again
-from bandsplit.streams import Source
+from bandsplit.streams import Source, Tell
 from bandsplit.writing import SoundFormat, Writer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 _GRACE_S = 0.5
 """How far the length that a container states may be from the sound in it: encoders pad, streams begin late."""
+_EDIT_GRACE_S = 0.002
+"""How far an edit list may be off: many count in milliseconds, or in 600 a second."""
 _FLOATS = SoundFormat("WAV", "FLOAT")
 
 
@@ -22,7 +35,9 @@ class _Failed(Exception):  # noqa: N818  an answer
 
 
 @contextmanager
-def open_song(path: Path, start_s: float = 0, duration_s: float | None = None) -> Iterator[Source]:
+def open_song(
+    path: Path, start_s: float = 0, duration_s: float | None = None, tell: Tell | None = None
+) -> Iterator[Source]:
     """Open a song of any format that can be decoded here, or a part of it.
 
     What libsndfile does not know is decoded whole to a temporary file of floats first, so that its length is exact.
@@ -31,23 +46,26 @@ def open_song(path: Path, start_s: float = 0, duration_s: float | None = None) -
         path: the file.
         start_s: where the part begins.
         duration_s: its length, at most; None for all that follows.
+        tell: told the seconds done, the seconds in all as far as they are known, and the stage, "decode" or "count",
+            where one of these comes first; what it raises stops it.
 
     Raises:
         AudioError: as `bandsplit.streams.Source`; for an unknown format it says which decoders were tried.
     """
     try:
-        source = Source(path, start_s, duration_s)
+        source = Source(path, start_s, duration_s, tell=tell)
     except UnknownFormatError as error:
         unknown = error
     else:
         with source:
             yield source
         return
-    with tempfile.TemporaryDirectory(prefix="bandsplit-") as folder:
+    tell = tell or (lambda *_: None)
+    with _temporary_folder(path) as folder:
         wav, tried = Path(folder) / "decoded.wav", []
         for name, decode in (("PyAV", _decode_with_av), ("ffmpeg", _decode_with_ffmpeg)):
             try:
-                decode(path, wav)
+                decode(path, wav, tell)
                 break
             except _Failed as failed:
                 tried.append(f"{name} ({failed})")
@@ -58,7 +76,19 @@ def open_song(path: Path, start_s: float = 0, duration_s: float | None = None) -
             yield source
 
 
-def _decode_with_av(path: Path, wav: Path) -> None:
+@contextmanager
+def _temporary_folder(path: Path) -> Iterator[str]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="bandsplit-")
+    except OSError as error:
+        raise AudioError(
+            f"{path}: must be decoded first, but there is no room for it ({error.strerror}); name a folder in TMPDIR"
+        ) from None
+    with folder:
+        yield folder.name
+
+
+def _decode_with_av(path: Path, wav: Path, tell: Tell) -> None:
     try:
         import av
         from av.error import FFmpegError
@@ -70,21 +100,25 @@ def _decode_with_av(path: Path, wav: Path) -> None:
             if not container.streams.audio:
                 raise _Failed("it holds no sound")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:  # for codecs that it does not know
+                raise _Failed("no decoder for its sound")
             rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+            if rate_hz < 1 or channels < 1:
+                raise _Failed(f"its header says {channels} channels at {rate_hz} Hz")
             stated_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0
             stated_s = stated_s or (container.duration or 0) / av.time_base
             tags = {_tag(str(name)): str(text) for name, text in container.metadata.items()}
             written = 0
-            with Writer(wav, _FLOATS, rate_hz, channels, round(stated_s * rate_hz), tags) as out:
-                to_float = av.AudioResampler(format="fltp")
-                for frame in container.decode(stream):
-                    for part in to_float.resample(frame):
-                        block = part.to_ndarray()
-                        out.write(block)
-                        written += block.shape[1]
+            with _Kept(path, wav, rate_hz, channels, round(stated_s * rate_hz), tags) as out:
+                for block in _av_blocks(container, stream):
+                    out.write(block)
+                    written += block.shape[1]
+                    tell(written / rate_hz, max(stated_s, written / rate_hz), "decode")
                 out.commit()
     except (FFmpegError, ValueError, OSError) as error:
         raise _Failed(str(getattr(error, "strerror", None) or error)) from None
+    if not written:
+        raise _Failed("no sound comes out")
     if written < (stated_s - _GRACE_S) * rate_hz:
         raise AudioError(
             f"{path}: is truncated: it states {stated_s:.1f} s of sound, but only {written / rate_hz:.1f} s can be "
@@ -92,20 +126,85 @@ def _decode_with_av(path: Path, wav: Path) -> None:
         )
 
 
-def _decode_with_ffmpeg(path: Path, wav: Path) -> None:
+def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
+    """Decode to float blocks ``channels samples``, without the encoder's padding where the container tells it.
+
+    FFmpeg leaves out what was padded at the start, but in mp4 not what fills up the last frame of the codec.
+    """
+    import av
+
+    to_float = av.AudioResampler(format="flt")  # interleaved: PyAV 18 crashes on eight planes or more
+    rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
+    samples, end, held = 0, 0, None
+    for packet in container.demux(stream):
+        if packet.pts is not None and packet.duration:
+            end = max(end, packet.pts + packet.duration)
+        for frame in packet.decode():
+            for part in to_float.resample(frame):
+                if (part.sample_rate, part.layout.nb_channels) != (rate_hz, channels):
+                    raise _Failed("its rate or number of channels changes")
+                if held is not None:
+                    yield held
+                held = part.to_ndarray().reshape(-1, channels).T
+                samples += held.shape[1]
+    if held is None:
+        return
+    if stream.time_base == 1 / Fraction(rate_hz):  # else times are rounded, as in webm, which tells of padding itself
+        length = end - (stream.start_time or 0)
+        if stream.duration and length - stream.duration > _EDIT_GRACE_S * rate_hz:
+            length = stream.duration  # of the edit list
+        padding = samples - length
+        if 0 < padding < held.shape[1]:
+            held = held[:, :-padding]
+    yield held
+
+
+class _Kept(Writer):
+    """The decoded song; errors name the song, not the temporary file."""
+
+    def __init__(self, song: Path, wav: Path, rate_hz: int, channels: int, samples: int, tags: dict[str, str]) -> None:
+        self._song = song
+        super().__init__(wav, _FLOATS, rate_hz, channels, samples, tags)
+
+    def _refusal(self, error: BaseException) -> AudioError:
+        return AudioError(
+            f"{self._song}: must be decoded first, but {super()._refusal(error)}; TMPDIR names the folder"
+        )
+
+
+def _decode_with_ffmpeg(path: Path, wav: Path, tell: Tell) -> None:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise _Failed("no such program on the path; install ffmpeg")
     # "file:" and the list keep names and playlists from meaning anything but files.
     read = ["-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file", "-i", f"file:{path}", "-map", "0:a:0"]
-    write = ["-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", "-y", f"file:{wav}"]
+    write = ["-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", "-progress", "pipe:1", "-y", f"file:{wav}"]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            child = subprocess.Popen([ffmpeg, *read, *write], stdout=subprocess.PIPE, stderr=errors)
+        except OSError as error:
+            raise _Failed(str(error.strerror)) from None
+        with child:
+            try:
+                for line in child.stdout or ():
+                    name, _, value = line.partition(b"=")
+                    if name == b"out_time_us":
+                        with suppress(ValueError):  # N/A before the first sound
+                            done_s = int(value) / 1e6
+                            tell(done_s, done_s, "decode")
+            except BaseException:
+                child.kill()
+                raise
+        errors.seek(0)
+        lines = errors.read(10_000).decode(errors="replace").strip().splitlines()
+    if child.returncode:
+        raise _Failed(lines[0] if lines else f"exit code {child.returncode}")
     try:
-        done = subprocess.run([ffmpeg, *read, *write], capture_output=True, check=False)
-    except OSError as error:
-        raise _Failed(str(error.strerror)) from None
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise _Failed(lines[0] if lines else f"exit code {done.returncode}")
+        samples = soundfile.info(str(wav)).frames
+    except soundfile.LibsndfileError:
+        samples = 0
+    if not samples:
+        raise _Failed("no sound comes out")
 
 
 def _tag(name: str) -> str:

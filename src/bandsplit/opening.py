@@ -17,6 +17,9 @@ _READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF", "CAF"}
 # Beyond any song; libsndfile gives the largest integer for flac streams of unknown length.
 _LONGEST_SAMPLES = 1 << 48
 
+# Silence in flac takes 14 bytes for 65535 samples, in Opus 2 bytes for 5760.
+_MOST_SAMPLES_PER_BYTE = 1 << 14
+
 
 # Ogg has an order of channels of its own: where each channel of the order of wav stands in it.
 _OGG_ORDERS = {
@@ -98,6 +101,12 @@ def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
         return f"is truncated or damaged: {damage}; {fetch_again(path)}"
     if file.frames < 1:
         return "holds 0 samples; copy or export it again"
+    size = path.stat().st_size
+    if _LONGEST_SAMPLES > file.frames > size * _MOST_SAMPLES_PER_BYTE:
+        return (
+            f"is damaged or truncated: its header promises {file.frames} samples, but its {size} bytes cannot hold so "
+            f"many; {fetch_again(path)}"
+        )
     if file.frames > _LONGEST_SAMPLES:
         again = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
         return f"its header does not say how long it is (a stream that was saved); rewrite it: {again}"

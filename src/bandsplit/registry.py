@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -156,7 +157,7 @@ def find_model(
     if name is None:
         return _find_default(fetch, say)
     path = Path(name)
-    if path.is_file() or path.suffix in _SUFFIXES:
+    if os.path.isfile(path) or path.suffix in _SUFFIXES:
         return [path]  # if it is missing or no model, loading it says so
     for suffix in sorted(_SUFFIXES, reverse=runtime != "onnx"):
         if files := _in_order(path, suffix):
@@ -175,7 +176,8 @@ def find_model(
 def _in_order(folder: Path, suffix: str) -> list[Path]:
     """Return the model files of a folder, those named like targets in the order of all tables."""
     order = {name: number for number, name in enumerate(TARGETS)}
-    return sorted(folder.glob(f"*{suffix}"), key=lambda path: (order.get(path.stem, len(order)), path.name))
+    found = folder.glob(f"*{suffix}") if os.path.isdir(folder) else ()
+    return sorted(found, key=lambda path: (order.get(path.stem, len(order)), path.name))
 
 
 def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:

@@ -1,8 +1,9 @@
 """Songs as streams of blocks ``channels samples``: reading, resampling, and a window that moves along."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import soundfile
@@ -12,6 +13,9 @@ from bandsplit.audio import check_finite
 from bandsplit.errors import AudioError
 from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
 from bandsplit.writing import TAGS
+
+Tell: TypeAlias = Callable[[float, float, str], Any]
+"""Told the seconds done, the seconds in all and the stage."""
 
 BLOCK_SAMPLES = 1 << 16
 _BLOCK_VALUES = 1 << 20
@@ -33,7 +37,12 @@ class Source(AbstractContextManager):
     note: str | None = None
 
     def __init__(
-        self, path: Path, start_s: float = 0, duration_s: float | None = None, name: str | None = None
+        self,
+        path: Path,
+        start_s: float = 0,
+        duration_s: float | None = None,
+        name: str | None = None,
+        tell: Tell | None = None,
     ) -> None:
         """Open it.
 
@@ -42,6 +51,7 @@ class Source(AbstractContextManager):
             start_s: where the part begins.
             duration_s: its length, at most; None for all that follows.
             name: what errors call it; its path by default.
+            tell: told how far the counting of an mp3 is; what it raises stops it.
 
         Raises:
             AudioError: as `bandsplit.audio.info`; or nothing lies in this range.
@@ -54,12 +64,12 @@ class Source(AbstractContextManager):
             self._file.close()
             raise AudioError(
                 f"{self._name}: its header says {self.sample_rate_hz} Hz; legal: {least} to {most}. It is damaged; "
-                f"{fetch_again(path)}"
+                f"{fetch_again(Path(self._name))}"
             )
         self._block_samples = min(BLOCK_SAMPLES, _BLOCK_VALUES // self.channels)
         self._order = channel_order(self._file.format, self.channels)
         self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
-        length = self._count() if self._file.format == "MP3" else self._file.frames
+        length = self._count(tell) if self._file.format == "MP3" else self._file.frames
         length_s = length / self.sample_rate_hz
         inside = 0 <= start_s < length_s and (duration_s is None or duration_s > 0)  # not for NaN either
         self._start = round(start_s * self.sample_rate_hz) if inside else 0
@@ -98,7 +108,7 @@ class Source(AbstractContextManager):
             if not block.shape[1]:
                 raise AudioError(
                     f"{self._name}: is truncated: its header promises {stop} samples, but only {at} can be read; "
-                    f"{fetch_again(self._path)}"
+                    f"{fetch_again(Path(self._name))}"
                 )
             check_finite(block, self._name, self.sample_rate_hz, at)
             yield block
@@ -111,14 +121,18 @@ class Source(AbstractContextManager):
             raise self._damaged(error) from None
 
     def _damaged(self, error: soundfile.LibsndfileError) -> AudioError:
-        return AudioError(f"{self._name}: is damaged or truncated ({reason(error)}); {fetch_again(self._path)}")
+        return AudioError(f"{self._name}: is damaged or truncated ({reason(error)}); {fetch_again(Path(self._name))}")
 
-    def _count(self) -> int:
+    def _count(self, tell: Tell | None) -> int:
         """Count the samples of an mp3 by decoding it: without an index, its header only has an estimate."""
-        length = 0
-        while found := len(self._read(self._block_samples)):
-            length += found
-        self._file.close()
+        length, stated = 0, self._file.frames
+        try:
+            while found := len(self._read(self._block_samples)):
+                length += found
+                if tell:
+                    tell(length / self.sample_rate_hz, max(length, stated) / self.sample_rate_hz, "count")
+        finally:
+            self._file.close()
         self._file = open_sound(self._path, ForwardSound)
         return length
 

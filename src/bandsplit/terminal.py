@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from bandsplit.config import ChunkConfig
     from bandsplit.data.tracks import Dataset
 
+CHUNKS = "Chunks"
+"""Panel of the help."""
 RootArgument = Annotated[
     Path, typer.Argument(help="Songs as MUSDB18-HQ, stem folders, a CSV file of instrum,path, or MoisesDB.")
 ]
-DeviceOption = Annotated[
-    str, typer.Option("--device", "-d", help="auto (a CUDA GPU if there is one), cpu, cuda or cuda:N.")
-]
+DEVICE_HELP = "auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP)]
 DataOption = Annotated[
     Path,
     typer.Option("--data", help="Songs: a folder as MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),
@@ -41,23 +42,42 @@ AllowOption = Annotated[
     bool, typer.Option("--allow", help="Go on although `bandsplit data check` finds the songs broken.")
 ]
 MethodOption = Annotated[
-    Literal["crossfade", "overlap-add"], typer.Option("--method", help="How a song is cut into chunks and joined.")
+    Literal["crossfade", "overlap-add"],
+    typer.Option("--method", help="How a song is cut into chunks and joined.", rich_help_panel=CHUNKS),
 ]
 ChunkOption = Annotated[
     float | None,
     typer.Option(
-        "--chunk", "--segment", help="Chunk length in seconds (default: 10 for crossfade, 3 for overlap-add).", min=0.01
+        "--chunk",
+        "--segment",
+        metavar="S",
+        help="Chunk length in seconds (default: 10 for crossfade, 3 for overlap-add).",
+        min=0.01,
+        rich_help_panel=CHUNKS,
     ),
 ]
 OverlapOption = Annotated[
-    float | None, typer.Option("--overlap", help="Shared part of crossfaded chunks, as a fraction (default: 0.1).")
+    float | None,
+    typer.Option(
+        "--overlap",
+        metavar="PART",
+        help="Shared part of crossfaded chunks, as a fraction (default: 0.1).",
+        rich_help_panel=CHUNKS,
+    ),
 ]
 HopOption = Annotated[
-    float | None, typer.Option("--hop", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001)
+    float | None,
+    typer.Option(
+        "--hop", metavar="S", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001, rich_help_panel=CHUNKS
+    ),
 ]
 GeometryOption = Annotated[
     Literal["authors", "even"] | None,
-    typer.Option("--geometry", help="Chunks as the paper's authors cut them, or equal ones (default: authors)."),
+    typer.Option(
+        "--geometry",
+        help="Chunks as the paper's authors cut them, or equal ones (default: authors).",
+        rich_help_panel=CHUNKS,
+    ),
 ]
 DEFAULT_STEMS = "vocals,bass,drums,other"
 

@@ -1,68 +1,94 @@
-"""Headers with random faults: each file is read as a song of sane facts, or refused with a message that names it."""
+"""A short run of the fuzz campaign: each damaged song gives all its stems, or a message that names it, and no file."""
 
+import importlib.util
+import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 
 from bandsplit.errors import AudioError
-from bandsplit.streams import Source
 
-FORMATS = {
-    "wav": ("WAV", "PCM_16"),
-    "float.wav": ("WAV", "FLOAT"),
-    "wavex.wav": ("WAVEX", "PCM_24"),
-    "rf64.wav": ("RF64", "PCM_16"),
-    "flac": ("FLAC", "PCM_16"),
-    "mp3": ("MP3", "MPEG_LAYER_III"),
-    "ogg": ("OGG", "VORBIS"),
-    "opus": ("OGG", "OPUS"),
-    "aiff": ("AIFF", "PCM_16"),
-    "caf": ("CAF", "PCM_16"),
-}
-LENGTHS = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz.py"
+FILES = 60
 
 
-def damage(data: bytes, generator: np.random.Generator) -> bytes:
-    """Change, flip, remove or insert a few bytes of the first 64, 200, or of all."""
-    damaged = bytearray(data)
-    kind, head = generator.integers(5), int(generator.choice([64, 200, len(data)]))
-    for _ in range(generator.integers(1, 5)):
-        at, some = int(generator.integers(min(head, len(damaged)))), int(generator.integers(1, 9))
-        if kind == 0:
-            damaged[at] = int(generator.integers(256))
-        elif kind == 1:
-            damaged[at] ^= 1 << (some - 1)
-        elif kind == 2:
-            length = int(generator.choice(LENGTHS)).to_bytes(4, "little" if generator.integers(2) else "big")
-            damaged[at : at + 4] = length[: len(damaged) - at]
-        elif kind == 3:
-            del damaged[at : at + some]
-        else:
-            damaged[at:at] = generator.bytes(some)
-    return bytes(damaged)
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fuzz", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_a_damaged_header_gives_a_sane_song_or_an_error(tmp_path: Path, suffix: str):
-    generator = np.random.default_rng(0)
-    container, subtype = FORMATS[suffix]
-    path = tmp_path / f"a.{suffix}"
-    soundfile.write(path, generator.uniform(-0.5, 0.5, (4000, 2)), 48000, subtype, format=container)
-    whole = path.read_bytes()
-    for _ in range(60):
-        path.write_bytes(damage(whole, generator))
-        try:
-            with Source(path, duration_s=2) as source:
-                assert 1000 <= source.sample_rate_hz <= 1_000_000 and 1 <= source.channels <= 1024
-                count = 0
-                for block in source.blocks():
-                    assert block.size <= 1 << 20 and np.isfinite(block).all()
-                    count += block.shape[1]
-                assert count == source.samples
-        except AudioError as error:
-            text = str(error)
-        else:
-            text = str(path)
-        assert str(path) in text
+fuzz = load()
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+
+
+@pytest.mark.parametrize("name", fuzz.FORMATS)
+def test_a_damaged_song_is_separated_whole_or_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
+    if name in fuzz.PYAV:
+        pytest.importorskip("av")
+    monkeypatch.setattr(shutil, "which", lambda _name: None)  # ffmpeg takes longer to start than all else together
+    separator, songs, others = fuzz.make_separator(), fuzz.make_songs(name, tmp_path), fuzz.make_songs("caf", tmp_path)
+    song, out, verdicts = tmp_path / f"song.{fuzz.suffix_of(name)}", tmp_path / "out", []
+    for whole in songs:
+        song.write_bytes(whole)
+        assert fuzz.attempt(separator, song, out) == "separated"
+        shutil.rmtree(out)
+    for number in range(FILES):
+        song.write_bytes(fuzz.damage(songs, others, np.random.default_rng(number)))
+        verdicts.append(fuzz.attempt(separator, song, out))
+        shutil.rmtree(out, ignore_errors=True)
+    assert set(verdicts) == {"separated", "refused"}, verdicts
+
+
+class Broken:
+    """A separator that does what it must not."""
+
+    def __init__(self, error: Exception, leaves: str) -> None:
+        self.error, self.leaves = error, leaves
+
+    def separate_file(self, _song: Path, out: Path) -> Any:
+        if self.leaves:
+            out.mkdir()
+            (out / self.leaves).touch()
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "leaves", "verdict"),
+    [
+        (ZeroDivisionError("division by zero"), "", "ZeroDivisionError: division by zero"),
+        (AudioError("the file is broken"), "", "a message without the file's name: the file is broken"),
+        (AudioError("{song}: is broken"), "", "refused"),
+        (AudioError("{song}: is broken"), ".bandsplit-1.part", "left or missing: ['.bandsplit-1.part']"),
+    ],
+)
+def test_the_campaign_notices_what_is_wrong(tmp_path: Path, error: Exception, leaves: str, verdict: str):
+    song = tmp_path / "song.wav"
+    broken = Broken(type(error)(str(error).format(song=song)), leaves)
+    assert fuzz.attempt(broken, song, tmp_path / "out") == verdict
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the campaign reads the memory in use as Linux tells it")
+def test_the_campaign_runs_and_notices_crashes_and_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    counts, slowest_s, peak_mb = fuzz.campaign("wav16", 10, 0, tmp_path / "kept")
+    assert sum(counts.values()) == 10 and counts["wrong"] == 0 and slowest_s > 0 and peak_mb > 50
+    assert not (tmp_path / "kept").exists()
+    crash = "import os; print('ready', flush=True); print('[\"refused\", 1, 2]', flush=True); os.abort()"
+    monkeypatch.setattr(fuzz, "__file__", str(tmp_path / "crash.py"))
+    (tmp_path / "crash.py").write_text(crash)
+    (first, *_), (second, *_) = fuzz.watch([])
+    assert first == "refused" and second.startswith("crash, exit code -6")
+    monkeypatch.setattr(fuzz, "HANG_S", 1)
+    (tmp_path / "crash.py").write_text("import time; print('ready', flush=True); time.sleep(1000)")
+    assert [verdict for verdict, *_ in fuzz.watch([])] == ["hang"]

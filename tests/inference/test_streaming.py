@@ -102,6 +102,53 @@ def test_the_stream_of_a_file_equals_its_array(tmp_path: Path, chunks, sample_ra
     assert at == 100_003
 
 
+@pytest.mark.parametrize("sample_rate_hz", [RATE_HZ, 11_025])
+def test_blocks_of_any_length_give_what_a_file_gives(tmp_path: Path, sample_rate_hz: int):
+    mixture = noise(2, 50_003)
+    audio.write(tmp_path / "a.wav", mixture, sample_rate_hz)
+    parts, at = separator(chunks=CrossfadeConfig(chunk_s=1)), 0
+    blocks = [np.zeros((2, 0), np.float32), *pieces(mixture)]
+    from_file = list(parts.stream(tmp_path / "a.wav"))
+    whole = {target: np.concatenate([stems[target] for _, stems in from_file], axis=1) for target in parts.targets}
+    for start, stems in parts.stream_blocks(iter(blocks), sample_rate_hz, 50_003):
+        assert start == at
+        for target, stem in stems.items():
+            np.testing.assert_array_equal(stem, whole[target][:, start : start + stem.shape[1]])
+        at += stem.shape[1]
+    assert at == 50_003
+    assert list(parts.stream_blocks([], sample_rate_hz, 0)) == []
+
+
+def test_blocks_are_taken_as_they_are_needed():
+    taken = []
+
+    def blocks() -> Iterator[np.ndarray]:
+        for number in range(40):
+            taken.append(number)
+            yield noise(2, RATE_HZ, number)
+
+    stream = separator(chunks=CrossfadeConfig(chunk_s=1), batch_size=1).stream_blocks(blocks(), RATE_HZ, 40 * RATE_HZ)
+    next(stream)
+    assert len(taken) < 5
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    "blocks, samples, message",
+    [
+        ([noise(2, 5000)], 5001, "5001 were announced, but the blocks hold 5000"),
+        ([noise(2, 5000), noise(2, 1)], 5000, "5000 were announced, but the blocks hold at least 5001"),
+        ([], 1, "1 were announced, but the blocks hold 0"),
+        ([noise(2, 5000), noise(1, 5000)], 10_000, "block 2: has 1 channels, but those before have 2"),
+        ([noise(2, 5000), noise(2, 5000) * np.inf], 10_000, r"sample 5000 \(0\.625 s\) of channel 0 is -?inf"),
+        ([noise(2, 5000)[0]], 5000, r"has shape \(5000,\); it must be \(channels, samples\)"),
+    ],
+)
+def test_blocks_that_are_not_the_song_that_was_announced_are_refused(blocks: list, samples: int, message: str):
+    with pytest.raises(AudioError, match=message):
+        list(separator().stream_blocks(blocks, RATE_HZ, samples))
+
+
 def test_silent_chunks_do_not_run_the_network_and_change_nothing(monkeypatch: pytest.MonkeyPatch):
     mixture = noise(2, 80_000)
     mixture[:, 20_000:60_000] = 0
@@ -155,6 +202,18 @@ def test_a_callback_that_returns_false_cancels_and_leaves_nothing(tmp_path: Path
     assert len(told) == calls and sorted(path.name for path in tmp_path.iterdir()) == ["a.wav"]
 
 
+def test_counting_an_mp3_is_told_and_can_be_cancelled(tmp_path: Path):
+    path, told = tmp_path / "a.mp3", []
+    audio.write(path, noise(2, 200_000), 44100)
+    parts = separator()
+    parts.separate_file(path, tmp_path / "out", lambda *news: told.append(news))
+    stages = [stage for _, _, stage in told]
+    assert list(dict.fromkeys(stages)) == ["count", "separate", "write"] and stages.count("count") > 2
+    with pytest.raises(Cancelled, match=r"a\.mp3: cancelled; nothing was written"):
+        parts.separate_file(path, tmp_path / "other", lambda *news: news[-1] != "count")
+    assert not (tmp_path / "other").exists()
+
+
 def test_an_error_in_the_callback_reaches_the_caller_and_leaves_nothing(tmp_path: Path):
     audio.write(tmp_path / "a.wav", noise(2, 50_000), RATE_HZ)
     with pytest.raises(ZeroDivisionError):
@@ -197,6 +256,33 @@ def test_a_file_that_vanishes_or_grows_meanwhile_is_separated_as_it_was(tmp_path
         changes = [change]
         result = parts.separate_file(path, tmp_path / "out", lambda *_, todo=changes: todo and todo.pop()())
         np.testing.assert_array_equal(audio.read(result.paths["bass"])[0], expected["bass"])
+
+
+@pytest.mark.parametrize("stage", ["count", "separate"])
+@pytest.mark.parametrize("what", ["grows", "shrinks", "vanishes"])
+def test_an_mp3_that_changes_meanwhile_gives_what_was_counted_or_nothing(tmp_path: Path, stage: str, what: str):
+    path = tmp_path / "a.mp3"
+    audio.write(path, noise(2, 300_000), 44100)
+    data, changed = path.read_bytes(), []
+
+    def progress(_done_s: float, _total_s: float, told: str) -> None:
+        if told == stage and not changed:
+            changed.append(what)
+            if what == "vanishes":
+                path.unlink()
+            else:
+                path.write_bytes(data + data if what == "grows" else data[: len(data) // 3])
+
+    refusal = ""
+    try:
+        result = separator().separate_file(path, tmp_path / "out", progress)
+        assert soundfile.info(result.paths["bass"]).frames == 300_000
+    except AudioError as error:
+        refusal = str(error)
+        assert not (tmp_path / "out").exists()
+    assert changed and (not refusal or str(path) in refusal)
+    if what == "shrinks" or (stage, what) == ("count", "vanishes"):
+        assert refusal
 
 
 def test_nan_late_in_a_file_is_named_and_leaves_nothing(tmp_path: Path):

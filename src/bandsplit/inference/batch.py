@@ -190,7 +190,7 @@ class Batch:
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
         with self._lock:
             try:
-                if self.out_dir.is_dir():  # not made for a failure alone
+                if os.path.isdir(self.out_dir):  # not made for a failure alone
                     with self._manifest.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(record) + "\n")
             except OSError as error:
@@ -258,7 +258,7 @@ def _names(lines: Iterable[str]) -> list[str]:
 def _read_manifests(out_dir: Path) -> dict[str, dict[str, Any]]:
     """Return the last record of each input that was separated."""
     done: dict[str, dict[str, Any]] = {}
-    for path in sorted(out_dir.glob("manifest*.jsonl")):
+    for path in sorted(out_dir.glob("manifest*.jsonl")) if os.path.isdir(out_dir) else ():
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:

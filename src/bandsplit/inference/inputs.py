@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from typing_extensions import TypeIs
 
+from bandsplit.audio import check_finite
 from bandsplit.errors import AudioError
 
 if TYPE_CHECKING:
@@ -49,3 +51,29 @@ def to_numpy(audio: Any) -> np.ndarray:
     if is_tensor(audio):
         return audio.detach().cpu().float().numpy()
     return audio.astype(np.float32, copy=False)
+
+
+def check_blocks(blocks: Iterable[Any], sample_rate_hz: int, samples: int) -> Iterator[np.ndarray]:
+    """Check a song that comes in blocks and yield them, those without samples left out, as `to_numpy`.
+
+    Raises:
+        AudioError: a block is no audio, holds NaN or infinity, or has other channels than the first; or all together
+            have not ``samples`` samples.
+    """
+    count, channels = 0, None
+    for number, given in enumerate(blocks, start=1):
+        block = to_numpy(given)
+        channels = channels or len(block)
+        if len(block) != channels:
+            raise AudioError(f"block {number}: has {len(block)} channels, but those before have {channels}")
+        check_finite(block, "audio", sample_rate_hz, count)
+        count += block.shape[1]
+        if count > samples:
+            break
+        if block.shape[1]:
+            yield block
+    if count != samples:
+        more = "at least " if count > samples else ""
+        raise AudioError(
+            f"samples: {samples} were announced, but the blocks hold {more}{count}; give the length of all together"
+        )

@@ -160,7 +160,7 @@ class StemFiles:
         self._peaks = dict.fromkeys(paths, 0.0)
         try:
             for folder in {path.parent: None for path in paths.values()}:
-                missing = [part for part in (folder, *folder.parents) if not part.exists()]
+                missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
                 self._stack.callback(_remove_empty, missing)
                 make_folder(folder)
             facts = sample_rate_hz, channels, samples

@@ -18,17 +18,18 @@ from bandsplit.decoding import open_song
 from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
-from bandsplit.inference.inputs import is_tensor, to_numpy
+from bandsplit.inference.inputs import check_blocks, is_tensor, to_numpy
 from bandsplit.inference.network import Model, Network, Precision, Runtime, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.registry import find_model
-from bandsplit.streams import Window, cut_blocks, resample_blocks
+from bandsplit.streams import Tell, Window, cut_blocks, resample_blocks
 
 if TYPE_CHECKING:
     import torch
 
 Progress: TypeAlias = Callable[[float, float, str], Any]
-"""Told the seconds done, the seconds in all and the stage; it cancels by returning False."""
+"""Told the seconds done, the seconds in all and the stage: "decode" or "count" where the song needs it, "separate",
+"write". It cancels by returning False."""
 Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 _log = logging.getLogger("bandsplit")
@@ -131,6 +132,11 @@ class Separator:
         self._kept = [there.index(target) for target in self.targets]
         self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
 
+    @property
+    def chunks_at_once(self) -> int:
+        """Chunks that are estimated at once."""
+        return self.batch_size or max(network.batch_size for network in self._networks)
+
     def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
         """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; print it to see it."""
         length = audio_io.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
@@ -155,7 +161,7 @@ class Separator:
         mixture = to_numpy(audio)
         audio_io.check_finite(mixture, "audio", sample_rate_hz)
         channels, samples = mixture.shape
-        for note in self._notes(channels, sample_rate_hz, "audio"):
+        for note in self.notes(channels, sample_rate_hz, "audio"):
             _log.info(note)
         estimates: dict[str, Any] = {target: np.empty((channels, samples), np.float32) for target in self.targets}
         if samples:
@@ -193,8 +199,34 @@ class Separator:
             AudioError: the file cannot be read, or has channels the models cannot take.
             Cancelled: ``progress`` returned False.
         """
-        with open_song(Path(path), start_s, duration_s) as source:
+        with open_song(Path(path), start_s, duration_s, _teller(progress, str(path))) as source:
             song = _Song(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
+            for start, _, stems in self._stream(song, progress):
+                yield start, dict(zip(self.targets, stems, strict=True))
+
+    def stream_blocks(
+        self, blocks: Iterable[Array], sample_rate_hz: int, samples: int, progress: Progress | None = None
+    ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """Separate audio that comes in blocks, in memory that does not depend on its length.
+
+        Args:
+            blocks: float ``(channels, samples)``, of any lengths, NumPy or torch; as many are taken as are needed next.
+            sample_rate_hz: their sample rate.
+            samples: their length in all: chunks are planned with it.
+            progress: as for `separate`.
+
+        Yields:
+            Neighbouring blocks, not those of the input: the first sample, and target -> float32 ``channels samples``.
+
+        Raises:
+            AudioError: a block is no audio as for `separate`, or they do not have one number of channels, or the
+                length that was told.
+            Cancelled: ``progress`` returned False.
+        """
+        audio_io.check_sample_rate(sample_rate_hz)
+        checked = check_blocks(blocks, sample_rate_hz, samples)
+        for first in checked:  # once; then it asks for one more, so that surplus blocks are refused
+            song = _Song(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
 
@@ -233,9 +265,9 @@ class Separator:
         path, output = Path(path), output or OutputConfig()
         output.check(self.targets)
         paths = output.paths(Path(out_dir), path, self.targets, track=track, model=self.name)
-        with open_song(path, start_s, duration_s) as source:
+        with open_song(path, start_s, duration_s, _teller(progress, str(path))) as source:
             notes = [source.note] if source.note else []
-            notes += self._notes(source.channels, source.sample_rate_hz, str(path))
+            notes += self.notes(source.channels, source.sample_rate_hz, str(path))
             facts = source.samples, source.channels, source.sample_rate_hz
             song = _Song(source.blocks(), *facts, str(path))
             with StemFiles(output, paths, source.sample_rate_hz, source.channels, source.samples, source.tags) as files:
@@ -257,7 +289,6 @@ class Separator:
         """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
-        size = self.batch_size or max(network.batch_size for network in self._networks)
         _tell(progress, song, 0, "separate")
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
@@ -272,7 +303,8 @@ class Separator:
         # What resampling and chunks hold back bounds what the copy of the mixture must keep.
         heard, kept = itertools.tee(song.blocks)
         window = Window(resample_blocks(heard, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
-        blocks = (block.reshape(-1, block.shape[-1]) for _, block in stream_plan(plan, window.read, estimate, size))
+        streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
+        blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
         mixture, start = Window(kept), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
             samples = block.shape[1]
@@ -299,8 +331,12 @@ class Separator:
                 )
         return estimates
 
-    def _notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
-        """Say what a user should know; refuse channels that the models cannot take."""
+    def notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
+        """Say what a user should know of a song called ``name``: channels duplicated or paired, audio resampled.
+
+        Raises:
+            AudioError: the models cannot take that many channels.
+        """
         notes = list(dict.fromkeys(group.note for group in self._groups(channels, name) if group.note))
         if sample_rate_hz != self.sample_rate_hz:
             notes.append(f"resampled from {sample_rate_hz} Hz to the model's {self.sample_rate_hz} Hz and back")
@@ -312,5 +348,14 @@ class Separator:
 
 def _tell(progress: Progress | None, song: _Song, share: float, stage: str) -> None:
     seconds = song.samples / song.sample_rate_hz
-    if progress is not None and progress(share * seconds, seconds, stage) is False:
-        raise Cancelled(f"{song.name}: cancelled; nothing was written")
+    _teller(progress, song.name)(share * seconds, seconds, stage)
+
+
+def _teller(progress: Progress | None, name: str) -> Tell:
+    """Make a callback whose False stops the work on the song called ``name``."""
+
+    def tell(done_s: float, total_s: float, stage: str) -> None:
+        if progress is not None and progress(done_s, total_s, stage) is False:
+            raise Cancelled(f"{name}: cancelled; nothing was written")
+
+    return tell

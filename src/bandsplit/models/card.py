@@ -93,7 +93,13 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
 
 
 def _check_there(path: Path) -> None:
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+        if is_file:
+            path.open("rb").close()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from None
+    if not is_file:
         raise ModelFileError(
             f"{path}: no such model file; `bandsplit models list` shows what can be fetched, and with --architectures "
             f"what can be trained"

@@ -1,0 +1,76 @@
+"""What separating a song will take, scaled from a few seconds of noise."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bandsplit.inference.chunks import Chunk, ChunkPlan
+from bandsplit.inference.separator import Separator
+
+PROBE_S = 2.0
+
+
+class Cost(NamedTuple):
+    """What a song takes, about."""
+
+    seconds: float
+    """Of computing. Reading, writing and resampling add a little; digital silence takes nothing."""
+    megabytes: float | None
+    """Memory of the process, without that of a GPU; None where the system does not tell it."""
+
+
+class Forecast:
+    """Costs of songs; the first one of each number of channels is preceded by a probe."""
+
+    def __init__(self, separator: Separator) -> None:
+        """Take the separator that will do the work."""
+        self._separator = separator
+        self._probes: dict[int, tuple[float, float | None, float | None]] = {}
+
+    def cost(self, plan: ChunkPlan, channels: int) -> Cost:
+        """Estimate what a song of ``channels`` takes, in chunks as planned."""
+        if channels not in self._probes:
+            self._probes[channels] = self._probe(channels)
+        seconds, before_mb, growth_mb = self._probes[channels]
+        megabytes = None if before_mb is None or growth_mb is None else before_mb + growth_mb * self._at_once(plan)
+        return Cost(seconds * sum(map(_length, plan.chunks)), megabytes)
+
+    def _probe(self, channels: int) -> tuple[float, float | None, float | None]:
+        """Return seconds per sample of a chunk, memory in use in MB, and MB per sample that is computed at once."""
+        separator = self._separator
+        rate_hz = separator.sample_rate_hz
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
+        plan = separator.plan(noise.shape[1], rate_hz)
+        before_mb = _memory_mb("VmRSS") if _forget_peak() else None
+        separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call does what is done but once
+        began = time.perf_counter()
+        separator.separate(noise, rate_hz)
+        seconds = (time.perf_counter() - began) / sum(map(_length, plan.chunks))
+        if before_mb is None:
+            return seconds, None, None
+        return seconds, before_mb, max(0.0, _memory_mb("VmHWM") - before_mb) / self._at_once(plan)
+
+    def _at_once(self, plan: ChunkPlan) -> int:
+        """Return the samples of the largest batch of chunks."""
+        return max(sum(map(_length, batch)) for batch in plan.batches(self._separator.chunks_at_once))
+
+
+def _length(chunk: Chunk) -> int:
+    return chunk.stop - chunk.start
+
+
+def _forget_peak() -> bool:
+    """Begin the peak of the memory in use anew; return whether the system, which must be Linux, allows it."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _memory_mb(fact: str) -> float:
+    return int(Path("/proc/self/status").read_text().partition(f"{fact}:")[2].split()[0]) / 1024
