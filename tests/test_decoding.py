@@ -7,6 +7,7 @@ import signal
 import struct
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def sine(seconds: float, rate_hz: int = 48000) -> np.ndarray:
     return (np.array([[0.5], [0.25]]) * wave).astype(np.float32)
 
 
-def encode(path: Path, signal: np.ndarray, codec: str, rate_hz: int = 48000, **options: str) -> Path:
+def encode(path: Path, signal: np.ndarray, codec: str, rate_hz: int = 48000, **options: Any) -> Path:
     """Write a file with PyAV; in mp4, the index goes first, as in files made for the web."""
     with av.open(str(path), "w", options=options) as container:
         container.metadata["title"] = "Hello"
@@ -54,7 +55,7 @@ def encode(path: Path, signal: np.ndarray, codec: str, rate_hz: int = 48000, **o
     return path
 
 
-def read(path: Path, **part: float) -> tuple[np.ndarray, int, str | None]:
+def read(path: Path, **part: Any) -> tuple[np.ndarray, int, str | None]:
     with open_song(path, **part) as source:
         signal = np.concatenate(list(source.blocks()), axis=1)
         assert signal.shape == (source.channels, source.samples)
@@ -81,7 +82,7 @@ def test_other_formats_are_decoded(tmp_path: Path, decoder: str, name: str, code
 @pytest.mark.parametrize("samples", [100, 1000, 1024, 48_000, 144_311])
 @pytest.mark.parametrize("options", [{}, {"movflags": "+faststart"}], ids=["index last", "index first"])
 def test_what_an_encoder_of_m4a_padded_is_left_out(tmp_path: Path, samples: int, options: dict[str, str]):
-    found, _, _ = read(encode(tmp_path / "a.m4a", sine(4)[:, :samples], "aac", **options))
+    found, _, _ = read(encode(tmp_path / "a.m4a", sine(4)[:, :samples], "aac", 48000, **options))
     assert found.shape[1] == samples
 
 

@@ -66,8 +66,7 @@ def _finish(nodes: Nodes, estimates: list[tuple[str, str]], merged: bool) -> Non
             split = nodes.reshape(both, 2, nodes.size("mixture", 3), b, c, nodes.size("mixture", 2))
             together = nodes.transpose(split, 2, 3, 4, 1, 0)
         turned.append(nodes.add("Unsqueeze", together, nodes.axes(1)))
-    last = "Concat" if len(turned) > 1 else "Identity"
-    nodes.nodes.append(helper.make_node(last, turned, ["estimates"], **({"axis": 1} if len(turned) > 1 else {})))
+    nodes.nodes.append(helper.make_node("Concat", turned, ["estimates"], axis=1))
 
 
 def _assemble(nodes: Nodes, model: BandSplitModel, card: ModelCard) -> onnx.ModelProto:

@@ -28,13 +28,14 @@ _LSTM_GATES, _GRU_GATES = (0, 3, 1, 2), (1, 0, 2)  # ONNX wants i o f c and z r 
 def encode(nodes: Nodes, encoder: BandEncoder, mixture: str) -> str:
     """Map the mixture ``(t b f m*2)`` to the latent ``(t b k n)``; m channels are merged."""
     latents = []
-    m = encoder.merged_channels
+    m, n = encoder.merged_channels, 0
     bins = nodes.split(mixture, [run.stop - run.start for run in encoder.runs], axis=2)
     for run, project, x in zip(encoder.runs, encoder.projections, bins, strict=True):
         assert isinstance(project, BandNormLinear)
         banded = nodes.transpose(nodes.reshape(x, 0, 0, run.count, run.width * m * 2), 2, 0, 1, 3)
         latents.append(_norm_linear(nodes, project, banded, _inputs_last(run.width, m)))
-    k, n = sum(run.count for run in encoder.runs), encoder.projections[0].weight.shape[-1]
+        n = project.weight.shape[-1]
+    k = sum(run.count for run in encoder.runs)
     together = nodes.transpose(nodes.concat(latents, axis=0), 1, 0, 2)
     return nodes.reshape(together, nodes.size(mixture, 0), -1, k, n)
 

@@ -1,5 +1,7 @@
 """Separation by onnxruntime: the same stems as PyTorch's, where PyTorch is missing too; bad files are refused."""
 
+from __future__ import annotations
+
 import os
 import site
 import subprocess
@@ -7,6 +9,7 @@ import sys
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -19,6 +22,8 @@ from bandsplit.registry import find_model
 from command_line import run_command
 from test_export import ARCHITECTURES, write_model
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
@@ -125,42 +130,42 @@ def test_a_cut_file_is_refused(part: int, exported: Path, tmp_path: Path):
         Separator(path)
 
 
-def other_data(model: "onnx.ModelProto") -> None:
+def other_data(model: ModelProto) -> None:
     tensor = model.graph.initializer[0]
     tensor.data_location = onnx.TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="/etc/hostname")
 
 
-def other_data_in_a_node(model: "onnx.ModelProto") -> None:
+def other_data_in_a_node(model: ModelProto) -> None:
     tensor = onnx.TensorProto(dims=[1], data_type=1, data_location=onnx.TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value="/etc/hostname")
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["more"], value=tensor))
 
 
-def unknown_operator(model: "onnx.ModelProto") -> None:
+def unknown_operator(model: ModelProto) -> None:
     model.graph.node[0].domain = "evil.example"
     model.opset_import.add(domain="evil.example", version=1)
 
 
-def no_metadata(model: "onnx.ModelProto") -> None:
+def no_metadata(model: ModelProto) -> None:
     del model.metadata_props[:]
 
 
-def other_config(model: "onnx.ModelProto") -> None:
+def other_config(model: ModelProto) -> None:
     entry = next(entry for entry in model.metadata_props if entry.key == "config")
     entry.value = entry.value.replace('"n_fft":128', '"n_fft":256')
 
 
-def broken_config(model: "onnx.ModelProto") -> None:
+def broken_config(model: ModelProto) -> None:
     next(entry for entry in model.metadata_props if entry.key == "config").value = '{"targets": 3}'
 
 
-def huge_config(model: "onnx.ModelProto") -> None:
+def huge_config(model: ModelProto) -> None:
     entry = next(entry for entry in model.metadata_props if entry.key == "config")
     entry.value = entry.value.replace('"n_blocks":2', '"n_blocks":100000')
 
 
-def missing_weights(model: "onnx.ModelProto") -> None:
+def missing_weights(model: ModelProto) -> None:
     del model.graph.initializer[0]
 
 
@@ -178,7 +183,7 @@ def missing_weights(model: "onnx.ModelProto") -> None:
     ],
 )
 def test_a_foreign_or_changed_file_is_refused(
-    change: Callable[["onnx.ModelProto"], None], message: str, exported: Path, tmp_path: Path
+    change: Callable[[ModelProto], None], message: str, exported: Path, tmp_path: Path
 ):
     model = onnx.load(exported / "model.onnx")
     change(model)
