@@ -36,6 +36,7 @@ FFMPEG_TURN = 10
 """Of so many files one is given to ffmpeg too, if all else refuses it: starting it takes longer than all the rest."""
 MEMORY_BYTES = 2 << 30
 """Address space beyond what the process has when it starts to separate."""
+RIGHT = ("refused", "separated")
 LIES = (0, 1, 2, 3, 8, 255, 1000, 1 << 16, (1 << 31) - 1, 1 << 31, (1 << 32) - 8, (1 << 32) - 1, (1 << 63) - 1, -1)
 SOUNDFILE = {
     "wav16": ("wav", "WAV", "PCM_16"),
@@ -238,7 +239,7 @@ def attempt(separator: Separator, song: Path, out: Path) -> str:
     return f"left or missing: {sorted(path.name for path in left)}" if left else verdict
 
 
-def work(name: str, files: int, seed: int, first: int, folder: Path) -> None:
+def work(name: str, files: int, seed: int, first: int, folder: Path, keep: Path) -> None:
     """Feed the files from number ``first`` on; print verdict, seconds and peak of the memory of each as JSON."""
     separator = make_separator()
     tempfile.tempdir = str(folder / "temporary")
@@ -255,8 +256,16 @@ def work(name: str, files: int, seed: int, first: int, folder: Path) -> None:
         began = time.perf_counter()
         verdict = attempt(separator, song, folder / "out")
         seconds = time.perf_counter() - began
+        if verdict not in RIGHT:
+            save(song, keep, f"{name}-{seed}-{number}")
         shutil.rmtree(folder / "out", ignore_errors=True)
         print(json.dumps([verdict, seconds, _status_kb("VmHWM") / 1024]), flush=True)
+
+
+def save(song: Path, keep: Path, name: str) -> None:
+    """Keep a file that went wrong."""
+    keep.mkdir(parents=True, exist_ok=True)
+    shutil.copy(song, keep / f"{name}{song.suffix}")
 
 
 def _status_kb(fact: str) -> int:
@@ -273,15 +282,14 @@ def campaign(name: str, files: int, seed: int, keep: Path) -> tuple[Counter[str]
     while number < files:  # a crash or a hang ends a child; the next one goes on behind it
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             song = Path(folder) / f"song.{suffix_of(name)}"
-            arguments = [name, "--worker", folder, "--files", files, "--seed", seed, "--first", number]
+            arguments = [name, "--worker", folder, "--files", files, "--seed", seed, "--first", number, "--keep", keep]
             for verdict, seconds, megabytes in watch(arguments):
                 slowest_s, peak_mb = max(slowest_s, seconds), max(peak_mb, megabytes)
-                right = verdict in ("refused", "separated")
-                counts[verdict if right else "wrong"] += 1
-                if not right:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    kept = shutil.copy(song, keep / f"{name}-{seed}-{number}{song.suffix}")
-                    print(f"wrong: {kept}: {verdict}", file=sys.stderr, flush=True)
+                counts[verdict if verdict in RIGHT else "wrong"] += 1
+                if verdict not in RIGHT:
+                    print(f"wrong: {keep}/{name}-{seed}-{number}{song.suffix}: {verdict}", file=sys.stderr, flush=True)
+                if verdict == "hang" or verdict.startswith("crash"):
+                    save(song, keep, f"{name}-{seed}-{number}")
                 number += 1
     return counts, slowest_s, peak_mb
 
@@ -297,16 +305,16 @@ def watch(arguments: list[object]) -> Iterator[tuple[str, float, float]]:
         ready = False
         while select.select([child.stdout], [], [], HANG_S)[0]:
             line = child.stdout.readline()
-            if not line and child.wait() == 0:
-                return
-            errors.seek(0)
-            if not line and not ready:
-                raise SystemExit(f"the worker could not begin:\n{errors.read()}")
-            if not line:
-                yield f"crash, exit code {child.returncode}: {errors.read()[-1000:]}", 0, 0
-                return
-            if ready:
+            if line and ready:
                 yield json.loads(line)
+            elif not line:
+                if child.wait():
+                    errors.seek(0)
+                    told = errors.read()[-1000:]
+                    if not ready:
+                        raise SystemExit(f"the worker could not begin:\n{told}")
+                    yield f"crash, exit code {child.returncode}: {told}", 0, 0
+                return
             ready = True
         child.kill()
         yield "hang", HANG_S, 0
@@ -323,7 +331,7 @@ def main() -> None:
     parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        work(options.formats[0], options.files, options.seed, options.first, options.worker)
+        work(options.formats[0], options.files, options.seed, options.first, options.worker, options.keep)
         return
     print("| format | files | refused | separated | wrong | slowest, s | peak memory, MB |")
     print("|---|---:|---:|---:|---:|---:|---:|")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shutil
 import subprocess
 import tempfile
@@ -96,7 +98,7 @@ def _decode_with_av(path: Path, wav: Path, tell: Tell) -> None:
         raise _Failed("not installed; pip install 'bandsplit[av]'") from None
     try:
         # Opened here: names need not be text, and no playlist makes it open anything else.
-        with path.open("rb") as file, av.open(file, options={"protocol_whitelist": "file"}) as container:
+        with _SongFile(path) as file, av.open(file, options={"protocol_whitelist": "file"}) as container:
             if not container.streams.audio:
                 raise _Failed("it holds no sound")
             stream = container.streams.audio[0]
@@ -115,8 +117,8 @@ def _decode_with_av(path: Path, wav: Path, tell: Tell) -> None:
                     written += block.shape[1]
                     tell(written / rate_hz, max(stated_s, written / rate_hz), "decode")
                 out.commit()
-    except (FFmpegError, ValueError, OSError) as error:
-        raise _Failed(str(getattr(error, "strerror", None) or error)) from None
+    except (FFmpegError, ValueError, OSError, MemoryError) as error:
+        raise _Failed(str(getattr(error, "strerror", None) or error) or "more than memory holds") from None
     if not written:
         raise _Failed("no sound comes out")
     if written < (stated_s - _GRACE_S) * rate_hz:
@@ -157,6 +159,15 @@ def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.nd
         if 0 < padding < held.shape[1]:
             held = held[:, :-padding]
     yield held
+
+
+class _SongFile(io.FileIO):
+    """A file that never makes room for more than is left of it: damaged headers ask for gigabytes."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read at most ``size`` bytes."""
+        left = max(0, os.fstat(self.fileno()).st_size - self.tell())
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 class _Kept(Writer):
