@@ -5,12 +5,14 @@
 
 Every format runs in a child process with a limited address space, which is watched: an exception that is no
 `BandsplitError`, a file that is left behind or incomplete, a crash, an appetite for memory, or a file that takes more
-than a minute counts as wrong; the file is kept.
+than a minute counts as wrong; the file is kept. Model files are only read.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import io
 import json
 import os
 import re
@@ -21,15 +23,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 from bandsplit.errors import BandsplitError
 from bandsplit.inference.separator import Separator
+
+if TYPE_CHECKING:
+    from bandsplit.models.model import BandSplitModel
 
 HANG_S = 60
 FFMPEG_TURN = 10
@@ -57,16 +64,22 @@ PYAV = {
     "webm": ("webm", "libopus", None),
     "webmvideo": ("webm", "libopus", "libvpx"),
 }
-FORMATS = (*SOUNDFILE, *PYAV)
+MODELS = {"safetensors": "safetensors", "ckpt": "ckpt", "pickle": "ckpt"}
+"""Model files; "pickle" damages the part of a checkpoint that could run code, in a zip file that is sound."""
+FORMATS = (*SOUNDFILE, *PYAV, *MODELS)
+CHECKPOINT = Path(__file__).resolve().parents[1] / "tests" / "golden" / "data" / "bass.ckpt"
+PICKLE = "/data.pkl"
 
 
 def suffix_of(name: str) -> str:
     """Return the suffix of a format's files."""
-    return (SOUNDFILE.get(name) or PYAV[name])[0]
+    return MODELS[name] if name in MODELS else (SOUNDFILE.get(name) or PYAV[name])[0]
 
 
 def make_songs(name: str, folder: Path) -> list[bytes]:
-    """Make two short songs of a format: stereo and mono, with different rates and lengths."""
+    """Make two short songs of a format, stereo and mono, with different rates and lengths; or a model file."""
+    if name in MODELS:
+        return [_make_model(name, folder)]
     generator, songs = np.random.default_rng(0), []
     for channels, rate_hz, samples in ((2, 24_000, 5000), (1, 48_000, 3000)):
         path = folder / f"song.{suffix_of(name)}"
@@ -101,6 +114,32 @@ def _encode(path: Path, signal: np.ndarray, rate_hz: int, codec: str, video: str
         resampler = av.AudioResampler(sound.format, layout, rate_hz, frame_size=sound.frame_size or 960)
         for part in [*resampler.resample(frame), *resampler.resample(None), None]:
             container.mux(sound.encode(part))
+
+
+def _make_model(name: str, folder: Path) -> bytes:
+    if name == "ckpt":
+        return CHECKPOINT.read_bytes()
+    if name == "pickle":
+        return next(part for name, part in _parts().items() if name.endswith(PICKLE))
+    from bandsplit.models.files import ModelCard, save_model
+
+    save_model(folder / "m.safetensors", make_model(), ModelCard(name="m", training_data="none", licence="CC0"))
+    return (folder / "m.safetensors").read_bytes()
+
+
+@functools.cache
+def _parts() -> dict[str, bytes]:
+    with zipfile.ZipFile(CHECKPOINT) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def in_checkpoint(pickle: bytes) -> bytes:
+    """Put a pickle in the place of that of the checkpoint."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as copy:
+        for name, part in _parts().items():
+            copy.writestr(name, pickle if name.endswith(PICKLE) else part)
+    return made.getvalue()
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------
@@ -206,7 +245,7 @@ DAMAGES: tuple[Callable[[bytearray, bytes, np.random.Generator], None], ...] = (
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
-def make_separator() -> Separator:
+def make_model() -> BandSplitModel:
     """Make a network of random weights that takes any number of channels and next to no time."""
     import torch
 
@@ -215,13 +254,23 @@ def make_separator() -> Separator:
 
     torch.manual_seed(0)
     facts = {"targets": ["vocals", "bass"], "bands": [[500, 8]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
-    model = build_model(ModelConfig.parse({**facts, "stft": {"n_fft": 128, "hop_samples": 64}}))
-    return Separator(model, device="cpu")
+    return build_model(ModelConfig.parse({**facts, "stft": {"n_fft": 128, "hop_samples": 64}}))
+
+
+def read_model(path: Path) -> None:
+    """Read a model file of any kind."""
+    from bandsplit.models.files import load_model
+    from bandsplit.pretrained import import_checkpoint
+
+    (import_checkpoint if path.suffix == ".ckpt" else load_model)(path)
 
 
 def attempt(separator: Separator, song: Path, out: Path) -> str:
-    """Separate a file; return "separated" or "refused", or in a sentence what went wrong."""
+    """Separate a song, or read a model; return "separated" or "refused", or in a sentence what went wrong."""
     try:
+        if song.suffix[1:] in MODELS:
+            read_model(song)
+            return "separated"
         result = separator.separate_file(song, out)
     except BandsplitError as error:
         verdict = "refused" if str(song) in str(error) else f"a message without the file's name: {error}"
@@ -241,7 +290,7 @@ def attempt(separator: Separator, song: Path, out: Path) -> str:
 
 def work(name: str, files: int, seed: int, first: int, folder: Path, keep: Path) -> None:
     """Feed the files from number ``first`` on; print verdict, seconds and peak of the memory of each as JSON."""
-    separator = make_separator()
+    separator = Separator(make_model(), device="cpu")
     tempfile.tempdir = str(folder / "temporary")
     Path(tempfile.tempdir).mkdir()
     songs, others = make_songs(name, folder), make_songs("caf", folder) + make_songs("flac", folder)
@@ -251,7 +300,8 @@ def work(name: str, files: int, seed: int, first: int, folder: Path, keep: Path)
     print(json.dumps("ready"), flush=True)
     song = folder / f"song.{suffix_of(name)}"
     for number in range(first, files):
-        song.write_bytes(damage(songs, others, np.random.default_rng([seed, number, *name.encode()])))
+        data = damage(songs, others, np.random.default_rng([seed, number, *name.encode()]))
+        song.write_bytes(in_checkpoint(data) if name == "pickle" else data)
         os.environ["PATH"] = path if number % FFMPEG_TURN == 0 else ""
         began = time.perf_counter()
         verdict = attempt(separator, song, folder / "out")

@@ -7,7 +7,9 @@ files need no help: decoding them fails.
 
 import mmap
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 # Writers that cannot seek back (pipes) leave one of these, or something close to them, as the length of the data.
 _UNKNOWN_LENGTHS = (range(1), range(0x7FFFE000, 0x80000001), range(0xFFFFE000, 0x100000000))
@@ -41,19 +43,44 @@ def find_damage(path: Path, file_format: str, samples: int) -> str | None:
 def find_audio(path: Path) -> tuple[int, int] | None:
     """Walk the chunks of a RIFF, RF64 or AIFF file: place and promised length of its audio in bytes, None without."""
     with path.open("rb") as file:
-        order = "<" if file.read(12)[:4] in (b"RIFF", b"RF64") else ">"
         long_length = 0
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack(f"{order}4sI", header)
+        for name, length in _chunks(file):
             if name in (b"data", b"SSND"):
                 if length == 0xFFFFFFFF and 0 < long_length < 1 << 62:
                     length = long_length
                 return file.tell(), length
-            body_end = file.tell() + length + length % 2
             if name == b"ds64":
                 long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
-            file.seek(body_end)
     return None
+
+
+def find_overlong_chunk(path: Path) -> str | None:
+    """Say which chunk before the audio of a RIFF, RF64 or AIFF file is longer than the file; None for other files.
+
+    Decoders may take as much memory as such a chunk promises.
+    """
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        if file.read(4) not in (b"RIFF", b"RF64", b"FORM"):
+            return None
+        file.seek(0)
+        for name, length in _chunks(file):
+            if name in (b"data", b"SSND"):
+                break
+            if length > size - file.tell():
+                called = name.decode("ascii", "replace").strip()
+                return f"its chunk {called!r} promises {length} bytes, but only {size - file.tell()} are there"
+    return None
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Yield name and promised length of each chunk, with the file at the place where its body begins."""
+    order = "<" if file.read(12)[:4] in (b"RIFF", b"RF64") else ">"
+    while len(header := file.read(8)) == 8:
+        name, length = struct.unpack(f"{order}4sI", header)
+        body_end = file.tell() + length + length % 2
+        yield name, length
+        file.seek(body_end)
 
 
 def _chunk_damage(path: Path) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import soundfile
 
-from bandsplit.containers import find_damage
+from bandsplit.containers import find_damage, find_overlong_chunk
 from bandsplit.errors import AudioError
 
 Sound = TypeVar("Sound", bound=soundfile.SoundFile)
@@ -68,6 +68,9 @@ def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
     try:
         file = kind(file_name(path))
     except (soundfile.LibsndfileError, TypeError):  # TypeError: soundfile wants to be told about .raw files
+        damage = find_overlong_chunk(path)
+        if damage:
+            raise AudioError(f"{path}: is truncated or damaged: {damage}; {fetch_again(path)}") from None
         raise UnknownFormatError(
             f"{path}: is not audio that can be read, or its header is damaged. Legal: wav, flac, mp3, ogg, opus, aiff, "
             f"caf; convert anything else, for example with: {_ffmpeg(path, path.stem + '.wav')}"

@@ -4,7 +4,6 @@ Nothing in a checkpoint's pickle is executed: torch's weights-only loader rebuil
 the few configuration classes that such files mention become inert records.
 """
 
-import pickle
 import zipfile
 from collections import defaultdict
 from collections.abc import Mapping
@@ -73,8 +72,12 @@ def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
 
 
 def _load_without_running_code(path: Path) -> Any:
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no such checkpoint file")
+    try:
+        path.open("rb").close()
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such checkpoint file") from None
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); name a checkpoint file") from None
     if not zipfile.is_zipfile(path):
         raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
     try:
@@ -88,8 +91,10 @@ def _load_without_running_code(path: Path) -> Any:
         inert: Any = [(_PLAIN.get(name) or type(name.rpartition(".")[2], (_Inert,), {}), name) for name in wanted]
         with serialization.safe_globals(inert):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+    except ModelFileError:
+        raise
+    except Exception as error:  # a damaged pickle makes the restricted unpickler raise anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelFileError(f"{path}: cannot be read as a checkpoint, nothing was run: {reason}") from None
 
 

@@ -101,6 +101,15 @@ def test_a_wav_is_truncated_even_if_one_byte_is_missing_and_a_long_comment_stand
     refuse(path, "is truncated or damaged: its header promises 240000 bytes of audio, but only 239999 are there")
 
 
+@pytest.mark.parametrize("suffix, file_format", [("wav", "WAV"), ("wav", "RF64"), ("aiff", "AIFF")])
+def test_a_chunk_that_promises_gigabytes_is_named_and_given_to_no_decoder(tmp_path: Path, noise, suffix, file_format):
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise.T, 44100, "PCM_16", format=file_format)
+    data = path.read_bytes()
+    path.write_bytes(data[:12] + b"LIST" + b"\x7f\0\0\x7f" + data[12:])
+    refuse(path, f"its chunk 'LIST' promises {0x7F00007F} bytes, but only {len(data) - 12} are there")
+
+
 def test_an_ogg_cut_between_two_pages_is_refused(tmp_path: Path, noise: np.ndarray):
     path = tmp_path / "a.ogg"
     audio.write(path, noise, 44100)

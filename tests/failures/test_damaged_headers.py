@@ -33,12 +33,13 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
 
 
-@pytest.mark.parametrize("name", fuzz.FORMATS)
+@pytest.mark.parametrize("name", [*fuzz.SOUNDFILE, *fuzz.PYAV])
 def test_a_damaged_song_is_separated_whole_or_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
     if name in fuzz.PYAV:
         pytest.importorskip("av")
     monkeypatch.setattr(shutil, "which", lambda _name: None)  # ffmpeg takes longer to start than all else together
-    separator, songs, others = fuzz.make_separator(), fuzz.make_songs(name, tmp_path), fuzz.make_songs("caf", tmp_path)
+    separator = fuzz.Separator(fuzz.make_model(), device="cpu")
+    songs, others = fuzz.make_songs(name, tmp_path), fuzz.make_songs("caf", tmp_path)
     song, out, verdicts = tmp_path / f"song.{fuzz.suffix_of(name)}", tmp_path / "out", []
     for whole in songs:
         song.write_bytes(whole)
@@ -48,6 +49,17 @@ def test_a_damaged_song_is_separated_whole_or_refused(tmp_path: Path, name: str,
         song.write_bytes(fuzz.damage(songs, others, np.random.default_rng(number)))
         verdicts.append(fuzz.attempt(separator, song, out))
         shutil.rmtree(out, ignore_errors=True)
+    assert set(verdicts) == {"separated", "refused"}, verdicts
+
+
+@pytest.mark.parametrize("name", fuzz.MODELS)
+def test_a_damaged_model_is_read_or_refused(tmp_path: Path, name: str):
+    (whole,) = fuzz.make_songs(name, tmp_path)
+    path, verdicts = tmp_path / f"m.{fuzz.suffix_of(name)}", []
+    for number in range(FILES if name == "safetensors" else FILES // 5):  # 1976 tensors take their time
+        data = fuzz.damage([whole], [whole[:3000]], np.random.default_rng(number))
+        path.write_bytes(fuzz.in_checkpoint(data) if name == "pickle" else data)
+        verdicts.append(fuzz.attempt(None, path, tmp_path / "out"))
     assert set(verdicts) == {"separated", "refused"}, verdicts
 
 
