@@ -147,11 +147,11 @@ def in_checkpoint(pickle: bytes) -> bytes:
 
 def damage(songs: Sequence[bytes], others: Sequence[bytes], generator: np.random.Generator) -> bytes:
     """Damage one of a format's songs, in one to three ways; ``others`` are songs of other formats."""
-    data = bytearray(songs[generator.integers(len(songs))])
+    data = bytearray(songs[int(generator.integers(len(songs)))])
     for _ in range(generator.choice([1, 1, 1, 2, 3])):
         kind = DAMAGES[generator.integers(len(DAMAGES))]
         pool = songs if generator.integers(5) else others
-        kind(data, pool[generator.integers(len(pool))], generator)
+        kind(data, pool[int(generator.integers(len(pool)))], generator)
     return bytes(data)
 
 
@@ -162,13 +162,13 @@ def _place(data: bytearray, generator: np.random.Generator) -> int:
     return max(0, len(data) - 1 - at) if generator.integers(4) == 0 else at
 
 
-def _change(data: bytearray, _: bytes, generator: np.random.Generator) -> None:
+def _change(data: bytearray, _song: bytes, generator: np.random.Generator) -> None:
     for _ in range(generator.integers(1, 5)):
         at = _place(data, generator)
         data[at : at + 1] = generator.bytes(1)
 
 
-def _flip(data: bytearray, _: bytes, generator: np.random.Generator) -> None:
+def _flip(data: bytearray, _song: bytes, generator: np.random.Generator) -> None:
     for _ in range(generator.integers(1, 9)):
         at = _place(data, generator)
         data[at : at + 1] = bytes(byte ^ 1 << generator.integers(8) for byte in data[at : at + 1])
@@ -176,7 +176,9 @@ def _flip(data: bytearray, _: bytes, generator: np.random.Generator) -> None:
 
 def _fill(data: bytearray, _: bytes, generator: np.random.Generator) -> None:
     at, some = _place(data, generator), int(generator.integers(1, 65))
-    data[at : at + some] = bytes([int(generator.choice([0, 255, generator.integers(256)]))]) * len(data[at : at + some])
+    data[at : at + some] = bytes([int(generator.choice([0, 255, int(generator.integers(256))]))]) * len(
+        data[at : at + some]
+    )
 
 
 def _lie(data: bytearray, _: bytes, generator: np.random.Generator, at: int | None = None) -> None:
