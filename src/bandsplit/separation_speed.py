@@ -17,6 +17,7 @@ import torch
 from bandsplit.arithmetic import separation_flop
 from bandsplit.errors import ConfigError
 from bandsplit.export import export_model
+from bandsplit.inference.forecast import memory_mb
 from bandsplit.inference.network import open_networks
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.matrix_rate import matrix_rate, time_s
@@ -161,6 +162,8 @@ def _measure(way: Way, file: Path, chunk_s: float, rounds: int, device_name: str
     share = statistics.median(flop / time / rate for time, rate in zip(times_s[1:], rates[1:], strict=True))
     if device.type == "cuda":
         peak_mb = torch.cuda.max_memory_allocated(device) / 1e6
+    elif sys.platform.startswith("linux"):
+        peak_mb = memory_mb("VmHWM")  # the peak of getrusage begins with that of the parent
     else:
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     rate = statistics.median(rates[1:]) / 1e9

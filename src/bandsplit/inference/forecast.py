@@ -45,14 +45,14 @@ class Forecast:
         rate_hz = separator.sample_rate_hz
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
         plan = separator.plan(noise.shape[1], rate_hz)
-        before_mb = _memory_mb("VmRSS") if _forget_peak() else None
+        before_mb = memory_mb("VmRSS") if _forget_peak() else None
         separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call does what is done but once
         began = time.perf_counter()
         separator.separate(noise, rate_hz)
         seconds = (time.perf_counter() - began) / sum(map(_length, plan.chunks))
         if before_mb is None:
             return seconds, None, None
-        return seconds, before_mb, max(0.0, _memory_mb("VmHWM") - before_mb) / self._at_once(plan)
+        return seconds, before_mb, max(0.0, memory_mb("VmHWM") - before_mb) / self._at_once(plan)
 
     def _at_once(self, plan: ChunkPlan) -> int:
         """Return the samples of the largest batch of chunks."""
@@ -72,5 +72,6 @@ def _forget_peak() -> bool:
     return True
 
 
-def _memory_mb(fact: str) -> float:
+def memory_mb(fact: str) -> float:
+    """Read "VmRSS", the memory of this process, or "VmHWM", its peak; Linux alone tells them."""
     return int(Path("/proc/self/status").read_text().partition(f"{fact}:")[2].split()[0]) / 1024
