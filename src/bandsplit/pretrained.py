@@ -78,9 +78,9 @@ def _load_without_running_code(path: Path) -> Any:
         raise ModelFileError(f"{path}: no such checkpoint file") from None
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); name a checkpoint file") from None
-    if not zipfile.is_zipfile(path):
-        raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
         wanted = serialization.get_unsafe_globals_in_checkpoint(path)
         forbidden = [name for name in wanted if name not in _PLAIN and not name.startswith(_INERT_MODULES)]
         if forbidden:

@@ -163,3 +163,12 @@ def test_architecture_settings_without_a_counterpart_are_refused(change: dict[st
 def test_hyper_parameters_that_are_no_mapping_are_refused(tmp_path: Path):
     with pytest.raises(ModelFileError, match="must be a mapping"):
         import_checkpoint(plain(tmp_path / "x.ckpt", weights(), [1, 2]))
+
+
+def test_a_zip_file_that_claims_to_span_several_disks_is_refused(tmp_path: Path):
+    data = bytearray(GOLDEN.read_bytes())
+    locator = data.rindex(b"PK\x06\x07")
+    data[locator + 4 : locator + 8] = b"\x01\0\0\0"
+    (tmp_path / "a.ckpt").write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"a\.ckpt: cannot be read as a checkpoint, nothing was run: "):
+        import_checkpoint(tmp_path / "a.ckpt")
