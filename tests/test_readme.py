@@ -20,7 +20,11 @@ ONE_STEP = [
     "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
     "--set", "training.excerpt_s=0.5", "--set", "training.mixing.activity=null",  # songs are shorter than its segments
 ]  # fmt: skip
-SHORTER = {"train": ONE_STEP, "bench": ["--recipe", "demo", "--steps", "1"]}
+SHORTER = {
+    "train": ONE_STEP,
+    "bench train": ["--recipe", "demo", "--steps", "1"],
+    "bench separate": ["--recipe", "demo", "--rounds", "1", "--chunk", "0.5"],
+}
 
 
 @pytest.fixture
@@ -44,11 +48,14 @@ def commands() -> list[list[str]]:
 
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
     named = {command[0] for command in commands()}
-    assert named == {"models", "separate", "data", "train", "runs", "energy", "bench", "evaluate", "doctor", "study"}
+    assert named == {
+        *("models", "separate", "data", "train", "runs", "energy", "bench", "export", "evaluate", "doctor", "study")
+    }
     monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 1.0)
     for command in commands():
         arguments = [str(match) for word in command for match in (sorted(folder.glob(word)) if "*" in word else [word])]
-        monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, *SHORTER.get(command[0], [])])
+        shorter = next((more for start, more in SHORTER.items() if " ".join(command).startswith(start)), [])
+        monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, *shorter])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         assert not stop.value.code, command

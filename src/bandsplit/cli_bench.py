@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,9 +70,11 @@ def bench_separate(
     ] = None,
     target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
     runtimes: Annotated[
-        str,
-        typer.Option("--runtime", help="Of plain (PyTorch's own LSTM, a chunk at a time), torch, onnx, int8."),
-    ] = "plain,torch,onnx,int8",
+        str | None,
+        typer.Option(
+            "--runtime", help="Of plain (PyTorch's own LSTM, a chunk at a time), torch, onnx, int8 (default: all here)."
+        ),
+    ] = None,
     chunk: Annotated[float, typer.Option("--chunk", help="Length of a chunk in seconds.", min=0.1)] = 11,
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each that count.", min=1)] = 3,
     device: DeviceOption = "auto",
@@ -88,13 +91,14 @@ def bench_separate(
 
     from bandsplit.cli_models import choose_models
     from bandsplit.inference.torch_network import pick_device
-    from bandsplit.separation_speed import benchmark_files, measure
+    from bandsplit.separation_speed import RUNTIMES, benchmark_files, measure
     from bandsplit.terminal import split_names
     from bandsplit.training.checkpoint import environment
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
-    wanted = split_names(runtimes)
+    has_onnx = all(find_spec(name) for name in ("onnx", "onnxruntime"))
+    wanted = split_names(runtimes) if runtimes is not None else RUNTIMES if has_onnx else RUNTIMES[:2]
     files = choose_models(console, model) if model else split_names(recipes)
     facts = environment()
     machine = facts["gpu"] if picked.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bandsplit.arithmetic import separation_flop
+from bandsplit.config import LstmConfig
 from bandsplit.errors import ConfigError
 from bandsplit.export import export_model
 from bandsplit.inference.forecast import memory_mb
@@ -23,7 +24,7 @@ from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.matrix_rate import matrix_rate, time_s
 from bandsplit.models import sequence
 from bandsplit.models.build import build_model
-from bandsplit.models.card import ONNX_SUFFIX, ModelCard
+from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.files import save_model
 from bandsplit.recipes import find_recipe
 
@@ -88,12 +89,19 @@ def benchmark_files(
         file = name if isinstance(name, Path) else _untrained(name, target, folder)
         ways: dict[str, tuple[Way, Path]] = {}
         for runtime in runtimes:
+            if runtime == "int8" and not _has_lstm(file):
+                continue  # nothing else gets 8-bit integers
             if runtime in ("plain", "torch"):
                 ways[runtime] = (runtime, file)  # type: ignore[assignment]
             else:
                 exported = folder / f"{file.stem}-{runtime}{ONNX_SUFFIX}"
                 ways[runtime] = ("onnx", export_model(file, exported, int8=runtime == "int8", force=True).path)
         yield file.stem, ways
+
+
+def _has_lstm(file: Path) -> bool:
+    config, _ = read_card(file)
+    return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
 
 
 def _untrained(recipe: str, target: str, folder: Path) -> Path:

@@ -159,9 +159,8 @@ def test_the_meter_says_where_its_figures_come_from_and_leaves_signals_alone(tmp
     cpu, gpu, memory = (card["components"][part] for part in ("cpu", "gpu", "memory"))
     assert gpu["state"] == "absent" and gpu["joules"] is None and gpu["how"] == "the run uses no GPU"
     assert memory["state"] == "estimated" and f"{memory['watts']:g} W" in memory["how"]
-    # Memory is a constant: joules / watts must be the time it was sampled, codecarbon's own start aside.
-    assert memory["joules"] / memory["watts"] <= card["total"]["wall_s"]
-    assert memory["joules"] / memory["watts"] >= 0.3
+    # Memory is a constant: joules / watts must be the time it was sampled, codecarbon's own start and samples aside.
+    assert 0.2 < memory["joules"] / memory["watts"] <= card["total"]["wall_s"]
     has_counters = any(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
     if not has_counters:
         assert cpu["state"] == "estimated" and f"{cpu['watts']:g} W" in cpu["how"] and card["idle_w"] is None
