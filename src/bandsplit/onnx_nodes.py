@@ -122,12 +122,18 @@ class Nodes:
         product = self.add("MatMul", x, self.constant(weight))
         return product if bias is None else self.add("Add", product, self.constant(bias))
 
-    def quantised(self, x: str, weight: Tensor, bias: Tensor | None = None) -> str:
-        """Map the last axis of ``x`` by ``weight`` ``(in out)`` in 8-bit integers: a scale per output, one for x."""
+    def quantise(self, x: str) -> list[str]:
+        """Turn ``x`` into 8-bit integers: these, their scale and their zero."""
+        return self.add_many("DynamicQuantizeLinear", 3, x)
+
+    def quantised(self, x: Sequence[str], weight: Tensor, bias: Tensor | None = None) -> str:
+        """Map the last axis of a quantised ``x`` by ``weight`` ``(in out)`` in 8-bit integers: a scale per output."""
+        integers, x_scale, x_zero = x
         scale = weight.abs().amax(dim=0).clamp(min=1e-12) / 127
-        stored = [self.constant((weight / scale).round(), np.int8), self.constant(scale), ""]
-        inputs = [x, *stored, self.constant(bias)] if bias is not None else [x, *stored[:2]]
-        return self.add("DynamicQuantizeMatMul", *inputs, domain=MICROSOFT)
+        weights = self.constant((weight / scale).round(), np.int8)
+        inputs = [integers, weights, x_scale, self.constant(scale), x_zero]
+        inputs += ["", self.constant(bias)] if bias is not None else []
+        return self.add("MatMulIntegerToFloat", *inputs, domain=MICROSOFT)
 
     def scan(self, body: Scan, states: Sequence[str], inputs: Sequence[str], directions: Sequence[int]) -> list[str]:
         """Run a body along the first axis of the inputs, forwards (0) or backwards (1); return its stacked outputs."""
