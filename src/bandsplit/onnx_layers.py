@@ -187,7 +187,7 @@ def _cut(nodes: Nodes, x: str, pieces: int) -> list[str]:
 def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: Tensor, bias: Tensor) -> str:
     """Run an LSTM and the linear layer behind it over ``(l q n)`` in 8-bit integers.
 
-    Each step quantises ``[input, last output]`` once; a product per gate spares cutting, thus copying, the product of all.
+    Each step quantises ``[input, last output]`` once; a product per gate spares copies that cutting one product makes.
     onnxruntime's own quantised LSTM spends more time outside its products than this does on everything.
     """
     m = layer.rnn.hidden_size
