@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-import statistics
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -41,24 +41,20 @@ PROBE_S = 2.0
 class SeparationSpeed(NamedTuple):
     """One model, computed in one way; medians over the rounds."""
 
-    wall_s: float
-    """Time of the chunks that are estimated at once."""
     realtime: float
     """Seconds of audio per second."""
-    gflop: float
-    """Of these chunks' matrix products, as `separation_flop` counts them, in units of 1e9."""
+    gflop_per_10_s: float
+    """Matrix products of ten seconds, as `separation_flop` counts those of the chunks, in units of 1e9."""
     matrix_gflop_per_s: float
     """Rate of products of large square matrices in 32 bit, measured just before and after each round."""
     share: float
     """Rate of the chunks' products over the matrix rate of the same round."""
+    quicker: float
+    """How many times as quick as the first way in the same round."""
     peak_mb: float
     """CUDA: most memory allocated. CPU: the process's peak, with PyTorch in it for the matrix rate."""
-    probe: np.ndarray
-    """Estimates of a little noise, the same for all: ``b s c samples``."""
-
-    def difference(self, other: SeparationSpeed) -> float:
-        """Return the largest difference of the probes, as a part of the other's peak."""
-        return float(np.abs(self.probe - other.probe).max() / np.abs(other.probe).max())
+    difference: float
+    """Largest difference from the first way's estimates of a little noise, as a part of their peak."""
 
 
 def benchmark_files(
@@ -117,32 +113,59 @@ def _untrained(recipe: str, target: str, folder: Path) -> Path:
 
 
 def measure(
-    ways: Iterable[tuple[Way, Path]],
-    *,
-    chunk_s: float,
-    rounds: int,
-    device: str = "cpu",
-    precision: str = "fp32",
-    done: Callable[[], None] = lambda: None,
-) -> Iterator[SeparationSpeed]:
-    """Measure each way in a process of its own, one after the other; the first round of each does not count.
+    ways: Sequence[tuple[Way, Path]], *, chunk_s: float, rounds: int, device: str = "cpu", precision: str = "fp32"
+) -> list[SeparationSpeed]:
+    """Measure ways of computing a model, each in a process of its own, in turns; the first round does not count.
 
     Args:
         ways: how to compute which model file.
         chunk_s: length of a chunk.
-        rounds: rounds that count; in each, as many chunks as the network likes to have at once.
+        rounds: rounds that count; in each, every way has its turn with as many chunks as its network likes at once.
         device: of the ways of PyTorch.
         precision: of "torch".
-        done: is called after each way.
     """
-    for way, file in ways:
-        # Spawned: a forked child would share the threads' state, and count the parent's memory.
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            yield pool.submit(_measure, way, file, chunk_s, rounds, device, precision).result()
-        done()
+    # Spawned: a forked child would share the threads' state, and count the parent's memory.
+    context = multiprocessing.get_context("spawn")
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in ways]
+        opened = [
+            pool.submit(_open, way, file, chunk_s, device, precision).result()
+            for pool, (way, file) in zip(pools, ways, strict=True)
+        ]
+        turns = [[pool.submit(_turn).result() for pool in pools] for _ in range(rounds + 1)]
+        peaks_mb = [pool.submit(_peak_mb).result() for pool in pools]
+    sizes, flop_per_s, probes = zip(*opened, strict=True)
+    wall_s, rates = np.moveaxis(np.array(turns[1:]), -1, 0)  # each: rounds, ways
+    realtime = np.array(sizes) * chunk_s / wall_s
+    share = realtime * flop_per_s / rates
+    return [
+        SeparationSpeed(
+            realtime=float(np.median(realtime[:, way])),
+            gflop_per_10_s=10 * flop_per_s[way] / 1e9,
+            matrix_gflop_per_s=float(np.median(rates[:, way])) / 1e9,
+            share=float(np.median(share[:, way])),
+            quicker=float(np.median(realtime[:, way] / realtime[:, 0])),
+            peak_mb=peaks_mb[way],
+            difference=float(np.abs(probes[way] - probes[0]).max() / np.abs(probes[0]).max()),
+        )
+        for way in range(len(ways))
+    ]
 
 
-def _measure(way: Way, file: Path, chunk_s: float, rounds: int, device_name: str, precision: str) -> SeparationSpeed:
+class _Work(NamedTuple):
+    """What the process of a way has to do in each round."""
+
+    estimate: Callable[[np.ndarray], np.ndarray]
+    chunks: np.ndarray
+    device: torch.device
+
+
+_work: _Work
+
+
+def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str) -> tuple[int, float, np.ndarray]:
+    """Load a network in its process; return its number of chunks, flop per second of audio, and estimates of noise."""
+    global _work
     assert (way == "onnx") == (file.suffix == ONNX_SUFFIX)
     device = torch.device("cpu" if way == "onnx" else device_name)
     fast = precision if way == "torch" else "fp32"
@@ -160,19 +183,20 @@ def _measure(way: Way, file: Path, chunk_s: float, rounds: int, device_name: str
         return generator.normal(0, 0.1, shape).astype(np.float32)
 
     probe, chunks = estimate(noise(1, PROBE_S)), noise(size, chunk_s)
-    flop = separation_flop(config, *chunks.shape[::2])
-    times_s, rates = [], []
-    for _ in range(rounds + 1):
-        before = matrix_rate(device)
-        times_s.append(time_s(lambda: estimate(chunks), device))
-        rates.append((before + matrix_rate(device)) / 2)
-    wall_s = statistics.median(times_s[1:])
-    share = statistics.median(flop / time / rate for time, rate in zip(times_s[1:], rates[1:], strict=True))
-    if device.type == "cuda":
-        peak_mb = torch.cuda.max_memory_allocated(device) / 1e6
-    elif sys.platform.startswith("linux"):
-        peak_mb = memory_mb("VmHWM")  # the peak of getrusage begins with that of the parent
-    else:
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    rate = statistics.median(rates[1:]) / 1e9
-    return SeparationSpeed(wall_s, size * chunk_s / wall_s, flop / 1e9, rate, share, peak_mb, probe)
+    _work = _Work(estimate, chunks, device)
+    return size, separation_flop(config, *chunks.shape[::2]) / (size * chunk_s), probe
+
+
+def _turn() -> tuple[float, float]:
+    """Estimate the chunks; return the seconds that took, and the matrix rate around it."""
+    before = matrix_rate(_work.device)
+    wall_s = time_s(lambda: _work.estimate(_work.chunks), _work.device)
+    return wall_s, (before + matrix_rate(_work.device)) / 2
+
+
+def _peak_mb() -> float:
+    if _work.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(_work.device) / 1e6
+    if sys.platform.startswith("linux"):
+        return memory_mb("VmHWM")  # the peak of getrusage begins with that of the parent
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
