@@ -85,7 +85,7 @@ def bench_separate(
 ) -> None:
     """Measure separation of noise, beside the rate of large matrix products on the same machine.
 
-    Each runtime has a process of its own, and they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
+    Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
     import tempfile
 
