@@ -51,8 +51,8 @@ def _block(config: ModelConfig, frames: int) -> int:
     flop = sum(positions * config.heads * _layer(layer, n // config.heads) for layer in layers)
     if isinstance(config.stereo, TacStereo):
         hidden = config.stereo.hidden_factor * n
-        flop += positions * 2 * (n * hidden + 2 * hidden * n)
-        flop += positions * 2 * hidden * hidden // config.channels  # on the mean of the channels
+        flop += positions * 2 * (n * hidden + hidden * n)
+        flop += positions * 2 * (hidden * hidden + hidden * n) // config.channels  # on the mean of the channels
     if config.attention is not None:
         queries = config.attention.heads * config.attention.encoding_dim
         flop += positions * 2 * (2 * n * queries + 2 * n * n)  # queries, keys; values, projection

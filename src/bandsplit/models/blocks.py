@@ -57,8 +57,10 @@ class Tac(nn.Module):
         z = x if self.norm is None else self._normalise(x, self.norm)
         each = self.activation(self.transform(z))
         mean = self.activation(self.average(each.mean(dim=1, keepdim=True)))
-        both = torch.cat([each, mean.expand_as(each)], dim=-1)
-        return x + self.activation(self.concatenate(both))
+        # The product of [each, mean] in two parts: nothing is copied side by side, and the mean's is computed once.
+        from_each, from_mean = self.concatenate.weight.chunk(2, dim=1)
+        both = F.linear(each, from_each) + F.linear(mean, from_mean, self.concatenate.bias)
+        return x + self.activation(both)
 
     @staticmethod
     def _normalise(x: Tensor, norm: nn.GroupNorm) -> Tensor:
