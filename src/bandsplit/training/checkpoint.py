@@ -133,7 +133,7 @@ class RunFolder:
     def save(self, state: Mapping[str, Any], progress: Progress, updates: int) -> None:
         """Write the state after ``updates`` updates under a temporary name, rename it, and keep the last two."""
         path = self.path / f"state-{updates:09d}.pt"
-        temporary = path.with_suffix(".part")
+        temporary = self.path / "state.part"  # of all states: what a killed process left is written over
         with temporary.open("wb") as file:
             torch.save({**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}, file)
             file.flush()
