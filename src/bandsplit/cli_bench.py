@@ -117,11 +117,8 @@ def bench_separate(
     for line in _table([heading, *rows], markdown):
         tell(out, line)
     tell(out, "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;")
-    tell(
-        out,
-        "MB: peak of the process; x first, differs by: beside the model's first line, in the same rounds, as a part",
-    )
-    tell(out, "of the peak")
+    tell(out, "x first: times as quick as the model's first line in the same round; differs by: from that line, as a")
+    tell(out, "part of the peak; MB: peak of the process")
 
 
 def _separation_row(name: str, runtime: str, speed: SeparationSpeed) -> Sequence[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bandsplit.config import LstmConfig
+from bandsplit.config import LstmConfig, ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
@@ -66,7 +66,7 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     except ImportError as error:
         raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
     model, (config, card) = load_model(model_file), read_card(model_file)
-    if int8 and not any(isinstance(layer, LstmConfig) for layer in (config.time, config.band)):
+    if int8 and not has_lstm(config):
         raise ConfigError(f"--int8: {model_file} has no LSTM, and nothing else gets 8-bit integers; leave --int8 out")
     temporary = path.with_name(f"{path.stem}.part{ONNX_SUFFIX}")
     try:
@@ -87,6 +87,11 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
         with suppress(OSError):
             temporary.unlink()
     return exported
+
+
+def has_lstm(config: ModelConfig) -> bool:
+    """Return whether 8-bit integers would change anything: nothing but LSTMs gets them."""
+    return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
 
 
 def _compare(expected: TorchNetwork, file: Path, path: Path) -> Exported:

@@ -15,9 +15,8 @@ import numpy as np
 import torch
 
 from bandsplit.arithmetic import separation_flop
-from bandsplit.config import LstmConfig
 from bandsplit.errors import ConfigError
-from bandsplit.export import export_model
+from bandsplit.export import export_model, has_lstm
 from bandsplit.inference.forecast import memory_mb
 from bandsplit.inference.network import open_networks
 from bandsplit.inference.torch_network import TorchNetwork
@@ -85,19 +84,14 @@ def benchmark_files(
         file = name if isinstance(name, Path) else _untrained(name, target, folder)
         ways: dict[str, tuple[Way, Path]] = {}
         for runtime in runtimes:
-            if runtime == "int8" and not _has_lstm(file):
-                continue  # nothing else gets 8-bit integers
+            if runtime == "int8" and not has_lstm(read_card(file)[0]):
+                continue
             if runtime in ("plain", "torch"):
                 ways[runtime] = (runtime, file)  # type: ignore[assignment]
             else:
                 exported = folder / f"{file.stem}-{runtime}{ONNX_SUFFIX}"
                 ways[runtime] = ("onnx", export_model(file, exported, int8=runtime == "int8", force=True).path)
         yield file.stem, ways
-
-
-def _has_lstm(file: Path) -> bool:
-    config, _ = read_card(file)
-    return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
 
 
 def _untrained(recipe: str, target: str, folder: Path) -> Path:

@@ -303,7 +303,6 @@ import torch
 torch.set_num_threads(1)
 from bandsplit.config import OverlapAddConfig
 from bandsplit.inference.separator import Separator
-from bandsplit.inference.torch_network import TorchNetwork
 parts = Separator(sys.argv[1], device="cpu", chunks=OverlapAddConfig(chunk_s=10, hop_s=10))
 peaks = []
 for path in sys.argv[3:]:

@@ -146,7 +146,7 @@ def test_the_meter_says_where_its_figures_come_from_and_leaves_signals_alone(tmp
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     meter = EnergyMeter(tmp_path, 1, period_s=0.1, idle_s=0.2, intensity=Intensity(g_per_kwh=56, source="here"))
     meter.start()
-    time.sleep(0.3)
+    time.sleep(0.4)
     assert 0 < meter.kwh() < 1e-3
     meter.stop("finished")
     meter.stop("again")
@@ -160,7 +160,8 @@ def test_the_meter_says_where_its_figures_come_from_and_leaves_signals_alone(tmp
     assert gpu["state"] == "absent" and gpu["joules"] is None and gpu["how"] == "the run uses no GPU"
     assert memory["state"] == "estimated" and f"{memory['watts']:g} W" in memory["how"]
     # Memory is a constant: joules / watts must be the time it was sampled, codecarbon's own start and samples aside.
-    assert 0.2 < memory["joules"] / memory["watts"] <= card["total"]["wall_s"]
+    assert memory["joules"] / memory["watts"] <= card["total"]["wall_s"]
+    assert memory["joules"] / memory["watts"] >= 0.3
     has_counters = any(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
     if not has_counters:
         assert cpu["state"] == "estimated" and f"{cpu['watts']:g} W" in cpu["how"] and card["idle_w"] is None
