@@ -25,6 +25,7 @@ from bandsplit.cli_separate import separate
 from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
+from bandsplit.extras import describe_missing
 from bandsplit.terminal import make_console
 
 _TYPERS_CTRL_C = 130
@@ -62,11 +63,10 @@ def main() -> None:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except ModuleNotFoundError as error:
-        if error.name != "torch":
+        text = describe_missing(error.name)
+        if text is None:
             raise
-        fix = "pip install torch (separating with .onnx models does without)"
-        text = f"error: this needs PyTorch, which is not installed here: {fix}"
-        typer.secho(text, fg="red", err=True)
+        typer.secho(f"error: {text}", fg="red", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != _TYPERS_CTRL_C:

@@ -5,7 +5,6 @@ Nothing is imported at the top that may be broken: that is what is to be found o
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import platform
@@ -13,10 +12,12 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bandsplit import __version__
+from bandsplit.extras import describe_missing, extras, requirements
 
 Status = Literal["ok", "note", "fail"]
 
@@ -62,6 +63,10 @@ def examine(tell: Callable[[str], None] = lambda section: None) -> list[Finding]
         tell(section)
         try:
             findings += look()
+        except ModuleNotFoundError as error:
+            status = _without_torch()[0] if error.name == "torch" else "fail"
+            fix = describe_missing(error.name) or "see what it names, or install bandsplit anew"
+            findings.append(Finding(section, "check", f"not made: {error}", status, fix))
         except Exception as error:  # whatever is broken here must not hide the other sections
             reason = f"{type(error).__name__}: {str(error).partition(os.linesep)[0]}"
             findings.append(Finding(section, "check", reason, "fail", "see what it names, or install bandsplit anew"))
@@ -71,35 +76,25 @@ def examine(tell: Callable[[str], None] = lambda section: None) -> list[Finding]
 def _versions() -> Iterator[Finding]:
     yield Finding("versions", "bandsplit", __version__)
     yield Finding("versions", "python", f"{platform.python_version()} ({sys.executable}), {platform.platform()}")
-    for name, found, wanted in _requirements():
+    for name, found, wanted in requirements():
         if found is None:
-            yield Finding("versions", name, "missing", "fail", f"pip install '{name}{wanted}'")
+            status, use = _without_torch() if name == "torch" else ("fail", "")
+            yield Finding("versions", name, f"missing{use}", status, f"pip install '{name}{wanted}'")
         elif not _contains(wanted, found):
             yield Finding("versions", name, f"{found}, needs {wanted}", "fail", f"pip install -U '{name}{wanted}'")
         else:
             yield Finding("versions", name, found)
 
 
+def _without_torch() -> tuple[Status, str]:
+    """Judge a missing PyTorch: onnxruntime does what can be done without it."""
+    return ("note", ": .onnx models alone can be used") if find_spec("onnxruntime") else ("fail", "")
+
+
 def _contains(wanted: str, found: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
     return SpecifierSet(wanted).contains(found, prereleases=True)
-
-
-def _requirements(extra: str = "") -> Iterator[tuple[str, str | None, str]]:
-    """Give name, installed version and wanted versions of what bandsplit needs, or of what an extra adds to it."""
-    from packaging.requirements import Requirement
-
-    for line in metadata.requires("bandsplit") or []:
-        requirement = Requirement(line)
-        marker = requirement.marker
-        always = marker is None or marker.evaluate({"extra": ""})
-        if always == bool(extra) or (extra and marker is not None and not marker.evaluate({"extra": extra})):
-            continue
-        found = None
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found = metadata.version(requirement.name)
-        yield requirement.name, found, str(requirement.specifier)
 
 
 def _device() -> Iterator[Finding]:
@@ -178,10 +173,8 @@ def _version_of(name: str) -> str | None:
 
 
 def _extras() -> Iterator[Finding]:
-    for extra in metadata.metadata("bandsplit").get_all("Provides-Extra") or []:
-        if extra == "dev":
-            continue
-        needed = list(_requirements(extra))
+    for extra in extras():
+        needed = list(requirements(extra))
         missing = [name for name, found, wanted in needed if found is None or not _contains(wanted, found)]
         present = ", ".join(f"{name} {found}" for name, found, _ in needed if name not in missing)
         if missing:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import site
-import subprocess
-import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +15,13 @@ from bandsplit.export import export_model
 from bandsplit.inference.separator import Separator
 from bandsplit.registry import find_model
 from command_line import run_command
+from environments import Environment
 from test_export import ARCHITECTURES, write_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-
-SOURCES = Path(__file__).resolve().parents[2] / "src"
-NOT_LINKED = ("torch", "functorch", "nvidia", "triton", "__editable__", "_virtualenv", "distutils-precedence", "pip")
 
 
 @pytest.fixture(scope="module")
@@ -58,28 +51,15 @@ def test_the_stems_equal_those_of_pytorch(exported: Path):
 
 
 def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported: Path, tmp_path: Path):
-    venv.create(tmp_path / "venv", with_pip=False)
-    (links,) = (tmp_path / "venv").glob("lib/python*/site-packages") if os.name == "posix" else [None]
-    assert links is not None
-    for folder in map(Path, site.getsitepackages()):
-        for item in folder.iterdir():
-            if not item.name.lower().startswith(NOT_LINKED) and not (links / item.name).exists():
-                (links / item.name).symlink_to(item)
-    python = tmp_path / "venv" / "bin" / "python"
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": str(tmp_path)}
-    environment |= {"OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
-
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        command = [str(argument) for argument in (python, *arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=None)
-
+    environment = Environment(tmp_path / "venv", extras=["onnx"], without=["torch"])
+    run = environment.run
     assert "ModuleNotFoundError" in run("-c", "import torch").stderr
     ended = run("-m", "bandsplit", "separate", exported / "song.wav", "-n", exported / "model.onnx", "-o", "stems")
     assert ended.returncode == 0, ended.stderr
     theirs = Separator(exported / "model.safetensors", device="cpu")
-    theirs.separate_file(exported / "song.wav", tmp_path / "expected")
+    theirs.separate_file(exported / "song.wav", environment.folder / "expected")
     expected, found = (
-        {path.stem: soundfile.read(path)[0] for path in sorted((tmp_path / folder / "song").iterdir())}
+        {path.stem: soundfile.read(path)[0] for path in sorted((environment.folder / folder / "song").iterdir())}
         for folder in ("expected", "stems")
     )
     assert largest_difference(found, expected) < 1e-5
@@ -95,6 +75,10 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
     assert ended.returncode == 1
     assert "this needs PyTorch" in ended.stderr
     assert "Traceback" not in ended.stderr
+    ended = run("-m", "bandsplit", "doctor")
+    assert ended.returncode == 0, ended.stdout
+    assert "missing: .onnx models alone can be used" in ended.stdout
+    assert " 0 failed" in ended.stdout
 
 
 def test_a_folder_is_taken_by_its_runtime(exported: Path):
@@ -213,7 +197,3 @@ def test_threads_may_use_one_separator(exported: Path):
         together = list(pool.map(lambda song: separator.separate(song, 8000)["vocals"], songs))
     for ours, theirs in zip(together, alone, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-if sys.platform == "win32":  # a virtual environment there lies elsewhere, and links need rights
-    del test_without_pytorch_the_command_and_the_class_separate_as_with_it

@@ -59,5 +59,5 @@ def test_a_resumed_run_goes_on_where_its_state_was(tmp_path):
 
 def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard.writer", None)
-    with pytest.raises(ConfigError, match="needs the package tensorboard; pip install tensorboard"):
+    with pytest.raises(ConfigError, match=r"needs tensorboard, .*: pip install 'bandsplit\[tensorboard\]'"):
         TensorBoard()

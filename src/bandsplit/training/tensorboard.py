@@ -22,7 +22,8 @@ class TensorBoard(Silence):
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:
-            raise ConfigError("--tensorboard: needs the package tensorboard; pip install tensorboard") from None
+            fix = "pip install 'bandsplit[tensorboard]'"
+            raise ConfigError(f"--tensorboard: needs tensorboard, which is not installed here: {fix}") from None
         self._make = SummaryWriter
         self.writer: SummaryWriter | None = None
         self.update = 0

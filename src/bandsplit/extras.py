@@ -1,0 +1,58 @@
+"""Which packages bandsplit asks for, and which extra brings each: from the metadata that pip installed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
+from typing import NamedTuple
+
+
+class Requirement(NamedTuple):
+    """A package that bandsplit, or an extra of it, needs."""
+
+    name: str
+    found: str | None
+    """The installed version, if there is one."""
+    wanted: str
+    """The versions that do, as pip writes them."""
+
+
+def extras() -> list[str]:
+    """Name the extras for users, in the order of pyproject.toml."""
+    return [extra for extra in metadata.metadata("bandsplit").get_all("Provides-Extra") or [] if extra != "dev"]
+
+
+def requirements(extra: str = "") -> Iterator[Requirement]:
+    """List what bandsplit needs on this machine, or what an extra adds to it."""
+    from packaging.requirements import Requirement as Parsed
+
+    for line in metadata.requires("bandsplit") or []:
+        parsed = Parsed(line)
+        marker = parsed.marker
+        always = marker is None or marker.evaluate({"extra": ""})
+        if always == bool(extra) or (extra and marker is not None and not marker.evaluate({"extra": extra})):
+            continue
+        found = None
+        with suppress(metadata.PackageNotFoundError):
+            found = metadata.version(parsed.name)
+        yield Requirement(parsed.name, found, str(parsed.specifier))
+
+
+def describe_missing(module: str | None) -> str | None:
+    """Say how to install what a `ModuleNotFoundError` names; None if bandsplit does not ask for it by itself.
+
+    A module is taken to be called as its package, with ``_`` for ``-``. The one that is not, yaml, comes with every
+    installation.
+    """
+    top = (module or "").partition(".")[0]
+    if top == "torch":
+        fix = "pip install torch (separating with .onnx models does without)"
+        return f"this needs PyTorch, which is not installed here: {fix}"
+    with suppress(metadata.PackageNotFoundError):  # run from a folder of sources, which has no metadata
+        for extra in ("", *extras()):
+            for name, _, wanted in requirements(extra):
+                if name.lower().replace("-", "_") == top:
+                    fix = f"'bandsplit[{extra}]'" if extra else f"'{name}{wanted}'"
+                    return f"this needs {name}, which is not installed here: pip install {fix}"
+    return None
