@@ -10,8 +10,9 @@ from onnx import TensorProto, helper
 from bandsplit import __version__
 from bandsplit.models.card import ONNX_FORMAT, ModelCard
 from bandsplit.models.model import BandSplitModel
+from bandsplit.models.onnx_sizes import MICROSOFT, OPSET
 from bandsplit.onnx_layers import block_part, decode, encode
-from bandsplit.onnx_nodes import MICROSOFT, OPSET, Nodes
+from bandsplit.onnx_nodes import Nodes
 
 _IR_VERSION = 8  # what goes with the operators of `OPSET`
 

@@ -15,11 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-OPSET = 18
-"""ONNX operators as of this version: onnxruntime 1.14 and all later ones."""
-
-MICROSOFT = "com.microsoft"
-"""Domain of the operators that onnxruntime adds, all of them built in: the int8 variant uses some."""
+from bandsplit.models.onnx_sizes import MICROSOFT
 
 
 class Scan(NamedTuple):

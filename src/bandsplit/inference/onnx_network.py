@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,6 +107,8 @@ class OnnxNetwork:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
+        # Weights of other files are refused before; a folder that is none makes onnxruntime find no file, too.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         options.log_severity_level = 4  # errors come as exceptions; the log would repeat them on stderr
         try:
             return runtime.InferenceSession(self._data, options, providers=["CPUExecutionProvider"])

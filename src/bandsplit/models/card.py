@@ -10,7 +10,8 @@ from safetensors import SafetensorError, safe_open
 from bandsplit import __version__
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
-from bandsplit.models.onnx_file import read_metadata
+from bandsplit.models.onnx_file import parse_onnx
+from bandsplit.models.onnx_sizes import check_costs
 from bandsplit.strict import Config
 
 FORMAT = "bandsplit-model-1"
@@ -75,21 +76,27 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
     """Read an .onnx file that `bandsplit export` wrote: its bytes, and what it says of itself.
 
     Raises:
-        ModelFileError: the file is missing, cut, not written by ``bandsplit export``, or names other files.
+        ModelFileError: the file is missing, cut, not written by ``bandsplit export``, names other files, or describes
+            a graph that takes more than a model of its configuration can need.
     """
     path = Path(path)
     _check_there(path)
     try:
         data = path.read_bytes()
-        metadata, parts = read_metadata(data)
+        file = parse_onnx(data)
     except (OSError, ValueError, MemoryError) as error:
         raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; copy or export it again") from None
-    if metadata.get("format") != ONNX_FORMAT:
+    if file.metadata.get("format") != ONNX_FORMAT:
         raise ModelFileError(
-            f"{path}: was not written by `bandsplit export` (format {metadata.get('format')!r} in its metadata, "
+            f"{path}: was not written by `bandsplit export` (format {file.metadata.get('format')!r} in its metadata, "
             f"expected {ONNX_FORMAT!r}); export the model again: bandsplit export MODEL {path.name}"
         )
-    return data, *_parse_metadata(path, metadata, parts)
+    config, card = _parse_metadata(path, file.metadata, len(file.graph.nodes) + len(file.graph.weights))
+    try:
+        check_costs(file, config)
+    except ValueError as error:
+        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; export it again") from None
+    return data, config, card
 
 
 def _check_there(path: Path) -> None:

@@ -1,73 +1,221 @@
-"""What an ONNX file says of itself, read from its bytes by the rules of Protocol Buffers, without other libraries.
+"""The parts of an ONNX file, read from its bytes by the rules of Protocol Buffers, without other libraries.
 
-An ONNX file is data, but one that may name other files to be read as weights: such files are refused here.
+An ONNX file is data, but one that may name other files to be read as weights, and readers of Protocol Buffers skip what
+they do not know, merge what comes twice and cut numbers that are too long. So nothing is skipped, merged or cut here:
+a file may hold the fields that `bandsplit export` writes, each written in the one shortest way, and nothing else. Then
+every reader sees in it what is seen here.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
 
-# Numbers of the fields in onnx.proto3, and the messages that lie in them.
-_INNER = {
-    "model": {7: "graph", 14: "entry", 25: "function"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "function": {7: "node", 11: "attribute"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
+import struct
+from math import prod
+from typing import Any, NamedTuple
+
+INT, FLOAT, TEXT, BYTES = "int", "float", "text", "bytes"
+_WIRE = {INT: 0, FLOAT: 5}  # all others, messages too, are a length and so many bytes: 2
+
+# The messages of onnx.proto3: number, name and kind of each field that is allowed, and whether it may be repeated.
+_MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
+    "model": [
+        (1, "ir_version", INT, False),
+        (2, "producer_name", TEXT, False),
+        (3, "producer_version", TEXT, False),
+        (7, "graph", "graph", False),
+        (8, "operators", "operators", True),
+        (14, "metadata", "entry", True),
+    ],
+    "operators": [(1, "domain", TEXT, False), (2, "version", INT, False)],
+    "entry": [(1, "key", TEXT, False), (2, "value", TEXT, False)],
+    "graph": [
+        (1, "nodes", "node", True),
+        (2, "name", TEXT, False),
+        (5, "weights", "tensor", True),
+        (11, "inputs", "value", True),
+        (12, "outputs", "value", True),
+    ],
+    "node": [
+        (1, "inputs", TEXT, True),
+        (2, "outputs", TEXT, True),
+        (4, "operator", TEXT, False),
+        (5, "attributes", "attribute", True),
+        (7, "domain", TEXT, False),
+    ],
+    "attribute": [
+        (1, "name", TEXT, False),
+        (2, "float", FLOAT, False),
+        (3, "int", INT, False),
+        (4, "bytes", BYTES, False),
+        (6, "body", "body", False),
+        (8, "ints", INT, True),
+        (20, "type", INT, False),
+    ],
+    # The body of a loop has neither weights nor loops of its own.
+    "body": [
+        (1, "nodes", "inner node", True),
+        (2, "name", TEXT, False),
+        (11, "inputs", "value", True),
+        (12, "outputs", "value", True),
+    ],
+    "inner node": [
+        (1, "inputs", TEXT, True),
+        (2, "outputs", TEXT, True),
+        (4, "operator", TEXT, False),
+        (5, "attributes", "inner attribute", True),
+        (7, "domain", TEXT, False),
+    ],
+    "inner attribute": [(1, "name", TEXT, False), (3, "int", INT, False), (20, "type", INT, False)],
+    "tensor": [(1, "dims", INT, True), (2, "type", INT, False), (8, "name", TEXT, False), (9, "data", BYTES, False)],
+    "value": [(1, "name", TEXT, False), (2, "type", "type", False)],
+    "type": [(1, "tensor", "tensor type", False)],
+    "tensor type": [(1, "type", INT, False), (2, "shape", "shape", False)],
+    "shape": [(1, "dims", "dim", True)],
+    "dim": [(1, "size", INT, False), (2, "name", TEXT, False)],
 }
-_EXTERNAL_DATA, _DATA_LOCATION = 13, 14  # of a tensor
-_DEEPEST = 20
+_FIELDS = {
+    message: {number << 3 | _WIRE.get(kind, 2): (name, kind, many) for number, name, kind, many in fields}
+    for message, fields in _MESSAGES.items()
+}
+_OTHER_FILES = {("tensor", 13), ("tensor", 14)}  # external_data, data_location
+_ATTRIBUTE_TYPES = {1: "float", 2: "int", 3: "bytes", 5: "body", 7: "ints"}
+MOST_AXES = 8
+"""More than any array of ``bandsplit export`` has."""
+_TYPES = {1: (4, "float32"), 3: (1, "int8"), 7: (8, "int64")}  # data_type of weights: bytes of a number, its name
 
 
-def read_metadata(data: bytes) -> tuple[dict[str, str], int]:
-    """Return the metadata of an ONNX file, and how many nodes and weights it has.
+class Weights(NamedTuple):
+    """An array of the file."""
+
+    shape: tuple[int, ...]
+    type: str
+    data: memoryview
+
+    def whole_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of an array of int64."""
+        return struct.unpack(f"<{len(self.data) // 8}q", self.data)
+
+
+class Node(NamedTuple):
+    """One operation."""
+
+    operator: str
+    """``domain.name``, the domain only where it is not ONNX's own."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any]
+    """Numbers, bytes, tuples of numbers or, of a loop, a `Graph`."""
+
+
+class Graph(NamedTuple):
+    """Operations in their order, and the names of what goes in and out."""
+
+    nodes: list[Node]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: dict[str, Weights]
+
+
+class OnnxFile(NamedTuple):
+    """What an ONNX file says."""
+
+    metadata: dict[str, str]
+    operators: dict[str, int]
+    """Version of the operators of each domain."""
+    graph: Graph
+
+
+def parse_onnx(data: bytes) -> OnnxFile:
+    """Read an ONNX file.
 
     Raises:
-        ValueError: the bytes are no ONNX model, are cut, or name other files.
+        ValueError: the bytes are no ONNX model, are cut, name other files, or hold what ``bandsplit export`` never
+            writes.
     """
-    metadata: dict[str, str] = {}
-    parts = 0
-    view = memoryview(data)
-    for number, value in _fields(view):
-        if number == 14 and isinstance(value, memoryview):
-            entry = {field: bytes(text).decode() for field, text in _fields(value) if isinstance(text, memoryview)}
-            metadata[entry.get(1, "")] = entry.get(2, "")
-        elif number == 7 and isinstance(value, memoryview):
-            parts += sum(1 for _ in _fields(value))
-    _check_self_contained(view, "model", 0)
-    return metadata, parts
+    try:
+        model = _parse_message(memoryview(data), "model")
+        metadata = _unique("metadata", [(entry["key"], entry["value"]) for entry in model.get("metadata", ())])
+        operators = _unique("operators", [(one.get("domain", ""), one["version"]) for one in model["operators"]])
+        return OnnxFile(metadata, operators, _graph(model["graph"]))
+    except KeyError as error:
+        raise ValueError(f"it is no ONNX file, or a part of it is missing ({error.args[0]})") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is no ONNX file: a name in it is no text") from None
 
 
-def _check_self_contained(message: memoryview, kind: str, depth: int) -> None:
-    if depth > _DEEPEST:
-        raise ValueError("its graphs are nested too deeply")
-    for number, value in _fields(message):
-        if kind == "tensor":
-            if number == _EXTERNAL_DATA or (number == _DATA_LOCATION and value):
-                raise ValueError("it takes weights from another file, which is not allowed here")
-        elif (inner := _INNER[kind].get(number)) and inner != "entry" and isinstance(value, memoryview):
-            _check_self_contained(value, inner, depth + 1)
+def _graph(found: dict[str, Any]) -> Graph:
+    weights = [(one["name"], _weights(one)) for one in found.get("weights", ())]
+    inputs, outputs = (tuple(value["name"] for value in found.get(end, ())) for end in ("inputs", "outputs"))
+    return Graph([_node(one) for one in found.get("nodes", ())], inputs, outputs, _unique("weights", weights))
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field: a whole number, or the bytes of text, data and inner messages."""
-    at = 0
+def _node(found: dict[str, Any]) -> Node:
+    attributes = []
+    for one in found.get("attributes", ()):
+        name, value = one["name"], _ATTRIBUTE_TYPES.get(one["type"])
+        if set(one) != {"name", "type", value}:
+            raise ValueError(f"its attribute {name!r} has no value, or one that is not of its type")
+        content = _graph(one[value]) if value == "body" else one[value]
+        attributes.append((name, tuple(content) if value == "ints" else content))
+    domain = found.get("domain", "")
+    operator = f"{domain}.{found['operator']}" if domain else found["operator"]
+    inputs, outputs = tuple(found.get("inputs", ())), tuple(found.get("outputs", ()))
+    return Node(operator, inputs, outputs, _unique("attributes", attributes))
+
+
+def _weights(found: dict[str, Any]) -> Weights:
+    shape, data = tuple(found.get("dims", ())), found["data"]
+    size, name = _TYPES.get(found["type"], (0, ""))
+    if not size or len(shape) > MOST_AXES or any(n < 0 for n in shape) or prod(shape) * size != len(data):
+        raise ValueError(f"its weights {found['name']!r} are {len(data)} bytes, which their type and shape do not fit")
+    return Weights(shape, name, data)
+
+
+def _unique(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError(f"its {what} have one name twice")
+    return found
+
+
+def _parse_message(message: memoryview, kind: str) -> dict[str, Any]:
+    """Read the fields of a message by their names."""
+    fields, found, at = _FIELDS[kind], {}, 0
     while at < len(message):
-        key, at = _varint(message, at)
-        wire = key & 7
-        if wire == 0:
-            value, at = _varint(message, at)
-            yield key >> 3, value
-            continue
-        if wire not in (1, 2, 5):
-            raise ValueError("it is no ONNX file")
-        size, at = _varint(message, at) if wire == 2 else ({1: 8, 5: 4}[wire], at)
-        if at + size > len(message):
-            raise ValueError("it is cut short, or no ONNX file")
-        yield key >> 3, message[at : at + size]
-        at += size
+        tag, at = _varint(message, at)
+        if tag not in fields:
+            raise ValueError(_describe_foreign(tag, kind))
+        name, content, many = fields[tag]
+        value, at = _varint(message, at) if content == INT else _sized(message, at, content)
+        if many:
+            found.setdefault(name, []).append(value)
+        elif name in found:
+            raise ValueError(f"its {kind} has {name!r} twice")
+        else:
+            found[name] = value
+    return found
+
+
+def _sized(message: memoryview, at: int, content: str) -> tuple[Any, int]:
+    size, at = (4, at) if content == FLOAT else _varint(message, at)
+    if not 0 <= size <= len(message) - at:
+        raise ValueError("it is cut short, or no ONNX file")
+    part, at = message[at : at + size], at + size
+    if content == TEXT:
+        return str(part, "utf-8"), at
+    if content == FLOAT:
+        return struct.unpack("<f", part)[0], at
+    return part if content == BYTES else _parse_message(part, content), at
+
+
+def _describe_foreign(tag: int, kind: str) -> str:
+    if (kind, tag >> 3) in _OTHER_FILES:
+        return "it takes weights from another file, which is not allowed here"
+    if kind == "model":
+        return f"it is no ONNX file of `bandsplit export` (field {tag >> 3} of type {tag & 7})"
+    return f"its {kind} has a field {tag >> 3} of type {tag & 7}, which `bandsplit export` does not write"
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    """Read a signed whole number of 64 bits, seven in a byte, and return the place behind it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
@@ -76,5 +224,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
-    raise ValueError("it is no ONNX file")
+            if (not byte and shift) or value >> 64:
+                raise ValueError("it is no ONNX file: a number in it is written in a longer way than it has to be")
+            return value - (value >> 63 << 64), at
+    raise ValueError("it is no ONNX file: a number in it has more than 64 bits")
