@@ -452,8 +452,10 @@ def test_a_damaged_manifest_is_no_obstacle(capsys, model):
     song("a.wav")
     run(capsys, "a.wav", "-n", model)
     manifest = Path("separated/manifest.jsonl")
-    manifest.write_text('{"status": "do\n[1]\n\n' + manifest.read_text())
-    assert "done already; --force separates it again" in run(capsys, "a.wav", "-n", model)[2]
+    manifest.write_text('{"status": "do\n[1]\n\n' + "[" * 100_000 + "\n" + manifest.read_text())
+    code, _, text = run(capsys, "a.wav", "-n", model)
+    assert code == 0 and "done already; --force separates it again" in text
+    assert f"note: {manifest}: left out lines that are cut or damaged: 1, 4" in text
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(capsys, model):

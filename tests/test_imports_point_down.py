@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "src" / "bandsplit"
 # branch of their layer. A folder stands for all its modules.
 LAYERS = (
     (
-        "config run_config mixing strict errors bands settings extras",
+        "core config run_config mixing strict errors bands settings extras",
     ),  # bands: plain numbers that the config's schemes are checked against
     (
         "recipes results tables published recipes_mini studies comparison agreement arithmetic",

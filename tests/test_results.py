@@ -15,7 +15,6 @@ from bandsplit.results import (
     aggregate,
     append_scores,
     average_over_targets,
-    mend_scores,
     read_scores,
 )
 from bandsplit.tables import order_targets, score_tables
@@ -55,10 +54,11 @@ def test_rows_survive_the_file_and_are_appended(tmp_path: Path) -> None:
 def test_a_bad_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
     append_scores(path, [_score(1.0)])
-    with path.open("a") as file:
-        file.write('{"system": "net", "da')
-    with pytest.raises(BandsplitError, match=r"scores\.jsonl, line 2: not a score .*; delete the line"):
-        read_scores(path)
+    whole = path.read_bytes()
+    for line in (b'{"system": "net"}\n', b"[1]\n", b"scores", b"\xff\xfe{", b"\x89PNG"):
+        path.write_bytes(whole + line)
+        with pytest.raises(BandsplitError, match=r"scores\.jsonl, line 2: not a score .*; delete the line"):
+            read_scores(path)
     with pytest.raises(BandsplitError, match=r"absent\.jsonl: cannot be read as scores"):
         read_scores(tmp_path / "absent.jsonl")
 
@@ -77,21 +77,25 @@ def test_all_other_metrics_are_averaged(metric: Metric) -> None:
     assert summary == {"vocals": Summary(4.0, 3)}
 
 
-def test_a_line_that_was_cut_is_removed_and_a_whole_one_only_ended(tmp_path: Path) -> None:
+def test_a_row_that_was_cut_is_left_out_with_a_note_also_when_others_follow_it(tmp_path: Path) -> None:
     path = tmp_path / "scores.jsonl"
-    assert not mend_scores(path) and not path.exists()
     rows = [_score(1.0), _score(2.0, track="B")]
     append_scores(path, rows)
     whole = path.read_bytes()
-    assert not mend_scores(path) and path.read_bytes() == whole
     for cut in (len(whole) - 2, len(whole) // 2 + 1, 5):
         path.write_bytes(whole[:cut])
-        assert mend_scores(path)
-        assert read_scores(path) == rows[: whole[:cut].count(b"\n")]
-        append_scores(path, rows[1:])
-        assert read_scores(path)[-1] == rows[1]
+        append_scores(path, rows)
+        before = whole[:cut].count(b"\n")
+        notes: list[str] = []
+        assert read_scores(path, notes.append) == [*rows[:before], *rows]
+        assert notes == [
+            f"{path}: left out a line that is cut or damaged: {before + 1}; evaluate the songs in question again"
+        ]
+        with pytest.warns(UserWarning, match="left out a line"):
+            read_scores(path)
     path.write_bytes(whole[:-1])
-    assert not mend_scores(path) and path.read_bytes() == whole
+    append_scores(path, rows)
+    assert path.read_bytes() == whole + whole
 
 
 def test_windows_and_odd_names_survive_the_file(tmp_path: Path) -> None:

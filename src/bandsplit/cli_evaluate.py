@@ -93,7 +93,7 @@ def evaluate(
     What the file holds already is not computed again, so an interrupted evaluation goes on where it stopped.
     """
     from bandsplit.evaluation import find_scored, model_systems
-    from bandsplit.results import mend_scores, read_scores
+    from bandsplit.results import read_scores
     from bandsplit.tables import MAIN_METRICS, score_tables
 
     console = make_console()
@@ -107,11 +107,10 @@ def evaluate(
     _add(systems, models)
     _add(systems, _estimates(console, estimates or [], dataset, split, wanted))
     path = out or Path("results") / f"{dataset.name}-{split}.jsonl"
-    if mend_scores(path):
-        tell(console, f"{path}: its last line was cut when an evaluation was stopped; removed")
     found: dict[tuple[str, str], list[Score]] = {}
     if path.exists() and not force:
-        found = find_scored(systems, dataset, split, read_scores(path), wanted)
+        known = read_scores(path, lambda note: tell(console, f"note: {note}"))
+        found = find_scored(systems, dataset, split, known, wanted)
     if found:
         tell(console, f"{len(found)} of {len(systems) * len(dataset.songs(split))} scored before, as {path} holds them")
     rows = [row for some in found.values() for row in some]

@@ -171,6 +171,8 @@ def separate(
         models, device, chunks, batch_size, wanted, runtime=runtime, threads=threads, precision=precision
     )
     batch = Batch(separator, out, output, models=models, start_s=start, duration_s=duration, shard=shard)
+    for note in batch.notes:
+        tell(console, f"note: {note}")
     batch.check(songs)
     work = _Work(batch, console, as_json=as_json, force=force, show_plan=show_plan, many=jobs > 1)
     if dry_run:

@@ -94,7 +94,8 @@ def _gather(study: str, folder: Path | None) -> Found:
     from bandsplit.studying.telling import gather
 
     one = find_study(study)
-    found = gather(one, StudyFolder(folder or Path("study") / one.id))
+    console = make_console()
+    found = gather(one, StudyFolder(folder or Path("study") / one.id), lambda note: tell(console, f"note: {note}"))
     if not found.runs:
-        tell(make_console(), f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
+        tell(console, f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
     return found

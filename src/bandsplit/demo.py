@@ -14,17 +14,19 @@ import torch
 from rich.console import Console
 
 from bandsplit import audio
+from bandsplit.core.files import write_atomically
 from bandsplit.data.check import check_dataset, require_sound
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synthesis import write_dataset
 from bandsplit.data.tracks import Dataset, Track
+from bandsplit.errors import BandsplitError
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
 from bandsplit.results import Score, aggregate, append_scores
 from bandsplit.run_config import RunConfig
-from bandsplit.tables import MAIN_METRICS, score_tables
+from bandsplit.tables import MAIN_METRICS, TextTable, score_tables
 from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
@@ -79,7 +81,7 @@ def run_demo(
     separator = Separator(model)
     rows = _score(separator, config, dataset, folder / "scores.jsonl")
     tables = score_tables(row for row in rows if row.metric in MAIN_METRICS)
-    (folder / "scores.md").write_text("\n".join(table.markdown() for table in tables), encoding="utf-8")
+    _write_tables(folder / "scores.md", tables)
     for table in tables:
         console.print(table.screen())
 
@@ -100,6 +102,15 @@ def run_demo(
         console.print(f"       {what:13s} {where}", highlight=False, soft_wrap=True)
     console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)
     return passed
+
+
+def _write_tables(path: Path, tables: Sequence[TextTable]) -> None:
+    try:
+        write_atomically(path, "\n".join(table.markdown() for table in tables).encode())
+    except OSError as error:
+        raise BandsplitError(
+            f"{path}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+        ) from None
 
 
 def _separate(separator: Separator, track: Track, stems: Path, picture: Path) -> None:

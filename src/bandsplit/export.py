@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 
 from bandsplit.config import LstmConfig, ModelConfig
+from bandsplit.core.files import replacing
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
@@ -68,25 +67,25 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     model, (config, card) = load_model(model_file), read_card(model_file)
     if int8 and not has_lstm(config):
         raise ConfigError(f"--int8: {model_file} has no LSTM, and nothing else gets 8-bit integers; leave --int8 out")
-    temporary = path.with_name(f"{path.stem}.part{ONNX_SUFFIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(build_graph(model, card, int8).SerializeToString())
-        exported = _compare(TorchNetwork(model, torch.device("cpu")), temporary, path)
-        if not (exported.distance_db >= INT8_LIMIT_DB if int8 else exported.difference <= LIMIT):
-            limit = f"less than {INT8_LIMIT_DB:g} dB below them" if int8 else f"the limit is {LIMIT:g} of their peak"
-            raise ModelFileError(
-                f"{path}: not written, since its estimates differ from PyTorch's by {exported.difference:.1e} of their "
-                f"peak ({exported.distance_db:.1f} dB below them; {limit}); "
-                + ("leave --int8 out" if int8 else "please report this model")
-            )
-        os.replace(temporary, path)
+        with replacing(path, suffix=f".part{ONNX_SUFFIX}") as temporary:
+            temporary.write_bytes(build_graph(model, card, int8).SerializeToString())
+            exported = _compare(TorchNetwork(model, torch.device("cpu")), temporary, path)
+            _require_equal(exported, int8)
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     return exported
+
+
+def _require_equal(exported: Exported, int8: bool) -> None:
+    if not (exported.distance_db >= INT8_LIMIT_DB if int8 else exported.difference <= LIMIT):
+        limit = f"less than {INT8_LIMIT_DB:g} dB below them" if int8 else f"the limit is {LIMIT:g} of their peak"
+        raise ModelFileError(
+            f"{exported.path}: not written, since its estimates differ from PyTorch's by {exported.difference:.1e} of "
+            f"their peak ({exported.distance_db:.1f} dB below them; {limit}); "
+            + ("leave --int8 out" if int8 else "please report this model")
+        )
 
 
 def has_lstm(config: ModelConfig) -> bool:

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from bandsplit import __version__
 from bandsplit.archives import member_sizes, unpack
+from bandsplit.core.files import replacing
 from bandsplit.errors import DownloadError, ModelFileError
 from bandsplit.fetching import (
     PATIENCE,
@@ -146,12 +147,8 @@ def export_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     try:
         to.mkdir(parents=True, exist_ok=True)
         for path, copy in zip(files, copies, strict=True):
-            part = part_of(copy)
-            try:
-                shutil.copyfile(path, part)
-                part.replace(copy)
-            finally:
-                part.unlink(missing_ok=True)
+            with replacing(copy) as temporary:
+                shutil.copyfile(path, temporary)
     except OSError as error:
         reason = f"cannot be written ({error.strerror or error})"
         raise ModelFileError(f"{error.filename or to}: {reason}; choose another folder") from error

@@ -14,6 +14,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from bandsplit.config import StftConfig
+from bandsplit.core.pictures import save_figure
 from bandsplit.data.tracks import Track
 from bandsplit.mixing import ActivityConfig
 from bandsplit.spectral import stft
@@ -58,7 +59,7 @@ def draw_separation(
     for axes in figure.axes[-2:]:
         axes.set_xlabel("s")
     _add_scale(figure)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def draw_song(path: Path, title: str, stems: Mapping[str, Audio], rate_hz: int) -> None:
@@ -79,7 +80,7 @@ def draw_song(path: Path, title: str, stems: Mapping[str, Audio], rate_hz: int) 
         _draw_panel(figure.add_subplot(len(signals), 1, row), name, signal, rate_hz, reference_db).label_outer()
     figure.axes[-1].set_xlabel("s")
     _add_scale(figure)
-    figure.savefig(path, dpi=90)
+    save_figure(figure, path, dpi=90)
 
 
 def draw_strip(path: Path, signal: Audio, rate_hz: int, reference_db: float) -> None:
@@ -140,7 +141,7 @@ def draw_activity(
         axes.set(title=stem, xlim=(0, track.samples / rate_hz), ylim=(-90, 0), ylabel="dB")
         axes.label_outer()
     figure.axes[-1].set_xlabel("s (level per 0.1 s; dotted: floor of the threshold)")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _draw_panel(axes: Axes, name: str, signal: Audio, rate_hz: int, reference_db: float) -> Axes:

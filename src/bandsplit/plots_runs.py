@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bandsplit.config import TARGETS
+from bandsplit.core.pictures import save_figure
 from bandsplit.errors import RunError
 from bandsplit.training.runs import RunRecord
 
@@ -58,12 +59,7 @@ def draw_validation_curves(path: Path, runs: Sequence[RunRecord]) -> None:
     handles = [Line2D([], [], color=colours[label], label=f"{label} ({_plural(counts[label])})") for label in labels]
     dot = Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor="black", label="best epoch")
     figure.legend(handles=[*handles, dot], loc="outside lower center", ncols=2 if columns == 1 else 5, frameon=False)
-    try:
-        figure.savefig(path, dpi=130)
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{path}: cannot be written ({error}); name a .png, .svg or .pdf in a folder that exists"
-        ) from None
+    save_figure(figure, path, dpi=130)
 
 
 def _label(run: RunRecord) -> str:

@@ -20,6 +20,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from bandsplit import published
+from bandsplit.core.pictures import save_figure
 from bandsplit.errors import BandsplitError
 from bandsplit.label_places import place_labels
 from bandsplit.plots_runs import draw_validation_curves
@@ -217,7 +218,7 @@ def draw_scores(
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     place_labels(figure, axes, labels)
-    _save(figure, path)
+    save_figure(figure, path, _DPI)
 
 
 def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocals") -> None:
@@ -260,7 +261,7 @@ def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocal
     handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1.0, label="best of the run"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"On {data[0].text}", fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path, _DPI)
 
 
 def _place(point: Point) -> tuple[float, float]:
@@ -346,15 +347,6 @@ def _make_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    try:
-        figure.savefig(path, dpi=_DPI)
-    except (OSError, ValueError) as error:
-        raise BandsplitError(
-            f"{path}: cannot be written ({error}); name a .png, .svg or .pdf in a folder that exists"
-        ) from None
 
 
 _DPI = 130

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from bandsplit.core.files import Journal
 from bandsplit.errors import BandsplitError
 
 Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
@@ -94,68 +96,46 @@ class Score(BaseModel):
 
 
 def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
-    """Append rows to a file of one JSON object per line, at once; the folder is made where it is missing.
+    """Append rows to a file of one JSON object per line, all or none; the folder is made where it is missing.
 
     Raises:
-        BandsplitError: the file cannot be written.
+        BandsplitError: the file cannot be written; it is as it was.
     """
     path = Path(path)
-    lines = "".join(row.model_dump_json() + "\n" for row in rows).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            file.write(lines)
+        Journal(path).append(*(row.model_dump_json() for row in rows))
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
 
 
-def mend_scores(path: str | Path) -> bool:
-    """Remove the last line of a file of scores if its writer was stopped inside it; say whether that was so.
-
-    Raises:
-        BandsplitError: the file cannot be read or written.
-    """
-    path = Path(path)
-    try:
-        content = path.read_bytes() if path.exists() else b""
-        _, _, last = content.rpartition(b"\n")
-        if not last:
-            return False
-        try:
-            Score.model_validate_json(last)
-        except ValidationError:
-            with path.open("r+b") as file:
-                file.truncate(len(content) - len(last))
-            return True
-        with path.open("ab") as file:  # a whole row, only without the end of its line
-            file.write(b"\n")
-    except OSError as error:
-        raise BandsplitError(f"{path}: cannot be mended ({error.strerror}); choose another file") from None
-    return False
-
-
-def read_scores(path: str | Path) -> list[Score]:
+def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -> list[Score]:
     """Read the rows of a file that `append_scores` wrote.
 
+    Args:
+        path: the file.
+        note: called with one line for people if lines were left out, since their writer was stopped inside them.
+
     Raises:
-        BandsplitError: there is no such file, or a line is not a score; the line is named.
+        BandsplitError: there is no such file, or a line is neither a score nor the beginning of one; it is named.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = Journal(Path(path)).read()
+    except OSError as error:
         raise BandsplitError(f"{path}: cannot be read as scores ({error}); give a file that evaluate wrote") from None
     rows: list[Score] = []
-    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines knows other ends, which names may hold
-    for number, line in enumerate(lines, start=1):
+    for line in sorted(content.lines + content.foreign):
         try:
-            rows.append(Score.model_validate_json(line))
+            rows.append(Score.model_validate_json(line.text))
         except ValidationError as error:
             problem = error.errors()[0]
             where = ".".join(str(part) for part in problem["loc"])
             reason = f"{where}: {problem['msg']}" if where else problem["msg"]
             raise BandsplitError(
-                f"{path}, line {number}: not a score ({reason}); delete the line and evaluate that song again"
+                f"{path}, line {line.number}: not a score ({reason}); delete the line and evaluate that song again"
             ) from None
+    if content.damage:
+        note(f"{content.damage}; evaluate the songs in question again")
     return rows
 
 

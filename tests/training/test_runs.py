@@ -10,6 +10,7 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from bandsplit.cli import app
+from bandsplit.core.files import Journal
 from bandsplit.errors import RunError
 from bandsplit.training.runs import read_run, read_runs
 from run_folders import curve_db, stop_early, write_run
@@ -89,7 +90,8 @@ def test_a_row_that_a_kill_cut_short_is_nothing_to_talk_about(cut: str, tmp_path
     add(folder, cut)
     run = read_run(folder)
     assert (run.state, run.epochs, run.problems) == ("interrupted", 2, ())
-    add(folder, '{"kind": "start", "attempt": 2}\n{"kind": "stop", "attempt": 2, "reason": "finished", "epoch": 3}\n')
+    journal = Journal(folder / "log.jsonl")
+    journal.append('{"kind": "start", "attempt": 2}', '{"kind": "stop", "reason": "finished", "epoch": 3}')
     run = read_run(folder)
     assert (run.state, run.epochs, run.attempts, run.problems) == ("finished", 3, 2, ())
 
@@ -107,7 +109,7 @@ def test_damage_is_named_and_the_rest_is_read(tmp_path: Path):
     named = [
         "config.json: Invalid JSON",
         "log.jsonl, line 2: validation.epoch",
-        "line 3: Invalid JSON",
+        "line 3: not JSON",
         "energy.json: ",
     ]
     assert len(run.problems) == 4

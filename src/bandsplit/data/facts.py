@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bandsplit.core.files import write_atomically
 from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import AudioError, DataError
 from bandsplit.settings import cache_folder
@@ -98,9 +99,14 @@ class Facts:
                     self._save()
 
     def _save(self) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        temporary.write_text(json.dumps({"format": FORMAT, "songs": self._known}, indent=1), encoding="utf-8")
-        os.replace(temporary, self.path)
+        content = json.dumps({"format": FORMAT, "songs": self._known}, indent=1).encode()
+        try:
+            write_atomically(self.path, content)
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: cannot be written ({error.strerror}), and what is found out about the songs must be "
+                f"kept; make room on that disk"
+            ) from None
 
 
 def _key(track: Track) -> str:

@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from numpy.typing import NDArray
 
+from bandsplit.core.files import write_atomically
 from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
 from bandsplit.data.synth.sound import blocks, mastering_gain, ramps
 from bandsplit.errors import ConfigError, DataError
+from bandsplit.writing import SoundFormat, Writer
 
 RECORD = "synthesis.json"
 UNFINISHED = "synthesis.json.part"
@@ -94,6 +95,7 @@ def write_dataset(
     Raises:
         ConfigError: If a number is negative or there would be no song.
         DataError: If the folder holds anything but this data set, or cannot be written.
+        AudioError: If a song cannot be written; finished songs are kept.
     """
     _check_song(duration_s, sample_rate_hz)
     counts = {"train": n_train, "valid": n_valid, "test": n_test}
@@ -158,7 +160,7 @@ def _open_folder(root: Path, arguments: dict[str, float]) -> None:
         if root.exists() and any(root.iterdir()):
             raise DataError(f"{root} is not empty and holds no synthetic data set; choose an empty or a new folder")
         root.mkdir(parents=True, exist_ok=True)
-        (root / UNFINISHED).write_text(json.dumps(arguments, indent=2) + "\n")
+        write_atomically(root / UNFINISHED, json.dumps(arguments, indent=2).encode() + b"\n")
     for leftover in root.glob(".writing-*"):
         shutil.rmtree(leftover)
 
@@ -191,15 +193,21 @@ def _write_song(song: tuple[Path, int], duration_s: float, sample_rate_hz: int) 
     """Write the five files beside the splits and move them there together: a song is whole or absent."""
     folder, seed = song
     part = folder.parents[1] / f".writing-{folder.name}"
-    part.mkdir()
     stored = {
         stem: np.rint(audio * 32767).astype(np.int32)
         for stem, audio in synthesise_song(seed, duration_s, sample_rate_hz).items()
     }
     stored["mixture"] = sum(stored.values(), start=np.zeros((2, 1), dtype=np.int32))
-    for name, audio in stored.items():
-        soundfile.write(part / f"{name}.wav", audio.T.astype(np.int16), sample_rate_hz, subtype="PCM_16")
-    folder.parent.mkdir(exist_ok=True)
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
+    try:
+        part.mkdir()
+        for name, audio in stored.items():
+            path = part / f"{name}.wav"
+            with Writer(path, SoundFormat.of(path, "PCM_16"), sample_rate_hz, 2, audio.shape[1]) as file:
+                file.write(audio.astype(np.int16))
+                file.commit()
+        folder.parent.mkdir(exist_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -3,7 +3,6 @@
 import glob
 import json
 import os
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from typing import Any
 from pooch import file_hash
 
 from bandsplit import __version__
+from bandsplit.core.files import Journal
 from bandsplit.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.inference.outputs import OutputConfig, track_name
 from bandsplit.inference.separator import FileResult, Progress, Separator
@@ -112,11 +112,9 @@ class Batch:
             "settings": settings | self.part | {"targets": list(separator.targets), "precision": separator.precision},
             "version": __version__,
         }
-        self._manifest = out_dir / (
-            "manifest.jsonl" if shard is None else f"manifest.{shard.replace('/', '-of-')}.jsonl"
-        )
-        self._lock = threading.Lock()
-        self._done = _read_manifests(out_dir)
+        name = "manifest.jsonl" if shard is None else f"manifest.{shard.replace('/', '-of-')}.jsonl"
+        self._manifest = Journal(out_dir / name)
+        self._done, self.notes = _read_manifests(out_dir)
 
     def check(self, songs: Sequence[Song]) -> None:
         """Refuse songs whose stems would have one name, or take the place of another song.
@@ -188,16 +186,14 @@ class Batch:
             AudioError: the disk is full, or gone.
         """
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
-        with self._lock:
-            try:
-                if os.path.isdir(self.out_dir):  # not made for a failure alone
-                    with self._manifest.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(record) + "\n")
-            except OSError as error:
-                raise AudioError(
-                    f"{self._manifest}: cannot be written ({error.strerror}); the stems are there, but will be made "
-                    f"again the next time"
-                ) from None
+        try:
+            if os.path.isdir(self.out_dir):  # not made for a failure alone
+                self._manifest.append(json.dumps(record))
+        except OSError as error:
+            raise AudioError(
+                f"{self._manifest.path}: cannot be written ({error.strerror}); the stems are there, but will be made "
+                f"again the next time"
+            ) from None
         return record
 
     def _key(self, song: Song) -> dict[str, Any]:
@@ -255,19 +251,18 @@ def _names(lines: Iterable[str]) -> list[str]:
     return names
 
 
-def _read_manifests(out_dir: Path) -> dict[str, dict[str, Any]]:
-    """Return the last record of each input that was separated."""
+def _read_manifests(out_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the last record of each input that was separated, and for people which lines were left out."""
     done: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for path in sorted(out_dir.glob("manifest*.jsonl")) if os.path.isdir(out_dir) else ():
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            content = Journal(path).read()
         except OSError:
             continue  # told when the first record is written
-        for line in lines:
-            try:
-                record = json.loads(line)
-                if record["status"] == "done":
-                    done[record["input"]] = record
-            except (ValueError, TypeError, KeyError):
-                continue  # a line that was cut off when the disk was full
-    return done
+        notes += [content.damage] if content.damage else []
+        for line in content.lines:
+            match line.value:
+                case {"status": "done", "input": str(song)}:
+                    done[song] = line.value
+    return done, notes

@@ -1,14 +1,14 @@
 """One model, one file: safetensors with the configuration and a model card in its metadata. Nothing in it can run."""
 
-import os
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from bandsplit.config import ModelConfig
+from bandsplit.core.files import write_atomically
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.card import FORMAT, ModelCard, read_card
@@ -16,15 +16,17 @@ from bandsplit.models.model import BandSplitModel
 
 
 def save_model(path: Path | str, model: BandSplitModel, card: ModelCard) -> None:
-    """Write model, configuration and card to ``path``, under a temporary name first."""
+    """Write model, configuration and card to ``path``, under a temporary name first.
+
+    Raises:
+        ModelFileError: the file cannot be written.
+    """
     path = Path(path)
     metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "card": card.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    temporary = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
+        write_atomically(path, save(tensors, metadata))
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
 

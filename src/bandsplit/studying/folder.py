@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bandsplit.core.files import Journal
+from bandsplit.errors import RunError
 from bandsplit.recipes import find_recipe
 from bandsplit.run_config import RunConfig
 from bandsplit.studies import PlannedRun
@@ -83,26 +84,24 @@ class StudyFolder:
         self.journal = path / "study.jsonl"
 
     def tell(self, event: str, **values: Any) -> None:
-        """Append a line to the journal; several processes may."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"event": event, "unix_time_s": round(time.time(), 3), **values}) + "\n"
-        handle = os.open(self.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        """Append a line to the journal; several processes may.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        line = json.dumps({"event": event, "unix_time_s": round(time.time(), 3), **values})
         try:
-            os.write(handle, line.encode())  # one call: lines of several processes do not mix
-        finally:
-            os.close(handle)
+            self.path.mkdir(parents=True, exist_ok=True)
+            Journal(self.journal).append(line)
+        except OSError as error:
+            raise RunError(
+                f"{self.journal}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+            ) from None
 
     def events(self) -> list[Event]:
-        """Read the journal; a line that a kill cut short is passed over."""
-        if not self.journal.exists():
-            return []
-        found = []
-        for line in self.journal.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return [event for event in found if isinstance(event, dict) and "event" in event]
+        """Read the journal; a line that a kill cut short is left out."""
+        lines = Journal(self.journal).read().lines if self.journal.exists() else []
+        return [line.value for line in lines if isinstance(line.value, dict) and "event" in line.value]
 
     def look(self, runs: Iterable[PlannedRun]) -> list[StudyRun]:
         """Look up what is there of planned runs."""

@@ -6,13 +6,14 @@ Each writes a file of its own into ``scores/``, so that several can work at once
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from bandsplit.config import ChunkConfig, CrossfadeConfig
+from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.tracks import Dataset
+from bandsplit.errors import RunError
 from bandsplit.studies import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.processes import Job, Processes, last_lines
@@ -162,28 +163,29 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
 
 
 def join_scores(folder: StudyFolder) -> None:
-    """Make ``scores.jsonl`` of the parts; of a system that was scored with more and more targets, the last."""
+    """Make ``scores.jsonl`` of the parts; of a system that was scored with more and more targets, the last.
+
+    Raises:
+        RunError: a part cannot be read, or the file not be written.
+    """
     best: dict[str, Path] = {}
     for part in sorted((folder.path / "scores").glob("*.jsonl")):
         what, targets = part.stem.rsplit(".", 1)
         if what not in best or targets.count("+") > best[what].stem.rsplit(".", 1)[1].count("+"):
             best[what] = part
-    temporary = folder.scores.with_name(f"{folder.scores.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        for part in best.values():
-            file.writelines(_whole_lines(part))
-    temporary.replace(folder.scores)
+    try:
+        rows = [line.text for part in best.values() for line in Journal(part).read().lines]
+        write_atomically(folder.scores, "".join(f"{row}\n" for row in rows).encode())
+    except OSError as error:
+        raise RunError(
+            f"{error.filename}: cannot be read or written ({error.strerror}); mend that, or choose another --folder"
+        ) from None
 
 
 def chunks_of(recipe: str, lines: Iterable[EvaluationLine]) -> list[ChunkConfig]:
     """Return the ways of inference that a recipe is scored with."""
     chunks: list[ChunkConfig] = [CrossfadeConfig()]
     return chunks + [line.chunks for line in lines if line.recipe == recipe and line.chunks not in chunks]
-
-
-def _whole_lines(part: Path) -> Iterator[bytes]:
-    with part.open("rb") as file:
-        yield from (line for line in file if line.endswith(b"\n"))
 
 
 def _chunk_settings(chunks: ChunkConfig) -> Mapping[str, object]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 
 from bandsplit import audio
 from bandsplit.comparison import compare
+from bandsplit.core.files import write_atomically
 from bandsplit.data.tracks import Audio, Dataset
-from bandsplit.errors import ConfigError
+from bandsplit.errors import BandsplitError, ConfigError
 from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
@@ -46,8 +48,8 @@ class Found:
     """On the test songs: its recipes and what has none, as yardsticks."""
 
 
-def gather(study: Study, folder: StudyFolder) -> Found:
-    """Read the runs and scores of a study.
+def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warnings.warn) -> Found:
+    """Read the runs and scores of a study; ``note`` is called as by `read_scores`.
 
     Raises:
         BandsplitError: the file of scores is damaged.
@@ -55,7 +57,7 @@ def gather(study: Study, folder: StudyFolder) -> Found:
     looked = [run.record for run in folder.look(planned_runs(study))]
     runs = tuple(record for record in looked if record is not None and not record.changes)
     recipes = {run.recipe for run in runs}
-    rows = read_scores(folder.scores) if folder.scores.exists() else []
+    rows = read_scores(folder.scores, note) if folder.scores.exists() else []
     return Found(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
 
 
@@ -63,11 +65,13 @@ def write_tables(found: Found) -> dict[str, TextTable]:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them by name."""
     tables = study_tables(found.study, found.runs, found.scores)
     tables |= comparison_tables(found)
-    folder = found.folder.path / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _make_folder(found.folder.path / "tables")
     for name, table in tables.items():
         for suffix, text in ((".md", table.markdown()), (".tex", table.latex()), (".csv", table.csv())):
-            (folder / f"{name}{suffix}").write_text(text, encoding="utf-8")
+            try:
+                write_atomically(folder / f"{name}{suffix}", text.encode())
+            except OSError as error:
+                raise _refusal(error) from None
     return tables
 
 
@@ -78,8 +82,7 @@ def draw_figures(found: Found, suffix: str = ".svg") -> list[StudyFigure]:
         found: the study.
         suffix: ``.svg``, ``.png`` or ``.pdf``.
     """
-    folder = found.folder.path / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _make_folder(found.folder.path / "figures")
     return study_figures(found.study, found.runs, found.scores, folder, suffix)
 
 
@@ -253,8 +256,22 @@ def _write_all(folder: Path, signals: Mapping[str, Audio], rate_hz: int) -> dict
 
 
 def _write(path: Path, signal: Audio, rate_hz: int) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     samples = min(signal.shape[1], round(PLAYED_S * rate_hz))
     start = (signal.shape[1] - samples) // 2
     audio.write(path, np.ascontiguousarray(signal[:, start : start + samples]), rate_hz)
     return path
+
+
+def _make_folder(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _refusal(error) from None
+    return folder
+
+
+def _refusal(error: OSError) -> BandsplitError:
+    return BandsplitError(
+        f"{error.filename}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from bandsplit import __version__
+from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.tracks import Dataset
 from bandsplit.errors import RunError
 from bandsplit.run_config import RunConfig
@@ -63,6 +63,7 @@ class RunFolder:
         """Name the folder ``root/<recipe>/<targets>/seed-<k>-<hash8>``; nothing is written yet."""
         self.path = config.folder_in(root)
         self.config = config
+        self._journal = Journal(self.path / "log.jsonl")
         self._lock = FileLock(self.path / ".lock", timeout=LOCK_WAIT_S)
 
     @property
@@ -94,22 +95,58 @@ class RunFolder:
                 **songs,
             },
         }
-        file = self.path / "config.json"
-        begun = bool(self.states) or self.best.exists()  # a folder without either holds nothing that could be lost
-        if begun:
-            if not resume:
-                raise RunError(f"{self.path}: this run exists; add --resume to go on with it, or choose another --seed")
-            self._compare(json.loads(file.read_text()), description)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
-            if not begun:
-                write_atomically(self.path / "environment.json", json.dumps(environment(), indent=1).encode())
-                write_atomically(file, json.dumps(description, indent=1).encode())
         except Timeout:
             raise RunError(f"{self.path}: another process is training this run; wait until it has stopped") from None
         except OSError as error:
-            raise RunError(f"{self.path}: cannot be written ({error.strerror}); choose another --runs") from None
+            raise self._refusal(error) from None
+        try:
+            self._begin(description, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, description: dict[str, Any], resume: bool) -> None:
+        """Look at what is there, and describe the run if nothing is; only the holder of the lock can rely on it."""
+        if self.states or self.best.exists():  # a folder without either holds nothing that could be lost
+            if not resume:
+                raise RunError(f"{self.path}: this run exists; add --resume to go on with it, or choose another --seed")
+            self._compare(self._read_description(), description)
+        else:
+            self.write("environment.json", environment())
+            self.write("config.json", description)
+        for leftover in self.path.rglob(".bandsplit-*.part"):  # of a process that was killed
+            leftover.unlink(missing_ok=True)
+
+    def _read_description(self) -> dict[str, Any]:
+        file = self.path / "config.json"
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+            return {"run": dict(before["run"]), "data": dict(before["data"])}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"{file}: cannot be read ({error}), so nothing says which run this is; choose another --runs"
+            ) from None
+
+    def write(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Write a JSON file into the folder and return its path.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        try:
+            write_atomically(self.path / name, json.dumps(content, indent=1).encode())
+        except OSError as error:
+            raise self._refusal(error) from None
+        return self.path / name
+
+    def _refusal(self, error: OSError) -> RunError:
+        return RunError(
+            f"{error.filename or self.path}: cannot be written ({error.strerror or error}); mend that, or choose "
+            f"another --runs"
+        )
 
     def close(self) -> None:
         """Let other processes go on with the run."""
@@ -131,26 +168,30 @@ class RunFolder:
             )
 
     def save(self, state: Mapping[str, Any], progress: Progress, updates: int) -> None:
-        """Write the state after ``updates`` updates under a temporary name, rename it, and keep the last two."""
-        path = self.path / f"state-{updates:09d}.pt"
-        temporary = self.path / "state.part"  # of all states: what a killed process left is written over
-        with temporary.open("wb") as file:
-            torch.save({**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}, file)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut could leave the new name with old or no content
-        os.replace(temporary, path)
-        for old in self.states[KEPT:]:
-            old.unlink()
+        """Write the state after ``updates`` updates, and keep the last two.
+
+        Raises:
+            RunError: it cannot be written; the states before it are still there.
+        """
+        content = {**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}
+        try:
+            write_atomically(self.path / f"state-{updates:09d}.pt", lambda file: torch.save(content, file))
+            for old in self.states[KEPT:]:
+                old.unlink()
+        except OSError as error:
+            raise self._refusal(error) from None
 
     def load(self, note: Callable[[str], None]) -> tuple[dict[str, Any], Progress] | None:
         """Read the newest whole state back and restore torch's random state; None before the first one.
 
         Args:
-            note: is told of a damaged state that is passed over.
+            note: is told of a damaged state and of damaged lines of the log that are passed over.
 
         Raises:
             RunError: no state is whole.
         """
+        if self._journal.path.exists() and (damage := self._journal.read().damage):
+            note(damage)
         damaged = []
         for path in self.states:
             try:
@@ -168,14 +209,16 @@ class RunFolder:
         return None
 
     def log(self, kind: str, **values: Any) -> None:
-        """Append one line to ``log.jsonl``."""
+        """Append one line to ``log.jsonl``.
+
+        Raises:
+            RunError: it cannot be written.
+        """
         row = {"kind": kind, "unix_time_s": round(time.time(), 3), **values}
-        with (self.path / "log.jsonl").open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":  # a process was killed while it wrote
-                    file.write(b"\n")
-            file.write(json.dumps(row).encode() + b"\n")
+        try:
+            self._journal.append(json.dumps(row))
+        except OSError as error:
+            raise self._refusal(error) from None
 
     def wall_s(self) -> float:
         """Return the time that all attempts have taken, each to its last row in the log."""
@@ -187,15 +230,9 @@ class RunFolder:
         return total_s + last_s - began_s
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Read the rows of one kind, or all; a line that was cut is passed over."""
-        file = self.path / "log.jsonl"
-        found = []
-        for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-            try:
-                found.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return [row for row in found if kind in (None, row["kind"])]
+        """Read the rows of one kind, or all; a line that was cut is left out."""
+        lines = self._journal.read().lines if self._journal.path.exists() else []
+        return [line.value for line in lines if kind in (None, line.value["kind"])]
 
 
 def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
@@ -208,13 +245,6 @@ def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
             for difference in differing_keys(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
         ]
     return [] if before == now else [f"{path}: {before!r} there, {now!r} here"]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
 
 
 def _cpu_name() -> str:

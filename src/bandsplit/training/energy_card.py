@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
+from bandsplit.core.files import write_atomically
 from bandsplit.training.energy_facts import (
     ANY_CORE_W,
     CORE_POWER,
@@ -122,9 +123,7 @@ def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:
 def write_json(path: Path, content: Any) -> None:
     """Write a file that is at any moment the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def read_attempts(folder: Path) -> tuple[list[Attempt], list[str]]:

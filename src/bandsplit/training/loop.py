@@ -5,10 +5,10 @@ Source: paper, section IV-D; NUMERICS "Training".
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,7 +22,7 @@ from bandsplit.data.tracks import Dataset
 from bandsplit.errors import RunError, RunStopped
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.run_config import PlateauDecay, RunConfig
-from bandsplit.training.checkpoint import Progress, RunFolder, environment, write_atomically
+from bandsplit.training.checkpoint import Progress, RunFolder, environment
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
@@ -75,19 +75,17 @@ def train(
     fabric.launch()
     run = _Run(config, dataset, root, reporter if fabric.is_global_zero else Silence(), execution, fabric)
     run.open(resume)
-    reason = "error"
     try:
         run.begin(make_meter)
         with run.interruptions.watching():
             while not run.progress.finished:
                 run.train_epoch()
                 run.end_epoch()
-        reason = run.progress.finished
     except BaseException as error:
-        reason = error.reason if isinstance(error, RunStopped) else f"error: {str(error) or type(error).__name__}"
+        with suppress(RunError):  # a full disk does not take the log's last line either
+            run.close(error.reason if isinstance(error, RunStopped) else f"error: {str(error) or type(error).__name__}")
         raise
-    finally:
-        run.close(reason)
+    run.close(run.progress.finished)
     progress = run.progress
     assert progress.best_score is not None
     return Result(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
@@ -168,9 +166,11 @@ class _Run:
         """Log why the attempt ended, write the energy card and let others go on with the run."""
         if self.meter is not None:
             self.meter.stop(reason)
-        self._log("stop", attempt=self.attempt, reason=reason, epoch=self.progress.epoch)
-        if self.fabric.is_global_zero:
-            self.folder.close()
+        try:
+            self._log("stop", attempt=self.attempt, reason=reason, epoch=self.progress.epoch)
+        finally:
+            if self.fabric.is_global_zero:
+                self.folder.close()
 
     def save(self) -> None:
         """Save the state."""
@@ -265,8 +265,7 @@ class _Run:
             for i in indices
         ]
         facts = {"epoch": self.progress.epoch + 1, "examples": indices, "losses": losses, "gradient_norm": norm}
-        file = self.folder.path / "not-finite.json"
-        write_atomically(file, json.dumps(facts | {"songs": songs}, indent=1).encode())
+        file = self.folder.write("not-finite.json", facts | {"songs": songs})
         raise RunError(
             f"{self.folder.path}: loss {losses} or gradient norm {norm} of epoch {self.progress.epoch + 1}, examples "
             f"{indices[0]} to {indices[-1]}, is not finite; {file.name} lists them and their songs. Lower "

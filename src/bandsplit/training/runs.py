@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -13,11 +12,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.config import TARGETS
+from bandsplit.core.files import Journal
 from bandsplit.errors import RunError
 from bandsplit.recipes import RECIPES
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
-_ROW_START = '{"kind"'
 
 
 class _Targets(BaseModel):
@@ -305,41 +304,23 @@ def _read(file: Path, model: type[_Model], problems: list[str], missing: str = "
 
 
 def _read_log(file: Path, problems: list[str]) -> list[_Row]:
-    """Read the rows; one that a kill cut short is left out without a word, be it the last or followed by a restart."""
+    """Read the rows; one that a kill cut short is left out without a word, since the next attempt repeats it."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+        content = Journal(file).read()
     except FileNotFoundError:
         problems.append(f"{file.name}: missing, nothing was trained")
         return []
     except OSError as error:
         problems.append(f"{file.name}: cannot be read ({error.strerror})")
         return []
+    problems += [f"{file.name}, line {line.number}: not JSON" for line in content.foreign]
     rows: list[_Row] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for line in content.lines:
         try:
-            rows.append(_ROWS.validate_json(line))
+            rows.append(_ROWS.validate_python(line.value))
         except ValidationError as error:
-            if number == len(lines) and not _is_json(line):
-                continue  # no line end: it was being written
-            restart = line[line.rfind(_ROW_START) :] if line.rfind(_ROW_START) > 0 else ""
-            if not restart or not _is_json(restart):
-                problems.append(f"{file.name}, line {number}: {_first(error)}")
-                continue
-            try:
-                rows.append(_ROWS.validate_json(restart))
-            except ValidationError as second:
-                problems.append(f"{file.name}, line {number}: {_first(second)}")
+            problems.append(f"{file.name}, line {line.number}: {_first(error)}")
     return rows
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _first(error: ValidationError) -> str:

@@ -1,0 +1,1 @@
+"""Ground floor of the package: what every room uses and what knows none of them."""
