@@ -30,12 +30,12 @@ UNSTACK: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def checkpoint_of(first: str, *others: str) -> bytes:
+def checkpoint_of(first: str, *others: str, feature_dim: int = 8) -> bytes:
     """Make a checkpoint of a random network of one block: of one target, or of several that share an encoder."""
     torch.manual_seed(0)
     targets, shared = [first, *others], bool(others)
     config = ModelConfig.parse(
-        {"targets": targets, "bands": "joint" if shared else first, "n_features": 8, "n_blocks": 1,
+        {"targets": targets, "bands": "joint" if shared else first, "n_features": feature_dim, "n_blocks": 1,
          "mask": {"hidden_factor": 1}}
     )  # fmt: skip
     state = {}
@@ -46,7 +46,7 @@ def checkpoint_of(first: str, *others: str) -> bytes:
         else:
             unstack = UNSTACK[name.rpartition(".")[2]]
             state |= {key: unstack(part).clone() for key, part in zip(keys, tensor, strict=True)}
-    arguments = {"targets": targets if shared else first, "joint_bandsplit": shared, "feature_dim": 8}
+    arguments = {"targets": targets if shared else first, "joint_bandsplit": shared, "feature_dim": feature_dim}
     buffer = io.BytesIO()
     torch.save({"state_dict": state, "hyper_parameters": {**arguments, "num_repeat": 1, "fac_mask": 1}}, buffer)
     return buffer.getvalue()

@@ -23,7 +23,7 @@ LAYERS = (
         "matrix_rate",
     ),  # signal; the network; speed
     ("data", "models"),
-    ("pretrained registry model_store",),
+    ("pretrained pickled registry model_store",),
     ("inference",),
     (
         "training evaluation estimates yardsticks export onnx_graph onnx_layers onnx_nodes separation_speed doctor "

@@ -3,7 +3,6 @@
 Source: NUMERICS "Band schemes"; the BSRNN paper ("V7" for vocals and other), the SIMO-BSRNN paper for the joint one.
 """
 
-from itertools import groupby
 from typing import NamedTuple
 
 from bandsplit.errors import ConfigError
@@ -36,17 +35,25 @@ class BandRun(NamedTuple):
         return self.start + self.count * self.width
 
 
-def band_widths(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[int]:
-    """Return the width in bins of every band, low to high; they sum to ``n_fft // 2 + 1``.
+def band_runs(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[BandRun]:
+    """Return the bands as runs of equal width, low to high, so that one product serves a whole run.
 
-    A band of ``w`` Hz takes ``floor(w * bins / nyquist)`` bins and the last band what remains, so that edges drift
-    slightly low: published weights depend on it.
+    They cover all ``n_fft // 2 + 1`` bins. A band of ``w`` Hz takes ``floor(w * bins / nyquist)`` bins and the last
+    band what remains, so that edges drift slightly low: published weights depend on it.
 
     Raises:
         ConfigError: a band is narrower than one bin, or the bands reach past Nyquist.
     """
     n_bins, nyquist_hz = n_fft // 2 + 1, sample_rate_hz / 2
-    widths: list[int] = []
+    runs: list[BandRun] = []
+
+    def append(count: int, width: int) -> None:
+        if runs and runs[-1].width == width:
+            last = runs.pop()
+            runs.append(BandRun(last.start, last.count + count, width))
+        else:
+            runs.append(BandRun(runs[-1].stop if runs else 0, count, width))
+
     for width_hz, count in scheme:
         width = int(width_hz * n_bins // nyquist_hz)
         if width < 1:
@@ -54,22 +61,19 @@ def band_widths(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[int]:
                 f"bands: a band of {width_hz:g} Hz is narrower than one bin ({nyquist_hz / n_bins:.1f} Hz at n_fft "
                 f"{n_fft} and {sample_rate_hz} Hz); use wider bands or a larger n_fft"
             )
-        widths += [width] * count
-    remainder = n_bins - sum(widths)
+        append(count, width)
+    remainder = n_bins - runs[-1].stop
     if remainder < 0:
         total_hz = sum(width_hz * count for width_hz, count in scheme)
         raise ConfigError(
             f"bands: the widths sum to {total_hz:g} Hz, past the Nyquist frequency of {nyquist_hz:g} Hz "
-            f"({sum(widths)} of {n_bins} bins); remove bands or raise sample_rate_hz"
+            f"({runs[-1].stop} of {n_bins} bins); remove bands or raise sample_rate_hz"
         )
-    return [*widths, remainder] if remainder else widths
-
-
-def band_runs(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[BandRun]:
-    """Group the bands of `band_widths` into runs of equal width, so that one product serves a whole run."""
-    runs: list[BandRun] = []
-    start = 0
-    for width, equal in groupby(band_widths(scheme, n_fft, sample_rate_hz)):
-        runs.append(BandRun(start, len(list(equal)), width))
-        start = runs[-1].stop
+    if remainder:
+        append(1, remainder)
     return runs
+
+
+def band_widths(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[int]:
+    """Return the width in bins of every band, low to high; raises as `band_runs`."""
+    return [run.width for run in band_runs(scheme, n_fft, sample_rate_hz) for _ in range(run.count)]

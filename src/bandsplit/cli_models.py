@@ -272,7 +272,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
 
 
 def _architectures() -> list[dict[str, Any]]:
-    from bandsplit.models.build import count_parameters
+    from bandsplit.models.shapes import count_parameters
     from bandsplit.recipes import RECIPES
 
     return [

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 from typing_extensions import Self
 
-from bandsplit.bands import SCHEMES, Scheme, band_widths
+from bandsplit.bands import SCHEMES, Scheme, band_runs
 from bandsplit.errors import ConfigError
 from bandsplit.strict import Config
 
 TARGETS = ("vocals", "bass", "drums", "other")
 """The targets of MUSDB18-HQ, in the order of all tables."""
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Any size or count of a model: far more than any network has, and little enough for all arithmetic on it."""
 
 
 # --- sequence layers -------------------------------------------------------------------------------------------------
@@ -25,7 +28,7 @@ class LstmConfig(Config):
     """One bidirectional LSTM layer between a group normalisation and a linear layer (paper, section III-A)."""
 
     kind: Literal["lstm"] = "lstm"
-    hidden_factor: PositiveInt = 2
+    hidden_factor: Size = 2
     """Hidden size per direction, as a multiple of the feature dimension."""
 
 
@@ -33,7 +36,7 @@ class GruConfig(Config):
     """One bidirectional GRU layer in the LSTM's place (paper, section III-B2)."""
 
     kind: Literal["gru"] = "gru"
-    hidden_factor: PositiveInt = 2
+    hidden_factor: Size = 2
     """Hidden size per direction, as a multiple of the feature dimension."""
 
 
@@ -41,9 +44,9 @@ class ConvConfig(Config):
     """One plain convolution in the LSTM's place (paper, section III-B2)."""
 
     kind: Literal["conv"] = "conv"
-    hidden_factor: PositiveInt = 4
+    hidden_factor: Size = 4
     """Channels of the convolution, as a multiple of the feature dimension."""
-    kernel: PositiveInt = 3
+    kernel: Size = 3
     """Kernel length in positions; odd, so that the padding is symmetric."""
 
     _odd = field_validator("kernel")(lambda value: _check_odd(value))
@@ -53,11 +56,11 @@ class DilatedConfig(Config):
     """A stack of dilated convolutions with recurrent fusion: BSCNN (paper, section III-B2 and Fig. 1-E)."""
 
     kind: Literal["dilated"] = "dilated"
-    depth: PositiveInt = 3
+    depth: int = Field(default=3, ge=1, le=16)
     """Number of dilated convolutions; the l-th has dilation 2**l."""
-    kernel: PositiveInt = 3
+    kernel: Size = 3
     """Kernel length in positions; odd, so that the padding is symmetric."""
-    hidden_factor: PositiveInt = 1
+    hidden_factor: Size = 1
     """Channels of the stack, as a multiple of the feature dimension."""
 
     _odd = field_validator("kernel")(lambda value: _check_odd(value))
@@ -92,7 +95,7 @@ class TacStereo(Config):
     kind: Literal["tac"] = "tac"
     activation: Literal["tanh", "prelu"] = "prelu"
     """One PReLU slope is shared by the three linear layers."""
-    hidden_factor: PositiveInt = 3
+    hidden_factor: Size = 3
     """Hidden size, as a multiple of the feature dimension."""
     norm: bool = False
     """Group normalisation in front, as in the SIMO-BSRNN lineage; the paper's model has none."""
@@ -106,9 +109,9 @@ StereoConfig = Annotated[IndependentStereo | MergedStereo | TacStereo, Field(dis
 class StftConfig(Config):
     """Short-time Fourier transform: periodic Hann window, centred, reflect padding, not normalised."""
 
-    n_fft: PositiveInt = 2048
+    n_fft: Size = 2048
     """Window length in samples; even."""
-    hop_samples: PositiveInt = 512
+    hop_samples: Size = 512
     """Hop in samples; it divides ``n_fft`` and is at most half of it."""
 
     @model_validator(mode="after")
@@ -124,47 +127,51 @@ class StftConfig(Config):
 class AttentionConfig(Config):
     """Self-attention over frames at the end of each block (paper, section III-B3)."""
 
-    heads: PositiveInt = 1
+    heads: Size = 1
     """Number of heads; divides ``n_features``."""
-    encoding_dim: PositiveInt = 8
+    encoding_dim: Size = 8
     """Features per band of queries and keys."""
 
 
 class MaskConfig(Config):
     """The multi-layer perceptron that turns a band's features into its mask (paper, section III-A)."""
 
-    hidden_factor: PositiveInt = 4
+    hidden_factor: Size = 4
     """Hidden size as a multiple of the feature dimension: the paper's mu."""
-    hidden_layers: PositiveInt = 2
+    hidden_layers: int = Field(default=2, ge=1, le=100)
     """Hidden layers. The BSRNN text reads as one; two reproduce the published sizes."""
-    context: NonNegativeInt = 0
+    context: int = Field(default=0, ge=0, le=1000)
     """Neighbouring bins of the full-band mixture on either side that each estimated bin may draw from."""
+
+
+def _divisors(n: int) -> str:
+    return ", ".join(str(divisor) for divisor in range(1, n + 1) if n % divisor == 0)
 
 
 class ModelConfig(Config):
     """One band-split model: what it hears, how it splits, models and masks."""
 
-    targets: tuple[str, ...]
+    targets: tuple[str, ...] = Field(max_length=100)
     """Names of the estimated targets, in the order of the target axis."""
-    bands: Scheme
+    bands: Scheme = Field(max_length=1000)
     """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded."""
-    sample_rate_hz: PositiveInt = 44100
+    sample_rate_hz: Size = 44100
     """Sample rate of the audio the model hears."""
-    channels: PositiveInt = 2
+    channels: Size = 2
     """Channels of the training audio. Only independent stereo accepts another number later."""
     stft: StftConfig = StftConfig()
     """Time-frequency representation."""
-    n_features: PositiveInt = 64
+    n_features: Size = 64
     """Feature dimension N of every band."""
-    n_blocks: PositiveInt = 8
+    n_blocks: int = Field(default=8, ge=1, le=1000)
     """Number R of blocks."""
     time: LayerConfig | None = LstmConfig()
     """Layer along the frames; null for none."""
     band: LayerConfig | None = LstmConfig()
     """Layer along the bands; null for none."""
-    norm_groups: PositiveInt = 1
+    norm_groups: Size = 1
     """Groups of the normalisation in front of recurrent and plain convolution layers."""
-    heads: PositiveInt = 1
+    heads: Size = 1
     """Groups H into which the features are split before the sequence layers, with shared weights (section III-B4)."""
     attention: AttentionConfig | None = None
     """Self-attention over frames; null for none."""
@@ -189,8 +196,8 @@ class ModelConfig(Config):
     @field_validator("bands")
     @classmethod
     def _positive_bands(cls, value: Scheme) -> Scheme:
-        if not value or any(width_hz <= 0 or count < 1 for width_hz, count in value):
-            raise ValueError("must be a list of (width in Hz > 0, count >= 1) pairs, at least one")
+        if not value or not all(0 < width_hz <= 1e6 and 1 <= count <= 1_000_000 for width_hz, count in value):
+            raise ValueError("must be a list of (width in Hz > 0, count >= 1) pairs, at least one, none over a million")
         return value
 
     @model_validator(mode="after")
@@ -214,13 +221,12 @@ class ModelConfig(Config):
 
     def _features_problem(self) -> str | None:
         n, per_head = self.n_features, self.n_features // self.heads
-        divisors = ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)
         if n % self.heads:
-            return f"heads: {self.heads} does not divide n_features {n}; legal: {divisors}"
+            return f"heads: {self.heads} does not divide n_features {n}; legal: {_divisors(n)}"
         if per_head % self.norm_groups:
             return f"norm_groups: {self.norm_groups} does not divide n_features / heads = {per_head}"
         if self.attention and n % self.attention.heads:
-            return f"attention.heads: {self.attention.heads} does not divide n_features {n}; legal: {divisors}"
+            return f"attention.heads: {self.attention.heads} does not divide n_features {n}; legal: {_divisors(n)}"
         return None
 
     def _stereo_problem(self) -> str | None:
@@ -243,7 +249,7 @@ class ModelConfig(Config):
 
     def _bands_problem(self) -> str | None:
         try:
-            band_widths(self.bands, self.stft.n_fft, self.sample_rate_hz)
+            band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz)
         except ConfigError as error:
             return str(error)
         return None
@@ -251,7 +257,7 @@ class ModelConfig(Config):
     @property
     def n_bands(self) -> int:
         """Number K of bands, the remainder included."""
-        return len(band_widths(self.bands, self.stft.n_fft, self.sample_rate_hz))
+        return sum(run.count for run in band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz))
 
 
 # --- inference -------------------------------------------------------------------------------------------------------

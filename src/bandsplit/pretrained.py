@@ -1,41 +1,30 @@
 """Import of the weights that the paper's authors published: Lightning checkpoints become one-file models.
 
-Nothing in a checkpoint's pickle is executed: torch's weights-only loader rebuilds tensors and plain containers, and
-the few configuration classes that such files mention become inert records.
+Nothing in a checkpoint's pickle is executed, see `bandsplit.pickled`, and what its settings and tensors claim to be is
+judged before any weight is read.
 """
 
-import zipfile
-from collections import defaultdict
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pooch import file_hash
-from torch import Tensor, serialization
+from torch import Tensor
 
 from bandsplit.bands import SCHEMES
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.authors import tensors_from_authors
-from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, model_from_tensors
 from bandsplit.models.model import BandSplitModel
-
-_INERT_MODULES = ("omegaconf.", "typing.", "pathlib.")
-_PLAIN = {"builtins.dict": dict, "builtins.list": list, "collections.defaultdict": defaultdict}
+from bandsplit.pickled import TYPES, PickledFile, Record, StoredTensor
+from bandsplit.strict import shorten
 
 # Settings of training, folders and evaluation, which the network does not depend on.
 _NOT_ARCHITECTURE = {"cfg_optim", "cfg_scheduler", "cfg_eval", "name", "name_out_dir", "name_tblog_dir"}
 
-
-class _Inert:
-    """Stands in for a class a checkpoint mentions; it keeps its state and does nothing."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
+_DEEPEST, _LONGEST = 20, 100_000  # of settings: levels of nesting; values and letters
 
 
 def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
@@ -45,22 +34,14 @@ def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
 
     Raises:
         ModelFileError: no such checkpoint, forbidden content, unknown architecture settings, or tensors that are
-            missing, unexpected or misshapen; the message names the keys.
+            missing, unexpected, misshapen or no weights; the message names the keys.
     """
     path = Path(path)
-    checkpoint = _load_without_running_code(path)
-    if not isinstance(checkpoint, dict) or not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
-        raise ModelFileError(f"{path}: is not a checkpoint of the authors: it needs state_dict and hyper_parameters")
-    state = checkpoint["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise ModelFileError(f"{path}: its state_dict must map names to tensors")
+    file = PickledFile(path)
     try:
-        config = config_from_authors(_plain(checkpoint["hyper_parameters"]))
-        with torch.device("meta"):
-            expected = build_model(config).state_dict()
-        model = model_from_tensors(config, tensors_from_authors(config, expected, state))
+        model = model_from_tensors(*_read_tensors(file))
     except (ModelFileError, ConfigError) as error:
-        raise ModelFileError(f"{path}: {error}") from None
+        raise ModelFileError(f"{path}: {shorten(str(error))}") from None
     card = ModelCard(
         name=path.stem,
         training_data="MUSDB18-HQ, by the paper's authors (not verifiable from the file)",
@@ -71,43 +52,71 @@ def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
     return model, card
 
 
-def _load_without_running_code(path: Path) -> Any:
-    try:
-        path.open("rb").close()
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such checkpoint file") from None
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); name a checkpoint file") from None
-    try:
-        if not zipfile.is_zipfile(path):
-            raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
-        wanted = serialization.get_unsafe_globals_in_checkpoint(path)
-        forbidden = [name for name in wanted if name not in _PLAIN and not name.startswith(_INERT_MODULES)]
-        if forbidden:
+def _read_tensors(file: PickledFile) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Return the configuration of a checkpoint, and its weights under our names."""
+    if not isinstance(file.content, dict) or not {"state_dict", "hyper_parameters"} <= file.content.keys():
+        raise ModelFileError("is not a checkpoint of the authors: it needs state_dict and hyper_parameters")
+    theirs = _stored_weights(file.content["state_dict"], file.path.stat().st_size)
+    config = config_from_authors(_Settings().plain(file.content["hyper_parameters"]))
+    shapes = {name: tensor.shape for name, tensor in theirs.items()}
+    return config, tensors_from_authors(config, shapes, lambda name: file.tensor(theirs[name]))
+
+
+def _stored_weights(state: Any, file_bytes: int) -> dict[str, StoredTensor]:
+    """Return the tensors of a state dict, all plain ones of real numbers that the file has room for.
+
+    Raises:
+        ModelFileError: one is something else.
+    """
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise ModelFileError("its state_dict must map names to tensors")
+    for name, tensor in state.items():
+        if not isinstance(tensor, StoredTensor):
+            kind = tensor.name if isinstance(tensor, Record) else type(tensor).__name__
+            raise ModelFileError(f"its state_dict must map names to plain tensors, but {name} is {kind}")
+        if tensor.type not in TYPES:
             raise ModelFileError(
-                f"{path}: refused, nothing was run: besides tensors it asks for {', '.join(sorted(forbidden))}, which "
-                f"has no place in a checkpoint"
+                f"its state_dict has numbers that cannot be weights: {name} is of type {tensor.type}; legal: "
+                f"{', '.join(TYPES)}"
             )
-        inert: Any = [(_PLAIN.get(name) or type(name.rpartition(".")[2], (_Inert,), {}), name) for name in wanted]
-        with serialization.safe_globals(inert):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except ModelFileError:
-        raise
-    except Exception as error:  # a damaged pickle makes the restricted unpickler raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelFileError(f"{path}: cannot be read as a checkpoint, nothing was run: {reason}") from None
+    numbers_bytes = sum(math.prod(tensor.shape) * TYPES[tensor.type].itemsize for tensor in state.values())
+    if numbers_bytes > file_bytes:
+        largest = max(state, key=lambda name: math.prod(state[name].shape))
+        raise ModelFileError(
+            f"its tensors repeat the numbers of the file: they claim {numbers_bytes} bytes of {file_bytes}; the "
+            f"largest is {largest} {state[largest].shape}"
+        )
+    return state
 
 
-def _plain(value: Any) -> Any:
-    """Strip the inert records from settings: OmegaConf keeps values in ``_val`` and containers in ``_content``."""
-    if isinstance(value, _Inert):
-        state = getattr(value, "state", {})
-        return _plain(state.get("_val", state.get("_content"))) if isinstance(state, dict) else None
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+class _Settings:
+    """Reads settings, which may be shared, nested or endless, up to a number of values and letters."""
+
+    def __init__(self) -> None:
+        self._left = _LONGEST
+
+    def plain(self, value: Any, depth: int = 0) -> Any:
+        """Strip the records from settings: OmegaConf keeps values in ``_val`` and containers in ``_content``.
+
+        Raises:
+            ModelFileError: they are nested too deeply (or in themselves), too many, or no plain values.
+        """
+        self._left -= 1 + len(value) if isinstance(value, str) else 1
+        if depth > _DEEPEST or self._left < 0:
+            raise ModelFileError(f"hyper_parameters: more than {_DEEPEST} levels deep, or more than {_LONGEST} values")
+        if isinstance(value, Record) and value.name.startswith("omegaconf.") and isinstance(value.state, dict):
+            return self.plain(value.state.get("_val", value.state.get("_content")), depth + 1)
+        if isinstance(value, dict):
+            if strange := [key for key in value if not isinstance(key, str)]:
+                raise ModelFileError(f"hyper_parameters: names must be text, found {type(strange[0]).__name__}")
+            kept = {key: item for key, item in value.items() if depth > 1 or key not in _NOT_ARCHITECTURE}
+            return {key: self.plain(item, depth + 1) for key, item in kept.items()}
+        if isinstance(value, list | tuple):
+            return [self.plain(item, depth + 1) for item in value]
+        if value is None or isinstance(value, str | int | float):
+            return value
+        kind = value.name if isinstance(value, Record) else type(value).__name__
+        raise ModelFileError(f"hyper_parameters: {kind} is no setting; legal: texts, numbers, lists, mappings and null")
 
 
 def config_from_authors(arguments: Mapping[str, Any]) -> ModelConfig:
@@ -134,7 +143,7 @@ def config_from_authors(arguments: Mapping[str, Any]) -> ModelConfig:
         if a[key] != legal:
             raise ModelFileError(f"hyper_parameters: {key} = {a[key]!r} has no counterpart here; legal: {legal!r}")
     targets = [a["targets"]] if isinstance(a["targets"], str) else a["targets"]
-    if not isinstance(targets, list) or not targets:
+    if not isinstance(targets, list) or not targets or not all(isinstance(target, str) for target in targets):
         raise ModelFileError(f"hyper_parameters: targets = {targets!r} must be a name or a list of names")
     bands = "joint" if a["joint_bandsplit"] else targets[0]
     if bands not in SCHEMES or (not a["joint_bandsplit"] and len(targets) > 1):
@@ -150,7 +159,7 @@ def config_from_authors(arguments: Mapping[str, Any]) -> ModelConfig:
             "n_blocks": a["num_repeat"],
             "time": _layer_from_authors("time_layer", a["time_layer"], a["fac_sep"]),
             "band": _layer_from_authors("band_layer", a["band_layer"], a["fac_sep"]),
-            "norm_groups": a["group_num"],
+            "norm_groups": _groups_from_authors(a),
             "heads": a["n_heads"],
             "attention": {"heads": a["n_att_head"], "encoding_dim": a["attn_enc_dim"]} if a["n_att_head"] else None,
             "stereo": _stereo_from_authors(a),
@@ -171,9 +180,16 @@ def _layer_from_authors(key: str, value: Any, factor: int) -> dict[str, Any] | N
         case "lstm" | "gru":
             return {"kind": value, "hidden_factor": factor}
         case "conv":
-            return {"kind": "conv", "hidden_factor": 2 * factor}
+            return {"kind": "conv", "hidden_factor": 2 * factor if isinstance(factor, int) else factor}
         case _:
             raise ModelFileError(f"hyper_parameters: {key} = {value!r} is unknown; legal: lstm, gru, conv, null")
+
+
+def _groups_from_authors(arguments: Mapping[str, Any]) -> Any:
+    n, heads, groups = (arguments[key] for key in ("feature_dim", "n_heads", "group_num"))
+    if groups is not None or not isinstance(n, int) or not isinstance(heads, int) or heads < 1:
+        return groups
+    return max(n // heads // 16, 1)
 
 
 def _stereo_from_authors(arguments: Mapping[str, Any]) -> dict[str, Any]:

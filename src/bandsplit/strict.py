@@ -39,7 +39,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError("\n".join(_describe(problem) for problem in error.errors())) from None
+            raise ConfigError("\n".join(_describe(problem) for problem in error.errors()[:20])) from None
 
     def hash8(self) -> str:
         """Eight hexadecimal digits that identify the content."""
@@ -52,4 +52,9 @@ def _describe(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     value = problem["input"]
     shown = "" if isinstance(value, dict | BaseModel) else f" (got {value!r})"
-    return f"{where}: {message}{shown}"
+    return shorten(f"{where}: {message}{shown}", 500)
+
+
+def shorten(text: str, length: int = 2000) -> str:
+    """Cut a message that quotes far more than anyone reads."""
+    return text if len(text) <= length else f"{text[:length]} ... ({len(text)} characters)"

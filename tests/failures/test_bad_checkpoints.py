@@ -1,5 +1,6 @@
 """Checkpoints that must not be imported, and pickles that must not run."""
 
+import io
 import os
 import pickle
 import zipfile
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from bandsplit.errors import ModelFileError
+from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.pretrained import config_from_authors, import_checkpoint
+from checkpoints import checkpoint_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data" / "bass.ckpt"
 ARGUMENTS = {"targets": "bass", "feature_dim": 8, "num_repeat": 1, "fac_mask": 1}
@@ -158,6 +160,32 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path):
 def test_architecture_settings_without_a_counterpart_are_refused(change: dict[str, Any], message: str):
     with pytest.raises(ModelFileError, match=message):
         config_from_authors(ARGUMENTS | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "groups"),
+    [({}, 1), ({"feature_dim": 64}, 4), ({"feature_dim": 64, "n_heads": 2}, 2), ({"feature_dim": 130}, 8)],
+)
+def test_no_number_of_groups_means_one_for_sixteen_features_of_a_head(change: dict[str, Any], groups: int):
+    arguments = ARGUMENTS | {"group_num": None} | change
+    if groups == 8:  # which does not divide 130: the authors' network cannot be built either
+        with pytest.raises(ConfigError, match="norm_groups: 8 does not divide n_features / heads = 130"):
+            config_from_authors(arguments)
+    else:
+        assert config_from_authors(arguments).norm_groups == groups
+
+
+def test_a_checkpoint_without_a_number_of_groups_is_imported_with_those_it_means(tmp_path: Path):
+    checkpoint = torch.load(io.BytesIO(checkpoint_of("bass", feature_dim=32)), weights_only=True)
+    models = []
+    for groups in (None, 2, 1):
+        arguments = checkpoint["hyper_parameters"] | {"group_num": groups}
+        models.append(import_checkpoint(plain(tmp_path / "bass.ckpt", checkpoint["state_dict"], arguments))[0])
+    mixture = torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        meant, two, one = (model(mixture).signal for model in models)
+    assert models[0].config.norm_groups == 2
+    assert torch.equal(meant, two) and not torch.equal(meant, one)
 
 
 def test_hyper_parameters_that_are_no_mapping_are_refused(tmp_path: Path):

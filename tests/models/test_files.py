@@ -12,6 +12,9 @@ from bandsplit.config import ModelConfig
 from bandsplit.errors import ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, load_model, read_card, save_model
+from bandsplit.models.model import BandSplitModel
+from bandsplit.pretrained import import_checkpoint
+from checkpoints import GOLDEN
 
 CONFIG = ModelConfig.parse(
     {"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1, "attention": {"heads": 2}}
@@ -108,6 +111,55 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(file: Path):
 def test_a_wrong_config_is_refused(file: Path):
     with pytest.raises(ModelFileError, match="does not describe a model"):
         load_model(rewrite(file, config='{"targets": ["vocals"], "n_blockz": 3}'))
+
+
+def estimates(model: BandSplitModel, threads: int) -> torch.Tensor:
+    """Separate noise; the time axis is long enough for both kinds of LSTM."""
+    mixture = torch.randn(1, 2, 6000, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            return model(mixture).signal
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_weights_are_aligned_and_estimates_equal_whatever_the_length_of_the_card(tmp_path: Path):
+    torch.manual_seed(0)
+    config = ModelConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 24, "n_blocks": 1})
+    model, path, places = build_model(config).eval(), tmp_path / "m.safetensors", set()
+    expected = estimates(model, 1)
+    for letters in range(65):
+        save_model(path, model, CARD.model_copy(update={"name": "x" * letters}))
+        places.add(int.from_bytes(path.read_bytes()[:8], "little") % 64)
+        loaded = load_model(path)
+        assert [name for name, weights in loaded.named_parameters() if weights.data_ptr() % 64] == []
+        if letters % 8 == 0:  # the header's length is a multiple of eight
+            assert torch.equal(estimates(loaded, 1), expected)
+    assert len(places) == 8
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_name_of_a_checkpoint_changes_no_estimate(tmp_path: Path, threads: int):
+    found = []
+    for name in ("b", "bbb"):
+        (tmp_path / f"{name}.ckpt").write_bytes(GOLDEN.read_bytes())
+        model, card = import_checkpoint(tmp_path / f"{name}.ckpt")
+        save_model(tmp_path / f"{name}.safetensors", model, card)
+        loaded = load_model(tmp_path / f"{name}.safetensors")
+        assert all(weights.data_ptr() % 64 == 0 for one in (model, loaded) for weights in one.parameters())
+        found += [estimates(model, threads), estimates(loaded, threads)]
+    assert all(torch.equal(one, found[0]) for one in found)
+
+
+def test_a_loaded_model_does_not_change_with_its_file(file: Path):
+    model = load_model(file)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with file.open("r+b") as stream:
+        stream.seek(-1000, 2)
+        stream.write(bytes(1000))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_nan_weights_are_refused(file: Path, tmp_path: Path):

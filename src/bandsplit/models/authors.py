@@ -1,6 +1,6 @@
 """Where each of our tensors is in a model of the paper's authors: names, and how theirs are stacked into ours."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch import Tensor
 from bandsplit.bands import band_runs
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ModelFileError
-from bandsplit.models.files import describe_problems
+from bandsplit.models.files import describe_problems, limited_shapes
+from bandsplit.models.shapes import Shape
 
 IGNORED_TENSORS = ("stft.transf.window", "istft.transf.window")
 """Windows: computed here, not learnt."""
@@ -30,13 +31,19 @@ Source = tuple[list[str], Callable[[list[Tensor]], Tensor]]
 
 
 def tensors_from_authors(
-    config: ModelConfig, expected: dict[str, Tensor], theirs: dict[str, Tensor]
+    config: ModelConfig, theirs: Mapping[str, Shape], read: Callable[[str], Tensor]
 ) -> dict[str, Tensor]:
-    """Rename and stack ``theirs`` to the names and shapes of ``expected``, our state dict.
+    """Rename and stack the authors' tensors to names and shapes of the state dict of ``config``.
+
+    Args:
+        config: of the network.
+        theirs: name and shape of each tensor.
+        read: gives the tensor of a name, in single precision.
 
     Raises:
         ModelFileError: a tensor is missing, unexpected or cannot be stacked; the message names the authors' keys.
     """
+    expected = limited_shapes(config, theirs)
     sources = {name: _source(config, name) for name in expected}
     wanted = {key for keys, _ in sources.values() for key in keys}
     problems = [f"missing: {key}" for key in sorted(wanted - theirs.keys())]
@@ -46,11 +53,11 @@ def tensors_from_authors(
     ours: dict[str, Tensor] = {}
     for name, (keys, combine) in sources.items():
         try:
-            ours[name] = combine([theirs[key].float() for key in keys]).contiguous()
+            ours[name] = combine([read(key) for key in keys])
         except (RuntimeError, IndexError):
             ours[name] = torch.empty(0)
-        if ours[name].shape != expected[name].shape:
-            shapes = ", ".join(f"{key} {tuple(theirs[key].shape)}" for key in keys[:3])
+        if ours[name].shape != expected[name]:
+            shapes = ", ".join(f"{key} {theirs[key]}" for key in keys[:3])
             problems.append(f"misshapen: {shapes}{' ...' if len(keys) > 3 else ''}")
     if problems:
         raise ModelFileError(describe_problems(problems))

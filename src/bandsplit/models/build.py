@@ -1,6 +1,5 @@
 """From a configuration to a network: the only place where both are known."""
 
-import torch
 from torch import nn
 from typing_extensions import assert_never
 
@@ -10,10 +9,16 @@ from bandsplit.models.blocks import Along, FrameAttention, Tac
 from bandsplit.models.coders import BandEncoder, MaskDecoder
 from bandsplit.models.model import BandSplitModel
 from bandsplit.models.sequence import ConvLayer, DilatedStack, RecurrentLayer
+from bandsplit.models.shapes import check_size
 
 
 def build_model(config: ModelConfig) -> BandSplitModel:
-    """Build the network that ``config`` describes, with random weights from torch's global generator."""
+    """Build the network that ``config`` describes, with random weights from torch's global generator.
+
+    Raises:
+        ConfigError: it would be too large, see `bandsplit.models.shapes`.
+    """
+    check_size(config)
     runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
     merged_channels = config.channels if config.stereo.kind == "merged" else 1
     n, mask = config.n_features, config.mask
@@ -62,9 +67,3 @@ def build_layer(config: LayerConfig, n_features: int, norm_groups: int) -> nn.Mo
             return DilatedStack(n_features, hidden, config.depth, config.kernel)
         case _:
             assert_never(config)
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Count the parameters of the network without allocating them."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in build_model(config).parameters())

@@ -1,5 +1,7 @@
 """One model, one file: safetensors with the configuration and a model card in its metadata. Nothing in it can run."""
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.card import FORMAT, ModelCard, read_card
 from bandsplit.models.model import BandSplitModel
+from bandsplit.models.shapes import Shape, tensor_shapes
 
 
 def save_model(path: Path | str, model: BandSplitModel, card: ModelCard) -> None:
@@ -41,7 +44,11 @@ def load_model(path: Path | str) -> BandSplitModel:
     config, _ = read_card(path)
     try:
         with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            check_shapes(config, shapes)
+            tensors = {name: file.get_tensor(name) for name in shapes}
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
     except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path}: is damaged ({error}); fetch or copy it again") from None
     try:
@@ -50,41 +57,68 @@ def load_model(path: Path | str) -> BandSplitModel:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def model_from_tensors(config: ModelConfig, tensors: dict[str, Tensor]) -> BandSplitModel:
-    """Build the network of ``config`` around ``tensors``, named and shaped as its ``state_dict``.
+def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> BandSplitModel:
+    """Build the network of ``config`` with the values of ``tensors``, named and shaped as its ``state_dict``.
+
+    The weights are copied into memory that torch allocates, which is aligned to 64 bytes: otherwise the place where
+    ``tensors`` lie, such as any byte of a mapped file, decides how products are rounded.
 
     Raises:
         ModelFileError: a tensor is missing, unexpected, misshapen, of another type or not finite; the message
             names them.
     """
-    with torch.device("meta"):
-        model = build_model(config)
-    expected = model.state_dict()
-    problems = compare_tensors(expected, tensors)
+    check_shapes(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    problems = [
+        f"of another type: {name} is {tensor.dtype}, expected {torch.float32}"
+        for name, tensor in tensors.items()
+        if tensor.dtype != torch.float32
+    ]
     problems = problems or [f"not finite: {name}" for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if problems:
         raise ModelFileError(describe_problems(problems))
-    model.load_state_dict(tensors, strict=True, assign=True)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
+    with torch.device("meta"):
+        model = build_model(config)
+    model.to_empty(device="cpu").load_state_dict(tensors, strict=True)
     return model.eval()
 
 
-def compare_tensors(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """List what is missing, unexpected, misshapen or of another type in ``found``."""
+def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
+    """Compare names and shapes of tensors with those that ``config`` needs, before anything is built.
+
+    Raises:
+        ModelFileError: one is missing, unexpected or misshapen, or ``config`` needs far more than there is.
+    """
+    expected = limited_shapes(config, found)
     problems = [f"missing: {name}" for name in expected if name not in found]
     problems += [f"unexpected: {name}" for name in found if name not in expected]
     problems += [
-        f"misshapen: {name} is {tuple(found[name].shape)}, expected {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in found and found[name].shape != tensor.shape
+        f"misshapen: {name} is {found[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
     ]
-    problems += [
-        f"of another type: {name} is {found[name].dtype}, expected {tensor.dtype}"
-        for name, tensor in expected.items()
-        if name in found and found[name].dtype != tensor.dtype
-    ]
-    return problems
+    if problems:
+        raise ModelFileError(describe_problems(problems))
+
+
+def limited_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> dict[str, Shape]:
+    """List the tensors that ``config`` needs, in time and memory proportional to what was ``found``.
+
+    Raises:
+        ModelFileError: ``config`` needs far more tensors or numbers.
+    """
+    most_tensors = 1000 + 2 * len(found)
+    most_numbers = 1_000_000 + 2 * sum(math.prod(shape) for shape in found.values())
+    expected: dict[str, Shape] = {}
+    numbers = 0
+    for name, shape in tensor_shapes(config):
+        expected[name] = shape
+        numbers += math.prod(shape)
+        if len(expected) > most_tensors or numbers > most_numbers:
+            raise ModelFileError(
+                f"its configuration needs more than {len(expected) - 1} tensors with {numbers:.1e} numbers, but there "
+                f"are {len(found)} with {sum(map(math.prod, found.values())):.1e}"
+            )
+    return expected
 
 
 def describe_problems(problems: list[str], shown: int = 10) -> str:

@@ -1,0 +1,241 @@
+"""What torch.save wrote, read as data: nothing in the file is called, built or imported.
+
+The pickle inside is followed operation by operation. Plain containers are rebuilt; a class or function that the pickle
+names becomes a `Record` of its name, of what it would be called with and of the state it would get; a tensor becomes a
+`StoredTensor`, whose numbers are read when they are asked for. So neither code nor sizes that lie do anything.
+
+Source: Python's pickletools, which lists the operations, and torch/serialization.py.
+"""
+
+import pickletools
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bandsplit.errors import ModelFileError
+
+MOST_OPERATIONS = 1_000_000
+"""In a pickle; a large checkpoint with the state of its optimiser has a third of it."""
+
+TYPES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16}
+"""Numbers that can be weights, as torch calls their storages."""
+
+_KNOWN_MODULES = ("torch.", "collections.", "omegaconf.", "typing.", "pathlib.")
+_KNOWN = {"builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode"}
+_EMPTY = {"builtins.dict": dict, "builtins.list": list, "collections.OrderedDict": dict}
+_VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_PLAIN = (str, int, float, bytes, type(None))
+_MARK = object()
+
+
+@dataclass(eq=False, repr=False)
+class Record:
+    """A class or function that the file names, what it would be called with, and the state it would get."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+
+
+@dataclass(eq=False, repr=False)
+class StoredTensor:
+    """A tensor in a file: the part that has its numbers, their type, and where in that part they are."""
+
+    part: str
+    type: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+class PickledFile:
+    """A file that torch.save wrote.
+
+    Attributes:
+        content: what was saved, as dicts, lists, tuples, plain values, `Record` and `StoredTensor`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Read everything but the numbers of tensors.
+
+        Raises:
+            ModelFileError: it is missing, no such file or damaged, or it names what has no place in a checkpoint.
+        """
+        self.path = path
+        self._storages: dict[tuple[str, str], Tensor] = {}
+        try:
+            path.open("rb").close()
+        except FileNotFoundError:
+            raise ModelFileError(f"{path}: no such checkpoint file") from None
+        except OSError as error:
+            raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); name a checkpoint file") from None
+        try:
+            is_zip = zipfile.is_zipfile(path)
+            names: set[str] = set()
+            if is_zip:
+                self._sizes, self._folder = self._list_parts()
+                self.content = _follow(self._read("data.pkl"), names)
+        except Exception as error:  # damage makes zipfile and pickletools raise anything
+            raise ModelFileError(f"{path}: {_unreadable(error)}") from None
+        if not is_zip:
+            raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
+        if strange := sorted(name for name in names if name not in _KNOWN and not name.startswith(_KNOWN_MODULES)):
+            raise ModelFileError(
+                f"{path}: refused, nothing was run: besides tensors it asks for {', '.join(strange[:10])}, which has "
+                f"no place in a checkpoint"
+            )
+
+    def tensor(self, stored: StoredTensor) -> Tensor:
+        """Read the numbers of a tensor as single precision.
+
+        Raises:
+            ModelFileError: the part does not have them, or is damaged.
+        """
+        try:
+            key = stored.part, stored.type
+            if key not in self._storages:
+                numbers = bytearray(self._read(f"data/{stored.part}"))
+                self._storages[key] = torch.frombuffer(numbers, dtype=TYPES[stored.type])
+            return self._storages[key].as_strided(stored.shape, stored.stride, stored.offset).float()
+        except Exception as error:
+            raise ModelFileError(_unreadable(error)) from None
+
+    def _list_parts(self) -> tuple[dict[str, int], str]:
+        """Return the sizes of all parts, and the folder in which they lie."""
+        with zipfile.ZipFile(self.path) as file:
+            parts = file.infolist()
+        sizes = {part.filename: part.file_size for part in parts}
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("its parts are compressed, which torch.save never does")
+        if sum(part.file_size for part in parts) > self.path.stat().st_size:
+            raise ValueError("its parts together are larger than the file")
+        (folder,) = {name.partition("/")[0] for name in sizes if name.endswith("/data.pkl")} or {""}
+        if not folder:
+            raise ValueError("it has no data.pkl")
+        return sizes, folder
+
+    def _read(self, part: str) -> bytes:
+        with zipfile.ZipFile(self.path) as file:
+            if part != "data.pkl" and f"{self._folder}/byteorder" in self._sizes:
+                order = file.read(f"{self._folder}/byteorder").decode()
+                if order != sys.byteorder:
+                    raise ValueError(f"its numbers are {order}-endian, which this machine does not read")
+            return file.read(f"{self._folder}/{part}")
+
+
+def _unreadable(error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return f"cannot be read as a checkpoint, nothing was run: {reason[:300]}"
+
+
+def _follow(pickle: bytes, names: set[str]) -> Any:
+    """Return what a pickle describes; ``names`` takes all classes and functions that it mentions.
+
+    Raises:
+        ValueError: it is damaged, too long, or has an operation that torch.save never writes.
+    """
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+    for number, (operation, argument) in enumerate(_operations(pickle)):
+        if number > MOST_OPERATIONS:
+            raise ValueError(f"its pickle has more than {MOST_OPERATIONS:,} operations")
+        match operation:
+            case "PROTO":
+                pass
+            case "STOP":
+                return stack.pop()
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "BINUNICODE" | "SHORT_BINSTRING" | "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append(_VALUES[operation])
+            case "GLOBAL":
+                name = argument.replace(" ", ".").replace("__builtin__.", "builtins.")
+                names.add(name)
+                stack.append(Record(name))
+            case "BINPERSID":
+                stack.append(Record("storage", stack.pop()))
+            case _:
+                _change(stack, operation)
+    raise ValueError("its pickle has no end")
+
+
+def _operations(pickle: bytes) -> Iterator[tuple[str, Any]]:
+    for operation, argument, _ in pickletools.genops(pickle):
+        yield operation.name, argument
+
+
+def _change(stack: list[Any], operation: str) -> None:
+    """Follow an operation that works on what lies on the stack."""
+    match operation:
+        case "MARK":
+            stack.append(_MARK)
+        case "EMPTY_DICT":
+            stack.append({})
+        case "EMPTY_LIST" | "EMPTY_SET":
+            stack.append([])
+        case "EMPTY_TUPLE":
+            stack.append(())
+        case "TUPLE1" | "TUPLE2" | "TUPLE3":
+            count = int(operation[-1])
+            stack[-count:] = [tuple(stack[-count:])]
+        case "TUPLE":
+            stack.append(tuple(_above_mark(stack)))
+        case "APPEND" | "APPENDS":
+            items = [stack.pop()] if operation == "APPEND" else _above_mark(stack)
+            _of_type(stack[-1], list).extend(items)
+        case "SETITEM" | "SETITEMS":
+            items = [stack.pop(-2), stack.pop()] if operation == "SETITEM" else _above_mark(stack)
+            _of_type(stack[-1], dict).update((_key(key), value) for key, value in zip(*[iter(items)] * 2, strict=True))
+        case "REDUCE" | "NEWOBJ":
+            arguments = _of_type(stack.pop(), tuple)
+            stack.append(_called(_of_type(stack.pop(), Record).name, arguments))
+        case "BUILD":
+            state = stack.pop()
+            if isinstance(stack[-1], Record):  # containers get attributes, which nobody needs
+                stack[-1].state = state
+        case _:
+            raise ValueError(f"its pickle has the operation {operation}, which torch.save never writes")
+
+
+def _above_mark(stack: list[Any]) -> list[Any]:
+    items: list[Any] = []
+    while (item := stack.pop()) is not _MARK:
+        items.append(item)
+    return items[::-1]
+
+
+def _of_type(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"its pickle has {type(value).__name__} where {kind.__name__} belongs")
+    return value
+
+
+def _key(value: Any) -> Any:
+    """Return the key of a dict; containers cannot be one: to hash tuples in tuples may take all of Python's stack."""
+    return value if isinstance(value, Record) else _of_type(value, _PLAIN)  # type: ignore[arg-type]
+
+
+def _called(name: str, arguments: tuple[Any, ...]) -> Any:
+    match name, arguments:
+        case (("builtins.dict" | "builtins.list" | "collections.OrderedDict"), ()):
+            return _EMPTY[name]()
+        case "collections.defaultdict", (Record(),):
+            return {}
+        case "torch._utils._rebuild_parameter", (StoredTensor() as tensor, *_):
+            return tensor
+        case "torch._utils._rebuild_tensor_v2", (Record("storage", storage), int(at), tuple(shape), tuple(stride), *_):
+            sizes = (at, *shape, *stride)
+            match storage:
+                case ("storage", Record(kind), str(part), *_) if all(isinstance(size, int) for size in sizes):
+                    return StoredTensor(part, kind.removeprefix("torch.").removesuffix("Storage"), at, shape, stride)
+    return Record(name, arguments)
