@@ -4,9 +4,9 @@
     python benchmarks/fuzz_models.py --files 100 --seed 7
     python benchmarks/fuzz_models.py --bombs              # those that once hung or ate the memory, one a line
 
-`fuzz.py` damages the bytes of sound files; here the bytes are right and what they describe is not. Every file is read in
-a forked child with a limited address space: an exception that is no `BandsplitError`, a crash, more than SECONDS of CPU
-or more than MEGABYTES beyond what PyTorch takes counts as wrong; the file is kept.
+`fuzz.py` damages bytes; here the bytes are right and what they describe is not. Every file is read in a forked child
+with a limited address space: an exception that is no `BandsplitError`, a crash, more than SECONDS of CPU or more than
+MEGABYTES beyond what PyTorch takes counts as wrong; the file is kept. A file is a function of the seed and its number.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from hostile_files import BOMBS, hostile_checkpoint, hostile_model
+from hostile_files import (
+    BOMBS,
+    hostile_checkpoint,
+    hostile_model,
+)
 
 from bandsplit.errors import BandsplitError
 from bandsplit.models.files import load_model
@@ -36,7 +40,7 @@ from bandsplit.pretrained import import_checkpoint
 
 SECONDS = 1.0
 MEGABYTES = 200.0
-HANG_S = 20
+HANG_S = 60
 ADDRESS_SPACE_BYTES = 4 << 30
 """Beyond what the process has before it reads."""
 
@@ -86,7 +90,11 @@ def in_child(path: Path) -> Outcome:
     if not told:
         cpu_s = usage.ru_utime + usage.ru_stime
         return Outcome("hang" if not ready else f"crash, status {status}", cpu_s, usage.ru_maxrss / 1024, "")
-    outcome = Outcome(*json.loads(told))
+    return Outcome(*json.loads(told))
+
+
+def judge(outcome: Outcome) -> Outcome:
+    """Count what was slow or took much memory as wrong."""
     if outcome.verdict in ("read", "refused") and outcome.cpu_s > SECONDS:
         return outcome._replace(verdict=f"{outcome.verdict}, but too slow: {outcome.cpu_s:.1f} s")
     if outcome.verdict in ("read", "refused") and outcome.megabytes > MEGABYTES:
@@ -124,7 +132,7 @@ def campaign(files: int, seed: int, keep: Path, say: Callable[[str], None]) -> t
     for number in range(files):
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             path = hostile_file(number, seed, Path(folder))
-            outcome = in_child(path)
+            outcome = judge(in_child(path))
             slowest_s, most_mb = max(slowest_s, outcome.cpu_s), max(most_mb, outcome.megabytes)
             right = outcome.verdict in ("read", "refused")
             counts[outcome.verdict if right else "wrong"] += 1
@@ -152,7 +160,7 @@ def main() -> None:
                 path = Path(folder) / name
                 make(path)
                 size = path.stat().st_size / 1000
-                outcome = in_child(path)
+                outcome = judge(in_child(path))
             message = outcome.message.replace(f"{path}: ", "").replace("\n", " ")[:150]
             figures = f"{size:.1f} | {outcome.verdict} | {outcome.cpu_s:.2f} | {outcome.megabytes:.0f}"
             print(f"| {name} | {figures} | {message} |", flush=True)

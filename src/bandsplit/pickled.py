@@ -30,7 +30,6 @@ _KNOWN_MODULES = ("torch.", "collections.", "omegaconf.", "typing.", "pathlib.")
 _KNOWN = {"builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode"}
 _EMPTY = {"builtins.dict": dict, "builtins.list": list, "collections.OrderedDict": dict}
 _VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_PLAIN = (str, int, float, bytes, type(None))
 _MARK = object()
 
 
@@ -216,13 +215,15 @@ def _above_mark(stack: list[Any]) -> list[Any]:
 
 def _of_type(value: Any, kind: type) -> Any:
     if not isinstance(value, kind):
-        raise ValueError(f"its pickle has {type(value).__name__} where {kind.__name__} belongs")
+        raise ValueError(f"its pickle has a {type(value).__name__} where a {kind.__name__} belongs")
     return value
 
 
 def _key(value: Any) -> Any:
     """Return the key of a dict; containers cannot be one: to hash tuples in tuples may take all of Python's stack."""
-    return value if isinstance(value, Record) else _of_type(value, _PLAIN)  # type: ignore[arg-type]
+    if not isinstance(value, Record | str | int | float | None):
+        raise ValueError(f"its pickle has a {type(value).__name__} as the key of a dict")
+    return value
 
 
 def _called(name: str, arguments: tuple[Any, ...]) -> Any:

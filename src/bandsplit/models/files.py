@@ -115,8 +115,8 @@ def limited_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> dict[str,
         numbers += math.prod(shape)
         if len(expected) > most_tensors or numbers > most_numbers:
             raise ModelFileError(
-                f"its configuration needs more than {len(expected) - 1} tensors with {numbers:.1e} numbers, but there "
-                f"are {len(found)} with {sum(map(math.prod, found.values())):.1e}"
+                f"its configuration needs {numbers:.1e} numbers or more in {len(expected)} tensors or more, but the "
+                f"file has {sum(map(math.prod, found.values())):.1e} in {len(found)}"
             )
     return expected
 
