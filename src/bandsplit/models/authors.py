@@ -8,8 +8,8 @@ from torch import Tensor
 from bandsplit.bands import band_runs
 from bandsplit.config import ModelConfig
 from bandsplit.errors import ModelFileError
-from bandsplit.models.files import describe_problems, limited_shapes
-from bandsplit.models.shapes import Shape
+from bandsplit.models.files import describe_problems
+from bandsplit.models.shapes import Shape, shapes_in
 
 IGNORED_TENSORS = ("stft.transf.window", "istft.transf.window")
 """Windows: computed here, not learnt."""
@@ -42,8 +42,9 @@ def tensors_from_authors(
 
     Raises:
         ModelFileError: a tensor is missing, unexpected or cannot be stacked; the message names the authors' keys.
+        ConfigError: ``config`` needs far more than there is.
     """
-    expected = limited_shapes(config, theirs)
+    expected = shapes_in(config, theirs.values())
     sources = {name: _source(config, name) for name in expected}
     wanted = {key for keys, _ in sources.values() for key in keys}
     problems = [f"missing: {key}" for key in sorted(wanted - theirs.keys())]

@@ -10,6 +10,7 @@ from bandsplit.config import ModelConfig
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.onnx_file import parse_onnx
 from bandsplit.models.onnx_sizes import check_costs
+from bandsplit.models.shapes import shapes_in
 from bandsplit.strict import Config, shorten
 
 FORMAT = "bandsplit-model-1"
@@ -95,8 +96,9 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
         )
     config, card = _parse_metadata(path, file.metadata)
     try:
+        shapes_in(config, [array.shape for array in file.graph.weights.values()])
         check_costs(file, config)
-    except ValueError as error:
+    except (ValueError, ConfigError) as error:
         raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; export it again") from None
     return data, config, card
 

@@ -4,7 +4,7 @@ They come one after the other, so that a reader can stop where a file has no mor
 of `bandsplit.models.build`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 from typing_extensions import assert_never
@@ -47,6 +47,28 @@ def tensor_shapes(config: ModelConfig) -> Shapes:
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
     return sum(prod(shape) for _, shape in tensor_shapes(config))
+
+
+def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
+    """List the tensors that ``config`` needs, in time and memory proportional to the shapes ``found`` in a file.
+
+    Raises:
+        ConfigError: ``config`` needs far more tensors or numbers.
+    """
+    sizes = [prod(shape) for shape in found]
+    most_tensors, most_numbers = 1000 + 2 * len(sizes), 1_000_000 + 2 * sum(sizes)
+    shapes: dict[str, Shape] = {}
+    numbers = 0
+    for name, shape in tensor_shapes(config):
+        shapes[name] = shape
+        numbers += prod(shape)
+        # The file may be damaged, and what is missing should be named: hence some room.
+        if len(shapes) > most_tensors or numbers > most_numbers:
+            raise ConfigError(
+                f"its configuration needs {numbers:.1e} numbers or more in {len(shapes)} tensors or more, but the file "
+                f"has {sum(sizes):.1e} in {len(sizes)}"
+            )
+    return shapes
 
 
 def check_size(config: ModelConfig) -> None:
