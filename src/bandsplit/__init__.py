@@ -11,6 +11,8 @@ a *frame* one STFT column, a *window* a metric window.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bandsplit.core.waiting import bound_spinning
+
 if TYPE_CHECKING:
     from bandsplit import losses, metrics
     from bandsplit.inference.outputs import OutputConfig
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from bandsplit.models.files import load_model
 
 __version__ = "0.1.0"
+
+bound_spinning()  # before anything below loads torch
 
 # Resolved on first use, so that `import bandsplit` does not load torch.
 _LAZY = {

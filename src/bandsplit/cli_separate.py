@@ -209,7 +209,7 @@ class _Work:
         with bar:
             if jobs == 1:
                 return sum(not self._separate(song, bar) for song in songs)
-            with ThreadPoolExecutor(jobs) as pool:
+            with ThreadPoolExecutor(jobs, initializer=_use_threads, initargs=(_threads(),)) as pool:
                 try:
                     futures = [pool.submit(self._separate, song, bar) for song in songs]
                     return sum(not future.result() for future in futures)
@@ -339,16 +339,24 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+def _threads() -> int:
+    """Return how many threads PyTorch uses here; none where it was not loaded."""
+    torch = sys.modules.get("torch")
+    return 0 if torch is None else torch.get_num_threads()
+
+
+def _use_threads(count: int) -> None:
+    """Let PyTorch use ``count`` threads here: a new thread would begin with what another job uses at that moment."""
+    if count:
+        sys.modules["torch"].set_num_threads(count)
+
+
 @contextmanager
 def _limit_threads(jobs: int) -> Iterator[None]:
     """Share the CPU's cores between jobs, which would get in each other's way otherwise: PyTorch's, if it is used."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, before // jobs))
+    before = _threads()
+    _use_threads(before and max(1, before // jobs))
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _use_threads(before)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bandsplit import __version__
+from bandsplit.core.waiting import describe_waiting
 from bandsplit.extras import describe_missing, extras, requirements
 
 Status = Literal["ok", "note", "fail"]
@@ -119,10 +120,13 @@ def _device() -> Iterator[Finding]:
     yield Finding("device", "chosen", f"{pick_device('auto')}, because {why}", "note" if unused else "ok", fix)
     yield Finding("device", "torch build", f"{torch.__version__}, {build}")
     yield Finding("device", "NVIDIA driver", driver or "none")
+    waiting = describe_waiting()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     asked = os.environ.get("OMP_NUM_THREADS")
     by = f", OMP_NUM_THREADS={asked}" if asked else ""
     yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {usable} cores{by}")
+    fix = "" if waiting else "import bandsplit before torch, or set GOMP_SPINCOUNT=1000"
+    yield Finding("device", "waiting threads", waiting or "spin for milliseconds", "ok" if waiting else "note", fix)
 
 
 def _driver() -> str | None:

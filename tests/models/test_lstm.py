@@ -105,12 +105,23 @@ def test_few_sequences_take_the_layers_of_torch(monkeypatch: pytest.MonkeyPatch)
     layer, x = layer_of(6, 10), torch.randn(50, 3, 6)
     functions = [layer(part).grad_fn for part in (x, x[:47])]
     assert ["Bilstm" in function.name() for function in functions if function is not None] == [True, False]
-    threads = torch.get_num_threads()
+    with torch.no_grad():
+        assert sequence._runs_our_lstm(torch.randn(32, 3, 6))
+        assert not sequence._runs_our_lstm(torch.randn(31, 3, 6))
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(lstm, "CHUNK", 16)
+    inputs = [torch.randn(shape, requires_grad=True) for shape in ((40, 9, 16), (2, 128, 49), (2, 16, 32), (16,))]
+    threads, found = torch.get_num_threads(), []
     try:
-        for count, least in ((1, 32), (2, 192)):
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
-            with torch.no_grad():
-                assert sequence._runs_our_lstm(torch.randn(least, 3, 6))
-                assert not sequence._runs_our_lstm(torch.randn(least - 1, 3, 6))
+            y = projected_bilstm(*inputs)
+            with torch.inference_mode():
+                estimate = projected_bilstm(*inputs)
+            found.append([y, estimate, *torch.autograd.grad(y.square().sum(), inputs[:3])])
     finally:
         torch.set_num_threads(threads)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from bandsplit.errors import ConfigError
 from bandsplit.inference.network import Model, Precision
 from bandsplit.models.files import load_model
 from bandsplit.models.model import BandSplitModel
+from bandsplit.models.threads import map_apart
 
 GPU_BATCH = 4
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,8 +72,7 @@ class TorchNetwork:
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
 
-        On a CPU the threads share out the chunks, and channels that do not hear each other: one that computes alone
-        never waits for another. While that lasts, `torch.get_num_threads` is smaller.
+        On a CPU the threads share out the chunks, and channels that do not hear each other, by `map_apart`.
 
         Raises:
             MemoryError: the device does not hold them.
@@ -82,15 +81,8 @@ class TorchNetwork:
             return self.estimate_plainly(batch)
         apart = self.config.stereo.kind == "independent"
         items = batch.reshape(-1, 1, batch.shape[-1]) if apart else batch
-        threads = torch.get_num_threads()
-        parts = min(threads, len(items))
-        if parts == 1:
-            return self.estimate_plainly(batch)
-        try:
-            with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
-                found = np.concatenate(list(pool.map(self.estimate_plainly, np.array_split(items, parts))))
-        finally:
-            torch.set_num_threads(threads)
+        parts = min(torch.get_num_threads(), len(items))
+        found = np.concatenate(map_apart(self.estimate_plainly, np.array_split(items, parts)))
         return rearrange(found, "(b c) s 1 x -> b s c x", b=len(batch)) if apart else found
 
     def estimate_plainly(self, batch: np.ndarray) -> np.ndarray:

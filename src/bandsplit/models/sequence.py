@@ -16,9 +16,7 @@ EPS = 1e-7
 
 def least_sequences() -> int:
     """Return from how many sequences on our LSTM is quicker than torch's."""
-    if torch.is_grad_enabled():
-        return 48
-    return 32 if torch.get_num_threads() == 1 else 192  # several threads wait for each other at every step
+    return 48 if torch.is_grad_enabled() else 32
 
 
 class SequenceNorm(nn.Module):
