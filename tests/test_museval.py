@@ -60,6 +60,12 @@ def test_real_songs_score_as_in_museval(museval: Any, shared: Path):
         assert np.isnan(found[:, 1]).all() and np.isfinite(found).any()
 
 
+@pytest.mark.parametrize("samples", [100, 44099, 44100, 44101])
+def test_a_song_of_less_than_two_windows_is_one_window_as_in_museval(museval: Any, samples: int):
+    reference = np.random.default_rng(0).normal(0, 0.1, (2, 2, samples)).astype(np.float32)
+    assert compare(museval, reference, degrade(reference, 0.1, 0), 44100).shape == (2, 1)
+
+
 @pytest.mark.parametrize("seconds", [0.7, 3.4])
 def test_made_songs_score_as_in_museval(museval: Any, seconds: float):
     song = synthesise_song(3, 8.0)

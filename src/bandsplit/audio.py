@@ -21,6 +21,9 @@ _MP3_GRACE_SAMPLES = 2 * 1152
 
 _BLOCK_SAMPLES = 1 << 18
 
+HIGHEST_RATE_HZ = 10_000_000
+"""Far beyond any recording; to resample a second of an absurd rate would take hours."""
+
 _log = logging.getLogger("bandsplit")
 
 
@@ -200,13 +203,18 @@ def make_folder(folder: Path) -> None:
 
 
 def check_sample_rate(sample_rate_hz: Any) -> None:
-    """Refuse anything but a positive integer.
+    """Refuse anything but an integer from 1 to `HIGHEST_RATE_HZ`.
 
     Raises:
         AudioError: naming the value.
     """
-    if isinstance(sample_rate_hz, bool) or not isinstance(sample_rate_hz, int | np.integer) or sample_rate_hz < 1:
+    is_integer = isinstance(sample_rate_hz, int | np.integer) and not isinstance(sample_rate_hz, bool)
+    if not is_integer or sample_rate_hz < 1:
         raise AudioError(f"sample_rate_hz: {sample_rate_hz!r} is not a positive integer; give it in Hz, such as 44100")
+    if sample_rate_hz > HIGHEST_RATE_HZ:
+        raise AudioError(
+            f"sample_rate_hz: {sample_rate_hz} is too high; legal: 1 to {HIGHEST_RATE_HZ} Hz, such as 44100"
+        )
 
 
 def check_finite(audio: np.ndarray, name: str, sample_rate_hz: int, start: int = 0) -> None:

@@ -105,6 +105,8 @@ def _table(content: Mapping[str, Any]) -> Table:
 
 
 def _summary(content: Mapping[str, Any]) -> list[str]:
+    from bandsplit.training.energy_report import describe_equivalent
+
     best, total, lines = content["best"], content["total"], content["runs"]
     states = sorted({f"{part} {state}" for line in lines for part, state in line["components"].items()})
     pues = sorted({f"{line['pue']:g}" for line in lines})
@@ -127,7 +129,7 @@ def _summary(content: Mapping[str, Any]) -> list[str]:
     else:
         text.append("no ratio to the best run: no run of a recipe as it is (without *) was validated")
     for one in content["equivalents"]:
-        text.append(f"= {_figure(one['number'])} {one['what']}, {one['kwh_of_one']:g} kWh each ({one['source']})")
+        text.append(f"= {describe_equivalent(one)}, {one['kwh_of_one']:g} kWh each ({one['source']})")
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import sys
 import threading
@@ -164,6 +165,7 @@ def separate(
         sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, shard) if shard else songs
+    _end_without_songs(console, songs, as_json)
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
     models = choose_models(console, model or [], yes, runtime)
     threads = max(1, cpu_threads() // jobs)
@@ -296,14 +298,37 @@ class _Work:
         return not self.force and self.batch.is_done(song)
 
     def _fail(self, song: Song, error: BandsplitError) -> bool:
-        tell(self.console, f"failed: {error}", style="red")
-        self._print({"status": "failed", "input": str(song.path), "error": str(error)})
+        _tell_failure(self.console, song, error, self.as_json)
         return False
 
     def _print(self, record: dict[str, Any]) -> None:
         if self.as_json:
-            sys.stdout.write(json.dumps(record) + "\n")
-            sys.stdout.flush()
+            _print_json(record)
+
+
+def _end_without_songs(console: Console, songs: Sequence[Song], as_json: bool) -> None:
+    """End where none of the songs is there, before a model is looked for, loaded or even fetched."""
+    from bandsplit.opening import open_sound
+
+    if not songs or any(os.path.exists(song.path) for song in songs):
+        return
+    for song in songs:
+        try:
+            open_sound(song.path).close()
+        except BandsplitError as error:
+            _tell_failure(console, song, error, as_json)
+    raise typer.Exit(1)
+
+
+def _tell_failure(console: Console, song: Song, error: BandsplitError, as_json: bool) -> None:
+    tell(console, f"failed: {error}", style="red")
+    if as_json:
+        _print_json({"status": "failed", "input": str(song.path), "error": str(error)})
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
 
 
 def _about(seconds: float) -> str:

@@ -23,6 +23,15 @@ _BLOCK_VALUES = 1 << 20
 _RATES_HZ = (1000, 1_000_000)
 
 
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's content; None where there is no such file."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
 class Source(AbstractContextManager):
     """A song in a file that libsndfile knows, or a part of it, read once from start to end in bounded memory.
 
@@ -57,6 +66,7 @@ class Source(AbstractContextManager):
             AudioError: as `bandsplit.audio.info`; or nothing lies in this range.
         """
         self._path, self._name = path, name or str(path)
+        self._state = _state(path)
         self._file = open_sound(path, ForwardSound)
         self.channels, self.sample_rate_hz = self._file.channels, self._file.samplerate
         least, most = _RATES_HZ
@@ -111,8 +121,10 @@ class Source(AbstractContextManager):
                     f"{fetch_again(Path(self._name))}"
                 )
             check_finite(block, self._name, self.sample_rate_hz, at)
-            yield block
             at += block.shape[1]
+            if at == stop:
+                self._refuse_change()
+            yield block
 
     def _read(self, samples: int) -> np.ndarray:
         try:
@@ -133,8 +145,13 @@ class Source(AbstractContextManager):
                     tell(length / self.sample_rate_hz, max(length, stated) / self.sample_rate_hz, "count")
         finally:
             self._file.close()
+        self._refuse_change()
         self._file = open_sound(self._path, ForwardSound)
         return length
+
+    def _refuse_change(self) -> None:
+        if _state(self._path) not in (self._state, None):
+            raise AudioError(f"{self._name}: changed while it was read; wait until it is complete, then try again")
 
     def _skip(self, samples: int) -> None:
         """Decode without use: an mp3 does not find a place exactly."""

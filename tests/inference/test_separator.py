@@ -204,6 +204,8 @@ def test_a_device_that_is_not_here_is_refused():
         Separator(tiny(), device="cuda:99")
     with pytest.raises(ConfigError, match="device: 'toaster' cannot be used here"):
         Separator(tiny(), device="toaster")
+    with pytest.raises(ConfigError, match=r"device: 'meta' cannot be used here .*legal: 'auto', 'cpu', 'cuda'"):
+        Separator(tiny(), device="meta")
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,11 @@ def test_a_device_that_is_not_here_is_refused():
         ([[0.0, 1.0]], "is a list; give a NumPy array or a torch tensor"),
         (np.full((2, 100), np.nan, np.float32), r"audio: sample 0 \(0.000 s\) of channel 0 is nan"),
         (torch.tensor([[0.0, 0.0], [0.0, torch.inf]]), r"audio: sample 1 \(0.000 s\) of channel 1 is inf"),
+        (np.zeros((2, 100), np.complex64), r"dtype complex64; give the waveform itself .*: audio.real"),
+        (torch.zeros(2, 100, dtype=torch.complex64), r"dtype torch.complex64; give the waveform itself"),
+        (np.full((2, 100), -1e300), "sample 0 of channel 0 is -1e[+]300, beyond the range of float32"),
+        (torch.full((2, 100), 1e300, dtype=torch.float64), r"sample 0 of channel 0 is 1e[+]300, beyond the range"),
+        (np.full((2, 100), -np.inf), r"audio: sample 0 \(0.000 s\) of channel 0 is -inf"),
         (np.full((2, 100), 1e30, np.float32), "the estimate of 'vocals' is not finite; the mixture peaks at 1e[+]30"),
     ],
 )
@@ -229,6 +236,8 @@ def test_what_is_not_audio_is_refused_with_the_fix(mixture: Any, text: str):
 def test_a_sample_rate_that_is_none_is_refused():
     with pytest.raises(AudioError, match=r"sample_rate_hz: 44100\.0 is not a positive integer"):
         separator().separate(noise(2, 10), 44100.0)  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match=r"sample_rate_hz: 10000000000 is too high; legal: 1 to 10000000 Hz"):
+        separator().separate(noise(2, 10), 10**10)
 
 
 def test_a_batch_has_at_least_one_chunk():

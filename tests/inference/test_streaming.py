@@ -141,12 +141,14 @@ def test_blocks_are_taken_as_they_are_needed():
         ([], 1, "1 were announced, but the blocks hold 0"),
         ([noise(2, 5000), noise(1, 5000)], 10_000, "block 2: has 1 channels, but those before have 2"),
         ([noise(2, 5000), noise(2, 5000) * np.inf], 10_000, r"sample 5000 \(0\.625 s\) of channel 0 is -?inf"),
+        ([noise(2, 5000)], "5000", "samples: '5000' is not a length; give the samples of all blocks together"),
+        ([noise(2, 5000)], -1, "samples: -1 is not a length"),
         ([noise(2, 5000)[0]], 5000, r"has shape \(5000,\); it must be \(channels, samples\)"),
     ],
 )
-def test_blocks_that_are_not_the_song_that_was_announced_are_refused(blocks: list, samples: int, message: str):
+def test_blocks_that_are_not_the_song_that_was_announced_are_refused(blocks: list, samples: object, message: str):
     with pytest.raises(AudioError, match=message):
-        list(separator().stream_blocks(blocks, RATE_HZ, samples))
+        list(separator().stream_blocks(blocks, RATE_HZ, samples))  # type: ignore[arg-type]
 
 
 def test_silent_chunks_do_not_run_the_network_and_change_nothing(monkeypatch: pytest.MonkeyPatch):

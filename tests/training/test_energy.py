@@ -32,7 +32,7 @@ from bandsplit.training.energy_card import (
     write_json,
 )
 from bandsplit.training.energy_facts import CORE_POWER, GPU_TDP, find_watts, green_algorithms_kwh
-from bandsplit.training.energy_report import find_runs, make_report
+from bandsplit.training.energy_report import describe_equivalent, find_runs, make_report
 from bandsplit.training.energy_sensors import find_intensity
 
 GRID5000 = Hardware(
@@ -360,6 +360,10 @@ def test_the_report_sums_all_runs_and_compares_with_the_best(tmp_path: Path):
     person, car = report["equivalents"]
     assert person["number"] == pytest.approx(30 / 2223) and "data.gouv.fr" in person["source"]
     assert car["number"] == pytest.approx(30 / 0.19) and "ev-database.org" in car["source"]
+    assert [describe_equivalent(one) for one in (person, car)] == [
+        "0.0135 years of electricity of a person in France", "158 km of electric car",
+    ]  # fmt: skip
+    assert describe_equivalent(person | {"number": 1.85e-9}).startswith("less than 0.01 years of electricity")
     vocals = next(run for run in report["runs"] if run["recipe"] == "base" and run["targets"] == ["vocals"])
     assert (vocals["attempts"], vocals["kwh"], vocals["best_usdr_db"]) == (2, pytest.approx(2.0), 7.0)
     assert vocals["phases_kwh"]["training"] == pytest.approx(1.4)

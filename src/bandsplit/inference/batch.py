@@ -212,7 +212,7 @@ def _expand(given: str, out_dir: Path) -> list[Song]:
         found = _walk(path, out_dir)
     elif glob.has_magic(given) and not os.path.lexists(given):
         found = []
-        for name in sorted(glob.glob(given, recursive=True)):
+        for name in sorted(_deep_glob(given) if "**" in given else glob.glob(given)):
             matched = Path(name)
             found += _walk(matched, out_dir) if os.path.isdir(name) else [Song(matched, track_name(matched))]
     else:
@@ -220,6 +220,16 @@ def _expand(given: str, out_dir: Path) -> list[Song]:
     if not found:
         raise ConfigError(f"{given}: no audio files are here; the folder or pattern must hold wav, flac, mp3, ...")
     return found
+
+
+def _deep_glob(pattern: str) -> list[str]:
+    """Expand a pattern with ``**`` as `glob.glob` does, but without following links, which may lead in circles."""
+    wanted = Path(pattern)
+    return [
+        str(path)
+        for path in Path(wanted.anchor).glob(str(wanted.relative_to(wanted.anchor)))
+        if not any(part.startswith(".") and part not in wanted.parts for part in path.parts)
+    ]
 
 
 def _walk(folder: Path, out_dir: Path) -> list[Song]:
@@ -239,7 +249,8 @@ def _walk(folder: Path, out_dir: Path) -> list[Song]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        # Not splitlines, which also parts at characters that a name may hold; Notepad of Windows writes a mark first.
+        return path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
     except OSError as error:
         raise ConfigError(f"@{path}: the list cannot be read ({error.strerror}); check its name") from None
 

@@ -35,6 +35,11 @@ def to_numpy(audio: Any) -> np.ndarray:
             f"audio: is a {type(audio).__name__}; give a NumPy array or a torch tensor, (channels, samples)"
         )
     is_float = audio.is_floating_point() if is_tensor(audio) else np.issubdtype(audio.dtype, np.floating)
+    if "complex" in str(audio.dtype):
+        raise AudioError(
+            f"audio: has dtype {audio.dtype}; give the waveform itself as float32, not its spectrum; where the "
+            f"imaginary part is zero: audio.real"
+        )
     if not is_float:
         raise AudioError(
             f"audio: has dtype {audio.dtype}; give float32 with full scale at 1, for int16 samples: "
@@ -49,8 +54,32 @@ def to_numpy(audio: Any) -> np.ndarray:
     if channels > _MANY_CHANNELS and channels > samples:
         raise AudioError(f"audio: shape {tuple(audio.shape)} looks like (samples, channels); use audio.T")
     if is_tensor(audio):
-        return audio.detach().cpu().float().numpy()
-    return audio.astype(np.float32, copy=False)
+        audio = audio.detach().cpu()
+        audio = (audio if audio.dtype.itemsize > 4 else audio.float()).numpy()
+    with np.errstate(over="ignore"):
+        return _check_size(audio.astype(np.float32, copy=False), audio)
+
+
+def _check_size(rounded: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Return ``rounded`` unless a finite sample of ``given`` became infinite in it."""
+    lost = np.argwhere(np.isinf(rounded.T)) if np.isinf(rounded).any() else ()
+    for sample, channel in lost:
+        if np.isfinite(value := given[channel, sample]):
+            raise AudioError(
+                f"audio: sample {sample} of channel {channel} is {value:g}, beyond the range of float32; full scale is "
+                f"1, so scale the audio first"
+            )
+    return rounded
+
+
+def check_samples(samples: Any) -> None:
+    """Refuse a length that is not a whole number.
+
+    Raises:
+        AudioError: naming the value.
+    """
+    if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 0:
+        raise AudioError(f"samples: {samples!r} is not a length; give the samples of all blocks together, as an int")
 
 
 def check_blocks(blocks: Iterable[Any], sample_rate_hz: int, samples: int) -> Iterator[np.ndarray]:

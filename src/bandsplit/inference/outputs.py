@@ -59,6 +59,12 @@ class OutputConfig(Config):
             raise ConfigError(
                 f"filename: {self.filename!r} holds {', '.join(unknown) or 'a lone brace'}; legal: {legal}"
             )
+        name = self.filename.replace("{ext}", self.ext)
+        if Path(name).suffix.lower() != f".{self.ext}":
+            raise ConfigError(
+                f"filename: {self.filename!r} does not end with the suffix of {self.ext} files; end it with .{{ext}}, "
+                f"or choose another format"
+            )
         stems = self.stems(targets)
         if len(stems) > 1 and "{stem}" not in self.filename:
             raise ConfigError(

@@ -18,7 +18,7 @@ from bandsplit.decoding import open_song
 from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
-from bandsplit.inference.inputs import check_blocks, is_tensor, to_numpy
+from bandsplit.inference.inputs import check_blocks, check_samples, is_tensor, to_numpy
 from bandsplit.inference.network import Model, Network, Precision, Runtime, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.registry import find_model
@@ -224,6 +224,7 @@ class Separator:
             Cancelled: ``progress`` returned False.
         """
         audio_io.check_sample_rate(sample_rate_hz)
+        check_samples(samples)
         checked = check_blocks(blocks, sample_rate_hz, samples)
         for first in checked:  # once; then it asks for one more, so that surplus blocks are refused
             song = _Song(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")

@@ -108,7 +108,7 @@ def pick_device(device: object) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         picked = torch.device(device)  # type: ignore[arg-type]
-        torch.empty(0, device=picked)
+        torch.zeros(1, device=picked).cpu()  # the meta device makes tensors, but holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"device: {device!r} cannot be used here ({reason}); legal: 'auto', 'cpu', 'cuda'") from None

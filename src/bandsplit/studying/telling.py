@@ -26,7 +26,7 @@ from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.scoring import SPLIT, Trained, find_systems
 from bandsplit.tables import TextTable
-from bandsplit.training.energy_report import find_runs, make_report
+from bandsplit.training.energy_report import describe_equivalent, find_runs, make_report
 from bandsplit.training.runs import RunRecord
 
 PLAYED_S = 30.0
@@ -190,7 +190,7 @@ def _energy_table(found: Found) -> ReportTable:
         "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of "
         "the whole machine: runs at the same time on one machine count them more than once."
     ]
-    notes += [f"{one['number']:.3g} {one['what']} ({one['source']})" for one in content["equivalents"]]
+    notes += [f"{describe_equivalent(one)} ({one['source']})" for one in content["equivalents"]]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
     header = ("recipe", "targets", "seed", "state", "attempts", "hours", "kWh", "kWh with PUE")
     return ReportTable("Energy of training", header, rows, notes)

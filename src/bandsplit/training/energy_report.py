@@ -122,6 +122,13 @@ def make_report(
     }
 
 
+def describe_equivalent(one: Mapping[str, Any]) -> str:
+    """Write a number of everyday things as text; below a hundredth of one it is only said to be less."""
+    number = one["number"]
+    count = f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.01 or number == 0 else "less than 0.01"
+    return f"{count} {one['what']}"
+
+
 def _line(run: RunEnergy, best: bool, pue: float | None, intensity: Intensity | None) -> dict[str, Any]:
     card = run.card
     assert card is not None and run.kwh is not None
