@@ -6,6 +6,7 @@ Exit codes: 0 all done, 1 something failed (the rest was done) or was stopped, 2
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.extras import describe_missing
-from bandsplit.terminal import make_console
+from bandsplit.terminal import PrintableLog, make_console, show, show_error
 
 _TYPERS_CTRL_C = 130
 
@@ -52,26 +53,28 @@ app.command("runs")(runs_command)
 
 def main() -> None:
     """Run the command line; known errors become one message."""
+    if logging.lastResort is not None:  # what prints records, since no handler is set
+        logging.lastResort.setFormatter(PrintableLog())
     if _is_song(sys.argv[1:]):
         sys.argv.insert(1, "separate")
     try:
         app()
     except RunStopped as stopped:
-        typer.secho(str(stopped), fg="yellow", err=True)
+        show_error(stopped, colour="yellow")
         sys.exit(3)
     except BandsplitError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        show_error(error, "error: ")
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except ModuleNotFoundError as error:
         text = describe_missing(error.name)
         if text is None:
             raise
-        typer.secho(f"error: {text}", fg="red", err=True)
+        show_error(BandsplitError(text), "error: ")
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != _TYPERS_CTRL_C:
             raise
-        typer.secho("stopped", fg="red", err=True)
+        show_error(BandsplitError("stopped"))
         sys.exit(1)
 
 
@@ -82,11 +85,11 @@ def _is_song(arguments: list[str]) -> bool:
     return bool(arguments) and arguments[0] not in names and os.path.isfile(arguments[0])
 
 
-def _version(show: bool) -> None:
-    if show:
+def _version(asked: bool) -> None:
+    if asked:
         from bandsplit import __version__
 
-        typer.echo(f"bandsplit {__version__}")
+        show(f"bandsplit {__version__}")
         raise typer.Exit
 
 

@@ -77,17 +77,17 @@ def check(
 
 def _check_table(report: Report) -> Table:
     from rich import box
-    from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    from bandsplit.core.screen import PlainTable
+
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("song", "min:s", "Hz", "ch", "mixture", "mix-sum", "peak", "16k fall", "silent"):
         table.add_column(heading, justify="left" if heading in ("song", "mixture", "silent") else "right")
     for song in report.songs:
         track, whole = song.track, song.parts["mixture"]
         minutes, seconds = divmod(round(track.samples / track.sample_rate_hz), 60)
         table.add_row(
-            escape(song.label),
+            song.label,
             f"{minutes}:{seconds:02d}",
             str(track.sample_rate_hz),
             str(track.channels),
@@ -150,11 +150,11 @@ def _activity_table(
     tracks: tuple[Track, ...], stems: tuple[str, ...], shares: dict[str, dict[tuple[int, str], float]]
 ) -> Table:
     from rich import box
-    from rich.markup import escape
-    from rich.table import Table
+
+    from bandsplit.core.screen import PlainTable
 
     title = f"Share of segments kept, in %: {' / '.join(shares)}"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, show_footer=True)
+    table = PlainTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, show_footer=True)
     table.add_column("song", footer="mean")
     for stem in stems:
         means = []
@@ -167,7 +167,7 @@ def _activity_table(
             " / ".join(f"{100 * kept[number, stem]:.0f}" if (number, stem) in kept else "-" for kept in shares.values())
             for stem in stems
         )
-        table.add_row(escape(f"{track.split}/{track.name}"), *cells)
+        table.add_row(f"{track.split}/{track.name}", *cells)
     return table
 
 
@@ -188,7 +188,7 @@ def download(
     console = make_console()
     known = find_known_set(name)
     if not is_downloaded(known, to):
-        tell(console, known.notice())
+        tell(console, *known.notice().splitlines())
         if not yes:
             typer.confirm("Download it?", abort=True, err=True)
     with byte_progress(console) as progress:

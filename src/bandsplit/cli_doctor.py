@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.terminal import make_console
+from bandsplit.terminal import make_console, show_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +19,6 @@ _STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Look at versions, device, formats, models and disk, and separate a little; exit code 1 if anything is broken."""
-    import json
-
     from bandsplit.doctor import examine
 
     console = make_console()
@@ -29,7 +27,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     failed = [finding for finding in findings if finding.status == "fail"]
     if as_json:
         rows = [finding._asdict() for finding in findings]
-        typer.echo(json.dumps({"ok": not failed, "findings": rows}, indent=1))
+        show_json({"ok": not failed, "findings": rows})
     else:
         _show(make_console(err=False), findings)
     if failed:
@@ -37,10 +35,12 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 def _show(out: Console, findings: Sequence[Finding]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    from bandsplit.core.printable import printable
+    from bandsplit.core.screen import PlainTable
+
+    table = PlainTable(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for no_wrap in (True, True, False):
         table.add_column(no_wrap=no_wrap, overflow="fold")
     section = ""
@@ -48,10 +48,10 @@ def _show(out: Console, findings: Sequence[Finding]) -> None:
         if finding.section != section:
             section = finding.section
             table.add_row("", "", "")
-            table.add_row("", f"[bold]{section}[/bold]", "")
+            table.add_row("", Text(section, "bold"), "")
         style = _STYLES[finding.status]
-        fix = f"\n[{style}]-> {escape(finding.fix)}[/{style}]" if finding.fix else ""
-        table.add_row(f"[{style}]{finding.status:>4s}[/{style}]", escape(finding.name), escape(finding.value) + fix)
+        fix = Text(f"\n-> {printable(finding.fix)}" if finding.fix else "", style)
+        table.add_row(Text(f"{finding.status:>4s}", style), finding.name, Text(printable(finding.value)) + fix)
     out.print(table)
     counts = {status: sum(finding.status == status for finding in findings) for status in _STYLES}
     verdict = "something is broken" if counts["fail"] else "bandsplit works here"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.terminal import make_console, tell
+from bandsplit.terminal import make_console, show_json, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,8 +39,6 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Sum the energy of all runs, also interrupted ones, beside that of the best and everyday equivalents."""
-    import json
-
     from bandsplit.errors import ConfigError
     from bandsplit.training.energy_report import find_runs, make_report
     from bandsplit.training.energy_sensors import find_intensity
@@ -51,7 +49,7 @@ def report(
         )
     content = make_report(find_runs(runs or [Path("runs")]), pue=pue, intensity=find_intensity(intensity, country))
     if as_json:
-        typer.echo(json.dumps(content, indent=1))
+        show_json(content)
         return
     out = make_console(err=False)
     if content["runs"]:
@@ -68,10 +66,10 @@ def report(
 
 def _table(content: Mapping[str, Any]) -> Table:
     from rich import box
-    from rich.table import Table
-    from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    from bandsplit.core.screen import PlainTable
+
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
     total = content["total"]
     columns = {
         "run": "total",
@@ -85,7 +83,7 @@ def _table(content: Mapping[str, Any]) -> Table:
     }
     for name, footer in columns.items():
         left = name == "run"
-        table.add_column(name, Text(footer), justify="left" if left else "right", no_wrap=not left)
+        table.add_column(name, footer, justify="left" if left else "right", no_wrap=not left)
     for line in content["runs"]:
         targets = "+".join(target[:1] if len(line["targets"]) > 1 else target for target in line["targets"])
         parts_kwh = [line["phases_kwh"][phase] or 0.0 for phase in ("preparation", "training", "validation")]
@@ -100,7 +98,7 @@ def _table(content: Mapping[str, Any]) -> Table:
             _figure(line["co2e_kg"]),
             _figure(line["green_algorithms_kwh_with_pue"]),
         ]
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*cells)
     return table
 
 

@@ -127,6 +127,7 @@ def _score(
 ) -> list[Score]:
     from rich.markup import escape
 
+    from bandsplit.core.printable import printable
     from bandsplit.evaluation import evaluate as score
     from bandsplit.results import append_scores
 
@@ -136,7 +137,7 @@ def _score(
             append_scores(path, some)
             added += some
             done = len({row.track for row in added})
-            status.update(f"song {done} of {len(dataset.songs(split))}: {escape(some[0].track)}")
+            status.update(f"song {done} of {len(dataset.songs(split))}: {escape(printable(some[0].track))}")
     return added
 
 

@@ -20,7 +20,7 @@ def export(
     from bandsplit.cli_models import choose_models
     from bandsplit.errors import ModelFileError
     from bandsplit.export import export_model
-    from bandsplit.terminal import make_console
+    from bandsplit.terminal import make_console, show
 
     files = choose_models(make_console(), [model])
     if len(files) > 1 and out.suffix:
@@ -32,7 +32,7 @@ def export(
         path = out if out.suffix else out / f"{file.stem}.onnx"
         done = export_model(file, path, int8=int8, force=force)
         lengths = ", ".join(f"{samples}" for samples in done.lengths)
-        typer.echo(
+        show(
             f"{path}: {done.bytes / 1e6:.1f} MB; differs from PyTorch by {done.difference:.1e} of the peak at most, "
             f"{done.distance_db:.1f} dB below the estimates ({lengths} samples of noise)"
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.terminal import byte_progress, make_console, tell
+from bandsplit.terminal import byte_progress, make_console, show, show_json, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,20 +71,18 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """Show the models that can be fetched or are here; with --architectures every network that can be trained."""
-    import json
-
     from bandsplit.registry import entries, models_folder
 
     out = make_console(err=False)
     if architectures:
         rows = _architectures()
         if as_json:
-            typer.echo(json.dumps(rows, indent=1))
+            show_json(rows)
         else:
             out.print(_architectures_table(rows))
         return
     if as_json:
-        typer.echo(json.dumps([_facts(entry) for entry in entries()], indent=1))
+        show_json([_facts(entry) for entry in entries()])
         return
     out.print(_models_table(entries()))
     for what, field in (("licence", "licence"), ("training data", "training_data"), ("source", "doi")):
@@ -101,8 +99,6 @@ def show_model(
     model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
 ) -> None:
     """Show what is known of a registered model, or the card and the configuration of a model file."""
-    import json
-
     from bandsplit.models.card import read_card
     from bandsplit.registry import cached_files, find_entry
 
@@ -112,24 +108,23 @@ def show_model(
         entry = find_entry(model)
         files = cached_files(entry)
         if not as_json:
-            typer.echo(entry.notice())
-            typer.echo(f"in cache: {', '.join(map(str, files)) or f'no; bandsplit models fetch {entry.name}'}")
+            show(*entry.notice().splitlines())
+            show(f"in cache: {', '.join(map(str, files)) or f'no; bandsplit models fetch {entry.name}'}")
         elif not files:
-            typer.echo(json.dumps([_facts(entry)], indent=1))
+            show_json([_facts(entry)])
             return
     if as_json:
         described = [{"file": str(file), **_card_facts(file)} for file in files]
-        typer.echo(json.dumps(described, indent=1))
+        show_json(described)
         return
     for file in files:
         config, card = read_card(file)
-        typer.echo(f"\n{file}" if len(files) > 1 else "")
+        show("", *([file] if len(files) > 1 else []))
         for field, value in card:
-            typer.echo(f"{field:18s} {value}")
-        typer.echo(f"{'targets':18s} {', '.join(config.targets)}")
-        typer.echo(f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
+            show(f"{field:18s} {value}")
+        show(f"{'targets':18s} {', '.join(config.targets)}", f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
         if len(files) == 1:
-            typer.echo(config.model_dump_json(indent=1))
+            show_json(config.model_dump(mode="json"))
 
 
 @models_app.command("fetch")
@@ -175,8 +170,8 @@ def import_model(
     save_model(path, model, card)
     parameters_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     targets = ", ".join(model.config.targets)
-    typer.echo(f"{path}: {targets}, {parameters_m:.2f} M parameters, {model.config.sample_rate_hz} Hz")
-    typer.echo(f"licence: {card.licence}\ntraining data: {card.training_data}")
+    show(f"{path}: {targets}, {parameters_m:.2f} M parameters, {model.config.sample_rate_hz} Hz")
+    show(f"licence: {card.licence}", f"training data: {card.training_data}")
 
 
 @models_app.command("export")
@@ -190,7 +185,7 @@ def export_model(
     from bandsplit.registry import find_entry
 
     for path in export_model(find_entry(name), to, force):
-        typer.echo(path)
+        show(path)
 
 
 @models_app.command("remove")
@@ -210,7 +205,7 @@ def _agrees(console: Console, entry: Entry) -> bool:
     from bandsplit.fetching import in_gb
     from bandsplit.model_store import needed_bytes
 
-    tell(console, entry.notice())
+    tell(console, *entry.notice().splitlines())
     tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
     return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
 
@@ -248,13 +243,13 @@ def _card_facts(file: Path) -> dict[str, Any]:
 
 def _models_table(entries: Sequence[Entry]) -> Table:
     from rich import box
-    from rich.table import Table
 
+    from bandsplit.core.screen import PlainTable
     from bandsplit.fetching import in_gb
     from bandsplit.published import COLUMNS
     from bandsplit.registry import cached_files
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("model", "state", "fetch", "kept"):
         table.add_column(heading, justify="right" if heading in ("fetch", "kept") else "left", no_wrap=True)
     for target in COLUMNS:
@@ -262,7 +257,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
     for entry in entries:
         values = entry.scores.values_db if entry.scores else {}
         table.add_row(
-            "\n".join([entry.name, *(f"= {alias}" for alias in entry.aliases)]),
+            [entry.name, *(f"= {alias}" for alias in entry.aliases)],
             "cached" if cached_files(entry) else "to fetch" if entry.md5 else "needs md5",
             in_gb(entry.archive_bytes),
             in_gb(entry.kept_bytes),
@@ -291,10 +286,11 @@ def _architectures() -> list[dict[str, Any]]:
 
 def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
     from rich import box
-    from rich.table import Table
+
+    from bandsplit.core.screen import PlainTable
 
     title = "Architectures: parameters of all four targets, in millions"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table = PlainTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
     for heading, place in (
         ("recipe", "left"),
         ("ours", "right"),

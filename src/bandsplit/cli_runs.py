@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.terminal import make_console, tell
+from bandsplit.terminal import make_console, show_json, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,9 +32,7 @@ def runs(
     records = read_runs(folder)
     out = make_console(err=False)
     if as_json:
-        import json
-
-        typer.echo(json.dumps([record.as_json() for record in records], indent=1))
+        show_json([record.as_json() for record in records])
     elif not records:
         tell(out, f"no runs below {folder}")
     else:
@@ -57,12 +55,12 @@ def runs(
 
 def _table(records: Sequence[RunRecord], *, narrow: bool) -> Table:
     from rich import box
-    from rich.table import Table
-    from rich.text import Text
+
+    from bandsplit.core.screen import PlainTable
 
     by_loss = [record.monitor == "loss" for record in records]
     heading = "best loss" if all(by_loss) else "best" if any(by_loss) else "best dB"
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0))
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0))
     table.add_column("recipe", no_wrap=True, overflow="fold")
     table.add_column("targets", min_width=7)
     table.add_column("seed", justify="right", no_wrap=True)
@@ -72,7 +70,7 @@ def _table(records: Sequence[RunRecord], *, narrow: bool) -> Table:
     for record in records:
         style = "red" if record.problems or record.state.startswith("stopped (error") else None
         cells = _cells(record, any(by_loss) and not all(by_loss))
-        table.add_row(*(Text(cell) for cell in cells), style=style)
+        table.add_row(*cells, style=style)
     return table
 
 

@@ -261,6 +261,8 @@ class _Work:
     def _separate(self, song: Song, bar: Progress) -> bool:
         from rich.markup import escape
 
+        from bandsplit.core.printable import printable
+
         if self.stopped.is_set():
             return False
         try:
@@ -268,7 +270,7 @@ class _Work:
                 tell(self.console, f"{song.path}: done already; --force separates it again")
                 self._print(self.batch.describe(song, "skipped"))
                 return True
-            task = bar.add_task(escape(song.path.name.encode("utf-8", "replace").decode()))
+            task = bar.add_task(escape(printable(song.path.name)))
             try:
                 result, record = self.batch.separate(song, self._progress(bar, task))
             finally:
@@ -280,7 +282,7 @@ class _Work:
         for note in result.notes:
             tell(self.console, f"note: {song.path.name}: {note}")
         if self.show_plan:
-            tell(self.console, str(result.plan))
+            tell(self.console, *str(result.plan).splitlines())
         times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
         where = next(iter(result.paths.values())).parent
         tell(self.console, f"{song.path} -> {where}  ({times})")

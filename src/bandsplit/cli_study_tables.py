@@ -11,7 +11,6 @@ from bandsplit.recipes import RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table
-    from rich.text import Text
 
     from bandsplit.studies import Study
     from bandsplit.studying.costs import RecipeCost, Sum
@@ -34,11 +33,9 @@ def list_table(study: Study) -> Table:
             if recipe.shared:
                 changes = f"one model; {changes}"
             table.add_row(
-                *_texts(
-                    part if number == 0 else "", row.row if row else "-", id, " ".join(map(str, seeds)),
-                    _figure(published), _figure(row.energy_kwh if row else None),
-                    f"{recipe.parent}: {changes}" if recipe.parent in RECIPES else "-",
-                )
+                part if number == 0 else "", row.row if row else "-", id, " ".join(map(str, seeds)),
+                _figure(published), _figure(row.energy_kwh if row else None),
+                f"{recipe.parent}: {changes}" if recipe.parent in RECIPES else "-",
             )  # fmt: skip
     table.caption = (
         "dB, kWh: published validation uSDR, mean of four targets, and energy of training them with a PUE of 1.5; "
@@ -66,7 +63,7 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
             cells += ["unknown", "unknown"]
         elif measure:
             cells += [_sum_text(sum_hours([cost], left=False)), _sum_text(sum_kwh([cost], left=False))]
-        table.add_row(*_texts(*cells))
+        table.add_row(*map(str, cells))
     return table
 
 
@@ -112,7 +109,7 @@ def status_table(runs: Sequence[StudyRun]) -> Table:
             run.planned.recipe, " ".join(run.planned.targets), run.planned.seed, run.state, score or "-",
             record.epochs if record else "-", _figure(record and record.hours), _figure(record and record.kwh),
         )  # fmt: skip
-        table.add_row(*_texts(*cells), style="red" if run.failure is not None else None)
+        table.add_row(*map(str, cells), style="red" if run.failure is not None else None)
     return table
 
 
@@ -140,9 +137,10 @@ def status_lines(runs: Sequence[StudyRun], left: Left, account: Account | None) 
 def _table(left: Iterable[str], right: Iterable[str], *more: Iterable[str]) -> Table:
     """Make a table of columns that are aligned left, right, left and so on."""
     from rich import box
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    from bandsplit.core.screen import PlainTable
+
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for number, names in enumerate((left, right, *more)):
         for name in names:
             table.add_column(name, justify="right" if number % 2 else "left", overflow="fold", no_wrap=name in _WHOLE)
@@ -154,12 +152,6 @@ def _value(value: object) -> str:
     if isinstance(value, Mapping):
         return str(value.get("kind", value))
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _texts(*cells: object) -> list[Text]:
-    from rich.text import Text
-
-    return [Text(str(cell)) for cell in cells]
 
 
 def _sum_text(sum: Sum) -> str:

@@ -16,6 +16,7 @@ from bandsplit.terminal import (
     StemsOption,
     make_console,
     open_dataset,
+    show,
     tell,
 )
 
@@ -45,7 +46,7 @@ def tables(
         elif form == "screen":
             continue
         else:
-            typer.echo({"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]())
+            show(*{"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]().split("\n"))
     tell(make_console(), f"Markdown, LaTeX and CSV, also of all pairs of recipes, in {found.folder.path / 'tables'}")
 
 

@@ -171,19 +171,18 @@ def _show_plan(
     price_kwh: float | None,
     price_hour: float | None,
 ) -> None:
-    from rich.table import Table
-
+    from bandsplit.core.screen import PlainTable
     from bandsplit.training.plan import describe_plan, plan_run
 
     with console.status("measuring some steps"):
         plan = plan_run(config, dataset, execution, make_meter)
     out = make_console(err=False)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table = PlainTable(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, text in describe_plan(plan, price_kwh=price_kwh, price_hour=price_hour):
         table.add_row(what, text)
     out.print(table, highlight=False)
     if plan.fits:
-        table = Table("batch", "checkpointing", "examples/s", "memory", title="What fits", title_justify="left")
+        table = PlainTable("batch", "checkpointing", "examples/s", "memory", title="What fits", title_justify="left")
         for fit in plan.fits:
             speed = "does not fit" if fit.examples_per_s is None else f"{fit.examples_per_s:.1f}"
             memory = "" if fit.memory_gb is None else f"{fit.memory_gb:.1f} GB"

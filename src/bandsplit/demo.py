@@ -12,9 +12,11 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from bandsplit import audio
 from bandsplit.core.files import write_atomically
+from bandsplit.core.printable import printable
 from bandsplit.data.check import check_dataset, require_sound
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synthesis import write_dataset
@@ -63,7 +65,7 @@ def run_demo(
 
     def say(text: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - began), 60)
-        console.print(f"[bold]{minutes:2d}:{seconds:02d}[/bold]  {text}", highlight=False)
+        console.print(f"[bold]{minutes:2d}:{seconds:02d}[/bold]  {escape(printable(text))}", highlight=False)
 
     data, n_train, n_valid, n_test = folder / "data", *songs
     say(f"Making {sum(songs)} songs of {duration_s:g} s: synthesised drums, bass, chords and a singer, in {data}")
@@ -99,7 +101,7 @@ def run_demo(
         ("your music", f".venv/bin/bandsplit separate SONG.mp3 -n '{model}'"),
         ("the paper", ".venv/bin/bandsplit models list --architectures"),
     ):
-        console.print(f"       {what:13s} {where}", highlight=False, soft_wrap=True)
+        console.print(f"       {what:13s} {escape(printable(where))}", highlight=False, soft_wrap=True)
     console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)
     return passed
 

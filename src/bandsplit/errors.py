@@ -2,7 +2,18 @@
 
 
 class BandsplitError(Exception):
-    """Base of all errors that are shown to users as one message, without a traceback."""
+    """Base of all errors that are shown to users as one message, without a traceback.
+
+    Each argument is a line: what a line breaks in itself, in a name that it holds, is not shown as another one.
+    """
+
+    def __str__(self) -> str:
+        """Return the lines."""
+        return "\n".join(map(str, self.args))
+
+    def __format__(self, _: str) -> str:
+        """Return the lines as one, to stand in another message."""
+        return "; ".join(map(str, self.args))
 
 
 class ConfigError(BandsplitError):

@@ -59,8 +59,8 @@ class EstimateFiles:
             else:
                 self._files[track.split, track.name] = found
         if problems:
-            more = f"\n... and {len(problems) - _SHOWN} more songs" if len(problems) > _SHOWN else ""
-            raise DataError("\n".join(problems[:_SHOWN]) + more)
+            more = [f"... and {len(problems) - _SHOWN} more songs"] if len(problems) > _SHOWN else []
+            raise DataError(*problems[:_SHOWN], *more)
         # One for all songs, so that rows of a song that was made anew are never averaged with those of its old company.
         source = hash_files(path for song in self._files.values() for path in song.values())
         self._about = About(inference="files", source=source, targets=targets, timed=False)

@@ -39,7 +39,7 @@ class Config(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise ConfigError("\n".join(_describe(problem) for problem in error.errors()[:20])) from None
+            raise ConfigError(*map(_describe, error.errors()[:20])) from None
 
     def hash8(self) -> str:
         """Eight hexadecimal digits that identify the content."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from bandsplit.config import TARGETS
+from bandsplit.core.printable import printable
+from bandsplit.core.screen import PlainTable
 from bandsplit.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
 
 METRIC_TEXT: dict[Metric, str] = {
@@ -32,10 +34,13 @@ _LATEX = {
 
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 
+_NUMBER = r"[+-]?(\d+(\.\d+)?(e[+-]?\d+)?%?|inf|nan)"
+_NUMBERS = re.compile(rf"{NOT_ESTIMATED}|{_NUMBER}( (±|to) {_NUMBER})*")  # what our own cells begin with a sign for
+
 
 @dataclass(frozen=True)
 class TextTable:
-    """Text of one table, in one unit or with the units in its header."""
+    """Text of one table, in one unit or with the units in its header; what is no text on one line is written out."""
 
     caption: str
     header: tuple[str, ...]
@@ -46,6 +51,18 @@ class TextTable:
     """Columns from the left that hold words; the others hold numbers."""
     records: tuple[Mapping[str, str | float | None], ...] = ()
     """For CSV, where a row of the table has more than one number in a cell: one record per number, of equal keys."""
+
+    def __post_init__(self) -> None:
+        """Make all texts printable."""
+        records = tuple({k: printable(v) if isinstance(v, str) else v for k, v in one.items()} for one in self.records)
+        for name, value in {
+            "caption": printable(self.caption),
+            "header": tuple(map(printable, self.header)),
+            "rows": tuple(tuple(map(printable, row)) for row in self.rows),
+            "footnotes": tuple(map(printable, self.footnotes)),
+            "records": records,
+        }.items():
+            object.__setattr__(self, name, value)
 
     def markdown(self) -> str:
         """Markdown, caption in front."""
@@ -72,24 +89,30 @@ class TextTable:
         return "\n".join([*lines, r"\end{table}", ""])
 
     def csv(self) -> str:
-        """Comma-separated values: the records if there are any, else the rows as they are."""
+        """Comma-separated values: the records if there are any, else the rows as they are.
+
+        Text that a spreadsheet would take for a formula gets an apostrophe in front.
+        """
         text = io.StringIO()
-        if self.records:
-            writer = csv.DictWriter(text, list(self.records[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.records)
-        else:
-            csv.writer(text, lineterminator="\n").writerows([self.header, *self.rows])
+        lines = [list(self.records[0]), *(one.values() for one in self.records)] if self.records else []
+        csv.writer(text, lineterminator="\n").writerows(
+            map(_for_spreadsheets, line) for line in lines or [self.header, *self.rows]
+        )
         return text.getvalue()
 
     def screen(self) -> Group:
         """Caption and table, for a rich console to print."""
-        table = Table()
+        table = PlainTable()
         for number, name in enumerate(self.header):
-            table.add_column(Text(name), justify="left" if number < self.text_columns else "right")
+            table.add_column(name, justify="left" if number < self.text_columns else "right")
         for row in self.rows:
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*row)
         return Group(Text(self.caption), table, *map(Text, self.footnotes))
+
+
+def _for_spreadsheets(cell: str | float | None) -> str | float | None:
+    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not _NUMBERS.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
 
 
 def _latex(text: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.printable import printable
+from bandsplit.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,16 +86,44 @@ DEFAULT_STEMS = "vocals,bass,drums,other"
 
 
 def make_console(err: bool = True) -> Console:
-    """Return a console on stderr, where all talk goes, or on stdout, for what was asked for."""
-    from rich.console import Console
+    """Return a console on stderr, where all talk goes, or on stdout, for what was asked for.
 
-    return Console(stderr=err)
+    Whatever it prints, only its own styles are commands to the terminal.
+    """
+    from bandsplit.core.screen import PlainConsole
+
+    return PlainConsole(stderr=err)
 
 
-def tell(console: Console, text: str, style: str | None = None) -> None:
-    """Print one line, as it is; what is no text in a file's name becomes question marks."""
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+def tell(console: Console, *lines: str, style: str | None = None) -> None:
+    """Print lines, as they are, but for commands to a terminal and line breaks inside them, which are written out."""
+    for line in lines:
+        console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(*lines: object) -> None:
+    """Print lines that were asked for, on stdout, never wrapped; see `tell`."""
+    for line in lines:
+        typer.echo(printable(line))
+
+
+def show_json(value: Any) -> None:
+    """Print JSON, in ASCII, on stdout."""
+    typer.echo(json.dumps(value, indent=1))
+
+
+def show_error(error: BandsplitError, prefix: str = "", colour: str = "red") -> None:
+    """Print the lines of an error on stderr."""
+    text = "\n".join(map(printable, error.args))
+    typer.secho(f"{prefix}{text}", fg=colour, err=True)
+
+
+class PrintableLog(logging.Formatter):
+    """Messages of log records, as one line each."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message, without what follows it."""
+        return printable(record.getMessage())
 
 
 @contextmanager

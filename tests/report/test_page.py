@@ -48,7 +48,7 @@ def _addresses(page: str) -> list[str]:
 
 def test_a_report_of_nothing_is_a_page_with_a_title(tmp_path: Path) -> None:
     page = write_report(tmp_path / "new" / "report", Report("Nothing yet")).read_text(encoding="utf-8")
-    assert "<h1>Nothing yet</h1>" in page
+    assert "<h1><bdi>Nothing yet</bdi></h1>" in page
     assert "<section" not in page
     assert "<script" not in page
 
@@ -85,6 +85,24 @@ def test_names_are_shown_as_they_are_and_every_address_is_a_file_of_the_folder(t
     assert "abc123" in page
     for asset in (path.parent / "assets").glob("*.*s"):
         assert "://" not in asset.read_text(encoding="utf-8")
+
+
+def test_names_that_turn_the_order_of_text_around_stay_among_themselves(tmp_path: Path) -> None:
+    name = "net\N{RIGHT-TO-LEFT OVERRIDE}abc"
+    song = _song(tmp_path / "song")
+    song = SongAudio(name, song.mixture, {name: song.mixture}, {name: {name: song.mixture}})
+    scores = tuple(
+        _score(1.5, name, name).model_copy(update={"track": name, "data": name, "split": split})
+        for split in ("test", name)
+    )
+    table = ReportTable(name, (name, "dB"), ((name, "1.5"),), (name,))
+    report = Report(name, name, (name,), (table,), (), (table,), (table,), scores, (song,))
+    page = write_report(tmp_path / "report", report).read_text(encoding="utf-8")
+    shown = re.sub(
+        r"<title>.*?</title>|<option.*?</option>|<[^>]*>", lambda tag: tag[0] if "bdi" in tag[0] else "", page
+    )
+    assert name in shown
+    assert name not in re.sub(r"<bdi>[^<]*</bdi>", "", shown)
 
 
 def test_rows_of_two_seeds_are_two_lines(tmp_path: Path) -> None:

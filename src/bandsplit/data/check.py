@@ -182,10 +182,10 @@ def require_sound(report: Report, allow: bool = False) -> Dataset:
         DataError: it is, and ``allow`` is false.
     """
     if report.broken and not allow:
-        lines = "\n".join(f"  {problem}" for problem in report.broken)
         raise DataError(
-            f"{report.dataset.root}: {len(report.broken)} problem(s) that would spoil the results\n{lines}\n"
-            f"mend them (see `bandsplit data check`), or go on all the same with --allow"
+            f"{report.dataset.root}: {len(report.broken)} problem(s) that would spoil the results",
+            *(f"  {problem}" for problem in report.broken),
+            "mend them (see `bandsplit data check`), or go on all the same with --allow",
         )
     if not report.unusable:
         return report.dataset

@@ -70,8 +70,8 @@ def index_dataset(
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions") from None
     if problems and not allow_broken:
-        lines = "\n".join(f"  {problem}" for problem in problems)
-        raise DataError(f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}\n{lines}")
+        lines = (f"  {problem}" for problem in problems)
+        raise DataError(f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}", *lines)
     notes += tuple(f"left out: {problem}" for problem in problems)
     without = {problem.song for problem in problems}
     tracks = [track for track in tracks if f"{track.split}/{track.name}" not in without]

@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bandsplit.core.printable import printable
 from bandsplit.training.reporting import Start, Step
 from bandsplit.training.validation import Validation
 
@@ -80,4 +81,4 @@ class TerminalProgress:
         )
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), style=style, markup=False, highlight=False, soft_wrap=True)
