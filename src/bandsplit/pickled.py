@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from bandsplit.errors import ModelFileError
 
@@ -54,7 +55,7 @@ class StoredTensor:
 
 
 class PickledFile:
-    """A file that torch.save wrote.
+    """A file that torch.save wrote, open until it is left as a context.
 
     Attributes:
         content: what was saved, as dicts, lists, tuples, plain values, `Record` and `StoredTensor`.
@@ -71,24 +72,29 @@ class PickledFile:
         try:
             path.open("rb").close()
         except FileNotFoundError:
-            raise ModelFileError(f"{path}: no such checkpoint file") from None
+            raise ModelFileError("no such checkpoint file") from None
         except OSError as error:
-            raise ModelFileError(f"{path}: cannot be opened ({error.strerror}); name a checkpoint file") from None
+            raise ModelFileError(f"cannot be opened ({error.strerror}); name a checkpoint file") from None
+        if not zipfile.is_zipfile(path):
+            raise ModelFileError("is not a checkpoint (not a zip file as torch.save writes), or is damaged")
+        names: set[str] = set()
         try:
-            is_zip = zipfile.is_zipfile(path)
-            names: set[str] = set()
-            if is_zip:
-                self._sizes, self._folder = self._list_parts()
-                self.content = _follow(self._read("data.pkl"), names)
+            self._zip = zipfile.ZipFile(path)
+            self._folder = self._check_parts()
+            self.content = _follow(self._zip.read(f"{self._folder}/data.pkl"), names)
         except Exception as error:  # damage makes zipfile and pickletools raise anything
-            raise ModelFileError(f"{path}: {_unreadable(error)}") from None
-        if not is_zip:
-            raise ModelFileError(f"{path}: is not a checkpoint (not a zip file as torch.save writes), or is damaged")
+            raise ModelFileError(_unreadable(error)) from None
         if strange := sorted(name for name in names if name not in _KNOWN and not name.startswith(_KNOWN_MODULES)):
             raise ModelFileError(
-                f"{path}: refused, nothing was run: besides tensors it asks for {', '.join(strange[:10])}, which has "
+                f"refused, nothing was run: besides tensors it asks for {', '.join(strange[:10])}, which has "
                 f"no place in a checkpoint"
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
 
     def tensor(self, stored: StoredTensor) -> Tensor:
         """Read the numbers of a tensor as single precision.
@@ -99,33 +105,28 @@ class PickledFile:
         try:
             key = stored.part, stored.type
             if key not in self._storages:
-                numbers = bytearray(self._read(f"data/{stored.part}"))
+                numbers = bytearray(self._zip.read(f"{self._folder}/data/{stored.part}"))
                 self._storages[key] = torch.frombuffer(numbers, dtype=TYPES[stored.type])
             return self._storages[key].as_strided(stored.shape, stored.stride, stored.offset).float()
         except Exception as error:
             raise ModelFileError(_unreadable(error)) from None
 
-    def _list_parts(self) -> tuple[dict[str, int], str]:
-        """Return the sizes of all parts, and the folder in which they lie."""
-        with zipfile.ZipFile(self.path) as file:
-            parts = file.infolist()
-        sizes = {part.filename: part.file_size for part in parts}
+    def _check_parts(self) -> str:
+        """Return the folder of all parts; raise a ValueError if they are not as torch.save writes them."""
+        parts = self._zip.infolist()
         if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
             raise ValueError("its parts are compressed, which torch.save never does")
         if sum(part.file_size for part in parts) > self.path.stat().st_size:
             raise ValueError("its parts together are larger than the file")
-        (folder,) = {name.partition("/")[0] for name in sizes if name.endswith("/data.pkl")} or {""}
-        if not folder:
-            raise ValueError("it has no data.pkl")
-        return sizes, folder
-
-    def _read(self, part: str) -> bytes:
-        with zipfile.ZipFile(self.path) as file:
-            if part != "data.pkl" and f"{self._folder}/byteorder" in self._sizes:
-                order = file.read(f"{self._folder}/byteorder").decode()
-                if order != sys.byteorder:
-                    raise ValueError(f"its numbers are {order}-endian, which this machine does not read")
-            return file.read(f"{self._folder}/{part}")
+        names = {part.filename for part in parts}
+        folders = {name.partition("/")[0] for name in names if name.endswith("/data.pkl")}
+        if len(folders) != 1:
+            raise ValueError(f"it has data.pkl {len(folders)} times, not once")
+        (folder,) = folders
+        order = self._zip.read(f"{folder}/byteorder").decode() if f"{folder}/byteorder" in names else sys.byteorder
+        if order != sys.byteorder:
+            raise ValueError(f"its numbers are {order}-endian, which this machine does not read")
+        return folder
 
 
 def _unreadable(error: Exception) -> str:

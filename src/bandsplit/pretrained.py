@@ -37,9 +37,11 @@ def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
             missing, unexpected, misshapen or no weights; the message names the keys.
     """
     path = Path(path)
-    file = PickledFile(path)
     try:
-        model = model_from_tensors(*_read_tensors(file))
+        with PickledFile(path) as file:
+            config, tensors = _read_tensors(file)
+        del file  # and the numbers in it
+        model = model_from_tensors(config, tensors)
     except (ModelFileError, ConfigError) as error:
         raise ModelFileError(f"{path}: {shorten(str(error))}") from None
     card = ModelCard(

@@ -77,7 +77,10 @@ def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Ba
         raise ModelFileError(describe_problems(problems))
     with torch.device("meta"):
         model = build_model(config)
-    model.to_empty(device="cpu").load_state_dict(tensors, strict=True)
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    model.load_state_dict(copies, strict=True, assign=True)
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)
     return model.eval()
 
 
