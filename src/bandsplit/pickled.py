@@ -75,13 +75,15 @@ class PickledFile:
             raise ModelFileError("no such checkpoint file") from None
         except OSError as error:
             raise ModelFileError(f"cannot be opened ({error.strerror}); name a checkpoint file") from None
-        if not zipfile.is_zipfile(path):
-            raise ModelFileError("is not a checkpoint (not a zip file as torch.save writes), or is damaged")
         names: set[str] = set()
         try:
+            if not zipfile.is_zipfile(path):
+                raise ModelFileError("is not a checkpoint (not a zip file as torch.save writes), or is damaged")
             self._zip = zipfile.ZipFile(path)
             self._folder = self._check_parts()
             self.content = _follow(self._zip.read(f"{self._folder}/data.pkl"), names)
+        except ModelFileError:
+            raise
         except Exception as error:  # damage makes zipfile and pickletools raise anything
             raise ModelFileError(_unreadable(error)) from None
         if strange := sorted(name for name in names if name not in _KNOWN and not name.startswith(_KNOWN_MODULES)):
