@@ -345,12 +345,12 @@ def test_a_graph_that_fills_the_memory_or_never_ends_is_refused_before_it_is_loa
     ("key", "value", "message"),
     [
         ("n_features", 1_000_000, r"its configuration needs .* numbers or more"),
-        ("n_features", 40, r"it has \d+ weights, but a model of its configuration has at least \d+"),
+        ("n_features", 40, r"it has \d+ weights, but a model of its configuration has at least"),
         ("stft", {"n_fft": 1_000_000, "hop_samples": 250_000}, r"its configuration needs .* numbers or more"),
         (
             "stft",
             {"n_fft": 16_384, "hop_samples": 4096},
-            r"it has \d+ weights, but a model of its configuration has at",
+            r"it has \d+ weights, but a model of its configuration has",
         ),
     ],
 )

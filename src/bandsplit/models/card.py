@@ -1,5 +1,6 @@
 """What is known of a model beside its weights: configuration and card, read from its file without PyTorch."""
 
+import json
 from pathlib import Path
 
 from pydantic import Field
@@ -122,7 +123,7 @@ def _parse_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, 
         for part in ("config", "card"):
             if len(metadata[part]) > _LONGEST_TEXT:
                 raise ValueError(f"{part}: has {len(metadata[part])} characters; at most {_LONGEST_TEXT}")
-        card = ModelCard.model_validate_json(metadata["card"])
-        return ModelConfig.model_validate_json(metadata["config"]), card
+        card = ModelCard.parse(json.loads(metadata["card"]))
+        return ModelConfig.parse(json.loads(metadata["config"])), card
     except (KeyError, ValueError, ConfigError, RecursionError, OverflowError) as error:
-        raise ModelFileError(f"{path}: its metadata does not describe a model: {shorten(str(error))}") from None
+        raise ModelFileError(f"{path}: its metadata does not describe a model: {shorten(format(error))}") from None

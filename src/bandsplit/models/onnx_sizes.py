@@ -71,8 +71,8 @@ def _limits(graph: Graph, config: ModelConfig) -> Costs:
     k, n, mask = config.n_bands, config.n_features, config.mask
     taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
     weights = sum(prod(array.shape) for array in graph.weights.values())
-    # All limits are made from these sizes: without their weights a small file could have any. Those that are often equal
-    # (norms, biases) are stored once and not counted.
+    # All limits are made from these sizes: without their weights a small file could have any. Those that are often
+    # equal (norms, biases) are stored once and not counted.
     if weights < (least := n * (2 * bins + decoders * mask.hidden_factor * (k * n + 4 * bins * taps))):
         raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
     layers = [layer for layer in (config.time, config.band, config.stereo) if layer is not None]
