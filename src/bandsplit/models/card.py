@@ -89,7 +89,8 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
         data = path.read_bytes()
         file = parse_onnx(data)
     except (OSError, ValueError, MemoryError) as error:
-        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; copy or export it again") from None
+        reason = shorten(format(error))
+        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {reason}; copy or export it again") from None
     if file.metadata.get("format") != ONNX_FORMAT:
         raise ModelFileError(
             f"{path}: was not written by `bandsplit export` (format {file.metadata.get('format')!r} in its metadata, "
@@ -100,7 +101,8 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
         shapes_in(config, [array.shape for array in file.graph.weights.values()])
         check_costs(file, config)
     except (ValueError, ConfigError) as error:
-        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {error}; export it again") from None
+        reason = shorten(format(error))
+        raise ModelFileError(f"{path}: cannot be used as an ONNX model: {reason}; export it again") from None
     return data, config, card
 
 
