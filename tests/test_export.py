@@ -17,6 +17,7 @@ from bandsplit.models.build import build_model
 from bandsplit.models.card import read_card
 from bandsplit.models.files import ModelCard, save_model
 from command_line import run_command
+from tolerances import assert_same_signal
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -79,7 +80,7 @@ def test_every_architecture_equals_pytorch_at_any_length_and_batch(changes: dict
     for batch, samples in ((1, 1), (3, 1000), (2, 4001)):
         noise = generator.normal(0, 0.1, (batch, ours.config.channels, samples)).astype(np.float32)
         expected = theirs.estimate(noise)
-        np.testing.assert_allclose(ours.estimate(noise), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        assert_same_signal(ours.estimate(noise), expected, noise)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -90,7 +91,7 @@ def test_independent_channels_may_be_any_number(channels: int, tmp_path: Path):
     expected = TorchNetwork.open(file, torch.device("cpu")).estimate(noise)
     for threads in (1, 2, 4):
         found = OnnxNetwork(path, threads).estimate(noise)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        assert_same_signal(found, expected, noise)
 
 
 @pytest.mark.parametrize("name", ["lstm", "TAC prelu", "heads", "targets"])
