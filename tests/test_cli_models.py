@@ -71,6 +71,7 @@ def test_the_list_as_json_has_everything_and_says_what_is_cached(
 
 def test_architectures_are_listed_beside_the_papers_counts(run: Callable[..., tuple[int, str, str]]):
     _, out, _ = run("models", "list", "--architectures")
+    assert "base model: N 64, R 8, one model and band split per target" in out  # not broken: no terminal reads it
     text = " ".join(out.split())
     assert "optimised-no-tac 149.9 149.9 4 of 1 target 20" in text
     assert "simo-optimised 108.73 108.73 1 of 4 targets - oBSRNN-SIMO" in text

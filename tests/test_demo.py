@@ -9,6 +9,7 @@ import soundfile
 from matplotlib.image import imread
 from rich.console import Console
 
+from bandsplit import demo as demo_module
 from bandsplit.demo import NETWORK, run_demo
 from bandsplit.yardsticks import STATIC_GAIN
 
@@ -58,3 +59,11 @@ def test_a_second_run_uses_what_is_there(demo: tuple[Path, str, bool]):
     before = model.stat().st_mtime_ns
     run_demo(folder, Console(file=io.StringIO()), songs=(2, 1, 1), duration_s=2.0, changes=SHORT)
     assert model.stat().st_mtime_ns == before
+
+
+def test_the_next_commands_name_the_program_as_this_user_starts_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("sys.argv", [".venv/bin/bandsplit", "demo"])
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert demo_module._program() == ".venv/bin/bandsplit"
+    (tmp_path / "bandsplit").touch(mode=0o755)
+    assert demo_module._program() == "bandsplit"

@@ -5,6 +5,8 @@ Everything is real and small: the yardsticks in the table say what the network a
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -98,12 +100,17 @@ def run_demo(
         ("spectrograms", picture),
         ("scores", folder / "scores.md"),
         ("model", model),
-        ("your music", f".venv/bin/bandsplit separate SONG.mp3 -n '{model}'"),
-        ("the paper", ".venv/bin/bandsplit models list --architectures"),
+        ("your music", f"{_program()} separate SONG.mp3 -n '{model}'"),
+        ("the paper", f"{_program()} models list --architectures"),
     ):
         console.print(f"       {what:13s} {escape(printable(where))}", highlight=False, soft_wrap=True)
     console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)
     return passed
+
+
+def _program() -> str:
+    """Return what to type to start this program: its name, or, outside the PATH, how it was started."""
+    return "bandsplit" if shutil.which("bandsplit") else sys.argv[0]
 
 
 def _write_tables(path: Path, tables: Sequence[TextTable]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from bandsplit.config import ChunkConfig
     from bandsplit.data.tracks import Dataset
 
+_NO_TERMINAL = 1000  # columns, more than any table here has
 CHUNKS = "Chunks"
 """Panel of the help."""
 RootArgument = Annotated[
@@ -88,11 +90,15 @@ DEFAULT_STEMS = "vocals,bass,drums,other"
 def make_console(err: bool = True) -> Console:
     """Return a console on stderr, where all talk goes, or on stdout, for what was asked for.
 
-    Whatever it prints, only its own styles are commands to the terminal.
+    Whatever it prints, only its own styles are commands to the terminal. Where no terminal reads it, and ``COLUMNS``
+    does not say otherwise, lines are as long as what they hold.
     """
     from bandsplit.core.screen import PlainConsole
 
-    return PlainConsole(stderr=err)
+    console = PlainConsole(stderr=err)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = _NO_TERMINAL
+    return console
 
 
 def tell(console: Console, *lines: str, style: str | None = None) -> None:
