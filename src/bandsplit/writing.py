@@ -115,8 +115,9 @@ class Writer:
                 compression_level=None if form.kbps is None else (most - form.kbps) / (most - least),
             )
         except (OSError, soundfile.LibsndfileError) as error:
+            refusal = self._refusal(error)
             self.temporary.unlink(missing_ok=True)
-            raise self._refusal(error) from None
+            raise refusal from None
         for name, text in (tags or {}).items():
             if name not in TAGS:
                 continue
@@ -178,9 +179,19 @@ class Writer:
 
     def _refusal(self, error: BaseException) -> AudioError:
         return AudioError(
-            f"{self.path}: cannot be written as {self._what} ({reason(error)}); check that the folder exists, is "
+            f"{self.path}: cannot be written as {self._what} ({self._reason(error)}); check that the folder exists, is "
             f"writable and has room, and that the format allows this"
         )
+
+    def _reason(self, error: BaseException) -> str:
+        if not isinstance(error, soundfile.LibsndfileError) or not self.temporary.exists():
+            return reason(error)
+        try:  # libsndfile calls everything that the disk refuses a "System error"
+            with self.temporary.open("ab") as file:
+                file.write(bytes(1 << 16))
+        except OSError as problem:
+            return reason(problem)
+        return reason(error)
 
 
 def _forget_time(path: Path) -> None:

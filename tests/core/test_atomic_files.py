@@ -3,14 +3,11 @@
 import errno
 import json
 import os
-import resource
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,18 +15,7 @@ import pytest
 import torch
 
 from bandsplit.core.files import Journal, write_atomically
-
-
-@contextmanager
-def largest_file(size_bytes: int) -> Iterator[None]:
-    """Let no file of this process grow beyond a size, as on a disk that has only so much left."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
+from disks import largest_file
 
 # --- files -----------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """One model, one file."""
 
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,12 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(ModelFileError, match="cannot be written"):
         save_model(tmp_path / "file" / "x.safetensors", build_model(CONFIG), CARD)
+
+
+def test_others_may_read_a_model_if_the_umask_lets_them(tmp_path: Path):
+    before = os.umask(0o022)
+    try:
+        save_model(tmp_path / "a.safetensors", build_model(CONFIG), CARD)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.safetensors").stat().st_mode) == 0o644
