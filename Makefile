@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test lint format clean force
+.PHONY: help setup demo study test pythons lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -82,6 +82,9 @@ study: .venv/.base ## nine small variants, three seeds each, on songs made from 
 
 test: lint ## lint, then run the tests
 	@$(BIN)/pytest
+
+pythons: ## install on each Python from 3.10 to 3.13 that is found, and run the fast part of the suite there
+	@$(PYTHON) benchmarks/pythons.py
 
 lint: setup ## check style, docstrings and types: all that pre-commit runs
 	@$(BIN)/pre-commit run --all-files

@@ -1,8 +1,10 @@
 """What importing the package does, and does not."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +16,12 @@ from bandsplit import audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
+
+FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
+FILES = (
+    ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
+    "README.md", "constraints.txt", "pyproject.toml",
+)  # fmt: skip
 
 
 def test_importing_the_package_does_not_load_torch():
@@ -47,3 +55,21 @@ def test_the_python_of_the_page_on_separating_runs(tmp_path: Path, monkeypatch: 
     audio.write("song.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, (2, 44_100)).astype(np.float32), 44_100)
     exec(code, {})
     assert audio.info("stems/song/bass.flac").samples == 44_100
+
+
+def test_the_source_distribution_holds_all_that_the_tests_and_documents_need(tmp_path: Path):
+    pytest.importorskip("setuptools")
+    root, copy = Path(__file__).parents[1], tmp_path / "project"
+    for name in FOLDERS:
+        shutil.copytree(
+            root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*_cache")
+        )
+    for name in FILES:
+        shutil.copy(root / name, copy)
+    before = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    code = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(copy / "dist" / done.stdout.splitlines()[-1]) as archive:
+        packed = {name.partition("/")[2] for name in archive.getnames()}
+    assert before - packed == set(), "add them to MANIFEST.in"
