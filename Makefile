@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test pythons lint format clean force
+.PHONY: help setup demo study test pythons soak lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -85,6 +85,9 @@ test: lint ## lint, then run the tests
 
 pythons: ## install on each Python from 3.10 to 3.13 that is found, and run the fast part of the suite there
 	@$(PYTHON) benchmarks/pythons.py
+
+soak: setup ## disturb real commands with signals and kills, for an hour: nothing half done may remain
+	@$(BIN)/python benchmarks/soak.py
 
 lint: setup ## check style, docstrings and types: all that pre-commit runs
 	@$(BIN)/pre-commit run --all-files

@@ -1,6 +1,22 @@
-"""``python -m bandsplit``, which torchrun and other launchers need."""
+"""The program ``bandsplit``, and ``python -m bandsplit``, which torchrun and other launchers need."""
 
-from bandsplit.cli import main
+import sys
+
+from bandsplit.core.interrupt import finish, watch
+
+
+def main() -> None:
+    """Run the command line, with signals watched before it is loaded and until the process ends."""
+    watch()
+    try:
+        from bandsplit import cli
+
+        cli.main()
+    except KeyboardInterrupt:  # while it is loaded
+        sys.exit("stopped")
+    finally:
+        finish()
+
 
 if __name__ == "__main__":
     main()

@@ -12,9 +12,10 @@ import soundfile
 import soxr
 
 from bandsplit.containers import find_audio
+from bandsplit.core.unfinished import Unfinished, temporary_name
 from bandsplit.errors import AudioError
 from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
-from bandsplit.writing import SoundFormat, Writer, temporary_name
+from bandsplit.writing import SoundFormat, Writer
 
 # The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
 _MP3_GRACE_SAMPLES = 2 * 1152
@@ -190,13 +191,14 @@ def make_folder(folder: Path) -> None:
     Raises:
         AudioError: it cannot be created or written to.
     """
-    probe = temporary_name(folder)
+    probe = Unfinished(temporary_name(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        probe.path.touch()
     except OSError as error:
         raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
+    finally:
+        probe.remove()
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------

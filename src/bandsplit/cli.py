@@ -25,6 +25,7 @@ from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_separate import separate
 from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
+from bandsplit.core.interrupt import finish, watching
 from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.extras import describe_missing
 from bandsplit.terminal import PrintableLog, make_console, show, show_error
@@ -52,12 +53,17 @@ app.command("runs")(runs_command)
 
 
 def main() -> None:
-    """Run the command line; known errors become one message."""
+    """Run the command line; known errors become one message, and signals clean up first."""
     if logging.lastResort is not None:  # what prints records, since no handler is set
         logging.lastResort.setFormatter(PrintableLog())
-    if _is_song(sys.argv[1:]):
-        sys.argv.insert(1, "separate")
+    with watching():
+        _run()
+
+
+def _run() -> None:
     try:
+        if _is_song(sys.argv[1:]):
+            sys.argv.insert(1, "separate")
         app()
     except RunStopped as stopped:
         show_error(stopped, colour="yellow")
@@ -74,6 +80,10 @@ def main() -> None:
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != _TYPERS_CTRL_C:
             raise
+        from bandsplit.core.processes import end_processes
+
+        finish()
+        end_processes()
         show_error(BandsplitError("stopped"))
         sys.exit(1)
 

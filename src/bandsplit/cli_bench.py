@@ -87,9 +87,8 @@ def bench_separate(
 
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
-    import tempfile
-
     from bandsplit.cli_models import choose_models
+    from bandsplit.core.unfinished import temporary_folder
     from bandsplit.inference.torch_network import pick_device
     from bandsplit.separation_speed import RUNTIMES, benchmark_files, measure
     from bandsplit.terminal import split_names
@@ -102,7 +101,7 @@ def bench_separate(
     files = choose_models(console, model) if model else split_names(recipes)
     facts = environment()
     machine = facts["gpu"] if picked.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         rows = []
         for name, ways in benchmark_files(files, target, wanted, Path(folder)):
             with console.status(f"{name}: {rounds + 1} rounds of {', '.join(ways)}"):

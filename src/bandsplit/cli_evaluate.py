@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -127,13 +128,16 @@ def _score(
 ) -> list[Score]:
     from rich.markup import escape
 
+    from bandsplit.core.interrupt import check
     from bandsplit.core.printable import printable
     from bandsplit.evaluation import evaluate as score
     from bandsplit.results import append_scores
 
     added: list[Score] = []
-    with console.status("") as status:
-        for some in score(systems, dataset, split, **options):  # pyright: ignore[reportArgumentType]
+    scored = score(systems, dataset, split, **options)  # pyright: ignore[reportArgumentType]
+    with console.status("") as status, closing(scored):
+        for some in scored:
+            check()
             append_scores(path, some)
             added += some
             done = len({row.track for row in added})

@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bandsplit.core.interrupt import check, stopping
 from bandsplit.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.terminal import (
     CHUNKS,
@@ -181,7 +180,7 @@ def separate(
         failed = work.foretell(songs)
     else:
         try:
-            with _terminable(), _limit_threads(jobs):
+            with _limit_threads(jobs):
                 failed = work.run(songs, jobs)
         except KeyboardInterrupt:
             tell(console, "stopped; finished songs stay, and the same command does the others", style="red")
@@ -199,7 +198,6 @@ class _Work:
     ) -> None:
         self.batch, self.console, self.as_json = batch, console, as_json
         self.force, self.show_plan, self.many = force, show_plan, many
-        self.stopped = threading.Event()
 
     def run(self, songs: Sequence[Song], jobs: int) -> int:
         """Separate the songs; return how many failed."""
@@ -210,15 +208,16 @@ class _Work:
         bar = Progress(console=self.console, transient=True, disable=not self.console.is_terminal)
         with bar:
             if jobs == 1:
-                return sum(not self._separate(song, bar) for song in songs)
-            with ThreadPoolExecutor(jobs, initializer=_use_threads, initargs=(_threads(),)) as pool:
-                try:
-                    futures = [pool.submit(self._separate, song, bar) for song in songs]
-                    return sum(not future.result() for future in futures)
-                except BaseException:
-                    self.stopped.set()
-                    pool.shutdown(wait=True, cancel_futures=True)
-                    raise
+                failed = sum(not self._separate(song, bar) for song in songs)
+            else:
+                with ThreadPoolExecutor(jobs, initializer=_use_threads, initargs=(_threads(),)) as pool:
+                    try:
+                        futures = [pool.submit(self._separate, song, bar) for song in songs]
+                        failed = sum(not future.result() for future in futures)
+                    finally:
+                        pool.shutdown(cancel_futures=True)
+        check()
+        return failed
 
     def foretell(self, songs: Sequence[Song]) -> int:
         """Say what would be done, and about how long it takes; return how many songs cannot be separated."""
@@ -263,7 +262,7 @@ class _Work:
 
         from bandsplit.core.printable import printable
 
-        if self.stopped.is_set():
+        if stopping():
             return False
         try:
             if self._is_done(song):
@@ -292,7 +291,7 @@ class _Work:
     def _progress(self, bar: Progress, task: Any) -> Callable[[float, float, str], bool]:
         def progress(done_s: float, total_s: float, _stage: str) -> bool:
             bar.update(task, completed=done_s, total=total_s)
-            return not self.stopped.is_set()
+            return not stopping()
 
         return progress
 
@@ -350,20 +349,6 @@ def _choose(options: dict[str, bool]) -> str:
     if len(chosen) > 1:
         raise ConfigError(f"{' and '.join(chosen)}: exclude each other; choose one")
     return chosen[0] if chosen else ""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM clean up as Ctrl-C does."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _threads() -> int:

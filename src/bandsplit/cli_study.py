@@ -17,6 +17,7 @@ from bandsplit.terminal import (
     LengthsOption,
     MixtureOption,
     StemsOption,
+    can_continue,
     make_console,
     open_dataset,
     tell,
@@ -111,6 +112,7 @@ def plan(
 
 
 @study_app.command()
+@can_continue("the same command continues")
 def run(
     study: StudyArgument,
     data: DataOption,

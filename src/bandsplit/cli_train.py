@@ -17,6 +17,7 @@ from bandsplit.terminal import (
     LengthsOption,
     MixtureOption,
     StemsOption,
+    can_continue,
     make_console,
     open_dataset,
     tell,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from bandsplit.training.reporting import MakeMeter
 
 
+@can_continue("the same command continues, with --resume where the run has begun")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; see `bandsplit models list --architectures`.")],
     data: DataOption,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.errors import AudioError
 from bandsplit.opening import UnknownFormatError, fetch_again
 from bandsplit.streams import Source, Tell
@@ -81,7 +82,7 @@ def open_song(
 @contextmanager
 def _temporary_folder(path: Path) -> Iterator[str]:
     try:
-        folder = tempfile.TemporaryDirectory(prefix="bandsplit-")
+        folder = temporary_folder()
     except OSError as error:
         raise AudioError(
             f"{path}: must be decoded first, but there is no room for it ({error.strerror}); name a folder in TMPDIR"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-import multiprocessing
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from pooch import file_hash
 
 from bandsplit import __version__
 from bandsplit.config import ChunkConfig
+from bandsplit.core.processes import worker_pool
 from bandsplit.data.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.errors import BandsplitError
 from bandsplit.inference.chunks import describe_chunks
@@ -161,7 +160,7 @@ def evaluate(
     targets: Sequence[str] | None = None,
     jobs: int = 1,
     skip: Container[tuple[str, str]] = (),
-) -> Iterator[list[Score]]:
+) -> Generator[list[Score], None, None]:
     """Score every system on every song; yields the rows of one system and song at a time, songs outermost.
 
     The targets of a system that are stems of the song are scored together, since cSDR leaves out windows where any of
@@ -189,19 +188,15 @@ def evaluate(
         for track, names in work:
             yield from _score_song(systems, dataset, targets, track, names)
         return
-    pool = ProcessPoolExecutor(
-        min(jobs, len(work)), multiprocessing.get_context("spawn"), _start_worker, (dict(systems), dataset, targets)
-    )
     try:
-        for rows in pool.map(_work, *zip(*work, strict=True)):
-            yield from rows
+        with worker_pool(min(jobs, len(work)), _start_worker, (dict(systems), dataset, targets)) as pool:
+            for rows in pool.map(_work, *zip(*work, strict=True)):
+                yield from rows
     except BrokenProcessPool:
         raise BandsplitError(
             f"jobs: one of {jobs} processes was killed or could not start, which most often means that memory ran out; "
             f"use fewer. What was scored until then is kept"
         ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def find_scored(

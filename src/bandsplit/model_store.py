@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from bandsplit import __version__
 from bandsplit.archives import member_sizes, unpack
 from bandsplit.core.files import replacing
+from bandsplit.core.interrupt import held
 from bandsplit.errors import DownloadError, ModelFileError
 from bandsplit.fetching import (
     PATIENCE,
@@ -123,9 +124,10 @@ def remove_model(entry: Entry) -> int:
                 path.unlink(missing_ok=True)
             for folder in (hidden, folder_of(entry)):
                 freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                if folder.exists() and folder != hidden:
-                    folder = folder.rename(hidden)  # half removed, it never looks like a model
-                shutil.rmtree(hidden, ignore_errors=True)
+                with held():
+                    if folder.exists() and folder != hidden:
+                        folder = folder.rename(hidden)  # half removed, it never looks like a model
+                    shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         raise _cannot_write(error, models_folder()) from error
     return freed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, StftConfig
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.inference.separator import Separator
 from bandsplit.inference.torch_network import pick_device
 from bandsplit.matrix_rate import matrix_rate
@@ -69,7 +69,7 @@ def _stft_round_trip() -> Result:
 
 def _streaming(separator: Separator, mixture: np.ndarray, rate_hz: int, estimates: dict[str, np.ndarray]) -> Result:
     """Compare a stream from a file with what was computed in memory."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "noise.wav"
         audio.write(path, mixture, rate_hz)
         blocks = [block for _, block in separator.stream(path)]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import resource
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +13,7 @@ import numpy as np
 import torch
 
 from bandsplit.arithmetic import separation_flop
+from bandsplit.core.processes import worker_pool
 from bandsplit.errors import ConfigError
 from bandsplit.export import export_model, has_lstm
 from bandsplit.inference.forecast import memory_mb
@@ -118,10 +117,8 @@ def measure(
         device: of the ways of PyTorch.
         precision: of "torch".
     """
-    # Spawned: a forked child would share the threads' state, and count the parent's memory.
-    context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        pools = [stack.enter_context(ProcessPoolExecutor(1, mp_context=context)) for _ in ways]
+        pools = [stack.enter_context(worker_pool(1)) for _ in ways]
         opened = [
             pool.submit(_open, way, file, chunk_s, device, precision).result()
             for pool, (way, file) in zip(pools, ways, strict=True)

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bandsplit.core.interrupt import check, stop_reason
 from bandsplit.core.printable import printable
-from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -140,7 +141,12 @@ def song_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("songs"), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+        def progress(done: int, total: int) -> None:
+            check()
+            bar.update(task, completed=done, total=total)
+
+        yield progress
 
 
 @contextmanager
@@ -151,7 +157,21 @@ def byte_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task("")
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            check()
+            bar.update(task, description=stage, completed=done, total=total)
+
+        yield progress
+
+
+@contextmanager
+def can_continue(how: str) -> Iterator[None]:
+    """Turn a signal into the error of a run that is stopped; ``how`` says how it continues."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise RunStopped(f"stopped by {stop_reason()}; {how}", stop_reason()) from None
 
 
 def split_names(stems: str) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Writing audio files block by block, under a temporary name until they are complete."""
 
 import os
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +11,8 @@ import numpy as np
 import soundfile
 from typing_extensions import Self
 
+from bandsplit.core.interrupt import held
+from bandsplit.core.unfinished import Unfinished, temporary_name
 from bandsplit.errors import AudioError
 from bandsplit.opening import ForwardSound, channel_order, file_name, reason
 
@@ -62,11 +64,6 @@ class SoundFormat:
         return self.subtype in ("FLOAT", "DOUBLE")
 
 
-def temporary_name(folder: Path) -> Path:
-    """Name a file that nobody else uses; `Writer` gives it the right one in the end."""
-    return folder / f".bandsplit-{uuid.uuid4().hex}.part"
-
-
 class Writer:
     """An audio file in the making. It gets its name when committed; left without that, nothing remains of it."""
 
@@ -78,6 +75,7 @@ class Writer:
         channels: int,
         samples: int,
         tags: Mapping[str, str] | None = None,
+        unfinished: Unfinished | None = None,
     ) -> None:
         """Open it.
 
@@ -88,13 +86,15 @@ class Writer:
             channels: its channels.
             samples: how many will be written; wav files above 4 GB become RF64.
             tags: what it says of its music, by the names in `TAGS`; what the format cannot hold is left out.
+            unfinished: the temporary file in the folder of ``path``, where the caller wants to see to it too.
 
         Raises:
             AudioError: the folder or the format does not take it.
         """
         self.path = path
         self.form = form
-        self.temporary = temporary_name(path.parent)
+        self._unfinished = unfinished or Unfinished(temporary_name(path.parent))
+        self.temporary = self._unfinished.path
         order = channel_order(form.container, channels)
         self._order = order if isinstance(order, slice) else np.argsort(order)
         self._what = f"{form.container} with {channels} channels at {sample_rate_hz} Hz"
@@ -114,17 +114,14 @@ class Writer:
                 bitrate_mode=None if form.kbps is None else "CONSTANT",
                 compression_level=None if form.kbps is None else (most - form.kbps) / (most - least),
             )
-        except (OSError, soundfile.LibsndfileError) as error:
-            refusal = self._refusal(error)
-            self.temporary.unlink(missing_ok=True)
+            for name in TAGS:
+                with suppress(soundfile.LibsndfileError, KeyError):  # no such tag in this format, or here
+                    setattr(self._file, name, (tags or {})[name])
+        except BaseException as error:
+            known = isinstance(error, OSError | soundfile.LibsndfileError)
+            refusal = self._refusal(error) if known else error
+            self._unfinished.remove()
             raise refusal from None
-        for name, text in (tags or {}).items():
-            if name not in TAGS:
-                continue
-            try:
-                setattr(self._file, name, text)
-            except soundfile.LibsndfileError:
-                continue  # no such tag in this format
 
     def write(self, block: np.ndarray) -> None:
         """Append ``channels samples``, channels in the order of wav.
@@ -159,8 +156,21 @@ class Writer:
             AudioError: the disk is full, or gone.
         """
         self.close()
+        self._take_name()
+
+    def _take_name(self) -> None:
         try:
             os.replace(self.temporary, self.path)
+        except OSError as error:
+            raise self._refusal(error) from None
+
+    def _set_aside(self, aside: Path) -> None:
+        """Give the file that has the name, if there is one, a hidden name."""
+        if self.path.is_dir():
+            return  # it keeps the name, and the new file is refused
+        try:
+            with suppress(FileNotFoundError):
+                os.replace(self.path, aside)
         except OSError as error:
             raise self._refusal(error) from None
 
@@ -175,7 +185,7 @@ class Writer:
         except soundfile.LibsndfileError:
             pass  # a full disk, which was told
         finally:
-            self.temporary.unlink(missing_ok=True)
+            self._unfinished.remove()
 
     def _refusal(self, error: BaseException) -> AudioError:
         return AudioError(
@@ -192,6 +202,36 @@ class Writer:
         except OSError as problem:
             return reason(problem)
         return reason(error)
+
+
+def commit_together(files: Sequence[Writer]) -> None:
+    """Close files and give all of them their names, in place of any older files, or none.
+
+    A process that is killed within the instant that this takes leaves names without a file.
+
+    Raises:
+        AudioError: the disk is full, or gone; what had the names before has them still.
+    """
+    for file in files:
+        file.close()
+    older = [temporary_name(file.path.parent) for file in files]
+    with held():
+        try:
+            for file, aside in zip(files, older, strict=True):
+                file._set_aside(aside)
+            for file in files:
+                file._take_name()
+        except BaseException:
+            for file, aside in zip(files, older, strict=True):
+                with suppress(OSError):
+                    if aside.exists():
+                        os.replace(aside, file.path)
+                    elif not file.temporary.exists():
+                        file.path.unlink()
+            raise
+        for aside in older:
+            with suppress(OSError):
+                aside.unlink()
 
 
 def _forget_time(path: Path) -> None:

@@ -1,19 +1,26 @@
 """A packed data set holds the same music in a form that is quicker to read; the benchmark measures that."""
 
 import json
+import os
+import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from bandsplit import audio
+from bandsplit.data import pack
 from bandsplit.data.bench import measure
 from bandsplit.data.check import check_dataset
 from bandsplit.data.dataset import make_examples
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.pack import pack_dataset
-from bandsplit.errors import DataError
+from bandsplit.errors import AudioError, DataError
 from bandsplit.mixing import UMX_LIKE, MixingConfig
+from command_line import run_command
 from songs import STEMS, noise_stems, write_song
 
 
@@ -50,6 +57,56 @@ def test_loose_stems_stay_stem_folders(tmp_path: Path) -> None:
     pack_dataset(index_dataset(tmp_path / "loose", ("flute", "harp")), tmp_path / "packed")
     packed = index_dataset(tmp_path / "packed", ("flute", "harp"))
     assert [(track.name, *track.stems) for track in packed.tracks] == [("a", "flute"), ("b", "flute"), ("c", "harp")]
+
+
+@pytest.mark.parametrize("there", [False, True], ids=["new folder", "empty folder"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("songs", range(1, 5))
+def test_a_signal_leaves_no_copy_or_all_of_it(
+    songs: int,
+    number: signal.Signals,
+    there: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    _flac_set(tmp_path / "flac")
+    if there:
+        (tmp_path / "packed").mkdir()
+    written: list[Path] = []
+
+    def write(path: Path, *sound: Any) -> None:
+        audio.write(path, *sound)
+        written.append(path)
+        if len(written) == 5 * songs:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(pack, "audio", SimpleNamespace(write=write, resample=audio.resample))
+    ended = run_command(capsys, "data", "pack", tmp_path / "flac", tmp_path / "packed")
+    assert (ended.code, ended.err.splitlines()[-1]) == (1, "stopped")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert [*(tmp_path / "packed").glob("*")] == []
+    assert (tmp_path / "packed").exists() is there
+
+
+def test_a_song_that_fails_leaves_no_copy(tmp_path: Path) -> None:
+    dataset = index_dataset(_flac_set(tmp_path / "flac"))
+    file = tmp_path / "flac" / "test" / "Song 3" / "other.flac"
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(AudioError, match=r"other\.flac: "):
+        pack_dataset(dataset, tmp_path / "packed")
+    assert [path.name for path in tmp_path.iterdir()] == ["flac"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = index_dataset(_flac_set(tmp_path / "flac"))
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "link").symlink_to("packed")
+    with pytest.raises(DataError, match=r"link: cannot be made \(Not a directory\); choose a new folder"):
+        pack_dataset(dataset, tmp_path / "link")
+    monkeypatch.chdir(tmp_path / "packed")
+    with pytest.raises(DataError, match="is the working folder; go elsewhere, or choose a new folder"):
+        pack_dataset(dataset, Path("."))
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
+
+from bandsplit.core.unfinished import Unfinished, swept, temporary_name
 
 try:
     import fcntl
@@ -33,19 +34,20 @@ def replacing(path: Path, suffix: str = ".part") -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written.
     """
-    temporary = path.with_name(f".bandsplit-{uuid.uuid4().hex}{suffix}")
+    unfinished = Unfinished(temporary_name(path.parent, suffix))
+    temporary = unfinished.path
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())  # otherwise a power cut could leave the new name with old or no content
-        os.replace(temporary, path)
+        with swept(path.parent):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())  # otherwise a power cut could leave the new name with old or no content
+            os.replace(temporary, path)
     except OSError as error:
         if error.filename is None or str(error.filename) == str(temporary):  # nobody knows the temporary name
             error.filename, error.filename2 = str(path), None
         raise
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        unfinished.remove()
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.core.files import write_atomically
+from bandsplit.core.interrupt import check
 from bandsplit.data.tracks import Dataset, Track
 from bandsplit.errors import AudioError, DataError
 from bandsplit.settings import cache_folder
@@ -84,7 +85,10 @@ class Facts:
         fresh = [entry["files"] == stamp for entry, stamp in zip(known, stamps, strict=True)]
         # Threads: decoding, hashing and transforming all release the interpreter.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            pending = [None if done else pool.submit(find, track) for track, done in zip(tracks, fresh, strict=True)]
+            pending = [
+                None if done else pool.submit(_unless_stopped, find, track)
+                for track, done in zip(tracks, fresh, strict=True)
+            ]
             try:
                 for number, (track, job) in enumerate(zip(tracks, pending, strict=True), start=1):
                     facts = known[number - 1]["facts"] if job is None else job.result()
@@ -107,6 +111,11 @@ class Facts:
                 f"{self.path}: cannot be written ({error.strerror}), and what is found out about the songs must be "
                 f"kept; make room on that disk"
             ) from None
+
+
+def _unless_stopped(find: Callable[[Track], Any], track: Track) -> Any:
+    check()
+    return find(track)
 
 
 def _key(track: Track) -> str:

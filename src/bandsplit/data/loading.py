@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate, get_worker_info
 
+from bandsplit.core.processes import leave_signals_to_parent
 from bandsplit.data.dataset import Example, ExampleDataset
 
 AHEAD = 2
@@ -39,15 +39,13 @@ def load_batches(
             "num_workers": workers,
             "prefetch_factor": AHEAD,
             "collate_fn": _SharedBatches(),
-            "worker_init_fn": _leave_signals_to_the_main_process,
+            "worker_init_fn": _start_worker,
         }
     return DataLoader(Subset(examples, indices), batch_size, **options)
 
 
-def _leave_signals_to_the_main_process(_: int) -> None:
-    """Go on when a terminal or a cluster signals all processes: the main one decides, and needs what is under way."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+def _start_worker(_: int) -> None:
+    leave_signals_to_parent()
 
 
 @dataclass

@@ -13,6 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bandsplit import audio
+from bandsplit.core.interrupt import check
+from bandsplit.core.unfinished import hidden_folder
 from bandsplit.data.facts import Progress
 from bandsplit.data.tracks import MIXTURE, Dataset, Track
 from bandsplit.errors import DataError
@@ -27,16 +29,36 @@ def pack_dataset(
 
     Args:
         dataset: the songs.
-        out: a new or empty folder.
+        out: a new or empty folder. Until all songs are complete, they lie beside it in a hidden one.
         sample_rate_hz: rate of the copy; each song's own if None.
         progress: told how many songs are done.
 
     Raises:
-        DataError: the folder is not empty.
+        DataError: the folder is not empty, cannot be made, or another process packs to it.
         AudioError: a file cannot be read or written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not empty; choose a new folder, or remove it")
+    if out.exists() and out.samefile(os.curdir):
+        raise DataError(f"{out}: is the working folder; go elsewhere, or choose a new folder")
+    try:
+        if out.exists():  # whether it can be replaced is found out now, not after an hour
+            out.rmdir()
+            out.mkdir()
+        with hidden_folder(out) as hidden:
+            _pack_songs(dataset, hidden, sample_rate_hz, progress)
+            record = {"source": dataset.name, "fingerprints": dict(dataset.fingerprints)}
+            text = json.dumps({**record, "sample_rate_hz": sample_rate_hz}, indent=1)
+            (hidden / RECORD).write_text(text + "\n", encoding="utf-8")
+            hidden.rename(out)
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be made ({error.strerror or error}); choose a new folder where there is room and that can "
+            f"be written to"
+        ) from None
+
+
+def _pack_songs(dataset: Dataset, out: Path, sample_rate_hz: int | None, progress: Progress | None) -> None:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [pool.submit(_pack_song, dataset, track, out, sample_rate_hz) for track in dataset.tracks]
         try:
@@ -46,13 +68,12 @@ def pack_dataset(
                     progress(number, len(jobs))
         finally:
             pool.shutdown(cancel_futures=True)
-    record = {"source": dataset.name, "fingerprints": dict(dataset.fingerprints), "sample_rate_hz": sample_rate_hz}
-    (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def _pack_song(dataset: Dataset, track: Track, out: Path, sample_rate_hz: int | None) -> None:
     rate_hz = sample_rate_hz or track.sample_rate_hz
     for part, path in _places(dataset, track, out):
+        check()
         signal = audio.resample(track.read(part), track.sample_rate_hz, rate_hz)
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, signal, rate_hz, "PCM_16")

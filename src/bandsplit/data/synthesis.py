@@ -5,10 +5,8 @@ They overlap in frequency as real stems do, so a static filter cannot take them 
 """
 
 import json
-import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.core.files import write_atomically
+from bandsplit.core.processes import worker_pool
 from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
@@ -114,7 +113,10 @@ def write_dataset(
     try:
         _open_folder(Path(root), arguments)
         missing = [song for song in songs if not all((song[0] / f"{name}.wav").is_file() for name in FILES)]
-        _write_songs(missing, duration_s, sample_rate_hz, workers)
+        try:
+            _write_songs(missing, duration_s, sample_rate_hz, workers)
+        finally:
+            _sweep(Path(root))
         if (Path(root) / UNFINISHED).exists():
             os.replace(Path(root) / UNFINISHED, Path(root) / RECORD)
     except OSError as error:
@@ -161,6 +163,11 @@ def _open_folder(root: Path, arguments: dict[str, float]) -> None:
             raise DataError(f"{root} is not empty and holds no synthetic data set; choose an empty or a new folder")
         root.mkdir(parents=True, exist_ok=True)
         write_atomically(root / UNFINISHED, json.dumps(arguments, indent=2).encode() + b"\n")
+    _sweep(root)
+
+
+def _sweep(root: Path) -> None:
+    """Remove songs whose writer was stopped."""
     for leftover in root.glob(".writing-*"):
         shutil.rmtree(leftover)
 
@@ -183,8 +190,7 @@ def _write_songs(songs: list[tuple[Path, int]], duration_s: float, sample_rate_h
         for song in songs:
             write(song)
         return
-    # A fresh process, since a copy of one that already runs threads can hang.
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         for _ in pool.map(write, songs):
             pass
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +14,12 @@ import numpy as np
 from typing_extensions import Self
 
 from bandsplit.audio import make_folder
+from bandsplit.core.unfinished import Unfinished, swept, temporary_name
 from bandsplit.errors import AudioError, ConfigError
 from bandsplit.opening import ForwardSound, file_name
 from bandsplit.streams import BLOCK_SAMPLES
 from bandsplit.strict import Config
-from bandsplit.writing import SoundFormat, Writer
+from bandsplit.writing import SoundFormat, Writer, commit_together
 
 _FIELDS = ("track", "trackext", "stem", "ext", "model")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -162,6 +164,7 @@ class StemFiles:
             AudioError: a folder or the format does not take them.
         """
         self._stack = ExitStack()
+        self._close = weakref.finalize(self, self._stack.close)  # so that Ctrl-C between here and `with` loses nothing
         self._clip_mode = config.clip_mode
         self._peaks = dict.fromkeys(paths, 0.0)
         try:
@@ -169,11 +172,10 @@ class StemFiles:
                 missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
                 self._stack.callback(_remove_empty, missing)
                 make_folder(folder)
+                self._stack.enter_context(swept(folder))
             facts = sample_rate_hz, channels, samples
             self._files = {
-                stem: self._stack.enter_context(
-                    Writer(path, SoundFormat.of(path, config.subtype, config.kbps), *facts, tags)
-                )
+                stem: self._open(path, SoundFormat.of(path, config.subtype, config.kbps), *facts, tags)
                 for stem, path in paths.items()
             }
             is_float = all(file.form.is_float for file in self._files.values())
@@ -183,13 +185,19 @@ class StemFiles:
             if self._clip_mode == "rescale":
                 # The gain is known at the end: until then the stems are kept as floats beside their places.
                 form = SoundFormat("WAV", "FLOAT")
-                self._rough = {
-                    stem: self._stack.enter_context(Writer(path, form, *facts)) for stem, path in paths.items()
-                }
+                self._rough = {stem: self._open(path, form, *facts, {}) for stem, path in paths.items()}
             self._clips = not is_float
         except BaseException:
-            self._stack.close()
+            self._close()
             raise
+
+    def _open(
+        self, path: Path, form: SoundFormat, sample_rate_hz: int, channels: int, samples: int, tags: Mapping[str, str]
+    ) -> Writer:
+        unfinished = Unfinished(temporary_name(path.parent))
+        self._stack.callback(unfinished.remove)  # before the file exists
+        writer = Writer(path, form, sample_rate_hz, channels, samples, tags, unfinished)
+        return self._stack.enter_context(writer)
 
     def write(self, stems: Mapping[str, np.ndarray]) -> None:
         """Append a block ``channels samples`` of each stem.
@@ -231,10 +239,7 @@ class StemFiles:
         elif peak > 1 and (self._clips or self._clip_mode == "clamp"):
             loud = ", ".join(f"{stem} ({value:.3f})" for stem, value in self._peaks.items() if value > 1)
             notes.append(f"clipped at full scale: {loud}")
-        for file in self._files.values():
-            file.close()
-        for file in self._files.values():
-            file.commit()
+        commit_together(list(self._files.values()))
         return gain, tuple(notes)
 
     def __enter__(self) -> Self:
@@ -243,7 +248,7 @@ class StemFiles:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stack.close()
+        self._close()
 
 
 def _remove_empty(folders: Sequence[Path]) -> None:

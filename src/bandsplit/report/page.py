@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bandsplit import __version__
+from bandsplit.core.interrupt import held
+from bandsplit.core.unfinished import hidden_folder
 from bandsplit.errors import BandsplitError
 from bandsplit.report.content import Report
 from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
@@ -39,17 +40,16 @@ def write_report(folder: Path | str, report: Report) -> Path:
     """
     folder = Path(folder)
     _check_folder(folder)
-    unfinished = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}.part")
     try:
-        (unfinished / "assets").mkdir(parents=True)
-        _write_page(unfinished, report)
-        if folder.exists():
-            shutil.rmtree(folder)
-        unfinished.rename(folder)
+        with hidden_folder(folder) as unfinished:
+            (unfinished / "assets").mkdir()
+            _write_page(unfinished, report)
+            with held():
+                if folder.exists():
+                    shutil.rmtree(folder)
+                unfinished.rename(folder)
     except OSError as error:
         raise BandsplitError(f"{folder}: the report cannot be written ({error}); choose another folder") from None
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder / "index.html"
 
 

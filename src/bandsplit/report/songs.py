@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit import audio
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.errors import AudioError
 from bandsplit.plots import draw_strip, peak_level_db
 from bandsplit.report.content import SongAudio
@@ -139,7 +139,7 @@ def _find_excerpt(song: SongAudio) -> tuple[int, int, int, bool]:
 
 
 def _encode(signal: NDArray[np.float32], rate_hz: int) -> str:
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "signal.ogg"
         audio.write(path, signal, rate_hz)
         return base64.b64encode(path.read_bytes()).decode("ascii")

@@ -6,15 +6,14 @@ import fcntl
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from bandsplit.core.interrupt import collected
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ class Processes:
         self.environment = threads | os.environ  # whoever sets it knows better
         self.stopping = False
         self._running: list[tuple[Job, subprocess.Popen[bytes], float]] = []
-        self._received: list[int] = []
+        self._received: Sequence[int] = ()
         self._handled = 0
+        self._gives_up = False
 
     @property
     def running(self) -> int:
@@ -106,9 +106,9 @@ class Processes:
     def _pass_on(self) -> None:
         """Ask all to end after the first signal; make them end after a second Ctrl-C."""
         hard = self._received[1:].count(signal.SIGINT) > 0
-        if len(self._received) == self._handled:
+        if len(self._received) + self._gives_up == self._handled:
             return
-        self._handled, self.stopping = len(self._received), True
+        self._handled, self.stopping = len(self._received) + self._gives_up, True
         for _, process, _ in self._running:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL if hard else signal.SIGTERM)
@@ -116,24 +116,14 @@ class Processes:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Collect SIGINT, SIGTERM and SIGHUP, which `ended` passes on; an error stops all processes."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
-            return
-        before: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
-        nohup = before[signal.SIGHUP] is signal.SIG_IGN
-        heard = [number for number in _SIGNALS if not (nohup and number == signal.SIGHUP)]
-        for number in heard:
-            signal.signal(number, lambda number, _: self._received.append(number))
-        try:
-            yield
-        except BaseException:
-            self._received.append(signal.SIGTERM)
-            while self.running:
-                self.ended()
-            raise
-        finally:
-            for number in heard:
-                signal.signal(number, before[number])
+        with collected(every=True) as self._received:
+            try:
+                yield
+            except BaseException:
+                self._gives_up = True
+                while self.running:
+                    self.ended()
+                raise
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:

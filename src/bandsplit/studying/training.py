@@ -130,7 +130,7 @@ def _note_end(run: StudyRun, ended: Ended, folder: StudyFolder, stopping: bool, 
         outcome.finished.append(run.name)
         best = now.record and now.record.best
         tell(f"{run.name}: finished, best {best.validation_usdr_db:.2f} dB @{best.epoch}" if best else run.name)
-    elif ended.code == STOPPED or (stopping and ended.code < 0):
+    elif ended.code == STOPPED or stopping:
         folder.tell("stopped", **facts)
         outcome.stopped.append(run.name)
         tell(f"{run.name}: stopped, can go on")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.core.interrupt import collected
 from bandsplit.errors import RunStopped
 
 AGREE_EVERY = 10
@@ -35,7 +35,7 @@ class Interruptions:
         """Start the clocks; ``folder`` is what messages name."""
         self.fabric, self.folder, self.save_every_s, self.max_s = fabric, folder, save_every_s, max_s
         self.began = self.saved = time.monotonic()
-        self.received: list[int] = []
+        self.received: Sequence[int] = ()
         self.asked = 0
 
     def just_saved(self) -> None:
@@ -75,24 +75,9 @@ class Interruptions:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Collect SIGINT and SIGTERM instead of dying in the middle of an update; a second SIGINT acts as usual.
+        """Collect signals instead of dying in the middle of an update; a second Ctrl-C acts as usual.
 
         A second SIGTERM does not: a cluster and torchrun may both send one.
         """
-        before: dict[int, Any] = {}
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread may handle signals
-            return
-
-        def receive(number: int, _: Any) -> None:
-            self.received.append(number)
-            if number == signal.SIGINT:
-                signal.signal(number, before[number])
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, receive)
-        try:
+        with collected() as self.received:
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

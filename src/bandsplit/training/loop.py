@@ -16,6 +16,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from bandsplit.core.interrupt import stop_reason
 from bandsplit.data.dataset import Example, shard_indices
 from bandsplit.data.loading import load_batches
 from bandsplit.data.tracks import Dataset
@@ -82,8 +83,11 @@ def train(
                 run.train_epoch()
                 run.end_epoch()
     except BaseException as error:
+        reason = f"error: {str(error) or type(error).__name__}"
+        if isinstance(error, RunStopped | KeyboardInterrupt):
+            reason = error.reason if isinstance(error, RunStopped) else stop_reason()
         with suppress(RunError):  # a full disk does not take the log's last line either
-            run.close(error.reason if isinstance(error, RunStopped) else f"error: {str(error) or type(error).__name__}")
+            run.close(reason)
         raise
     run.close(run.progress.finished)
     progress = run.progress

@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.dataset import Example, ExampleDataset
 from bandsplit.data.loading import AHEAD, load_batches
 from bandsplit.data.tracks import Dataset, Track
@@ -165,7 +165,7 @@ def plan_run(
     if fabric.device.type == "cuda":
         learner.check_fit()
         torch.cuda.reset_peak_memory_stats()
-    with TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         gpus = (fabric.device.index or 0,) if fabric.device.type == "cuda" else ()
         meter = make_meter(Path(folder), 1, Place(fabric.device, gpus)) if make_meter else None
         if meter:
