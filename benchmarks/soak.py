@@ -49,10 +49,11 @@ TEMPORARY = (".bandsplit-", ".part", ".writing-", ".unfinished", ".unpacking")
 class Try:
     """What came of a command that was disturbed."""
 
-    code: int
+    code: int | None
     output: str
     began: bool
     """Whether the command line had been reached when the signal came."""
+    took_s: float
     wrong: list[str] = field(default_factory=list)
 
 
@@ -94,9 +95,8 @@ def soak(name: str, signals: int, kills: int, seed: int) -> Iterator[tuple[str, 
         command = COMMANDS[name](base)
         spans = {}
         for program in (False, True) if command.programs else (False,):
-            began = time.monotonic()
             done = run(command, base / "quiet", draw, program=program, at_s=None, numbers=())
-            spans[program] = time.monotonic() - began
+            spans[program] = done.took_s
             if done.wrong or done.code != 0:
                 yield f"{name}: an undisturbed run went wrong: {done.code}, {done.wrong}\n{done.output}", 1
                 return
@@ -108,6 +108,8 @@ def soak(name: str, signals: int, kills: int, seed: int) -> Iterator[tuple[str, 
                 numbers = [signal.SIGKILL] if what == "kills" else draw_signals(draw)
                 at_s = draw.uniform(0, 1.02 * spans[program])
                 done = run(command, base / f"{what}-{number}", draw, program=program, at_s=at_s, numbers=numbers)
+                if done.code == 0:  # how long it takes depends on what else the machine does
+                    spans[program] = (spans[program] + done.took_s) / 2
                 tally["programs"] += program
                 tally["twice"] += len(numbers) > 1
                 tally["before" if not done.began else "after" if done.code == 0 else "in it"] += 1
@@ -137,18 +139,20 @@ def run(
     (folder / "tmp").mkdir()
     arguments = command.prepare(folder, draw)
     process, began = start(folder, arguments, program=program)
+    if not program:
+        began.wait()
+    start_s = time.monotonic()
     if at_s is not None:
-        if not program:
-            began.wait()
-        time.sleep(at_s)
+        process.wait(at_s)
         for position, number in enumerate(numbers):
             time.sleep(draw.uniform(0, 0.05) if position else 0)
             process.send(number)
     code = process.wait()
+    took_s = time.monotonic() - start_s
     killed = signal.SIGKILL in numbers
-    done = Try(code, (folder / "output.txt").read_text(errors="replace"), began.seen())
+    done = Try(code, (folder / "output.txt").read_text(errors="replace"), began.seen(), took_s)
     done.wrong = list(inspect(command, folder, done, process.session, killed=killed, disturbed=at_s is not None))
-    if killed and not done.wrong and code:
+    if killed and not done.wrong and not command.is_done(folder):
         again, _ = start(folder, arguments, program=False)
         done.wrong = list(inspect_repeat(command, folder, again))
     if not done.wrong:
@@ -261,14 +265,16 @@ class Child:
                 self.code = os.waitstatus_to_exitcode(status)
         return self.code
 
-    def wait(self) -> int:
-        """Wait for the end."""
-        until = time.monotonic() + HANG_S
+    def wait(self, least_s: float | None = None) -> int | None:
+        """Wait for the end, or until so much time has passed."""
+        began = time.monotonic()
         while self.poll() is None:
-            if time.monotonic() > until:
+            passed_s = time.monotonic() - began
+            if least_s is not None and passed_s >= least_s:
+                break
+            if passed_s > HANG_S:
                 os.kill(self.session, signal.SIGABRT)
-            time.sleep(0.005)
-        assert self.code is not None
+            time.sleep(0.002)
         return self.code
 
 
@@ -305,14 +311,16 @@ def _become(folder: Path, arguments: Sequence[str], began: Began, program: bool)
     sys.argv = ["bandsplit", *arguments]
     if program:
         os.set_inheritable(began.write_end, True)
-        code = f"import os, sys, bandsplit.__main__ as m; os.write({began.write_end}, b'b'); sys.exit(m.main())"
+        code = (
+            f"import os, sys, bandsplit.__main__ as m; m.watch(); os.write({began.write_end}, b'b'); sys.exit(m.main())"
+        )
         os.execv(sys.executable, [sys.executable, "-c", code, *arguments])
     code = 0
     try:
-        from bandsplit.__main__ import main as command_line
-
+        module = importlib.import_module("bandsplit.__main__")
+        module.watch()
         os.write(began.write_end, b"b")
-        command_line()
+        module.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -45,6 +45,10 @@ class Command:
         """Say what is wrong with the files under final names."""
         raise NotImplementedError
 
+    def is_done(self, folder: Path) -> bool:
+        """Return whether the same command would refuse, since all is there."""
+        return False
+
     def model(self) -> Path:
         """Write a small model of two targets."""
         import torch
@@ -262,6 +266,10 @@ class Pack(Command):
             if len(files) != 20 or lengths != {SECONDS} or not (folder / "packed" / "pack.json").exists():
                 yield f"packed has {len(files)} files of {lengths} s"
 
+    def is_done(self, folder: Path) -> bool:
+        """Look for the file that is written last."""
+        return (folder / "packed" / "pack.json").exists()
+
 
 class Export(Command):
     """A model as ONNX."""
@@ -273,7 +281,7 @@ class Export(Command):
 
     def prepare(self, folder: Path, draw: random.Random) -> list[str]:
         """Name the files."""
-        return ["export", str(self.file), "out/small.onnx"]
+        return ["export", str(self.file), "out/small.onnx", "--force"]
 
     def problems(self, folder: Path, finished: bool) -> Iterator[str]:
         """The file is complete or absent."""

@@ -189,6 +189,14 @@ def test_hidden_folders_of_killed_processes_go_but_not_those_in_use(tmp_path: Pa
     assert {path.name for path in tmp_path.iterdir()} == {"set", ".settings-0123.part"}
 
 
+def test_a_hidden_folder_goes_although_a_thread_wrote_on_after_ctrl_c(tmp_path: Path):
+    code = "from pathlib import Path\nfrom bandsplit.core.unfinished import hidden_folder\ntry:\n"
+    code += f"    with hidden_folder(Path({str(tmp_path / 'set')!r})) as folder: raise KeyboardInterrupt\n"
+    code += "except KeyboardInterrupt: (folder / 'late').mkdir(parents=True)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 # --- processes -------------------------------------------------------------------------------------------------------
 
 

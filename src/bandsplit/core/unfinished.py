@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import glob
 import os
 import shutil
@@ -83,6 +84,10 @@ def hidden_folder(folder: Path) -> Iterator[Path]:
         unfinished.path.mkdir(parents=True)
         handle = _lock(unfinished.path)
         yield unfinished.path
+    except BaseException:
+        # Threads that a second Ctrl-C did not wait for may write on; at exit they have ended.
+        atexit.register(_remove, unfinished.path, os.getpid())
+        raise
     finally:
         unfinished.remove()
         if handle is not None:
