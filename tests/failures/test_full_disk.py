@@ -142,9 +142,10 @@ WRITERS: dict[str, Callable[[Place], Ended]] = {
     "data synth": lambda at: at.run(
         "data", "synth", at.out, "--songs", "1", "--test", "0", "--minutes", "0.02", "--workers", "1"
     ),
+    "data pack": lambda at: at.run("data", "pack", at.songs, at.out),
     "data download": download,
 }
-FRESH_ONLY = ("models fetch", "data synth", "data download")
+FRESH_ONLY = ("models fetch", "data synth", "data pack", "data download")
 """What is there is not made again."""
 KEPT = {"train": "", "data synth": "synthesis.json.part", "models fetch": ".zip.part", "data download": ".zip.part"}
 """Unfinished files that stay, since the same command goes on with them."""
