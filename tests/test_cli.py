@@ -116,6 +116,7 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
 def test_mistakes_get_one_clear_message(
     capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, message: str
 ):
+    tone(Path("x.wav"))
     found, text = run(capsys, *arguments)
     assert (found, message in text) == (code, True), text
     assert "Traceback" not in text

@@ -251,7 +251,8 @@ def resample(audio: np.ndarray, from_hz: int, to_hz: int, length: int | None = N
     if from_hz == to_hz:
         resampled = np.asarray(audio, np.float32)
     else:
-        shortest = -(-from_hz // to_hz)  # input that makes one sample; shorter ones would vanish
+        # Input that makes one sample: shorter ones would vanish. One sample alone soxr refuses with some NumPys.
+        shortest = max(2, -(-from_hz // to_hz))
         padded = np.pad(audio, ((0, 0), (0, max(0, shortest - audio.shape[1]))))
         resampled = soxr.resample(np.asarray(padded.T, np.float32), from_hz, to_hz, quality="VHQ").T[:, :length]
     missing = length - resampled.shape[1]
