@@ -98,7 +98,7 @@ def test_independent_channels_may_be_any_number(channels: int, tmp_path: Path):
 def test_8_bit_integers_change_little(name: str, tmp_path: Path):
     file = write_model(tmp_path, ARCHITECTURES[name])
     done = export_model(file, tmp_path / "model.onnx", int8=True)
-    assert 30 < done.distance_db < 90
+    assert 40 < done.distance_db < 90  # sums of products that clip, as on CPUs without VNNI, leave 25 to 30
     assert export_model(file, tmp_path / "same.onnx").distance_db > 100
 
 
