@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from bandsplit.data import synthesis
+from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synth.composition import STEMS, Plan, bass_line, compose, melody, played
 from bandsplit.data.synth.sound import pluck, reverb, sawtooth
 from bandsplit.data.synthesis import song_title, synthesise_song, write_dataset
@@ -289,6 +290,8 @@ def test_an_interrupted_data_set_does_not_look_complete_and_is_completed(
         write_dataset(root, **SET, workers=1)
     assert not (root / "synthesis.json").exists()
     assert not list(root.glob(".writing-*"))
+    with pytest.raises(DataError, match="lacks songs; `bandsplit data synth` completes it"):
+        index_dataset(root)
     (root / ".writing-Song 003").mkdir()  # what a kill leaves
     with pytest.raises(DataError, match="other arguments"):
         write_dataset(root, **{**SET, "duration_s": 3.0}, workers=1)

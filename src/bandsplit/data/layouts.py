@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,10 @@ MOISESDB_STEMS = {
 Found = tuple[list[Track], list[Problem], tuple[str, ...]]
 
 
+UNFINISHED = "synthesis.json.part"
+"""In a synthetic data set until it is complete."""
+
+
 def index_dataset(
     root: str | Path,
     stems: Sequence[str] = TARGETS,
@@ -64,6 +69,8 @@ def index_dataset(
         DataError: the folder is no data set, or some songs are broken; every problem is listed.
     """
     root = Path(root)
+    if os.path.exists(root / UNFINISHED):
+        raise DataError(f"{root}: is a synthetic data set that lacks songs; `bandsplit data synth` completes it")
     try:
         layout, index = _find_layout(root, tuple(stems), mixture)
         tracks, problems, notes = index(root, stems, splits, lengths)

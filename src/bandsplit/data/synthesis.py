@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bandsplit.core.files import write_atomically
 from bandsplit.core.processes import worker_pool
+from bandsplit.data.layouts import UNFINISHED
 from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
@@ -25,7 +26,6 @@ from bandsplit.errors import ConfigError, DataError
 from bandsplit.writing import SoundFormat, Writer
 
 RECORD = "synthesis.json"
-UNFINISHED = "synthesis.json.part"
 # To be raised whenever the same arguments give other samples.
 GENERATOR = 3
 SHORTEST_S = 1.0
