@@ -12,6 +12,7 @@ import soundfile
 import soxr
 
 from bandsplit.containers import find_audio
+from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
 from bandsplit.errors import AudioError
 from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
@@ -194,7 +195,9 @@ def make_folder(folder: Path) -> None:
     probe = Unfinished(temporary_name(folder))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.path.touch()
+        with held():
+            probe.path.touch()
+            probe.remove()
     except OSError as error:
         raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
     finally:

@@ -14,6 +14,7 @@ import numpy as np
 from typing_extensions import Self
 
 from bandsplit.audio import make_folder
+from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, swept, temporary_name
 from bandsplit.errors import AudioError, ConfigError
 from bandsplit.opening import ForwardSound, file_name
@@ -168,25 +169,26 @@ class StemFiles:
         self._clip_mode = config.clip_mode
         self._peaks = dict.fromkeys(paths, 0.0)
         try:
-            for folder in {path.parent: None for path in paths.values()}:
-                missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
-                self._stack.callback(_remove_empty, missing)
-                make_folder(folder)
-                self._stack.enter_context(swept(folder))
-            facts = sample_rate_hz, channels, samples
-            self._files = {
-                stem: self._open(path, SoundFormat.of(path, config.subtype, config.kbps), *facts, tags)
-                for stem, path in paths.items()
-            }
-            is_float = all(file.form.is_float for file in self._files.values())
-            if self._clip_mode is None:
-                self._clip_mode = "none" if is_float else "rescale"
-            self._rough: dict[str, Writer] | None = None
-            if self._clip_mode == "rescale":
-                # The gain is known at the end: until then the stems are kept as floats beside their places.
-                form = SoundFormat("WAV", "FLOAT")
-                self._rough = {stem: self._open(path, form, *facts, {}) for stem, path in paths.items()}
-            self._clips = not is_float
+            with held():  # files, folders and what removes them come into being together
+                for folder in {path.parent: None for path in paths.values()}:
+                    missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
+                    self._stack.callback(_remove_empty, missing)
+                    make_folder(folder)
+                    self._stack.enter_context(swept(folder))
+                facts = sample_rate_hz, channels, samples
+                self._files = {
+                    stem: self._open(path, SoundFormat.of(path, config.subtype, config.kbps), *facts, tags)
+                    for stem, path in paths.items()
+                }
+                is_float = all(file.form.is_float for file in self._files.values())
+                if self._clip_mode is None:
+                    self._clip_mode = "none" if is_float else "rescale"
+                self._rough: dict[str, Writer] | None = None
+                if self._clip_mode == "rescale":
+                    # The gain is known at the end: until then the stems are kept as floats beside their places.
+                    form = SoundFormat("WAV", "FLOAT")
+                    self._rough = {stem: self._open(path, form, *facts, {}) for stem, path in paths.items()}
+                self._clips = not is_float
         except BaseException:
             self._close()
             raise
