@@ -32,8 +32,8 @@ LOADS = {"one busy loop": [LOOP], "two busy loops": [LOOP, LOOP], "a process of 
 COMMANDS = {
     "separate": "separate song.wav -n model.safetensors -o out-{}",
     "evaluate": "evaluate model.safetensors --data songs -o results-{}.jsonl",
-    "train": "train base --target vocals --data songs --seed {} --set model.n_features=32 --set model.n_blocks=3 "
-    "--set training.examples_per_epoch=4 --set training.global_batch=2 --set training.max_epochs=1 "
+    "train": "train base --target vocals --data songs --seed {} --set model.n_features=32 --set model.n_blocks=1 "
+    "--set training.examples_per_epoch=2 --set training.global_batch=2 --set training.max_epochs=1 "
     "--set training.validate_max_s=3",
     "bench": "bench train --recipe mini-base --steps 1 --batch 1",
 }
@@ -54,7 +54,7 @@ def prepare() -> None:
 
     noise = np.random.default_rng(0)
     config = RECIPES["base"].run_config(["vocals"]).model
-    small = config.model_copy(update={"n_blocks": 3, "n_features": 32})
+    small = config.model_copy(update={"n_blocks": 2, "n_features": 32})
     save_model("model.safetensors", build_model(small), ModelCard(name="m", training_data="none", licence="CC0"))
     write(Path("song.wav"), noise.normal(0, 0.1, (2, 16 * 44100)))
     for split in ("train", "valid", "test"):
@@ -125,11 +125,6 @@ def main() -> None:
     parser.add_argument("--tries", type=int, default=20, help="of each line (20)")
     parser.add_argument("--only", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
     options = parser.parse_args()
-    lines: list[tuple[str, str, list[str], int]] = [
-        (name, beside, programs, 1) for name in options.only for beside, programs in LOADS.items()
-    ]
-    if "separate" in options.only:
-        lines += [("separate", "itself", [], 2), ("separate", "itself twice", [], 3)]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         maker = multiprocessing.Process(target=prepare)
@@ -138,21 +133,31 @@ def main() -> None:
         if maker.exitcode:
             sys.exit(maker.exitcode)
         commands = Commands(3)
-        for name in options.only:
-            commands.time_s(name, 3)  # loads everything
         print("| command | beside | quiet, median, s | busy, median, s | median ratio | worst ratio |")
         print("|---|---|---:|---:|---:|---:|", flush=True)
-        for name, beside, programs, at_once in lines:
-            quiet_s, busy_s = [], []
-            with started(programs) as running:
-                for _ in range(options.tries):
-                    quiet_s.append(commands.time_s(name))
-                    send(running, signal.SIGCONT)
-                    busy_s.append(commands.time_s(name, at_once))
-                    send(running, signal.SIGSTOP)
-            quiet, busy, worst = statistics.median(quiet_s), statistics.median(busy_s), max(busy_s)
-            row = f"{quiet:.2f} | {busy:.2f} | {busy / quiet:.2f} | {worst / quiet:.2f}"
-            print(f"| {name} | {beside} | {row} |", flush=True)
+        for name in options.only:
+            commands.time_s(name, 3)  # loads everything
+            measure(commands, name, options.tries)
+
+
+def measure(commands: Commands, name: str, tries: int) -> None:
+    """Print the lines of a command; in each round everything has its turn."""
+    with contextlib.ExitStack() as stack:
+        loads = {beside: (stack.enter_context(started(programs)), 1) for beside, programs in LOADS.items()}
+        if name == "separate":
+            loads |= {"itself": ([], 2), "itself twice": ([], 3)}
+        quiet_s, busy_s = [], {beside: [] for beside in loads}
+        for _ in range(tries):
+            quiet_s.append(commands.time_s(name))
+            for beside, (programs, at_once) in loads.items():
+                send(programs, signal.SIGCONT)
+                busy_s[beside].append(commands.time_s(name, at_once))
+                send(programs, signal.SIGSTOP)
+    quiet = statistics.median(quiet_s)
+    for beside, times_s in busy_s.items():
+        busy, worst = statistics.median(times_s), max(times_s)
+        row = f"{quiet:.2f} | {busy:.2f} | {busy / quiet:.2f} | {worst / quiet:.2f}"
+        print(f"| {name} | {beside} | {row} |", flush=True)
 
 
 if __name__ == "__main__":
