@@ -56,8 +56,12 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
-        if isinstance(self.rnn, nn.LSTM) and _runs_our_lstm(x):
-            return self._forward_on_cpu(x, self.rnn)
+        if isinstance(self.rnn, nn.LSTM):
+            if _lacks_bf16_lstm(x):
+                with torch.autocast("cpu", enabled=False):
+                    return self.forward(x.float())
+            if _runs_our_lstm(x):
+                return self._forward_on_cpu(x, self.rnn)
         return self.project(self.rnn(self.norm(x))[0])
 
     def _forward_on_cpu(self, x: Tensor, lstm: nn.LSTM) -> Tensor:
@@ -81,6 +85,13 @@ def _runs_our_lstm(x: Tensor) -> bool:
         return False
     enough = len(x) >= least_sequences()
     return enough and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _lacks_bf16_lstm(x: Tensor) -> bool:
+    """Return whether autocast would end in an error: CPUs without AVX-512 have no such LSTM in oneDNN."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class ConvLayer(nn.Module):
