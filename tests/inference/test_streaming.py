@@ -251,15 +251,18 @@ def test_a_file_that_ends_early_leaves_nothing(tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_vanishes_or_grows_meanwhile_is_separated_as_it_was(tmp_path: Path):
+def test_a_file_that_vanishes_meanwhile_is_separated_as_it_was_and_one_that_grows_is_refused(tmp_path: Path):
     path, mixture = tmp_path / "a.wav", noise(2, 300_000)
     audio.write(path, mixture, RATE_HZ)
     parts = separator(chunks=CrossfadeConfig(chunk_s=1))
     expected = parts.separate(mixture, RATE_HZ)
-    for change in (lambda: path.write_bytes(path.read_bytes() + b"more" * 1000), path.unlink):
-        changes = [change]
-        result = parts.separate_file(path, tmp_path / "out", lambda *_, todo=changes: todo and todo.pop()())
-        np.testing.assert_array_equal(audio.read(result.paths["bass"])[0], expected["bass"])
+    grow = [lambda: path.write_bytes(path.read_bytes() + b"more" * 1000)]
+    with pytest.raises(AudioError, match=r"a\.wav: changed while it was read; wait until it is complete"):
+        parts.separate_file(path, tmp_path / "out", lambda *_: grow and grow.pop()())
+    assert not (tmp_path / "out").exists()
+    vanish = [path.unlink]
+    result = parts.separate_file(path, tmp_path / "out", lambda *_: vanish and vanish.pop()())
+    np.testing.assert_array_equal(audio.read(result.paths["bass"])[0], expected["bass"])
 
 
 @pytest.mark.parametrize("stage", ["count", "separate"])
