@@ -131,6 +131,15 @@ def test_runs_are_sorted_by_recipe_target_and_seed_and_empty_folders_are_listed(
     )  # fmt: skip
 
 
+def test_links_that_lead_in_circles_are_followed_once(tmp_path: Path):
+    run = write_run(tmp_path / "here" / "runs", curve_db(0, 3))
+    for name in ("one", "two", "three"):
+        (run.parent / name).symlink_to(run.parent, target_is_directory=True)
+    (tmp_path / "linked").symlink_to(tmp_path / "here" / "runs", target_is_directory=True)
+    for root in (tmp_path / "here", tmp_path / "linked", tmp_path / "here" / "runs" / ".."):
+        assert [found.folder.name for found in read_runs(root)] == [run.name]
+
+
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path):
     with pytest.raises(RunError, match="no such folder; name the one that `bandsplit train` got as --runs"):
         read_runs(tmp_path / "none")

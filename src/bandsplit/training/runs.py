@@ -246,7 +246,10 @@ def read_run(folder: Path) -> RunRecord:
 def _find_folders(root: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(root, followlinks=True):
         folder = Path(here)
-        if "config.json" in files or "log.jsonl" in files or _FOLDER_NAME.fullmatch(folder.name):
+        above = folder.parents[: len(folder.parts) - len(root.parts)]
+        if os.path.realpath(here) in map(os.path.realpath, above):
+            folders.clear()  # a link led back to a folder that it is in
+        elif "config.json" in files or "log.jsonl" in files or _FOLDER_NAME.fullmatch(folder.name):
             folders.clear()
             yield folder
 
