@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 RATE_HZ = 16000
 STEMS = ("vocals", "bass", "drums", "other")

@@ -17,9 +17,9 @@ from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
 from command_line import run_command
+from places import CHECKPOINT
 from songs import write_dataset
 
-GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
 SMALL = [
     "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
     "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=4", "training.excerpt_s=0.2",
@@ -74,7 +74,7 @@ def test_help_names_every_command_and_does_not_load_torch():
 
 
 def test_a_checkpoint_is_imported_shown_and_used(capsys: pytest.CaptureFixture[str], tmp_path: Path):
-    code, text = run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors")
+    code, text = run(capsys, "models", "import", CHECKPOINT, "-o", "bass.safetensors")
     assert code == 0
     assert "bass.safetensors: bass, 0.08 M parameters, 44100 Hz" in text
     assert "licence: not stated by its authors" in text
@@ -90,10 +90,10 @@ def test_a_checkpoint_is_imported_shown_and_used(capsys: pytest.CaptureFixture[s
 
 def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFixture[str]):
     Path("bass.safetensors").touch()
-    code, text = run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors")
+    code, text = run(capsys, "models", "import", CHECKPOINT, "-o", "bass.safetensors")
     assert code == 1
     assert "bass.safetensors: exists already; choose another name with -o, or replace it with --force" in text
-    assert run(capsys, "models", "import", GOLDEN, "-o", "bass.safetensors", "--force")[0] == 0
+    assert run(capsys, "models", "import", CHECKPOINT, "-o", "bass.safetensors", "--force")[0] == 0
 
 
 @pytest.mark.parametrize(

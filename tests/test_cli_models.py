@@ -13,11 +13,12 @@ from bandsplit.cli_models import choose_models
 from bandsplit.errors import ModelFileError
 from bandsplit.registry import cached_files
 from bandsplit.terminal import make_console
-from checkpoints import GOLDEN, Store, checkpoint_of
+from checkpoints import Store, checkpoint_of
 from command_line import run_command
+from places import CHECKPOINT
 from webserver import serve
 
-BASS = {"bass.ckpt": GOLDEN.read_bytes()}
+BASS = {"bass.ckpt": CHECKPOINT.read_bytes()}
 
 
 class Answer:
@@ -118,7 +119,7 @@ def test_a_fetched_model_is_shown_copied_and_removed(
 
 def test_a_model_file_is_shown_with_its_configuration(run: Callable[..., tuple[int, str, str]], tmp_path: Path):
     path = tmp_path / "bass.safetensors"
-    assert run("models", "import", GOLDEN, "-o", path)[0] == 0
+    assert run("models", "import", CHECKPOINT, "-o", path)[0] == 0
     _, out, _ = run("models", "show", path)
     assert "source_sha256" in out and '"n_blocks": 2' in out
 

@@ -12,7 +12,8 @@ import torch
 
 from bandsplit import cli, doctor, matrix_rate, self_test
 from bandsplit.doctor import Finding, examine
-from checkpoints import GOLDEN, Store
+from checkpoints import Store
+from places import CHECKPOINT
 
 SECTIONS = ["versions", "device", "audio", "extras", "models", "self-test"]
 
@@ -155,7 +156,7 @@ def test_a_format_that_libsndfile_cannot_write_is_named(monkeypatch: pytest.Monk
 
 
 def test_the_cache_with_its_models_and_settings_is_told(store: Store):
-    store.has({"bass.ckpt": GOLDEN.read_bytes()})
+    store.has({"bass.ckpt": CHECKPOINT.read_bytes()})
     assert found("models")["fetched"].status == "note"
     store.install()
     models = found("models")

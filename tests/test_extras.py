@@ -19,11 +19,9 @@ from bandsplit.extras import describe_missing, extras, requirements
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
 from environments import Environment
+from places import CHECKPOINT, ROOT
 from run_folders import write_run
 from songs import write_dataset
-
-CHECKPOINT = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
-ROOT = Path(__file__).resolve().parents[1]
 
 # Every command with arguments that make it work, and the extra that it names instead; "" where it needs none.
 CASES = [

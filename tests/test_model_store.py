@@ -25,11 +25,12 @@ from bandsplit.inference.separator import Separator
 from bandsplit.models.files import read_card
 from bandsplit.pretrained import import_checkpoint
 from bandsplit.registry import MARKER, cached_files
-from checkpoints import GOLDEN, Store, checkpoint_of
+from checkpoints import Store, checkpoint_of
 from downloads import HASTY
+from places import CHECKPOINT
 from webserver import CUT, Behaviour, cut, damaged, refuse, serve, stall
 
-BASS = {"bass.ckpt": GOLDEN.read_bytes()}
+BASS = {"bass.ckpt": CHECKPOINT.read_bytes()}
 
 
 def test_a_model_is_fetched_checked_imported_and_only_that_is_kept(store: Store):
@@ -50,7 +51,7 @@ def test_a_fetched_model_separates_as_the_checkpoint_itself(store: Store):
     store.has(BASS)
     mixture = np.random.default_rng(0).normal(0, 0.1, (2, 20000)).astype(np.float32)
     fetched = Separator(store.install(), device="cpu").separate(mixture, 44100)
-    imported = Separator(import_checkpoint(GOLDEN)[0], device="cpu").separate(mixture, 44100)
+    imported = Separator(import_checkpoint(CHECKPOINT)[0], device="cpu").separate(mixture, 44100)
     assert np.array_equal(fetched["bass"], imported["bass"])
 
 

@@ -16,6 +16,7 @@ from bandsplit import audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
+from places import ROOT
 
 FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
 FILES = (
@@ -47,7 +48,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_python_of_the_page_on_separating_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    page = (Path(__file__).parents[1] / "docs" / "separate.md").read_text()
+    page = (ROOT / "docs" / "separate.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     config = ModelConfig.parse({"targets": ["bass"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
@@ -59,13 +60,13 @@ def test_the_python_of_the_page_on_separating_runs(tmp_path: Path, monkeypatch: 
 
 def test_the_source_distribution_holds_all_that_the_tests_and_documents_need(tmp_path: Path):
     pytest.importorskip("setuptools")
-    root, copy = Path(__file__).parents[1], tmp_path / "project"
+    copy = tmp_path / "project"
     for name in FOLDERS:
         shutil.copytree(
-            root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*_cache")
+            ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", ".*_cache")
         )
     for name in FILES:
-        shutil.copy(root / name, copy)
+        shutil.copy(ROOT / name, copy)
     before = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
     code = "import setuptools.build_meta as build; print(build.build_sdist('dist'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=copy)

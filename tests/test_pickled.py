@@ -9,7 +9,7 @@ import torch
 
 from bandsplit.errors import ModelFileError
 from bandsplit.pickled import PickledFile, Record, StoredTensor
-from checkpoints import GOLDEN
+from places import CHECKPOINT
 
 
 def save(path: Path, value: Any) -> Path:
@@ -57,7 +57,7 @@ def test_plain_containers_and_values_are_those_that_torch_reads(tmp_path: Path):
 
 
 def test_the_golden_checkpoint_names_what_it_would_build_and_builds_nothing():
-    with PickledFile(GOLDEN) as file:
+    with PickledFile(CHECKPOINT) as file:
         settings = file.content["hyper_parameters"]
         state = file.content["state_dict"]
     assert all(isinstance(tensor, StoredTensor) for tensor in state.values())

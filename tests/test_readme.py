@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from bandsplit import cli
+from places import CHECKPOINT, ROOT
 from songs import noise_stems, write_song
 
-HERE = Path(__file__).parent
-README = (HERE.parent / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 # A full-size model of the paper, but one step on half a second.
 ONE_STEP = [
     "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
@@ -31,7 +31,7 @@ SHORTER = {
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the README takes for granted: a checkpoint, a song, a data set."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(HERE / "golden" / "data" / "bass.ckpt", tmp_path / "bass.ckpt")
+    shutil.copy(CHECKPOINT, tmp_path / "bass.ckpt")
     soundfile.write("song.mp3", np.random.default_rng(0).normal(0, 0.1, (44100, 2)), 44100)
     for number, split in enumerate(("train", "valid", "test")):
         write_song(tmp_path / "musdb18hq" / split / "Song", noise_stems(number, 44100), 44100)
@@ -85,4 +85,4 @@ def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_every_link_to_a_file_of_the_project_leads_somewhere():
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
-    assert [link for link in links if not (HERE.parent / link).exists()] == []
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -13,9 +13,10 @@ from bandsplit.config import TARGETS
 from bandsplit.errors import ModelFileError
 from bandsplit.recipes import RECIPES
 from bandsplit.registry import Entry, cached_files, entries, find_entry, find_model, models_folder
-from checkpoints import GOLDEN, Store
+from checkpoints import Store
+from places import CHECKPOINT
 
-BASS = {"bass.ckpt": GOLDEN.read_bytes()}
+BASS = {"bass.ckpt": CHECKPOINT.read_bytes()}
 
 
 def test_the_authors_models_are_known_the_best_first():

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "benchmarks" / "soak.py"
+from places import ROOT
+
+SCRIPT = ROOT / "benchmarks" / "soak.py"
 
 
 @pytest.mark.parametrize(

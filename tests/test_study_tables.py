@@ -25,6 +25,7 @@ from bandsplit.study_rows import count_parameters, measure_runs, validation_scor
 from bandsplit.study_tables import convergence_tables, study_tables, table_2, validation_tables
 from bandsplit.tables import TextTable
 from bandsplit.training.runs import read_runs
+from places import ROOT
 from study_runs import MUSDB, TOY, make_scores, write_study_run
 
 
@@ -155,7 +156,7 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
 
 
 def test_the_documentation_shows_the_tables_that_the_code_makes() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "paper-tables.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "paper-tables.md").read_text(encoding="utf-8")
     tables = study_tables(STUDIES["paper"], [], [])
     assert list(tables) == ["table1", "table2", "table3", "convergence", "layers", "simo", "data"]
     assert page.endswith("\n".join(table.markdown() for table in tables.values()))

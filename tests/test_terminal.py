@@ -27,9 +27,9 @@ from bandsplit.results import Score
 from bandsplit.tables import TextTable, score_tables
 from bandsplit.terminal import make_console, tell
 from command_line import run_command
+from places import PACKAGE
 from run_folders import write_run
 
-SOURCES = Path(__file__).resolve().parents[1] / "src" / "bandsplit"
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b1A\r\u202e\u2028"
 HOSTILE = f"net{ESCAPES}\nlicence: forged"
 COMMANDS = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -61,8 +61,8 @@ def test_commands_to_a_terminal_are_written_out_and_other_text_is_left_as_it_is(
 
 def test_nothing_is_printed_but_through_the_functions_that_write_commands_out():
     others = {
-        f"{path.relative_to(SOURCES)}: {line.strip()}"
-        for path in SOURCES.rglob("*.py")
+        f"{path.relative_to(PACKAGE)}: {line.strip()}"
+        for path in PACKAGE.rglob("*.py")
         for line in path.read_text(encoding="utf-8").split("\n")
         if re.search(r"typer\.(echo|secho)|(?<![\w.])print\(|(?<!\w)Console\(|(?<![\w.])Table\(", line)
         if path.name not in ("terminal.py", "screen.py")

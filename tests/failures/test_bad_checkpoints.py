@@ -14,8 +14,8 @@ import torch
 from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.pretrained import config_from_authors, import_checkpoint
 from checkpoints import checkpoint_of
+from places import CHECKPOINT
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "data" / "bass.ckpt"
 ARGUMENTS = {"targets": "bass", "feature_dim": 8, "num_repeat": 1, "fac_mask": 1}
 
 
@@ -45,13 +45,13 @@ def weights() -> dict[str, torch.Tensor]:
     """The authors' tensors for one block, cut out of the golden checkpoint."""
     from torch import serialization
 
-    names = serialization.get_unsafe_globals_in_checkpoint(GOLDEN)
+    names = serialization.get_unsafe_globals_in_checkpoint(CHECKPOINT)
     inert: Any = [
         (type(name.rpartition(".")[2], (), {"__init__": lambda *_: None, "__setstate__": lambda *_: None}), name)
         for name in names
     ]
     with serialization.safe_globals(inert):
-        state = torch.load(GOLDEN, weights_only=True)["state_dict"]
+        state = torch.load(CHECKPOINT, weights_only=True)["state_dict"]
     return {key: tensor for key, tensor in state.items() if "separator.1." not in key}
 
 
@@ -109,7 +109,7 @@ def test_another_zip_file_is_refused(tmp_path: Path):
 
 
 def test_a_cut_checkpoint_is_refused(tmp_path: Path):
-    whole = GOLDEN.read_bytes()
+    whole = CHECKPOINT.read_bytes()
     for tenth in range(10):
         (tmp_path / "cut.ckpt").write_bytes(whole[: len(whole) * tenth // 10])
         with pytest.raises(ModelFileError, match=r"cut.ckpt"):
@@ -194,7 +194,7 @@ def test_hyper_parameters_that_are_no_mapping_are_refused(tmp_path: Path):
 
 
 def test_a_zip_file_that_claims_to_span_several_disks_is_refused(tmp_path: Path):
-    data = bytearray(GOLDEN.read_bytes())
+    data = bytearray(CHECKPOINT.read_bytes())
     locator = data.rindex(b"PK\x06\x07")
     data[locator + 4 : locator + 8] = b"\x01\0\0\0"
     (tmp_path / "a.ckpt").write_bytes(data)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bandsplit.errors import AudioError
+from places import ROOT
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz.py"
+SCRIPT = ROOT / "benchmarks" / "fuzz.py"
 FILES = 60
 
 

@@ -24,10 +24,11 @@ from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train as train_run
 from bandsplit.training.reporting import Silence
-from checkpoints import GOLDEN, Store
+from checkpoints import Store
 from command_line import Ended, run_command
 from disks import REASONS, Disk, assert_complete, largest_file
 from downloads import CALM, set_in, zip_of
+from places import CHECKPOINT
 from songs import noise_stems, write_dataset
 from study_runs import write_study_run
 from webserver import serve
@@ -95,12 +96,12 @@ def train(at: Place) -> Ended:
 
 def fetch(at: Place) -> Ended:
     os.environ["BANDSPLIT_CACHE"] = str(at.out)
-    at.store.has({"bass.ckpt": GOLDEN.read_bytes()})
+    at.store.has({"bass.ckpt": CHECKPOINT.read_bytes()})
     return at.run("models", "fetch", "tiny", "--yes")
 
 
 def copy_out(at: Place) -> Ended:
-    at.store.has({"bass.ckpt": GOLDEN.read_bytes()})
+    at.store.has({"bass.ckpt": CHECKPOINT.read_bytes()})
     at.store.install()
     return at.run("models", "export", "tiny", at.out, "--force")
 
@@ -124,7 +125,7 @@ def plot_runs(at: Place) -> Ended:
 
 
 WRITERS: dict[str, Callable[[Place], Ended]] = {
-    "models import": lambda at: at.run("models", "import", GOLDEN, "-o", at.out / "bass.safetensors", "--force"),
+    "models import": lambda at: at.run("models", "import", CHECKPOINT, "-o", at.out / "bass.safetensors", "--force"),
     "models fetch": fetch,
     "models export": copy_out,
     "export": lambda at: at.run("export", at.model, at.out / "small.onnx", "--force"),

@@ -7,7 +7,9 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "fuzz_models.py"
+from places import ROOT
+
+SCRIPT = ROOT / "benchmarks" / "fuzz_models.py"
 FILES = 60
 
 

@@ -16,7 +16,7 @@ from bandsplit.inference.separator import Separator
 from bandsplit.registry import find_model
 from command_line import run_command
 from environments import Environment
-from test_export import ARCHITECTURES, write_model
+from onnx_models import ARCHITECTURES, write_model
 
 if TYPE_CHECKING:
     from onnx import ModelProto

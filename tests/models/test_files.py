@@ -16,7 +16,7 @@ from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, load_model, read_card, save_model
 from bandsplit.models.model import BandSplitModel
 from bandsplit.pretrained import import_checkpoint
-from checkpoints import GOLDEN
+from places import CHECKPOINT
 
 CONFIG = ModelConfig.parse(
     {"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1, "attention": {"heads": 2}}
@@ -146,7 +146,7 @@ def test_weights_are_aligned_and_estimates_equal_whatever_the_length_of_the_card
 def test_the_name_of_a_checkpoint_changes_no_estimate(tmp_path: Path, threads: int):
     found = []
     for name in ("b", "bbb"):
-        (tmp_path / f"{name}.ckpt").write_bytes(GOLDEN.read_bytes())
+        (tmp_path / f"{name}.ckpt").write_bytes(CHECKPOINT.read_bytes())
         model, card = import_checkpoint(tmp_path / f"{name}.ckpt")
         save_model(tmp_path / f"{name}.safetensors", model, card)
         loaded = load_model(tmp_path / f"{name}.safetensors")

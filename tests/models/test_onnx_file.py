@@ -14,7 +14,7 @@ from bandsplit.errors import ModelFileError
 from bandsplit.export import export_model
 from bandsplit.models.card import read_card
 from bandsplit.models.onnx_file import OnnxFile, parse_onnx
-from test_export import ARCHITECTURES, write_model
+from onnx_models import ARCHITECTURES, write_model
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto

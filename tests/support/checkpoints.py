@@ -21,7 +21,6 @@ from bandsplit.registry import Entry
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
 
-GOLDEN = Path(__file__).parent / "golden" / "data" / "bass.ckpt"
 UNSTACK: dict[str, Callable[[Tensor], Tensor]] = {
     "weight": lambda w: w.mT[..., None],
     "bias": lambda b: b[0],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-SOURCES = Path(__file__).resolve().parents[1] / "src"
+from places import ROOT
 
 
 class Environment:
@@ -31,7 +31,7 @@ class Environment:
 
     def run(self, *arguments: str | Path, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
         """Run its Python in its folder, without a network."""
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCES), "HOME": str(self.folder)}
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT / "src"), "HOME": str(self.folder)}
         environment |= {"OMP_NUM_THREADS": "1", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
         return subprocess.run(
             [str(argument) for argument in (self.python, *arguments)],

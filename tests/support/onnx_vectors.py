@@ -2,7 +2,6 @@
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from bandsplit.config import ModelConfig, StftConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard
 from bandsplit.spectral import istft, stft
+from places import ROOT
 
-FILE = Path(__file__).resolve().parents[1] / "docs" / "onnx-test-vectors.json"
+FILE = ROOT / "docs" / "onnx-test-vectors.json"
 MODEL = {
     "targets": ["vocals", "bass"],
     "bands": [(1000, 2)],
