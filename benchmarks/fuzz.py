@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import soundfile
 
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.inference.separator import Separator
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from hostile_files import (
     hostile_model,
 )
 
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.models.files import load_model
 from bandsplit.pretrained import import_checkpoint
 

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 
 from bandsplit import audio
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 
 
 def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:

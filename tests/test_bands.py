@@ -3,7 +3,7 @@
 import pytest
 
 from bandsplit.bands import SCHEMES, BandRun, band_runs, band_widths
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(("name", "bands"), [("vocals", 41), ("other", 41), ("bass", 30), ("drums", 55), ("joint", 57)])

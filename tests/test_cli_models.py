@@ -10,7 +10,7 @@ import pytest
 
 from bandsplit import registry
 from bandsplit.cli_models import choose_models
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.registry import cached_files
 from bandsplit.terminal import make_console
 from checkpoints import Store, checkpoint_of

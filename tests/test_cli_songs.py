@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bandsplit import audio
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 from bandsplit.inference.batch import Batch, find_songs
 from bandsplit.inference.outputs import OutputConfig
 from bandsplit.inference.separator import Separator

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bandsplit.cli import app
 from bandsplit.cli_study_run import PASSED, check_train_options, data_options
 from bandsplit.cli_train import train
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.recipes import RECIPES
 from bandsplit.studies import STUDIES, PlannedRun
 from bandsplit.studying.folder import StudyFolder

@@ -16,7 +16,7 @@ from bandsplit.comparison import (
     not_told_apart,
     seed_spread_db,
 )
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.results import Metric, Score
 
 

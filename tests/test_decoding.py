@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from bandsplit import audio, decoding
+from bandsplit.core.errors import AudioError
 from bandsplit.decoding import open_song
-from bandsplit.errors import AudioError
 
 av = pytest.importorskip("av")
 

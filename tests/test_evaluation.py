@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
+from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.tracks import Dataset, Track, TrackAudio
-from bandsplit.errors import BandsplitError, DataError
 from bandsplit.evaluation import About, ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.models.build import build_model

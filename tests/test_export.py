@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bandsplit import export
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.export import export_model
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork

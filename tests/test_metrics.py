@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 
 RATE_HZ = 100

@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock
 
 from bandsplit import model_store
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.inference.separator import Separator
 from bandsplit.models.files import read_card
 from bandsplit.pretrained import import_checkpoint

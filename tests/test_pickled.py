@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.pickled import PickledFile, Record, StoredTensor
 from places import CHECKPOINT
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.label_places import place_labels
 from bandsplit.plots_study import Point, draw_convergence, draw_scores, pareto_front, published_points, study_figures
 from bandsplit.studies import STUDIES

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.models.shapes import count_parameters
 from bandsplit.recipes import RECIPES, apply_changes, find_recipe
 

@@ -10,7 +10,7 @@ import pytest
 
 from bandsplit import registry
 from bandsplit.config import TARGETS
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.recipes import RECIPES
 from bandsplit.registry import Entry, cached_files, entries, find_entry, find_model, models_folder
 from checkpoints import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.results import (
     Metric,
     Score,

@@ -4,7 +4,7 @@ import statistics
 
 import pytest
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.published import AVERAGE, COLUMNS, repository, table1, table2, table3, validation_usdr_db
 from bandsplit.recipes import RECIPES
 from bandsplit.studies import STUDIES, TEST_LINES, Experiment, PlannedRun, planned_runs

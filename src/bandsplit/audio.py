@@ -12,9 +12,9 @@ import soundfile
 import soxr
 
 from bandsplit.containers import find_audio
+from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
-from bandsplit.errors import AudioError
 from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
 from bandsplit.writing import SoundFormat, Writer
 

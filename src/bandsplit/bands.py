@@ -5,7 +5,7 @@ Source: NUMERICS "Band schemes"; the BSRNN paper ("V7" for vocals and other), th
 
 from typing import NamedTuple
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 
 Scheme = tuple[tuple[float, int], ...]
 """(width in Hz, count) pairs from low to high frequency; what is left up to Nyquist is one more band."""

@@ -25,9 +25,9 @@ from bandsplit.cli_runs import runs as runs_command
 from bandsplit.cli_separate import separate
 from bandsplit.cli_study import study_app
 from bandsplit.cli_train import train
+from bandsplit.core.errors import BandsplitError, ConfigError, RunStopped
+from bandsplit.core.extras import describe_missing
 from bandsplit.core.interrupt import finish, watching
-from bandsplit.errors import BandsplitError, ConfigError, RunStopped
-from bandsplit.extras import describe_missing
 from bandsplit.terminal import PrintableLog, make_console, show, show_error
 
 _TYPERS_CTRL_C = 130

@@ -32,7 +32,7 @@ def bench_train(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
-    from bandsplit.errors import ConfigError
+    from bandsplit.core.errors import ConfigError
     from bandsplit.inference.torch_network import pick_device
     from bandsplit.recipes import find_recipe
     from bandsplit.terminal import split_names

@@ -115,9 +115,9 @@ def activity(
     allow: AllowOption = False,
 ) -> None:
     """Show which share of every stem activity detection keeps, by default and as the authors; draw one song."""
+    from bandsplit.core.errors import DataError
     from bandsplit.data.activity import index_activity
     from bandsplit.data.facts import facts_folder
-    from bandsplit.errors import DataError
     from bandsplit.mixing import ACTIVITY_MODES
     from bandsplit.plots import draw_activity
 

@@ -39,7 +39,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Sum the energy of all runs, also interrupted ones, beside that of the best and everyday equivalents."""
-    from bandsplit.errors import ConfigError
+    from bandsplit.core.errors import ConfigError
     from bandsplit.training.energy_report import find_runs, make_report
     from bandsplit.training.energy_sensors import find_intensity
 

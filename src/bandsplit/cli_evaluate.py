@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
     AllowOption,

@@ -18,7 +18,7 @@ def export(
 ) -> None:
     """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
     from bandsplit.cli_models import choose_models
-    from bandsplit.errors import ModelFileError
+    from bandsplit.core.errors import ModelFileError
     from bandsplit.export import export_model
     from bandsplit.terminal import make_console, show
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.recipes import Recipe
 from bandsplit.terminal import make_console, tell
 

@@ -48,8 +48,8 @@ def choose_models(
     Raises:
         BandsplitError: there is no such model, or it cannot be fetched.
     """
+    from bandsplit.core.settings import is_offline
     from bandsplit.registry import find_model
-    from bandsplit.settings import is_offline
 
     def fetch(entry: Entry) -> None:
         if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
@@ -159,7 +159,7 @@ def import_model(
     force: ForceOption = False,
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
-    from bandsplit.errors import ModelFileError
+    from bandsplit.core.errors import ModelFileError
     from bandsplit.models.files import save_model
     from bandsplit.pretrained import import_checkpoint
 
@@ -191,7 +191,7 @@ def export_model(
 @models_app.command("remove")
 def remove_model(name: NameArgument) -> None:
     """Remove a model from the cache, and what is left of unfinished downloads of it."""
-    from bandsplit.fetching import in_gb
+    from bandsplit.core.fetching import in_gb
     from bandsplit.model_store import remove_model
     from bandsplit.registry import find_entry
 
@@ -202,7 +202,7 @@ def remove_model(name: NameArgument) -> None:
 
 
 def _agrees(console: Console, entry: Entry) -> bool:
-    from bandsplit.fetching import in_gb
+    from bandsplit.core.fetching import in_gb
     from bandsplit.model_store import needed_bytes
 
     tell(console, *entry.notice().splitlines())
@@ -244,8 +244,8 @@ def _card_facts(file: Path) -> dict[str, Any]:
 def _models_table(entries: Sequence[Entry]) -> Table:
     from rich import box
 
+    from bandsplit.core.fetching import in_gb
     from bandsplit.core.screen import PlainTable
-    from bandsplit.fetching import in_gb
     from bandsplit.published import COLUMNS
     from bandsplit.registry import cached_files
 

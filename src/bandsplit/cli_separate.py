@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bandsplit.core.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.core.interrupt import check, stopping
-from bandsplit.errors import BandsplitError, Cancelled, ConfigError
 from bandsplit.terminal import (
     CHUNKS,
     DEVICE_HELP,
@@ -143,10 +143,10 @@ def separate(
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
     from bandsplit.cli_models import choose_models
+    from bandsplit.core.settings import cpu_threads
     from bandsplit.inference.batch import Batch, choose_shard, find_songs
     from bandsplit.inference.outputs import OutputConfig
     from bandsplit.inference.separator import Separator
-    from bandsplit.settings import cpu_threads
 
     formats = {"--flac": flac, "--ogg": ogg, "--mp3": mp3}
     samples = {"--int16": int16, "--int24": int24, "--float32": float32}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bandsplit.cli_study_tell import FolderOption, StudyArgument, figures, report, tables
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.terminal import (
     DEFAULT_STEMS,
     AllowOption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from bandsplit.errors import BandsplitError, ConfigError
+from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.terminal import DEFAULT_STEMS, tell
 
 if TYPE_CHECKING:

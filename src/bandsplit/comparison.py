@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.config import TARGETS
-from bandsplit.errors import BandsplitError
+from bandsplit.core.errors import BandsplitError
 from bandsplit.published import AVERAGE, repository
 from bandsplit.results import Metric, Score
 

@@ -11,8 +11,8 @@ from pydantic import Field, PositiveFloat, field_validator, model_validator
 from typing_extensions import Self
 
 from bandsplit.bands import SCHEMES, Scheme, band_runs
-from bandsplit.errors import ConfigError
-from bandsplit.strict import Config
+from bandsplit.core.config import Config
+from bandsplit.core.errors import ConfigError
 
 TARGETS = ("vocals", "bass", "drums", "other")
 """The targets of MUSDB18-HQ, in the order of all tables."""

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
+from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.errors import AudioError
 from bandsplit.opening import UnknownFormatError, fetch_again
 from bandsplit.streams import Source, Tell
 from bandsplit.writing import SoundFormat, Writer

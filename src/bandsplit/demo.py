@@ -17,13 +17,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from bandsplit import audio
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.printable import printable
 from bandsplit.data.check import check_dataset, require_sound
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synthesis import write_dataset
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import BandsplitError
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation

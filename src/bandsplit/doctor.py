@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bandsplit import __version__
+from bandsplit.core.extras import describe_missing, extras, requirements
 from bandsplit.core.waiting import describe_waiting
-from bandsplit.extras import describe_missing, extras, requirements
 
 Status = Literal["ok", "note", "fail"]
 
@@ -189,9 +189,9 @@ def _extras() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from bandsplit.fetching import in_gb
+    from bandsplit.core.fetching import in_gb
+    from bandsplit.core.settings import cache_folder, is_offline, mirror_setting
     from bandsplit.registry import cached_files, entries
-    from bandsplit.settings import cache_folder, is_offline, mirror_setting
 
     folder = cache_folder()
     size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0

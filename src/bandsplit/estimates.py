@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from bandsplit import audio
+from bandsplit.core.errors import AudioError, BandsplitError, DataError
 from bandsplit.data.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
-from bandsplit.errors import AudioError, BandsplitError, DataError
 from bandsplit.evaluation import About, hash_files
 
 _SHOWN = 10

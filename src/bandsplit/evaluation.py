@@ -17,9 +17,9 @@ from pooch import file_hash
 
 from bandsplit import __version__
 from bandsplit.config import ChunkConfig
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
 from bandsplit.data.tracks import Audio, Dataset, Track, TrackAudio
-from bandsplit.errors import BandsplitError
 from bandsplit.inference.chunks import describe_chunks
 from bandsplit.inference.separator import Separator
 from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr

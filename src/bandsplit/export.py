@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from bandsplit.config import LstmConfig, ModelConfig
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import replacing
-from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.card import ONNX_SUFFIX, read_card

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 
 USDR_EPSILON = 1e-7
 L1_FREQ_BINS, L1_FREQ_HOP_SAMPLES = 2048, 1024

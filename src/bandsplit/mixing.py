@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from bandsplit.strict import Config
+from bandsplit.core.config import Config
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 

@@ -17,11 +17,9 @@ from pathlib import Path, PurePosixPath
 from filelock import FileLock, Timeout
 
 from bandsplit import __version__
-from bandsplit.archives import member_sizes, unpack
-from bandsplit.core.files import replacing
-from bandsplit.core.interrupt import held
-from bandsplit.errors import DownloadError, ModelFileError
-from bandsplit.fetching import (
+from bandsplit.core.archives import member_sizes, unpack
+from bandsplit.core.errors import DownloadError, ModelFileError
+from bandsplit.core.fetching import (
     PATIENCE,
     Patience,
     Progress,
@@ -32,10 +30,12 @@ from bandsplit.fetching import (
     require_space,
     size_of,
 )
+from bandsplit.core.files import replacing
+from bandsplit.core.interrupt import held
+from bandsplit.core.settings import is_offline, mirror_setting
 from bandsplit.models.files import save_model
 from bandsplit.pretrained import import_checkpoint
 from bandsplit.registry import MARKER, Entry, cached_files, folder_of, models_folder
-from bandsplit.settings import is_offline, mirror_setting
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
 _MOST_RATIO = 2  # what unpacks to more is no archive of weights

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 
 MOST_OPERATIONS = 1_000_000
 """In a pickle; a large checkpoint with the state of its optimiser has a third of it."""

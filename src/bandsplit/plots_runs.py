@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bandsplit.config import TARGETS
+from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
-from bandsplit.errors import RunError
 from bandsplit.training.runs import RunRecord
 
 

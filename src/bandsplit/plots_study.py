@@ -20,8 +20,8 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from bandsplit import published
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
-from bandsplit.errors import BandsplitError
 from bandsplit.label_places import place_labels
 from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE

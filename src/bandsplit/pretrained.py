@@ -14,12 +14,12 @@ from torch import Tensor
 
 from bandsplit.bands import SCHEMES
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.config import shorten
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.models.authors import tensors_from_authors
 from bandsplit.models.files import ModelCard, model_from_tensors
 from bandsplit.models.model import BandSplitModel
 from bandsplit.pickled import TYPES, PickledFile, Record, StoredTensor
-from bandsplit.strict import shorten
 
 # Settings of training, folders and evaluation, which the network does not depend on.
 _NOT_ARCHITECTURE = {"cfg_optim", "cfg_scheduler", "cfg_eval", "name", "name_out_dir", "name_tblog_dir"}

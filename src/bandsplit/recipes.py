@@ -15,7 +15,7 @@ from typing import Any
 
 from bandsplit.bands import SCHEMES
 from bandsplit.config import TARGETS
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.mixing import UMX_LIKE
 from bandsplit.published import Values, validation_usdr_db
 from bandsplit.recipes_mini import mini_recipes

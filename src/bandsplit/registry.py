@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.config import TARGETS
-from bandsplit.errors import ModelFileError
-from bandsplit.fetching import in_gb
+from bandsplit.core.config import Config
+from bandsplit.core.errors import ModelFileError
+from bandsplit.core.fetching import in_gb
+from bandsplit.core.settings import cache_folder
 from bandsplit.published import AVERAGE, RepositoryRow, repository
-from bandsplit.settings import cache_folder
-from bandsplit.strict import Config
 
 MARKER = "model.json"
 """Beside the model files of a cached model: what belongs to it. A folder without it is no model."""

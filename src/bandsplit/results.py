@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
-from bandsplit.errors import BandsplitError
 
 Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
 

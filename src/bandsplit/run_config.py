@@ -9,8 +9,8 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from typing_extensions import Self
 
 from bandsplit.config import ChunkConfig, CrossfadeConfig, ModelConfig
+from bandsplit.core.config import Config
 from bandsplit.mixing import MixingConfig
-from bandsplit.strict import Config
 
 
 class AdamConfig(Config):

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from bandsplit.arithmetic import separation_flop
+from bandsplit.core.errors import ConfigError
 from bandsplit.core.processes import worker_pool
-from bandsplit.errors import ConfigError
 from bandsplit.export import export_model, has_lstm
 from bandsplit.inference.forecast import memory_mb
 from bandsplit.inference.network import open_networks

@@ -10,7 +10,7 @@ import soundfile
 import soxr
 
 from bandsplit.audio import check_finite
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
 from bandsplit.writing import TAGS
 

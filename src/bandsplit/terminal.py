@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from bandsplit.core.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.core.interrupt import check, stop_reason
 from bandsplit.core.printable import printable
-from bandsplit.errors import BandsplitError, ConfigError, RunStopped
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,9 +11,9 @@ import numpy as np
 import soundfile
 from typing_extensions import Self
 
+from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
-from bandsplit.errors import AudioError
 from bandsplit.opening import ForwardSound, channel_order, file_name, reason
 
 # Suffix -> libsndfile's container and the sample format that loses least.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from bandsplit.config import StftConfig
+from bandsplit.core.errors import DataError
 from bandsplit.data.tracks import Audio, Track, TrackAudio
-from bandsplit.errors import DataError
 from bandsplit.evaluation import About, System
 from bandsplit.spectral import istft, stft
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.signal import chirp, correlate
 
+from bandsplit.core.errors import ConfigError
 from bandsplit.data.augment import (
     MIXTURE_DRAWS,
     STEM_DRAWS,
@@ -19,7 +20,6 @@ from bandsplit.data.augment import (
     draw_mixture,
     draw_stem,
 )
-from bandsplit.errors import ConfigError
 from bandsplit.mixing import AugmentConfig
 
 pytest.importorskip("python_stretch", reason="needs the extra augment")

@@ -13,12 +13,12 @@ import platformdirs
 import pytest
 import soundfile
 
+from bandsplit.core.errors import DataError
 from bandsplit.data import check, facts
 from bandsplit.data.check import Report, check_dataset, require_sound
 from bandsplit.data.facts import facts_folder
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.tracks import Track
-from bandsplit.errors import DataError
 from songs import STEMS, link_songs, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000

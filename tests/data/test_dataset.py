@@ -15,11 +15,11 @@ import soxr
 import torch
 from torch.utils.data import DataLoader
 
+from bandsplit.core.errors import AudioError, ConfigError, DataError
 from bandsplit.data.dataset import Example, ExampleDataset, make_examples, shard_indices
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.loading import load_batches
 from bandsplit.data.tracks import Track
-from bandsplit.errors import AudioError, ConfigError, DataError
 from bandsplit.mixing import UMX_LIKE, MixingConfig
 from songs import STEMS, noise_stems, write_dataset, write_song
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from bandsplit import cli
+from bandsplit.core.errors import DataError, DownloadError
 from bandsplit.data.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
 from bandsplit.data.layouts import index_dataset
-from bandsplit.errors import DataError, DownloadError
 from downloads import Here, contents, set_in, zip_of
 from webserver import CUT, Server, serve
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.layouts import MOISESDB_STEMS, index_dataset
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import DataError
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.check import PartFacts, Report, SongFacts
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.musdb import VALIDATION_SONGS, looks_like_musdb18_hq
 from bandsplit.data.tracks import Dataset, Problem, Track
-from bandsplit.errors import DataError
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 

@@ -12,13 +12,13 @@ import pytest
 import soundfile
 
 from bandsplit import audio
+from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data import pack
 from bandsplit.data.bench import measure
 from bandsplit.data.check import check_dataset
 from bandsplit.data.dataset import make_examples
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.pack import pack_dataset
-from bandsplit.errors import AudioError, DataError
 from bandsplit.mixing import UMX_LIKE, MixingConfig
 from command_line import run_command
 from songs import STEMS, noise_stems, write_song

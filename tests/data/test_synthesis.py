@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.data import synthesis
 from bandsplit.data.layouts import index_dataset
 from bandsplit.data.synth.composition import STEMS, Plan, bass_line, compose, melody, played
 from bandsplit.data.synth.sound import pluck, reverb, sawtooth
 from bandsplit.data.synthesis import song_title, synthesise_song, write_dataset
-from bandsplit.errors import ConfigError, DataError
 
 RATE_HZ = 44100
 SEEDS = range(6)

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from bandsplit import audio
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 
 
 @pytest.fixture

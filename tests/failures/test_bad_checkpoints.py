@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.pretrained import config_from_authors, import_checkpoint
 from checkpoints import checkpoint_of
 from places import CHECKPOINT

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.layouts import index_dataset
-from bandsplit.errors import DataError
 from songs import noise_stems, write_dataset, write_song
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, load_model, save_model
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 from places import ROOT
 
 SCRIPT = ROOT / "benchmarks" / "fuzz.py"

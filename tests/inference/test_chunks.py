@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from bandsplit.config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.errors import AudioError, ConfigError
+from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.inference.chunks import apply_plan, plan_chunks
 
 RATE_HZ = 1000

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.export import export_model
 from bandsplit.inference.separator import Separator
 from bandsplit.registry import find_model

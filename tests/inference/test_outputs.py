@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from bandsplit import audio, writing
+from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import watching
-from bandsplit.errors import AudioError
 from bandsplit.inference import outputs
 from bandsplit.inference.outputs import OutputConfig, StemFiles
 from bandsplit.writing import SoundFormat, Writer

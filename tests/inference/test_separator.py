@@ -11,7 +11,7 @@ import torch
 
 from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
-from bandsplit.errors import AudioError, ConfigError, ModelFileError
+from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.inference.separator import Separator
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.build import build_model

@@ -13,7 +13,7 @@ from test_separator import CARD, RATE_HZ, noise, separator, tiny
 
 from bandsplit import audio
 from bandsplit.config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.errors import AudioError, Cancelled
+from bandsplit.core.errors import AudioError, Cancelled
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.files import save_model
 from bandsplit.streams import Source, Window, cut_blocks, resample_blocks

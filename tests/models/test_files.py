@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, load_model, read_card, save_model
 from bandsplit.models.model import BandSplitModel

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.export import export_model
 from bandsplit.models.card import read_card
 from bandsplit.models.onnx_file import OnnxFile, parse_onnx

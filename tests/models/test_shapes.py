@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.models.build import build_model
 from bandsplit.models.shapes import count_parameters, tensor_shapes
 from bandsplit.recipes import RECIPES

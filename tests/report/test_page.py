@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit.errors import AudioError, BandsplitError
+from bandsplit.core.errors import AudioError, BandsplitError
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.results import Score
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bandsplit import model_store, registry
 from bandsplit.config import ModelConfig
-from bandsplit.errors import BandsplitError
-from bandsplit.fetching import Patience
+from bandsplit.core.errors import BandsplitError
+from bandsplit.core.fetching import Patience
 from bandsplit.models.authors import _source
 from bandsplit.models.build import build_model
 from bandsplit.registry import Entry

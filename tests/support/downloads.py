@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bandsplit.core.errors import DataError, DownloadError
+from bandsplit.core.fetching import Patience
 from bandsplit.data.download import KNOWN_SETS, MARKER, Downloaded, KnownSet, download_dataset
-from bandsplit.errors import DataError, DownloadError
-from bandsplit.fetching import Patience
 from webserver import Behaviour, Server
 
 CALM = Patience(timeout_s=30, retries=2, pause_s=0)

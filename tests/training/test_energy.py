@@ -14,7 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from bandsplit.cli import app
-from bandsplit.errors import ConfigError, RunError
+from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.training.energy import EnergyMeter
 from bandsplit.training.energy_card import (
     JOULES_PER_KWH,

@@ -12,7 +12,7 @@ import submitit
 from safetensors.torch import load_file
 from submitit.core.utils import FailedJobError
 
-from bandsplit.errors import ConfigError, RunError
+from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.training.launch import TrainingJob, command_line, submit, with_resume
 from songs import write_dataset
 

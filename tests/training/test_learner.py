@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from bandsplit.core.errors import RunError
 from bandsplit.data.dataset import Example
-from bandsplit.errors import RunError
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner

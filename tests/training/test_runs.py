@@ -10,8 +10,8 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from bandsplit.cli import app
+from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.errors import RunError
 from bandsplit.training.runs import read_run, read_runs
 from run_folders import curve_db, stop_early, write_run
 

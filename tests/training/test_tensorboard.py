@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.recipes import find_recipe
 from bandsplit.training.execution import BatchPlan
 from bandsplit.training.reporting import Both, Silence, Start, Step

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from bandsplit.core.errors import RunError
 from bandsplit.data.layouts import index_dataset
-from bandsplit.errors import RunError
 from bandsplit.models.card import read_card
 from bandsplit.run_config import RunConfig
 from bandsplit.training import checkpoint

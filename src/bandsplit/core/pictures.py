@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
-from bandsplit.errors import BandsplitError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

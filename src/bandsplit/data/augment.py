@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from bandsplit.core.errors import ConfigError
 from bandsplit.data.tracks import Audio
-from bandsplit.errors import ConfigError
 from bandsplit.mixing import AugmentConfig
 
 STEM_DRAWS = ("polarity", "pitch", "pitch_semitones", "tempo", "tempo_factor", "low_pass", "low_pass_hz")

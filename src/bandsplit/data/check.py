@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data import musdb
 from bandsplit.data.facts import Facts, Progress
 from bandsplit.data.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
-from bandsplit.errors import AudioError, DataError
 
 # To be raised whenever something is measured in another way.
 MEASURES = 2

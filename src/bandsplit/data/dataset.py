@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bandsplit import audio
+from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data import augment
 from bandsplit.data.activity import segment_samples
 from bandsplit.data.sampling import Regions, Sampler, StemDraw
 from bandsplit.data.tracks import Audio, Track
-from bandsplit.errors import AudioError, DataError
 from bandsplit.mixing import MixingConfig
 
 

@@ -16,9 +16,9 @@ from typing import NamedTuple
 import pooch
 import requests
 
-from bandsplit.archives import unpack
-from bandsplit.errors import DataError
-from bandsplit.fetching import (
+from bandsplit.core.archives import unpack
+from bandsplit.core.errors import DataError
+from bandsplit.core.fetching import (
     CHECK_CONNECTION,
     PATIENCE,
     Patience,

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from bandsplit.core.errors import AudioError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.interrupt import check
+from bandsplit.core.settings import cache_folder
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import AudioError, DataError
-from bandsplit.settings import cache_folder
 
 FORMAT = 1
 """To be raised whenever files of facts are written in another way: those written before then count as empty."""

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from bandsplit.config import TARGETS
+from bandsplit.core.errors import DataError
 from bandsplit.data.musdb import index_songs
 from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
-from bandsplit.errors import DataError
 
 MOISESDB_STEMS = {
     "vocals": "vocals",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Lengths, Problem, Track, make_track
-from bandsplit.errors import DataError
 
 VALIDATION_SONGS = frozenset(
     {

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bandsplit import audio
+from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
 from bandsplit.core.unfinished import hidden_folder
 from bandsplit.data.facts import Progress
 from bandsplit.data.tracks import MIXTURE, Dataset, Track
-from bandsplit.errors import DataError
 
 RECORD = "pack.json"
 

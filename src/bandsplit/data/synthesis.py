@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.processes import worker_pool
 from bandsplit.data.layouts import UNFINISHED
@@ -22,7 +23,6 @@ from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
 from bandsplit.data.synth.sound import blocks, mastering_gain, ramps
-from bandsplit.errors import ConfigError, DataError
 from bandsplit.writing import SoundFormat, Writer
 
 RECORD = "synthesis.json"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit import audio
-from bandsplit.errors import AudioError, DataError
+from bandsplit.core.errors import AudioError, DataError
 
 SPLITS = ("train", "valid", "test")
 FORMATS = (".wav", ".flac")

@@ -13,8 +13,8 @@ from typing import Any
 from pooch import file_hash
 
 from bandsplit import __version__
+from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.core.files import Journal
-from bandsplit.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.inference.outputs import OutputConfig, track_name
 from bandsplit.inference.separator import FileResult, Progress, Separator
 

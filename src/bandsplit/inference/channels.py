@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 
 # Number of channels -> speakers that belong together, in the order of wav files.
 _LAYOUTS = {

@@ -12,7 +12,7 @@ import numpy as np
 from typing_extensions import assert_never
 
 from bandsplit.config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
-from bandsplit.errors import AudioError, ConfigError
+from bandsplit.core.errors import AudioError, ConfigError
 
 
 @dataclass(frozen=True)

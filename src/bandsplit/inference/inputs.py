@@ -10,7 +10,7 @@ import numpy as np
 from typing_extensions import TypeIs
 
 from bandsplit.audio import check_finite
-from bandsplit.errors import AudioError
+from bandsplit.core.errors import AudioError
 
 if TYPE_CHECKING:
     import torch

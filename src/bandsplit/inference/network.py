@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 import numpy as np
 
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.models.card import ONNX_SUFFIX, read_card
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.core.settings import cpu_threads
 from bandsplit.models.card import read_onnx
-from bandsplit.settings import cpu_threads
 from bandsplit.spectral_numpy import istft, stft
 
 _SETUP = "pip install 'bandsplit[onnx]', or onnxruntime alone"

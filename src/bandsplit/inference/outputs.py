@@ -14,12 +14,12 @@ import numpy as np
 from typing_extensions import Self
 
 from bandsplit.audio import make_folder
+from bandsplit.core.config import Config
+from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, swept, temporary_name
-from bandsplit.errors import AudioError, ConfigError
 from bandsplit.opening import ForwardSound, file_name
 from bandsplit.streams import BLOCK_SAMPLES
-from bandsplit.strict import Config
 from bandsplit.writing import SoundFormat, Writer, commit_together
 
 _FIELDS = ("track", "trackext", "stem", "ext", "model")

@@ -14,8 +14,8 @@ import numpy as np
 
 from bandsplit import audio as audio_io
 from bandsplit.config import ChunkConfig, CrossfadeConfig
+from bandsplit.core.errors import AudioError, Cancelled, ConfigError
 from bandsplit.decoding import open_song
-from bandsplit.errors import AudioError, Cancelled, ConfigError
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
 from bandsplit.inference.inputs import check_blocks, check_samples, is_tensor, to_numpy

@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import nn
 
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.inference.network import Model, Precision
 from bandsplit.models.files import load_model
 from bandsplit.models.model import BandSplitModel

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bandsplit.bands import band_runs
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.models.files import describe_problems
 from bandsplit.models.shapes import Shape, shapes_in
 

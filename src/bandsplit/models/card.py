@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 
 from bandsplit import __version__
 from bandsplit.config import ModelConfig
-from bandsplit.errors import ConfigError, ModelFileError
+from bandsplit.core.config import Config, shorten
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.models.onnx_file import parse_onnx
 from bandsplit.models.onnx_sizes import check_costs
 from bandsplit.models.shapes import shapes_in
-from bandsplit.strict import Config, shorten
 
 FORMAT = "bandsplit-model-1"
 ONNX_FORMAT = "bandsplit-onnx-1"

@@ -9,8 +9,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bandsplit.config import ModelConfig
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import write_atomically
-from bandsplit.errors import ConfigError, ModelFileError
 from bandsplit.models.build import build_model
 from bandsplit.models.card import FORMAT, ModelCard, read_card
 from bandsplit.models.model import BandSplitModel

@@ -20,7 +20,7 @@ from bandsplit.config import (
     ModelConfig,
     TacStereo,
 )
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 
 Shape = tuple[int, ...]
 Shapes = Iterator[tuple[str, Shape]]

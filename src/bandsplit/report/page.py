@@ -10,9 +10,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bandsplit import __version__
+from bandsplit.core.errors import BandsplitError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import hidden_folder
-from bandsplit.errors import BandsplitError
 from bandsplit.report.content import Report
 from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
 from bandsplit.report.songs import write_song

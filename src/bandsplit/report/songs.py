@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit import audio
+from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.errors import AudioError
 from bandsplit.plots import draw_strip, peak_level_db
 from bandsplit.report.content import SongAudio
 from bandsplit.tables import order_targets

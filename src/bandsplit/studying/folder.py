@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.errors import RunError
 from bandsplit.recipes import find_recipe
 from bandsplit.run_config import RunConfig
 from bandsplit.studies import PlannedRun

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bandsplit.errors import RunError
+from bandsplit.core.errors import RunError
 from bandsplit.studying.folder import StudyFolder, StudyRun
 from bandsplit.training.energy_report import find_runs, make_report
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from bandsplit import audio
 from bandsplit.comparison import compare
+from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
 from bandsplit.data.tracks import Audio, Dataset
-from bandsplit.errors import BandsplitError, ConfigError
 from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.tracks import Dataset
-from bandsplit.errors import DataError
 from bandsplit.studies import PlannedRun
 from bandsplit.studying.folder import StudyFolder, StudyRun
 from bandsplit.studying.processes import Ended, Job, Processes, last_lines

@@ -15,9 +15,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from bandsplit import __version__
+from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.tracks import Dataset
-from bandsplit.errors import RunError
 from bandsplit.run_config import RunConfig
 
 BEST = "best.safetensors"

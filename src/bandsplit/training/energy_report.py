@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bandsplit.errors import RunError
+from bandsplit.core.errors import RunError
 from bandsplit.training import runs
 from bandsplit.training.energy_card import PHASES, Intensity, read_card
 from bandsplit.training.energy_facts import EQUIVALENTS

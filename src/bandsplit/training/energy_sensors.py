@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.training.energy_card import JOULES_PER_KWH, Component, Hardware, Intensity, Part
 
 NEVER_S = 1e8

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.inference.torch_network import pick_device
 from bandsplit.run_config import TrainingConfig
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.core.errors import RunStopped
 from bandsplit.core.interrupt import collected
-from bandsplit.errors import RunStopped
 
 AGREE_EVERY = 10
 """Updates between two agreements of several processes, which cost a message each."""

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bandsplit.errors import ConfigError, RunError
+from bandsplit.core.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from submitit import Job

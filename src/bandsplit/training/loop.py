@@ -16,11 +16,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from bandsplit.core.errors import RunError, RunStopped
 from bandsplit.core.interrupt import stop_reason
 from bandsplit.data.dataset import Example, shard_indices
 from bandsplit.data.loading import load_batches
 from bandsplit.data.tracks import Dataset
-from bandsplit.errors import RunError, RunStopped
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.run_config import PlateauDecay, RunConfig
 from bandsplit.training.checkpoint import Progress, RunFolder, environment

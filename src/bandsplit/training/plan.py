@@ -13,11 +13,11 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.core.errors import RunError
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.dataset import Example, ExampleDataset
 from bandsplit.data.loading import AHEAD, load_batches
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import RunError
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bandsplit.core.errors import DataError
 from bandsplit.data.activity import index_activity
 from bandsplit.data.dataset import ExampleDataset, make_examples
 from bandsplit.data.tracks import Dataset, Track
-from bandsplit.errors import DataError
 from bandsplit.run_config import RunConfig
 
 

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.config import TARGETS
+from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.errors import RunError
 from bandsplit.recipes import RECIPES
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 from bandsplit.training.reporting import Silence, Start, Step
 from bandsplit.training.validation import Validation
 

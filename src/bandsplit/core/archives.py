@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PureWindowsPath
 
-from bandsplit.errors import DownloadError
-from bandsplit.fetching import in_gb, size_of
+from bandsplit.core.errors import DownloadError
+from bandsplit.core.fetching import in_gb, size_of
 
 
 def member_sizes(archive: Path, most_bytes: int, fix: str) -> dict[str, int]:

@@ -6,9 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
-from bandsplit.errors import ConfigError
+from bandsplit.core.config import Config
+from bandsplit.core.errors import ConfigError
 from bandsplit.run_config import TrainingConfig
-from bandsplit.strict import Config
 
 PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}
 

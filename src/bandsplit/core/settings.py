@@ -7,7 +7,7 @@ from pathlib import Path
 
 import platformdirs
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 
 
 def cache_folder() -> Path:

@@ -17,7 +17,7 @@ import pooch
 import requests
 
 from bandsplit import __version__
-from bandsplit.errors import DownloadError
+from bandsplit.core.errors import DownloadError
 
 BLOCK_BYTES = 1 << 16
 

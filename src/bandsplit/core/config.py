@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from typing_extensions import Self
 
-from bandsplit.errors import ConfigError
+from bandsplit.core.errors import ConfigError
 
 
 class Config(BaseModel):

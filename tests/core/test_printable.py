@@ -17,9 +17,9 @@ from rich.text import Text
 
 from bandsplit.cli_models import _models_table
 from bandsplit.config import ModelConfig
+from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
-from bandsplit.errors import ConfigError, DataError
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.registry import entries
