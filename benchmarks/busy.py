@@ -43,7 +43,7 @@ def prepare() -> None:
     """Make a song, a data set and a model of random weights in the working folder."""
     import numpy as np
 
-    from bandsplit import audio
+    from bandsplit.audio import files as audio
     from bandsplit.models.build import build_model
     from bandsplit.models.files import ModelCard, save_model
     from bandsplit.recipes import RECIPES

@@ -23,11 +23,11 @@ FAST = (
     "tests/failures/test_bad_audio.py", "tests/failures/test_bad_estimates.py", "tests/golden/test_models.py",
     "tests/inference/test_chunks.py", "tests/inference/test_onnx_network.py", "tests/models",
     "tests/data/test_check.py",
-    "tests/data/test_layouts.py", "tests/data/test_musdb.py", "tests/data/test_record.py", "tests/test_audio.py",
+    "tests/data/test_layouts.py", "tests/data/test_musdb.py", "tests/data/test_record.py", "tests/audio/test_audio_files.py",
     "tests/test_bands.py", "tests/test_cli.py", "tests/test_cli_evaluate.py", "tests/test_cli_songs.py",
     "tests/core/test_config.py", "tests/test_doctor.py", "tests/core/test_extras.py", "tests/test_imports_point_down.py",
     "tests/test_losses.py", "tests/test_metrics.py", "tests/test_package.py", "tests/test_recipes.py",
-    "tests/test_results.py", "tests/test_spectral.py", "tests/test_studies.py", "tests/training/test_optimisation.py",
+    "tests/test_results.py", "tests/audio/test_stft.py", "tests/test_studies.py", "tests/training/test_optimisation.py",
 )  # fmt: skip
 
 

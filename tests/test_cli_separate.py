@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 import bandsplit.inference.batch
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.inference.batch import Batch, find_songs
 from bandsplit.inference.outputs import OutputConfig

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from bandsplit.audio.stft import istft, stft
 from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
 from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.layouts import index_dataset
@@ -17,7 +18,6 @@ from bandsplit.evaluation import About, ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.models.build import build_model
 from bandsplit.results import Score
-from bandsplit.spectral import istft, stft
 from bandsplit.yardsticks import (
     IdealBinaryMask,
     IdealRatioMask,

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from bandsplit.audio.stft import stft
 from bandsplit.config import StftConfig
 from bandsplit.losses import separation_loss
-from bandsplit.spectral import stft
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.config import StftConfig
 from bandsplit.inference.onnx_network import OnnxNetwork
-from bandsplit.spectral_numpy import istft, stft
 from onnx_vectors import FILE, build_vectors
 
 VECTORS = json.loads(FILE.read_text(encoding="utf-8"))

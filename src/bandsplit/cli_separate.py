@@ -238,7 +238,7 @@ class _Work:
         return failed
 
     def _foretell(self, song: Song, forecast: Forecast) -> dict[str, Any]:
-        from bandsplit.decoding import open_song
+        from bandsplit.audio.decoding import open_song
 
         is_done = self._is_done(song)
         record = self.batch.describe(song, "skipped" if is_done else "planned")
@@ -309,7 +309,7 @@ class _Work:
 
 def _end_without_songs(console: Console, songs: Sequence[Song], as_json: bool) -> None:
     """End where none of the songs is there, before a model is looked for, loaded or even fetched."""
-    from bandsplit.opening import open_sound
+    from bandsplit.audio.opening import open_sound
 
     if not songs or any(os.path.exists(song.path) for song in songs):
         return

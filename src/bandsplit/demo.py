@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.printable import printable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, BandsplitError, DataError
 from bandsplit.data.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
 from bandsplit.evaluation import About, hash_files

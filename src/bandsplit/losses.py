@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from bandsplit.audio.stft import stft
 from bandsplit.config import StftConfig
-from bandsplit.spectral import stft
 
 
 def separation_loss(

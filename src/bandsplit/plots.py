@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from bandsplit.audio.stft import stft
 from bandsplit.config import StftConfig
 from bandsplit.core.pictures import save_figure
 from bandsplit.data.tracks import Track
 from bandsplit.mixing import ActivityConfig
-from bandsplit.spectral import stft
 
 Audio = NDArray[np.float32]
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bandsplit.audio.stft import istft, stft
 from bandsplit.config import StftConfig
 from bandsplit.core.errors import DataError
 from bandsplit.data.tracks import Audio, Track, TrackAudio
 from bandsplit.evaluation import About, System
-from bandsplit.spectral import istft, stft
 
 STATIC_GAIN = "static gain per frequency"
 IDEAL_RATIO_MASK = "ideal ratio mask (ceiling)"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit import audio, writing
+from bandsplit.audio import files as audio
+from bandsplit.audio import writing
+from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import watching
 from bandsplit.inference import outputs
 from bandsplit.inference.outputs import OutputConfig, StemFiles
-from bandsplit.writing import SoundFormat, Writer
 
 STEMS = ("bass", "drums", "vocals")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.config import ModelConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model

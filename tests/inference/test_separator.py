@@ -9,7 +9,7 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.inference.separator import Separator

@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from test_separator import CARD, RATE_HZ, noise, separator, tiny
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
+from bandsplit.audio.streams import Source, Window, cut_blocks, resample_blocks
 from bandsplit.config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.core.errors import AudioError, Cancelled
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.files import save_model
-from bandsplit.streams import Source, Window, cut_blocks, resample_blocks
 
 
 def pieces(signal: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:

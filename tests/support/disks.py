@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.models.card import read_card
 
 REASONS = (

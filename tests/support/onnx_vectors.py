@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from bandsplit.audio.stft import istft, stft
 from bandsplit.config import ModelConfig, StftConfig
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard
-from bandsplit.spectral import istft, stft
 from places import ROOT
 
 FILE = ROOT / "docs" / "onnx-test-vectors.json"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data import augment
 from bandsplit.data.activity import segment_samples

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
 from bandsplit.core.unfinished import hidden_folder

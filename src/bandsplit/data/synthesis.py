@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.processes import worker_pool
@@ -23,7 +24,6 @@ from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other
 from bandsplit.data.synth.singing import play_vocals
 from bandsplit.data.synth.sound import blocks, mastering_gain, ramps
-from bandsplit.writing import SoundFormat, Writer
 
 RECORD = "synthesis.json"
 # To be raised whenever the same arguments give other samples.

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, DataError
 
 SPLITS = ("train", "valid", "test")

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.settings import cpu_threads
 from bandsplit.models.card import read_onnx
-from bandsplit.spectral_numpy import istft, stft
 
 _SETUP = "pip install 'bandsplit[onnx]', or onnxruntime alone"
 

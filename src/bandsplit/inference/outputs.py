@@ -13,14 +13,14 @@ from typing import Literal
 import numpy as np
 from typing_extensions import Self
 
-from bandsplit.audio import make_folder
+from bandsplit.audio.files import make_folder
+from bandsplit.audio.opening import ForwardSound, file_name
+from bandsplit.audio.streams import BLOCK_SAMPLES
+from bandsplit.audio.writing import SoundFormat, Writer, commit_together
 from bandsplit.core.config import Config
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, swept, temporary_name
-from bandsplit.opening import ForwardSound, file_name
-from bandsplit.streams import BLOCK_SAMPLES
-from bandsplit.writing import SoundFormat, Writer, commit_together
 
 _FIELDS = ("track", "trackext", "stem", "ext", "model")
 _FIELD = re.compile(r"\{([^{}]*)\}")

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from bandsplit import audio as audio_io
+from bandsplit.audio import files as audio_io
+from bandsplit.audio.decoding import open_song
+from bandsplit.audio.streams import Tell, Window, cut_blocks, resample_blocks
 from bandsplit.config import ChunkConfig, CrossfadeConfig
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
-from bandsplit.decoding import open_song
 from bandsplit.inference.channels import ChannelGroups, group_channels
 from bandsplit.inference.chunks import ChunkPlan, plan_chunks, stream_plan
 from bandsplit.inference.inputs import check_blocks, check_samples, is_tensor, to_numpy
 from bandsplit.inference.network import Model, Network, Precision, Runtime, needed_channels, open_networks
 from bandsplit.inference.outputs import OutputConfig, StemFiles, track_name
 from bandsplit.registry import find_model
-from bandsplit.streams import Tell, Window, cut_blocks, resample_blocks
 
 if TYPE_CHECKING:
     import torch

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from bandsplit.audio.stft import istft, stft
 from bandsplit.config import ModelConfig
-from bandsplit.spectral import istft, stft
 
 
 class Separation(NamedTuple):

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.plots import draw_strip, peak_level_db

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.comparison import compare
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically

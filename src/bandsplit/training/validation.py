@@ -12,7 +12,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from bandsplit import audio
+from bandsplit.audio import files as audio
 from bandsplit.data.tracks import MIXTURE, Audio, Track
 from bandsplit.inference.chunks import plan_chunks, stream_plan
 from bandsplit.losses import separation_loss

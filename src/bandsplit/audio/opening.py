@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import soundfile
 
-from bandsplit.containers import find_damage, find_overlong_chunk
+from bandsplit.audio.damage import find_damage, find_overlong_chunk
 from bandsplit.core.errors import AudioError
 
 Sound = TypeVar("Sound", bound=soundfile.SoundFile)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandsplit import audio, decoding
+from bandsplit.audio import decoding
+from bandsplit.audio import files as audio
+from bandsplit.audio.decoding import open_song
 from bandsplit.core.errors import AudioError
-from bandsplit.decoding import open_song
 
 av = pytest.importorskip("av")
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import soundfile
 
+from bandsplit.audio.opening import UnknownFormatError, fetch_again
+from bandsplit.audio.streams import Source, Tell
+from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.opening import UnknownFormatError, fetch_again
-from bandsplit.streams import Source, Tell
-from bandsplit.writing import SoundFormat, Writer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def open_song(
             where one of these comes first; what it raises stops it.
 
     Raises:
-        AudioError: as `bandsplit.streams.Source`; for an unknown format it says which decoders were tried.
+        AudioError: as `bandsplit.audio.streams.Source`; for an unknown format it says which decoders were tried.
     """
     try:
         source = Source(path, start_s, duration_s, tell=tell)

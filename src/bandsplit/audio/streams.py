@@ -9,10 +9,10 @@ import numpy as np
 import soundfile
 import soxr
 
-from bandsplit.audio import check_finite
+from bandsplit.audio.files import check_finite
+from bandsplit.audio.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
+from bandsplit.audio.writing import TAGS
 from bandsplit.core.errors import AudioError
-from bandsplit.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
-from bandsplit.writing import TAGS
 
 Tell: TypeAlias = Callable[[float, float, str], Any]
 """Told the seconds done, the seconds in all and the stage."""
@@ -39,7 +39,7 @@ class Source(AbstractContextManager):
         samples: Length, exact.
         channels: Number of channels.
         sample_rate_hz: Sample rate.
-        tags: What the file says of its music, by the names in `bandsplit.writing.TAGS`.
+        tags: What the file says of its music, by the names in `bandsplit.audio.writing.TAGS`.
         note: How it was decoded, if it was not libsndfile that did it.
     """
 
@@ -63,7 +63,7 @@ class Source(AbstractContextManager):
             tell: told how far the counting of an mp3 is; what it raises stops it.
 
         Raises:
-            AudioError: as `bandsplit.audio.info`; or nothing lies in this range.
+            AudioError: as `bandsplit.audio.files.info`; or nothing lies in this range.
         """
         self._path, self._name = path, name or str(path)
         self._state = _state(path)
@@ -166,7 +166,7 @@ def cut_blocks(signal: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
-    """Resample a stream as `bandsplit.audio.resample` resamples an array, sample for sample.
+    """Resample a stream as `bandsplit.audio.files.resample` resamples an array, sample for sample.
 
     Args:
         blocks: ``channels samples``, at least one sample in all.

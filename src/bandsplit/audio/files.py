@@ -11,12 +11,12 @@ import numpy as np
 import soundfile
 import soxr
 
-from bandsplit.containers import find_audio
+from bandsplit.audio.damage import find_audio
+from bandsplit.audio.opening import channel_order, fetch_again, file_name, open_sound, reason
+from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
-from bandsplit.opening import channel_order, fetch_again, file_name, open_sound, reason
-from bandsplit.writing import SoundFormat, Writer
 
 # The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
 _MP3_GRACE_SAMPLES = 2 * 1152

@@ -11,10 +11,10 @@ import numpy as np
 import soundfile
 from typing_extensions import Self
 
+from bandsplit.audio.opening import ForwardSound, channel_order, file_name, reason
 from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
-from bandsplit.opening import ForwardSound, channel_order, file_name, reason
 
 # Suffix -> libsndfile's container and the sample format that loses least.
 _WRITABLE = {

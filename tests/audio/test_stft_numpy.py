@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from test_stft import LENGTHS
 
-from bandsplit import spectral, spectral_numpy
+from bandsplit.audio import stft as spectral
+from bandsplit.audio import stft_numpy as spectral_numpy
 from bandsplit.config import StftConfig
-from test_spectral import LENGTHS
 
 CONFIGS = [StftConfig(hop_samples=hop) for hop in (256, 512, 1024)] + [StftConfig(n_fft=60, hop_samples=20)]
 
