@@ -12,11 +12,11 @@ import numpy as np
 import soundfile
 
 from bandsplit.data.bench import DataSpeed, measure
-from bandsplit.data.dataset import make_examples
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.pack import pack_dataset
-from bandsplit.data.synthesis import synthesise_song
-from bandsplit.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.examples.dataset import make_examples
+from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.pack import pack_dataset
+from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.training.checkpoint import environment
 
 RATE_HZ = 44100

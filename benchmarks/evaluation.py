@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bandsplit.data.synthesis import synthesise_song
+from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.metrics import csdr_windows, l1_freq, si_sdr, usdr
 from bandsplit.training.checkpoint import environment
 

@@ -22,8 +22,8 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 FAST = (
     "tests/failures/test_bad_audio.py", "tests/failures/test_bad_estimates.py", "tests/golden/test_models.py",
     "tests/inference/test_chunks.py", "tests/inference/test_onnx_network.py", "tests/models",
-    "tests/data/test_check.py",
-    "tests/data/test_layouts.py", "tests/data/test_musdb.py", "tests/data/test_record.py", "tests/audio/test_audio_files.py",
+    "tests/data/songs/test_check.py",
+    "tests/data/songs/test_layouts.py", "tests/data/songs/test_musdb.py", "tests/data/songs/test_record.py", "tests/audio/test_audio_files.py",
     "tests/test_bands.py", "tests/test_cli.py", "tests/test_cli_evaluate.py", "tests/test_cli_songs.py",
     "tests/core/test_config.py", "tests/test_doctor.py", "tests/core/test_extras.py", "tests/test_imports_point_down.py",
     "tests/test_losses.py", "tests/test_metrics.py", "tests/test_package.py", "tests/test_recipes.py",

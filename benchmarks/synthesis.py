@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 
-from bandsplit.data.synthesis import song_title, synthesise_song
+from bandsplit.data.synth.songs import song_title, synthesise_song
 from bandsplit.training.checkpoint import environment
 
 SEEDS = (1, 3, 5, 8, 12, 100, 101, 102)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.estimates import EstimateFiles, name_and_folder
 from bandsplit.evaluation import evaluate
 from bandsplit.results import Score

@@ -12,8 +12,8 @@ import torch
 from bandsplit.audio.stft import istft, stft
 from bandsplit.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
 from bandsplit.core.errors import BandsplitError, DataError
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Dataset, Track, TrackAudio
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
 from bandsplit.evaluation import About, ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.models.build import build_model

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit.data.synthesis import synthesise_song
+from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.metrics import csdr_windows, median_over_windows
 from songs import STEMS
 

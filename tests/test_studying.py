@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from bandsplit.cli import app
 from bandsplit.config import CrossfadeConfig
 from bandsplit.core.errors import DataError
-from bandsplit.data.check import check_dataset
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.check import check_dataset
+from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.published import table2
 from bandsplit.recipes import RECIPES
 from bandsplit.results import read_scores

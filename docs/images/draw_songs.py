@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bandsplit.data.synthesis import song_title, synthesise_song
+from bandsplit.data.synth.songs import song_title, synthesise_song
 from bandsplit.plots import draw_song
 
 DURATION_S = 40.0

@@ -25,9 +25,9 @@ from bandsplit.terminal import (
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bandsplit.data.check import Report
-    from bandsplit.data.tracks import Track
-    from bandsplit.mixing import ActivityConfig
+    from bandsplit.data.examples.mixing import ActivityConfig
+    from bandsplit.data.songs.check import Report
+    from bandsplit.data.songs.tracks import Track
 
 EXACT_DB = -140.0
 """Below this, mixture and sum of stems differ by the rounding of 32-bit floats at most."""
@@ -46,8 +46,8 @@ def check(
     mixture: MixtureOption = "file",
 ) -> None:
     """Read all songs and report what they are and what is wrong; exit code 1 if results would be."""
-    from bandsplit.data.check import check_dataset
-    from bandsplit.data.layouts import index_dataset
+    from bandsplit.data.songs.check import check_dataset
+    from bandsplit.data.songs.layouts import index_dataset
 
     console, out = make_console(), make_console(err=False)
     dataset = index_dataset(root, split_names(stems), mixture=mixture, lengths=lengths, allow_broken=True)
@@ -116,9 +116,9 @@ def activity(
 ) -> None:
     """Show which share of every stem activity detection keeps, by default and as the authors; draw one song."""
     from bandsplit.core.errors import DataError
-    from bandsplit.data.activity import index_activity
-    from bandsplit.data.facts import facts_folder
-    from bandsplit.mixing import ACTIVITY_MODES
+    from bandsplit.data.examples.activity import index_activity
+    from bandsplit.data.examples.mixing import ACTIVITY_MODES
+    from bandsplit.data.songs.facts import facts_folder
     from bandsplit.plots import draw_activity
 
     console, out = make_console(), make_console(err=False)
@@ -141,7 +141,7 @@ def activity(
 
 
 def _kept_shares(tracks: tuple[Track, ...], active: dict, config: ActivityConfig) -> dict[tuple[int, str], float]:
-    from bandsplit.data.activity import kept_share
+    from bandsplit.data.examples.activity import kept_share
 
     return {(number, stem): kept_share(starts, tracks[number], config) for (number, stem), starts in active.items()}
 
@@ -183,7 +183,7 @@ def download(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Fetch a data set from its record, check it and unpack it; a break is resumed by the same command."""
-    from bandsplit.data.download import download_dataset, find_known_set, is_downloaded
+    from bandsplit.data.songs.download import download_dataset, find_known_set, is_downloaded
 
     console = make_console()
     known = find_known_set(name)
@@ -219,7 +219,7 @@ def pack(
     allow: AllowOption = False,
 ) -> None:
     """Copy songs to 16-bit wav at one rate: no decoding or resampling while training."""
-    from bandsplit.data.pack import pack_dataset
+    from bandsplit.data.songs.pack import pack_dataset
 
     console = make_console()
     dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
@@ -237,9 +237,9 @@ def bench_data(
     examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
 ) -> None:
     """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
-    from bandsplit.data.activity import index_activity
     from bandsplit.data.bench import ROUNDS, measure
-    from bandsplit.data.dataset import make_examples
+    from bandsplit.data.examples.activity import index_activity
+    from bandsplit.data.examples.dataset import make_examples
     from bandsplit.recipes import find_recipe
 
     console, out = make_console(), make_console(err=False)
@@ -289,7 +289,7 @@ def synth(
     """Make a multitrack data set by synthesis, deterministic to the sample, free of anyone's rights."""
     import time
 
-    from bandsplit.data.synthesis import write_dataset
+    from bandsplit.data.synth.songs import write_dataset
 
     tenth = max(1, songs // 10)
     n_valid, n_test = tenth if valid is None else valid, tenth if test is None else test

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bandsplit.data.tracks import Dataset
+    from bandsplit.data.songs.tracks import Dataset
     from bandsplit.evaluation import System
     from bandsplit.results import Score
 

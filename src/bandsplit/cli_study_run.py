@@ -11,7 +11,7 @@ from bandsplit.terminal import DEFAULT_STEMS, tell
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.data.tracks import Dataset
+    from bandsplit.data.songs.tracks import Dataset
     from bandsplit.studies import PlannedRun
     from bandsplit.studying.costs import Measured
     from bandsplit.studying.folder import StudyFolder, StudyRun

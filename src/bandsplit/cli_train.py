@@ -26,7 +26,7 @@ from bandsplit.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.data.tracks import Dataset
+    from bandsplit.data.songs.tracks import Dataset
     from bandsplit.run_config import RunConfig
     from bandsplit.training.execution import Execution
     from bandsplit.training.reporting import MakeMeter

@@ -20,10 +20,10 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.printable import printable
-from bandsplit.data.check import check_dataset, require_sound
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.synthesis import write_dataset
-from bandsplit.data.tracks import Dataset, Track
+from bandsplit.data.songs.check import check_dataset, require_sound
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset, Track
+from bandsplit.data.synth.songs import write_dataset
 from bandsplit.evaluation import ModelSystem, System, evaluate
 from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation

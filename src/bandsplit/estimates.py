@@ -12,7 +12,7 @@ import numpy as np
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, BandsplitError, DataError
-from bandsplit.data.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
+from bandsplit.data.songs.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
 from bandsplit.evaluation import About, hash_files
 
 _SHOWN = 10

@@ -19,7 +19,7 @@ from bandsplit import __version__
 from bandsplit.config import ChunkConfig
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
-from bandsplit.data.tracks import Audio, Dataset, Track, TrackAudio
+from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.inference.chunks import describe_chunks
 from bandsplit.inference.separator import Separator
 from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr

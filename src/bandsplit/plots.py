@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from bandsplit.audio.stft import stft
 from bandsplit.config import StftConfig
 from bandsplit.core.pictures import save_figure
-from bandsplit.data.tracks import Track
-from bandsplit.mixing import ActivityConfig
+from bandsplit.data.examples.mixing import ActivityConfig
+from bandsplit.data.songs.tracks import Track
 
 Audio = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from typing import Any
 from bandsplit.bands import SCHEMES
 from bandsplit.config import TARGETS
 from bandsplit.core.errors import ConfigError
-from bandsplit.mixing import UMX_LIKE
+from bandsplit.data.examples.mixing import UMX_LIKE
 from bandsplit.published import Values, validation_usdr_db
 from bandsplit.recipes_mini import mini_recipes
 from bandsplit.run_config import RunConfig

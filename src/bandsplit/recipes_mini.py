@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from bandsplit.mixing import UMX_LIKE
+from bandsplit.data.examples.mixing import UMX_LIKE
 
 if TYPE_CHECKING:
     from bandsplit.recipes import Recipe

@@ -50,7 +50,7 @@ class Score(BaseModel):
     data: str
     """Name of the data set's folder."""
     fingerprint: str | None = None
-    """Fingerprint of the split's audio, see `bandsplit.data.check`; none where it was not taken."""
+    """Fingerprint of the split's audio, see `bandsplit.data.songs.check`; none where it was not taken."""
     benchmark: str | None = None
     """``MUSDB18-HQ`` where the split is that of the published set; such scores alone stand beside published ones."""
     split: str

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from bandsplit.config import ChunkConfig, CrossfadeConfig, ModelConfig
 from bandsplit.core.config import Config
-from bandsplit.mixing import MixingConfig
+from bandsplit.data.examples.mixing import MixingConfig
 
 
 class AdamConfig(Config):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.config import ChunkConfig
-    from bandsplit.data.tracks import Dataset
+    from bandsplit.data.songs.tracks import Dataset
 
 _NO_TERMINAL = 1000  # columns, more than any table here has
 CHUNKS = "Chunks"
@@ -194,8 +194,8 @@ def open_dataset(
     Raises:
         DataError: the set is broken, and that is not allowed.
     """
-    from bandsplit.data.check import check_dataset, require_sound
-    from bandsplit.data.layouts import index_dataset
+    from bandsplit.data.songs.check import check_dataset, require_sound
+    from bandsplit.data.songs.layouts import index_dataset
 
     dataset = index_dataset(root, split_names(stems), splits, mixture=mixture, lengths=lengths, allow_broken=allow)
     for note in dataset.notes:

@@ -16,7 +16,7 @@ from torch import Tensor
 from bandsplit.audio.stft import istft, stft
 from bandsplit.config import StftConfig
 from bandsplit.core.errors import DataError
-from bandsplit.data.tracks import Audio, Track, TrackAudio
+from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
 from bandsplit.evaluation import About, System
 
 STATIC_GAIN = "static gain per frequency"

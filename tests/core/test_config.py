@@ -114,12 +114,12 @@ def test_every_field_is_documented():
         ]
 
     import bandsplit.config
-    import bandsplit.mixing
+    import bandsplit.data.examples.mixing
     import bandsplit.run_config
 
     configs = {
         found
-        for module in (bandsplit.config, bandsplit.mixing, bandsplit.run_config)
+        for module in (bandsplit.config, bandsplit.data.examples.mixing, bandsplit.run_config)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Config)
     }

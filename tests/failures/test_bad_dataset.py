@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.layouts import index_dataset
 from songs import noise_stems, write_dataset, write_song
 
 

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import BandsplitError, DataError
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Track
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Track
 from bandsplit.estimates import EstimateFiles, name_and_folder
 from bandsplit.evaluation import evaluate
 from songs import STEMS, write_dataset

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from bandsplit.config import ModelConfig
 from bandsplit.core.errors import BandsplitError, RunError
-from bandsplit.data.download import download_dataset
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.download import download_dataset
+from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.build import build_model
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.recipes import find_recipe

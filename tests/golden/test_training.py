@@ -8,7 +8,7 @@ import pytest
 from lightning_fabric import Fabric
 from safetensors import safe_open
 
-from bandsplit.data.dataset import Example
+from bandsplit.data.examples.dataset import Example
 from bandsplit.losses import separation_loss
 from bandsplit.models.authors import tensors_from_authors
 from bandsplit.pretrained import config_from_authors

@@ -11,7 +11,7 @@ import pytest
 
 from bandsplit.core.errors import DataError, DownloadError
 from bandsplit.core.fetching import Patience
-from bandsplit.data.download import KNOWN_SETS, MARKER, Downloaded, KnownSet, download_dataset
+from bandsplit.data.songs.download import KNOWN_SETS, MARKER, Downloaded, KnownSet, download_dataset
 from webserver import Behaviour, Server
 
 CALM = Patience(timeout_s=30, retries=2, pause_s=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bandsplit.core.errors import RunError
-from bandsplit.data.dataset import Example
+from bandsplit.data.examples.dataset import Example
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner

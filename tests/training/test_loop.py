@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from bandsplit.core.errors import AudioError, DataError, RunError, RunStopped
-from bandsplit.data.dataset import make_examples
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.examples.dataset import make_examples
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.losses import separation_loss
 from bandsplit.models.build import build_model
 from bandsplit.models.files import read_card

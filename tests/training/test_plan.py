@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner

@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.run_config import RunConfig
 from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.execution import Execution

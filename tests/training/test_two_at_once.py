@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bandsplit.core.errors import RunError
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.card import read_card
 from bandsplit.run_config import RunConfig
 from bandsplit.training import checkpoint

@@ -9,8 +9,8 @@ import torch
 from lightning_fabric import Fabric
 
 from bandsplit.config import ModelConfig
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Track
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Track
 from bandsplit.inference.separator import Separator
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr

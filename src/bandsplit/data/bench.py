@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import soundfile
 
-from bandsplit.data.dataset import ExampleDataset
-from bandsplit.data.loading import AHEAD, load_batches
+from bandsplit.data.examples.dataset import ExampleDataset
+from bandsplit.data.examples.loading import AHEAD, load_batches
 
 ROUNDS = 9
 

@@ -14,7 +14,7 @@ from bandsplit.audio import files as audio
 from bandsplit.comparison import compare
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
-from bandsplit.data.tracks import Audio, Dataset
+from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report

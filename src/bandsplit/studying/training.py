@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.studies import PlannedRun
 from bandsplit.studying.folder import StudyFolder, StudyRun
 from bandsplit.studying.processes import Ended, Job, Processes, last_lines

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from bandsplit import __version__
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.run_config import RunConfig
 
 BEST = "best.safetensors"

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from bandsplit.core.errors import RunError
-from bandsplit.data.dataset import Example
+from bandsplit.data.examples.dataset import Example
 from bandsplit.losses import separation_loss, spectrogram_loss
 from bandsplit.models.build import build_model
 from bandsplit.models.model import BandSplitModel

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from bandsplit.core.errors import RunError, RunStopped
 from bandsplit.core.interrupt import stop_reason
-from bandsplit.data.dataset import Example, shard_indices
-from bandsplit.data.loading import load_batches
-from bandsplit.data.tracks import Dataset
+from bandsplit.data.examples.dataset import Example, shard_indices
+from bandsplit.data.examples.loading import load_batches
+from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.run_config import PlateauDecay, RunConfig
 from bandsplit.training.checkpoint import Progress, RunFolder, environment

@@ -15,9 +15,9 @@ from lightning_fabric import Fabric
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.data.dataset import Example, ExampleDataset
-from bandsplit.data.loading import AHEAD, load_batches
-from bandsplit.data.tracks import Dataset, Track
+from bandsplit.data.examples.dataset import Example, ExampleDataset
+from bandsplit.data.examples.loading import AHEAD, load_batches
+from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.activity import index_activity
-from bandsplit.data.dataset import ExampleDataset, make_examples
-from bandsplit.data.tracks import Dataset, Track
+from bandsplit.data.examples.activity import index_activity
+from bandsplit.data.examples.dataset import ExampleDataset, make_examples
+from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.run_config import RunConfig
 
 

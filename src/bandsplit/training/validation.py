@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from bandsplit.audio import files as audio
-from bandsplit.data.tracks import MIXTURE, Audio, Track
+from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.inference.chunks import plan_chunks, stream_plan
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr_energies, usdr_of_energies

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandsplit.data.sampling import ExampleDraw, Sampler
-from bandsplit.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.examples.sampling import ExampleDraw, Sampler
 from bandsplit.recipes import RECIPES
 
 STEMS = ("bass", "drums", "vocals")

@@ -17,7 +17,7 @@ from bandsplit.core.errors import AudioError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.interrupt import check
 from bandsplit.core.settings import cache_folder
-from bandsplit.data.tracks import Dataset, Track
+from bandsplit.data.songs.tracks import Dataset, Track
 
 FORMAT = 1
 """To be raised whenever files of facts are written in another way: those written before then count as empty."""

@@ -18,7 +18,7 @@ from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.processes import worker_pool
-from bandsplit.data.layouts import UNFINISHED
+from bandsplit.data.songs.layouts import UNFINISHED
 from bandsplit.data.synth.composition import STEMS, compose
 from bandsplit.data.synth.drums import play_drums
 from bandsplit.data.synth.instruments import play_bass, play_other

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from bandsplit.core.errors import AudioError, DataError
-from bandsplit.data import musdb
-from bandsplit.data.facts import Facts, Progress
-from bandsplit.data.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
+from bandsplit.data.songs import musdb
+from bandsplit.data.songs.facts import Facts, Progress
+from bandsplit.data.songs.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
 
 # To be raised whenever something is measured in another way.
 MEASURES = 2

@@ -9,11 +9,11 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import ConfigError, DataError
-from bandsplit.data import synthesis
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.synth import songs as synthesis
 from bandsplit.data.synth.composition import STEMS, Plan, bass_line, compose, melody, played
+from bandsplit.data.synth.songs import song_title, synthesise_song, write_dataset
 from bandsplit.data.synth.sound import pluck, reverb, sawtooth
-from bandsplit.data.synthesis import song_title, synthesise_song, write_dataset
 
 RATE_HZ = 44100
 SEEDS = range(6)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.check import PartFacts, Report, SongFacts
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.musdb import VALIDATION_SONGS, looks_like_musdb18_hq
-from bandsplit.data.tracks import Dataset, Problem, Track
+from bandsplit.data.songs.check import PartFacts, Report, SongFacts
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.musdb import VALIDATION_SONGS, looks_like_musdb18_hq
+from bandsplit.data.songs.tracks import Dataset, Problem, Track
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 

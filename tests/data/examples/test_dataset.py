@@ -16,11 +16,11 @@ import torch
 from torch.utils.data import DataLoader
 
 from bandsplit.core.errors import AudioError, ConfigError, DataError
-from bandsplit.data.dataset import Example, ExampleDataset, make_examples, shard_indices
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.loading import load_batches
-from bandsplit.data.tracks import Track
-from bandsplit.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.examples.dataset import Example, ExampleDataset, make_examples, shard_indices
+from bandsplit.data.examples.loading import load_batches
+from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Track
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 PLAIN = {"activity": None, "pairing": "free", "drop": "none", "peak_normalise": False}

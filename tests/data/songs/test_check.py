@@ -14,11 +14,11 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import DataError
-from bandsplit.data import check, facts
-from bandsplit.data.check import Report, check_dataset, require_sound
-from bandsplit.data.facts import facts_folder
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Track
+from bandsplit.data.songs import check, facts
+from bandsplit.data.songs.check import Report, check_dataset, require_sound
+from bandsplit.data.songs.facts import facts_folder
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Track
 from songs import STEMS, link_songs, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000

@@ -7,7 +7,7 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from bandsplit.data.download import MARKER
+from bandsplit.data.songs.download import MARKER
 from downloads import Here, contents
 from webserver import Behaviour, damaged, refuse, serve
 

@@ -16,8 +16,8 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
 from bandsplit.core.unfinished import hidden_folder
-from bandsplit.data.facts import Progress
-from bandsplit.data.tracks import MIXTURE, Dataset, Track
+from bandsplit.data.songs.facts import Progress
+from bandsplit.data.songs.tracks import MIXTURE, Dataset, Track
 
 RECORD = "pack.json"
 

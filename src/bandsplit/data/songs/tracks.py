@@ -116,9 +116,9 @@ class Dataset:
     tracks: tuple[Track, ...]
     notes: tuple[str, ...] = ()
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """By split, what identifies its audio; filled in by `bandsplit.data.check`."""
+    """By split, what identifies its audio; filled in by `bandsplit.data.songs.check`."""
     benchmark: str | None = None
-    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by `bandsplit.data.check`."""
+    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by `bandsplit.data.songs.check`."""
 
     @property
     def name(self) -> str:

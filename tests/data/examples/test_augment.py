@@ -11,7 +11,7 @@ import pytest
 from scipy.signal import chirp, correlate
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.data.augment import (
+from bandsplit.data.examples.augment import (
     MIXTURE_DRAWS,
     STEM_DRAWS,
     MixtureAugmentation,
@@ -20,7 +20,7 @@ from bandsplit.data.augment import (
     draw_mixture,
     draw_stem,
 )
-from bandsplit.mixing import AugmentConfig
+from bandsplit.data.examples.mixing import AugmentConfig
 
 pytest.importorskip("python_stretch", reason="needs the extra augment")
 

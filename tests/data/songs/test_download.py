@@ -14,8 +14,8 @@ import pytest
 
 from bandsplit import cli
 from bandsplit.core.errors import DataError, DownloadError
-from bandsplit.data.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
-from bandsplit.data.layouts import index_dataset
+from bandsplit.data.songs.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
+from bandsplit.data.songs.layouts import index_dataset
 from downloads import Here, contents, set_in, zip_of
 from webserver import CUT, Server, serve
 

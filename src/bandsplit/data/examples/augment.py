@@ -18,8 +18,8 @@ import soundfile
 import soxr
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.data.tracks import Audio
-from bandsplit.mixing import AugmentConfig
+from bandsplit.data.examples.mixing import AugmentConfig
+from bandsplit.data.songs.tracks import Audio
 
 STEM_DRAWS = ("polarity", "pitch", "pitch_semitones", "tempo", "tempo_factor", "low_pass", "low_pass_hz")
 """Meaning of the uniform numbers of a stem, in order: for each effect whether it happens, then how much of it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Lengths, Problem, Track, make_track
+from bandsplit.data.songs.tracks import FORMATS, MIXTURE, SPLITS, Lengths, Problem, Track, make_track
 
 VALIDATION_SONGS = frozenset(
     {
@@ -39,7 +39,7 @@ def looks_like_musdb18_hq(tracks: Sequence[Track]) -> bool:
     """Say whether every split among these songs has the songs of MUSDB18-HQ, as far as names and headers tell.
 
     The number of songs, the names of the validation songs, the stems, the rate and the channels are those of the
-    record. Compressed MUSDB18 looks the same: the audio itself must be heard as well, see `bandsplit.data.check`.
+    record. Compressed MUSDB18 looks the same: the audio itself must be heard as well, see `bandsplit.data.songs.check`.
     """
     by_split = {split: [track for track in tracks if track.split == split] for split in {t.split for t in tracks}}
     names = {split: {unicodedata.normalize("NFC", track.name) for track in songs} for split, songs in by_split.items()}

@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.layouts import MOISESDB_STEMS, index_dataset
-from bandsplit.data.tracks import Dataset, Track
+from bandsplit.data.songs.layouts import MOISESDB_STEMS, index_dataset
+from bandsplit.data.songs.tracks import Dataset, Track
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000

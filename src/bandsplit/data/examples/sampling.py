@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bandsplit.data.augment import (
+from bandsplit.data.examples.augment import (
     MIXTURE_DRAWS,
     STEM_DRAWS,
     MixtureAugmentation,
@@ -24,7 +24,7 @@ from bandsplit.data.augment import (
     draw_mixture,
     draw_stem,
 )
-from bandsplit.mixing import DbGain, LinearGain, MixingConfig
+from bandsplit.data.examples.mixing import DbGain, LinearGain, MixingConfig
 
 COLUMNS = 32
 """Uniform numbers per row of the table; those that no decision uses yet are there so that a new one moves no other."""

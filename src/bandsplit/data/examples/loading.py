@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate, get_worker_info
 
 from bandsplit.core.processes import leave_signals_to_parent
-from bandsplit.data.dataset import Example, ExampleDataset
+from bandsplit.data.examples.dataset import Example, ExampleDataset
 
 AHEAD = 2
 """Batches that each worker makes ahead."""

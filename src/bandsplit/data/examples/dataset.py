@@ -1,6 +1,6 @@
 """Training examples: random mixes of stems, each a pure function of (seed, epoch, index).
 
-`bandsplit.data.sampling` draws what an example is made of; here it is read and mixed.
+`bandsplit.data.examples.sampling` draws what an example is made of; here it is read and mixed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from torch.utils.data import Dataset
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, DataError
-from bandsplit.data import augment
-from bandsplit.data.activity import segment_samples
-from bandsplit.data.sampling import Regions, Sampler, StemDraw
-from bandsplit.data.tracks import Audio, Track
-from bandsplit.mixing import MixingConfig
+from bandsplit.data.examples import augment
+from bandsplit.data.examples.activity import segment_samples
+from bandsplit.data.examples.mixing import MixingConfig
+from bandsplit.data.examples.sampling import Regions, Sampler, StemDraw
+from bandsplit.data.songs.tracks import Audio, Track
 
 
 class Example(NamedTuple):

@@ -11,11 +11,11 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit.data import activity
-from bandsplit.data.activity import active_segments, active_segments_of, index_activity, kept_share
-from bandsplit.data.layouts import index_dataset
-from bandsplit.data.tracks import Dataset, Track
-from bandsplit.mixing import ACTIVITY_MODES, AUTHORS, ActivityConfig
+from bandsplit.data.examples import activity
+from bandsplit.data.examples.activity import active_segments, active_segments_of, index_activity, kept_share
+from bandsplit.data.examples.mixing import ACTIVITY_MODES, AUTHORS, ActivityConfig
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.data.songs.tracks import Dataset, Track
 
 RATE_HZ = 1000
 

@@ -20,8 +20,18 @@ from typing import Literal
 
 from bandsplit.config import TARGETS
 from bandsplit.core.errors import DataError
-from bandsplit.data.musdb import index_songs
-from bandsplit.data.tracks import FORMATS, MIXTURE, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
+from bandsplit.data.songs.musdb import index_songs
+from bandsplit.data.songs.tracks import (
+    FORMATS,
+    MIXTURE,
+    SPLITS,
+    Dataset,
+    Lengths,
+    Problem,
+    Track,
+    hold_out,
+    make_track,
+)
 
 MOISESDB_STEMS = {
     "vocals": "vocals",

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from bandsplit.data.facts import Facts, Progress
-from bandsplit.data.tracks import Audio, Dataset, Track
-from bandsplit.mixing import ActivityConfig
+from bandsplit.data.examples.mixing import ActivityConfig
+from bandsplit.data.songs.facts import Facts, Progress
+from bandsplit.data.songs.tracks import Audio, Dataset, Track
 
 
 def active_segments(signal: Audio, sample_rate_hz: int, config: ActivityConfig | None = None) -> NDArray[np.int64]:
