@@ -44,7 +44,7 @@ def prepare() -> None:
     import numpy as np
 
     from bandsplit.audio import files as audio
-    from bandsplit.models.build import build_model
+    from bandsplit.models.bsrnn.build import build_model
     from bandsplit.models.files import ModelCard, save_model
     from bandsplit.recipes import RECIPES
 

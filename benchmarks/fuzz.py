@@ -36,7 +36,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.inference.separator import Separator
 
 if TYPE_CHECKING:
-    from bandsplit.models.model import BandSplitModel
+    from bandsplit.models.bsrnn.network import BandSplitModel
 
 HANG_S = 60
 FFMPEG_TURN = 10
@@ -251,8 +251,8 @@ def make_model() -> BandSplitModel:
     """Make a network of random weights that takes any number of channels and next to no time."""
     import torch
 
-    from bandsplit.config import ModelConfig
-    from bandsplit.models.build import build_model
+    from bandsplit.models.bsrnn.build import build_model
+    from bandsplit.models.bsrnn.config import ModelConfig
 
     torch.manual_seed(0)
     facts = {"targets": ["vocals", "bass"], "bands": [[500, 8]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
@@ -261,8 +261,8 @@ def make_model() -> BandSplitModel:
 
 def read_model(path: Path) -> None:
     """Read a model file of any kind."""
+    from bandsplit.models.bsrnn.checkpoint import import_checkpoint
     from bandsplit.models.files import load_model
-    from bandsplit.pretrained import import_checkpoint
 
     (import_checkpoint if path.suffix == ".ckpt" else load_model)(path)
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from bandsplit.config import ModelConfig
-from bandsplit.models.authors import _source
-from bandsplit.models.shapes import tensor_shapes
-from bandsplit.pretrained import config_from_authors
+from bandsplit.models.bsrnn.checkpoint import config_from_authors
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.shapes import tensor_shapes
+from bandsplit.models.bsrnn.tensor_names import _source
 
 Generator = np.random.Generator
 

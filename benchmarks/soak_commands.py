@@ -53,8 +53,8 @@ class Command:
         """Write a small model of two targets."""
         import torch
 
-        from bandsplit.config import ModelConfig
-        from bandsplit.models.build import build_model
+        from bandsplit.models.bsrnn.build import build_model
+        from bandsplit.models.bsrnn.config import ModelConfig
         from bandsplit.models.files import ModelCard, save_model
 
         path = self.base / "small.safetensors"
@@ -216,7 +216,7 @@ class Fetch(Command):
     def __init__(self, base: Path) -> None:
         """Start a server in a process of its own, and register its model."""
         super().__init__(base)
-        from bandsplit import registry
+        from bandsplit.models.pretrained import registry
         from checkpoints import checkpoint_of, entry_of  # pyright: ignore[reportMissingImports]
         from downloads import zip_of  # pyright: ignore[reportMissingImports]
 

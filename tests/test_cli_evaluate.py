@@ -13,8 +13,8 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit.config import ModelConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from command_line import run_command
 from songs import STEMS, write_dataset

@@ -18,8 +18,8 @@ import torch
 
 import bandsplit.inference.batch
 from bandsplit.audio import files as audio
-from bandsplit.config import ModelConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from command_line import run_command
 

@@ -13,8 +13,8 @@ import pytest
 
 import bandsplit
 from bandsplit.audio import files as audio
-from bandsplit.config import ModelConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from places import ROOT
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.shapes import count_parameters
+from bandsplit.models.bsrnn.shapes import count_parameters
 from bandsplit.recipes import RECIPES, apply_changes, find_recipe
 
 PAPER = {  # Table II's rows with an architecture of their own, and the authors' numbers for shared encoders

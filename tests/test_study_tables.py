@@ -17,8 +17,8 @@ from filelock import FileLock
 from bandsplit import published
 from bandsplit.agreement import describe_agreement, pairs_in_print
 from bandsplit.comparison import compare
-from bandsplit.config import TARGETS
 from bandsplit.evaluation_tables import table_1, table_3
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.studies import STUDIES
 from bandsplit.study_cells import comparison_table
 from bandsplit.study_rows import count_parameters, measure_runs, validation_scores

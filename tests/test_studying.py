@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from bandsplit.cli import app
-from bandsplit.config import CrossfadeConfig
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.models.bsrnn.config import CrossfadeConfig
 from bandsplit.published import table2
 from bandsplit.recipes import RECIPES
 from bandsplit.results import read_scores

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bandsplit.registry import Entry
+    from bandsplit.models.pretrained.registry import Entry
 
 models_app = typer.Typer(
     no_args_is_help=True, help="List, fetch, look at, import, copy out and remove models; list architectures."
@@ -49,7 +49,7 @@ def choose_models(
         BandsplitError: there is no such model, or it cannot be fetched.
     """
     from bandsplit.core.settings import is_offline
-    from bandsplit.registry import find_model
+    from bandsplit.models.pretrained.registry import find_model
 
     def fetch(entry: Entry) -> None:
         if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
@@ -71,7 +71,7 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """Show the models that can be fetched or are here; with --architectures every network that can be trained."""
-    from bandsplit.registry import entries, models_folder
+    from bandsplit.models.pretrained.registry import entries, models_folder
 
     out = make_console(err=False)
     if architectures:
@@ -100,7 +100,7 @@ def show_model(
 ) -> None:
     """Show what is known of a registered model, or the card and the configuration of a model file."""
     from bandsplit.models.card import read_card
-    from bandsplit.registry import cached_files, find_entry
+    from bandsplit.models.pretrained.registry import cached_files, find_entry
 
     if os.path.isfile(model) or Path(model).suffix in (".safetensors", ".onnx"):
         files = [Path(model)]
@@ -138,7 +138,7 @@ def fetch_model(
     ] = None,
 ) -> None:
     """Fetch a model to the cache: download, check, import without running code; a break is resumed."""
-    from bandsplit.registry import cached_files, find_entry
+    from bandsplit.models.pretrained.registry import cached_files, find_entry
 
     console = make_console()
     entry = find_entry(name)
@@ -160,8 +160,8 @@ def import_model(
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
     from bandsplit.core.errors import ModelFileError
+    from bandsplit.models.bsrnn.checkpoint import import_checkpoint
     from bandsplit.models.files import save_model
-    from bandsplit.pretrained import import_checkpoint
 
     path = out or checkpoint.with_suffix(".safetensors")
     if os.path.exists(path) and not force:
@@ -181,8 +181,8 @@ def export_model(
     force: ForceOption = False,
 ) -> None:
     """Copy a model out of the cache, as one .safetensors per network; any of them can be used by its path."""
-    from bandsplit.model_store import export_model
-    from bandsplit.registry import find_entry
+    from bandsplit.models.pretrained.registry import find_entry
+    from bandsplit.models.pretrained.store import export_model
 
     for path in export_model(find_entry(name), to, force):
         show(path)
@@ -192,8 +192,8 @@ def export_model(
 def remove_model(name: NameArgument) -> None:
     """Remove a model from the cache, and what is left of unfinished downloads of it."""
     from bandsplit.core.fetching import in_gb
-    from bandsplit.model_store import remove_model
-    from bandsplit.registry import find_entry
+    from bandsplit.models.pretrained.registry import find_entry
+    from bandsplit.models.pretrained.store import remove_model
 
     entry = find_entry(name)
     freed_bytes = remove_model(entry)
@@ -203,7 +203,7 @@ def remove_model(name: NameArgument) -> None:
 
 def _agrees(console: Console, entry: Entry) -> bool:
     from bandsplit.core.fetching import in_gb
-    from bandsplit.model_store import needed_bytes
+    from bandsplit.models.pretrained.store import needed_bytes
 
     tell(console, *entry.notice().splitlines())
     tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
@@ -211,7 +211,7 @@ def _agrees(console: Console, entry: Entry) -> bool:
 
 
 def _install(console: Console, entry: Entry, **options: Any) -> None:
-    from bandsplit.model_store import install_model
+    from bandsplit.models.pretrained.store import install_model
 
     with byte_progress(console) as progress:
         files = install_model(entry, progress=progress, **options)
@@ -221,7 +221,7 @@ def _install(console: Console, entry: Entry, **options: Any) -> None:
 
 def _facts(entry: Entry) -> dict[str, Any]:
     """Return what is known of a registered model, as plain data."""
-    from bandsplit.registry import cached_files
+    from bandsplit.models.pretrained.registry import cached_files
 
     scores = entry.scores
     files = [str(path) for path in cached_files(entry)]
@@ -246,8 +246,8 @@ def _models_table(entries: Sequence[Entry]) -> Table:
 
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.screen import PlainTable
+    from bandsplit.models.pretrained.registry import cached_files
     from bandsplit.published import COLUMNS
-    from bandsplit.registry import cached_files
 
     table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("model", "state", "fetch", "kept"):
@@ -267,7 +267,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
 
 
 def _architectures() -> list[dict[str, Any]]:
-    from bandsplit.models.shapes import count_parameters
+    from bandsplit.models.bsrnn.shapes import count_parameters
     from bandsplit.recipes import RECIPES
 
     return [

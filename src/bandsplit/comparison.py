@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from bandsplit.config import TARGETS
 from bandsplit.core.errors import BandsplitError
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE, repository
 from bandsplit.results import Metric, Score
 

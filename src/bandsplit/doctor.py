@@ -191,7 +191,7 @@ def _extras() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.settings import cache_folder, is_offline, mirror_setting
-    from bandsplit.registry import cached_files, entries
+    from bandsplit.models.pretrained.registry import cached_files, entries
 
     folder = cache_folder()
     size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0

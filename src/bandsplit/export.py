@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bandsplit.config import LstmConfig, ModelConfig
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import replacing
 from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.inference.torch_network import TorchNetwork
+from bandsplit.models.bsrnn.config import LstmConfig, ModelConfig
 from bandsplit.models.card import ONNX_SUFFIX, read_card
 from bandsplit.models.files import load_model
 
@@ -61,7 +61,7 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     if path.exists() and not force:
         raise ModelFileError(f"{path}: exists already; choose another name, or replace it with --force")
     try:
-        from bandsplit.onnx_graph import build_graph
+        from bandsplit.models.bsrnn.onnx_graph import build_graph
     except ImportError as error:
         raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
     model, (config, card) = load_model(model_file), read_card(model_file)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bandsplit.audio.stft import stft
-from bandsplit.config import StftConfig
+from bandsplit.models.bsrnn.config import StftConfig
 
 
 def separation_loss(

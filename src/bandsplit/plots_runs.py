@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bandsplit.config import TARGETS
 from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.training.runs import RunRecord
 
 

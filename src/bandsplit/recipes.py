@@ -13,10 +13,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bandsplit.bands import SCHEMES
-from bandsplit.config import TARGETS
 from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import UMX_LIKE
+from bandsplit.models.bsrnn.bands import SCHEMES
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import Values, validation_usdr_db
 from bandsplit.recipes_mini import mini_recipes
 from bandsplit.run_config import RunConfig

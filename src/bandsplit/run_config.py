@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from bandsplit.config import ChunkConfig, CrossfadeConfig, ModelConfig
 from bandsplit.core.config import Config
 from bandsplit.data.examples.mixing import MixingConfig
+from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig, ModelConfig
 
 
 class AdamConfig(Config):

@@ -12,12 +12,12 @@ import torch
 
 from bandsplit.audio import files as audio
 from bandsplit.audio.stft import istft, stft
-from bandsplit.config import CrossfadeConfig, ModelConfig, StftConfig
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.inference.separator import Separator
 from bandsplit.inference.torch_network import pick_device
 from bandsplit.matrix_rate import matrix_rate
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, StftConfig
 
 Result = tuple[str, str, Literal["ok", "note", "fail"], str]
 """Name, value, status, fix."""

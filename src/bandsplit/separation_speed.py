@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from bandsplit.arithmetic import separation_flop
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.processes import worker_pool
 from bandsplit.export import export_model, has_lstm
@@ -20,10 +19,11 @@ from bandsplit.inference.forecast import memory_mb
 from bandsplit.inference.network import open_networks
 from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.matrix_rate import matrix_rate, time_s
-from bandsplit.models import sequence
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.flop import separation_flop
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.files import save_model
+from bandsplit.models.layers import sequence
 from bandsplit.recipes import find_recipe
 
 Way = Literal["plain", "torch", "onnx"]

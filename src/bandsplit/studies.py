@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from bandsplit.config import TARGETS, ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.bsrnn.config import TARGETS, ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published import EvaluationRow, table2, table3
 from bandsplit.recipes import RECIPES, Recipe, find_recipe
 

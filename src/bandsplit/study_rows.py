@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bandsplit.comparison import Contender, contenders
-from bandsplit.config import TARGETS
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
 from bandsplit.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.training.runs import RunRecord

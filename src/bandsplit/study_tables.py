@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from bandsplit import published
 from bandsplit.agreement import describe_agreement, published_db
 from bandsplit.comparison import compare
-from bandsplit.config import TARGETS
 from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.recipes import RECIPES
 from bandsplit.results import Score
 from bandsplit.studies import Study

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from bandsplit.config import TARGETS
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainTable
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
 
 METRIC_TEXT: dict[Metric, str] = {

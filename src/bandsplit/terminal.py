@@ -19,8 +19,8 @@ from bandsplit.core.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.config import ChunkConfig
     from bandsplit.data.songs.tracks import Dataset
+    from bandsplit.models.bsrnn.config import ChunkConfig
 
 _NO_TERMINAL = 1000  # columns, more than any table here has
 CHUNKS = "Chunks"
@@ -218,7 +218,7 @@ def chunk_config(
     Raises:
         ConfigError: an option has no meaning with the method.
     """
-    from bandsplit.config import CrossfadeConfig, OverlapAddConfig
+    from bandsplit.models.bsrnn.config import CrossfadeConfig, OverlapAddConfig
 
     wrong = {"--hop": hop} if method == "crossfade" else {"--overlap": overlap, "--geometry": geometry}
     given = [option for option, value in wrong.items() if value is not None]

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.core.config import Config
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.run_config import TrainingConfig
 
 PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}
@@ -113,13 +113,13 @@ def test_every_field_is_documented():
             if name != "kind" and not field.description
         ]
 
-    import bandsplit.config
     import bandsplit.data.examples.mixing
+    import bandsplit.models.bsrnn.config
     import bandsplit.run_config
 
     configs = {
         found
-        for module in (bandsplit.config, bandsplit.data.examples.mixing, bandsplit.run_config)
+        for module in (bandsplit.models.bsrnn.config, bandsplit.data.examples.mixing, bandsplit.run_config)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Config)
     }

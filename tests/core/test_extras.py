@@ -13,10 +13,10 @@ import typer
 
 from bandsplit import cli
 from bandsplit.cli import app
-from bandsplit.config import ModelConfig
 from bandsplit.core.extras import describe_missing, extras, requirements
 from bandsplit.export import export_model
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from environments import Environment
 from places import CHECKPOINT, ROOT

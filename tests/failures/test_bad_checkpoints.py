@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.pretrained import config_from_authors, import_checkpoint
+from bandsplit.models.bsrnn.checkpoint import config_from_authors, import_checkpoint
 from checkpoints import checkpoint_of
 from places import CHECKPOINT
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, load_model, save_model
 
 CONFIG = ModelConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1})

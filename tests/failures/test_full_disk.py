@@ -12,11 +12,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import BandsplitError, RunError
 from bandsplit.data.songs.download import download_dataset
 from bandsplit.data.songs.layouts import index_dataset
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.recipes import find_recipe
 from bandsplit.studying.folder import StudyFolder

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bandsplit.config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.inference.chunks import apply_plan, plan_chunks
+from bandsplit.models.bsrnn.config import CrossfadeConfig, OverlapAddConfig
 
 RATE_HZ = 1000
 

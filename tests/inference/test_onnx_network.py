@@ -13,7 +13,7 @@ import soundfile
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.export import export_model
 from bandsplit.inference.separator import Separator
-from bandsplit.registry import find_model
+from bandsplit.models.pretrained.registry import find_model
 from command_line import run_command
 from environments import Environment
 from onnx_models import ARCHITECTURES, write_model

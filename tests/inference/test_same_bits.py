@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from bandsplit.audio import files as audio
-from bandsplit.config import ModelConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 
 RATE_HZ = 8000

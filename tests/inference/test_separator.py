@@ -10,13 +10,13 @@ import soundfile
 import torch
 
 from bandsplit.audio import files as audio
-from bandsplit.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.inference.separator import Separator
 from bandsplit.inference.torch_network import TorchNetwork
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
+from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.files import ModelCard, save_model
-from bandsplit.models.model import BandSplitModel
 
 RATE_HZ = 8000
 CARD = ModelCard(name="test", training_data="none", licence="MIT")

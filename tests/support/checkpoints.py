@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from bandsplit import model_store, registry
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.fetching import Patience
-from bandsplit.models.authors import _source
-from bandsplit.models.build import build_model
-from bandsplit.registry import Entry
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.tensor_names import _source
+from bandsplit.models.pretrained import registry
+from bandsplit.models.pretrained import store as model_store
+from bandsplit.models.pretrained.registry import Entry
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from bandsplit.config import ModelConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 
 CARD = ModelCard(name="test", training_data="none", licence="MIT", scores={"usdr_db": 1.5})

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.config import ModelConfig, StftConfig
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig, StftConfig
 from bandsplit.models.files import ModelCard
 from places import ROOT
 
@@ -49,7 +49,7 @@ def transform_case(n_fft: int, hop: int, samples: int) -> dict[str, Any]:
 
 def build_vectors() -> dict[str, Any]:
     """Return all vectors: transforms that take every rule, and a small model with its input and output."""
-    from bandsplit.onnx_graph import build_graph
+    from bandsplit.models.bsrnn.onnx_graph import build_graph
 
     torch.manual_seed(0)
     model = build_model(ModelConfig.parse(MODEL)).eval()

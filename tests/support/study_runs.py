@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bandsplit.config import TARGETS
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.results import Score
 from run_folders import write_run
 

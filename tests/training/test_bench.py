@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bandsplit.arithmetic import step_flop
+from bandsplit.models.bsrnn.flop import step_flop
 from bandsplit.recipes import find_recipe
 from bandsplit.run_config import RunConfig
 from bandsplit.training.bench import TrainingStep, matrix_rate, measure

@@ -21,7 +21,7 @@ from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.losses import separation_loss
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.files import read_card
 from bandsplit.run_config import RunConfig
 from bandsplit.training import loop

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bandsplit.config import StftConfig
+from bandsplit.models.bsrnn.config import StftConfig
 
 
 def stft(signal: Tensor, config: StftConfig) -> Tensor:

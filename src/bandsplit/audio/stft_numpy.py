@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bandsplit.config import StftConfig
+from bandsplit.models.bsrnn.config import StftConfig
 
 
 def stft(signal: np.ndarray, config: StftConfig) -> np.ndarray:

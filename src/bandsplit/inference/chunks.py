@@ -11,8 +11,8 @@ from itertools import groupby
 import numpy as np
 from typing_extensions import assert_never
 
-from bandsplit.config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.core.errors import AudioError, ConfigError
+from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 
 
 @dataclass(frozen=True)

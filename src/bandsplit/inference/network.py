@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.card import ONNX_SUFFIX, read_card
 
 if TYPE_CHECKING:
-    from bandsplit.models.model import BandSplitModel
+    from bandsplit.models.bsrnn.network import BandSplitModel
 
 Model: TypeAlias = "Path | str | BandSplitModel"
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]

@@ -10,12 +10,12 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import ConfigError
 from bandsplit.inference.network import Model, Precision
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.files import load_model
-from bandsplit.models.model import BandSplitModel
-from bandsplit.models.threads import map_apart
+from bandsplit.models.layers.threads import map_apart
 
 GPU_BATCH = 4
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -7,12 +7,12 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
 from bandsplit import __version__
-from bandsplit.config import ModelConfig
 from bandsplit.core.config import Config, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.onnx_file import parse_onnx
-from bandsplit.models.onnx_sizes import check_costs
-from bandsplit.models.shapes import shapes_in
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.shapes import shapes_in
+from bandsplit.models.onnx.metadata import parse_onnx
+from bandsplit.models.onnx.sizes import check_costs
 
 FORMAT = "bandsplit-model-1"
 ONNX_FORMAT = "bandsplit-onnx-1"

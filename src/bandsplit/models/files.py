@@ -8,13 +8,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from bandsplit.config import ModelConfig
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import write_atomically
-from bandsplit.models.build import build_model
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.shapes import Shape, shapes_in
 from bandsplit.models.card import FORMAT, ModelCard, read_card
-from bandsplit.models.model import BandSplitModel
-from bandsplit.models.shapes import Shape, shapes_in
 
 
 def save_model(path: Path | str, model: BandSplitModel, card: ModelCard) -> None:

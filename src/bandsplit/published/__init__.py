@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Literal, NamedTuple
 
-from bandsplit.config import TARGETS
+from bandsplit.models.bsrnn.config import TARGETS
 
 AVERAGE = "average"
 COLUMNS = (*TARGETS, AVERAGE)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bandsplit.config import TARGETS
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import table2
 from bandsplit.recipes import find_recipe
 from bandsplit.studies import PlannedRun

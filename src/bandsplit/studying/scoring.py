@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bandsplit.config import ChunkConfig, CrossfadeConfig
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
+from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig
 from bandsplit.studies import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.processes import Job, Processes, last_lines

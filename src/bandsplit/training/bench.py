@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import torch
 
-from bandsplit.arithmetic import step_flop
 from bandsplit.data.examples.dataset import Example
 from bandsplit.matrix_rate import Precision, matrix_rate, time_s
+from bandsplit.models.bsrnn.flop import step_flop
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner

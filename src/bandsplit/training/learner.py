@@ -12,8 +12,8 @@ from torch import Tensor
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
 from bandsplit.losses import separation_loss, spectrogram_loss
-from bandsplit.models.build import build_model
-from bandsplit.models.model import BandSplitModel
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.run_config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
 from bandsplit.training.memory import keep_freed_memory

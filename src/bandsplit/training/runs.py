@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from bandsplit.config import TARGETS
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
+from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.recipes import RECIPES
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")

@@ -17,7 +17,7 @@ from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.inference.chunks import plan_chunks, stream_plan
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr_energies, usdr_of_energies
-from bandsplit.models.model import BandSplitModel
+from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.run_config import TrainingConfig
 
 

@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from bandsplit.config import TARGETS
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.musdb import index_songs
 from bandsplit.data.songs.tracks import (
@@ -32,6 +31,7 @@ from bandsplit.data.songs.tracks import (
     hold_out,
     make_track,
 )
+from bandsplit.models.bsrnn.config import TARGETS
 
 MOISESDB_STEMS = {
     "vocals": "vocals",

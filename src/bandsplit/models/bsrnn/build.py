@@ -1,0 +1,77 @@
+"""From a configuration to a network: the only place where both are known."""
+
+from torch import nn
+from typing_extensions import assert_never
+
+from bandsplit.models.bsrnn.bands import band_runs
+from bandsplit.models.bsrnn.blocks import Along, FrameAttention, Tac
+from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
+from bandsplit.models.bsrnn.config import (
+    ConvConfig,
+    DilatedConfig,
+    GruConfig,
+    LayerConfig,
+    LstmConfig,
+    ModelConfig,
+    TacStereo,
+)
+from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.shapes import check_size
+from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentLayer
+
+
+def build_model(config: ModelConfig) -> BandSplitModel:
+    """Build the network that ``config`` describes, with random weights from torch's global generator.
+
+    Raises:
+        ConfigError: it would be too large, see `bandsplit.models.bsrnn.shapes`.
+    """
+    check_size(config)
+    runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
+    merged_channels = config.channels if config.stereo.kind == "merged" else 1
+    n, mask = config.n_features, config.mask
+    decoders = nn.ModuleDict(
+        {
+            target: MaskDecoder(runs, n, mask.hidden_factor * n, mask.hidden_layers, merged_channels, mask.context)
+            for target in config.targets
+            if target != config.residual
+        }
+    )
+    blocks = nn.Sequential(*(build_block(config) for _ in range(config.n_blocks)))
+    return BandSplitModel(config, BandEncoder(runs, n, merged_channels), blocks, decoders)
+
+
+def build_block(config: ModelConfig) -> nn.Module:
+    """Build one block: time layer, band layer, TAC, attention, each if the configuration has it."""
+    parts: dict[str, nn.Module] = {}
+    n_head = config.n_features // config.heads
+    if config.time is not None:
+        parts["time"] = Along("time", build_layer(config.time, n_head, config.norm_groups), config.heads)
+    if config.band is not None:
+        parts["band"] = Along("band", build_layer(config.band, n_head, config.norm_groups), config.heads)
+    if isinstance(config.stereo, TacStereo):
+        tac = config.stereo
+        parts["tac"] = Tac(config.n_features, tac.hidden_factor * config.n_features, tac.activation, tac.norm)
+    if config.attention is not None:
+        attention = config.attention
+        parts["attention"] = FrameAttention(config.n_features, config.n_bands, attention.heads, attention.encoding_dim)
+    block = nn.Sequential()
+    for name, part in parts.items():
+        block.add_module(name, part)
+    return block
+
+
+def build_layer(config: LayerConfig, n_features: int, norm_groups: int) -> nn.Module:
+    """Build one sequence layer on ``n_features`` features."""
+    hidden = config.hidden_factor * n_features
+    match config:
+        case LstmConfig():
+            return RecurrentLayer(nn.LSTM, n_features, hidden, norm_groups)
+        case GruConfig():
+            return RecurrentLayer(nn.GRU, n_features, hidden, norm_groups)
+        case ConvConfig():
+            return ConvLayer(n_features, hidden, config.kernel, norm_groups)
+        case DilatedConfig():
+            return DilatedStack(n_features, hidden, config.depth, config.kernel)
+        case _:
+            assert_never(config)

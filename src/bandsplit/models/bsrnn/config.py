@@ -1,0 +1,294 @@
+"""Models and chunk plans as data: frozen, strict (an unknown key is an error), documented under each field.
+
+Variants are unions tagged by ``kind``; `bandsplit.models.bsrnn.build` turns each case into a module.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, field_validator, model_validator
+from typing_extensions import Self
+
+from bandsplit.core.config import Config
+from bandsplit.core.errors import ConfigError
+from bandsplit.models.bsrnn.bands import SCHEMES, Scheme, band_runs
+
+TARGETS = ("vocals", "bass", "drums", "other")
+"""The targets of MUSDB18-HQ, in the order of all tables."""
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Any size or count of a model: far more than any network has, and little enough for all arithmetic on it."""
+
+
+# --- sequence layers -------------------------------------------------------------------------------------------------
+
+
+class LstmConfig(Config):
+    """One bidirectional LSTM layer between a group normalisation and a linear layer (paper, section III-A)."""
+
+    kind: Literal["lstm"] = "lstm"
+    hidden_factor: Size = 2
+    """Hidden size per direction, as a multiple of the feature dimension."""
+
+
+class GruConfig(Config):
+    """One bidirectional GRU layer in the LSTM's place (paper, section III-B2)."""
+
+    kind: Literal["gru"] = "gru"
+    hidden_factor: Size = 2
+    """Hidden size per direction, as a multiple of the feature dimension."""
+
+
+class ConvConfig(Config):
+    """One plain convolution in the LSTM's place (paper, section III-B2)."""
+
+    kind: Literal["conv"] = "conv"
+    hidden_factor: Size = 4
+    """Channels of the convolution, as a multiple of the feature dimension."""
+    kernel: Size = 3
+    """Kernel length in positions; odd, so that the padding is symmetric."""
+
+    _odd = field_validator("kernel")(lambda value: _check_odd(value))
+
+
+class DilatedConfig(Config):
+    """A stack of dilated convolutions with recurrent fusion: BSCNN (paper, section III-B2 and Fig. 1-E)."""
+
+    kind: Literal["dilated"] = "dilated"
+    depth: int = Field(default=3, ge=1, le=16)
+    """Number of dilated convolutions; the l-th has dilation 2**l."""
+    kernel: Size = 3
+    """Kernel length in positions; odd, so that the padding is symmetric."""
+    hidden_factor: Size = 1
+    """Channels of the stack, as a multiple of the feature dimension."""
+
+    _odd = field_validator("kernel")(lambda value: _check_odd(value))
+
+
+def _check_odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd; {value - 1} and {value + 1} are legal")
+    return value
+
+
+LayerConfig = Annotated[LstmConfig | GruConfig | ConvConfig | DilatedConfig, Field(discriminator="kind")]
+
+# --- stereo ----------------------------------------------------------------------------------------------------------
+
+
+class IndependentStereo(Config):
+    """Every channel is a batch item of its own: any number of channels (paper, section III-A)."""
+
+    kind: Literal["independent"] = "independent"
+
+
+class MergedStereo(Config):
+    """The paper's "naive" stereo: the channels of a band are projected together (section III-B1)."""
+
+    kind: Literal["merged"] = "merged"
+
+
+class TacStereo(Config):
+    """Transform-average-concatenate after each block's sequence layers (section III-B1)."""
+
+    kind: Literal["tac"] = "tac"
+    activation: Literal["tanh", "prelu"] = "prelu"
+    """One PReLU slope is shared by the three linear layers."""
+    hidden_factor: Size = 3
+    """Hidden size, as a multiple of the feature dimension."""
+    norm: bool = False
+    """Group normalisation in front, as in the SIMO-BSRNN lineage; the paper's model has none."""
+
+
+StereoConfig = Annotated[IndependentStereo | MergedStereo | TacStereo, Field(discriminator="kind")]
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+class StftConfig(Config):
+    """Short-time Fourier transform: periodic Hann window, centred, reflect padding, not normalised."""
+
+    n_fft: Size = 2048
+    """Window length in samples; even."""
+    hop_samples: Size = 512
+    """Hop in samples; it divides ``n_fft`` and is at most half of it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.n_fft % 2 or self.n_fft % self.hop_samples or self.hop_samples * 2 > self.n_fft:
+            raise ValueError(
+                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples a divisor "
+                f"of it, at most n_fft / 2"
+            )
+        return self
+
+
+class AttentionConfig(Config):
+    """Self-attention over frames at the end of each block (paper, section III-B3)."""
+
+    heads: Size = 1
+    """Number of heads; divides ``n_features``."""
+    encoding_dim: Size = 8
+    """Features per band of queries and keys."""
+
+
+class MaskConfig(Config):
+    """The multi-layer perceptron that turns a band's features into its mask (paper, section III-A)."""
+
+    hidden_factor: Size = 4
+    """Hidden size as a multiple of the feature dimension: the paper's mu."""
+    hidden_layers: int = Field(default=2, ge=1, le=100)
+    """Hidden layers. The BSRNN text reads as one; two reproduce the published sizes."""
+    context: int = Field(default=0, ge=0, le=1000)
+    """Neighbouring bins of the full-band mixture on either side that each estimated bin may draw from."""
+
+
+def _divisors(n: int) -> str:
+    return ", ".join(str(divisor) for divisor in range(1, n + 1) if n % divisor == 0)
+
+
+class ModelConfig(Config):
+    """One band-split model: what it hears, how it splits, models and masks."""
+
+    targets: tuple[str, ...] = Field(max_length=100)
+    """Names of the estimated targets, in the order of the target axis."""
+    bands: Scheme = Field(max_length=1000)
+    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded."""
+    sample_rate_hz: Size = 44100
+    """Sample rate of the audio the model hears."""
+    channels: Size = 2
+    """Channels of the training audio. Only independent stereo accepts another number later."""
+    stft: StftConfig = StftConfig()
+    """Time-frequency representation."""
+    n_features: Size = 64
+    """Feature dimension N of every band."""
+    n_blocks: int = Field(default=8, ge=1, le=1000)
+    """Number R of blocks."""
+    time: LayerConfig | None = LstmConfig()
+    """Layer along the frames; null for none."""
+    band: LayerConfig | None = LstmConfig()
+    """Layer along the bands; null for none."""
+    norm_groups: Size = 1
+    """Groups of the normalisation in front of recurrent and plain convolution layers."""
+    heads: Size = 1
+    """Groups H into which the features are split before the sequence layers, with shared weights (section III-B4)."""
+    attention: AttentionConfig | None = None
+    """Self-attention over frames; null for none."""
+    stereo: StereoConfig = IndependentStereo()
+    """How channels are treated."""
+    mask: MaskConfig = MaskConfig()
+    """Mask decoder."""
+    residual: str | None = None
+    """A target that is estimated as the mixture minus all others, without a decoder of its own."""
+    mixture_consistency: bool = False
+    """Spread the mixture's remainder evenly over the targets, so that they sum to it (SIMO-BSRNN lineage)."""
+
+    @field_validator("bands", mode="before")
+    @classmethod
+    def _expand_scheme(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in SCHEMES:
+                raise ValueError(f"no band scheme is named {value!r}; legal: {', '.join(SCHEMES)}, or a list of pairs")
+            return SCHEMES[value]
+        return value
+
+    @field_validator("bands")
+    @classmethod
+    def _positive_bands(cls, value: Scheme) -> Scheme:
+        if not value or not all(0 < width_hz <= 1e6 and 1 <= count <= 1_000_000 for width_hz, count in value):
+            raise ValueError("must be a list of (width in Hz > 0, count >= 1) pairs, at least one, none over a million")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for problem in (
+            self._targets_problem(),
+            self._features_problem(),
+            self._stereo_problem(),
+            self._sum_problem(),
+            self._bands_problem(),
+        ):
+            if problem:
+                raise ValueError(problem)
+        return self
+
+    def _targets_problem(self) -> str | None:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            return f"targets: {self.targets} must name at least one target, each once"
+        illegal = [name for name in self.targets if not name or set(name) & set('/\\.:*?"<>|') or name == "mixture"]
+        return f"targets: {illegal} cannot be file names of stems; use letters, digits, _ and -" if illegal else None
+
+    def _features_problem(self) -> str | None:
+        n, per_head = self.n_features, self.n_features // self.heads
+        if n % self.heads:
+            return f"heads: {self.heads} does not divide n_features {n}; legal: {_divisors(n)}"
+        if per_head % self.norm_groups:
+            return f"norm_groups: {self.norm_groups} does not divide n_features / heads = {per_head}"
+        if self.attention and n % self.attention.heads:
+            return f"attention.heads: {self.attention.heads} does not divide n_features {n}; legal: {_divisors(n)}"
+        return None
+
+    def _stereo_problem(self) -> str | None:
+        if self.channels == 1 and self.stereo.kind != "independent":
+            return (
+                f"stereo: kind {self.stereo.kind!r} needs at least 2 channels, and channels is 1; legal: 'independent'"
+            )
+        return None
+
+    def _sum_problem(self) -> str | None:
+        if self.residual is not None and self.residual not in self.targets:
+            return f"residual: {self.residual!r} is not a target; legal: {', '.join(self.targets)}, or null"
+        if self.residual is not None and len(self.targets) < 2:
+            return "residual: needs at least 2 targets, else the estimate is the mixture itself; use null"
+        if self.mixture_consistency and len(self.targets) < 2:
+            return "mixture_consistency: needs at least 2 targets, else the estimate is the mixture itself; use false"
+        if self.mixture_consistency and self.residual is not None:
+            return f"mixture_consistency: with residual {self.residual!r} targets sum to the mixture already; use false"
+        return None
+
+    def _bands_problem(self) -> str | None:
+        try:
+            band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    @property
+    def n_bands(self) -> int:
+        """Number K of bands, the remainder included."""
+        return sum(run.count for run in band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz))
+
+
+# --- inference -------------------------------------------------------------------------------------------------------
+
+
+class CrossfadeConfig(Config):
+    """Chunks that share an overlap with linear fades (paper, section IV-E)."""
+
+    kind: Literal["crossfade"] = "crossfade"
+    chunk_s: PositiveFloat = 10.0
+    """Nominal chunk length in seconds."""
+    overlap: float = Field(default=0.1, gt=0, lt=0.5)
+    """Shared part, as a fraction of the chunk length."""
+    geometry: Literal["authors", "even"] = "authors"
+    """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have one length."""
+
+
+class OverlapAddConfig(Config):
+    """Rectangular windows at a fixed hop, divided by the sum of weights (paper, section IV-E)."""
+
+    kind: Literal["overlap-add"] = "overlap-add"
+    chunk_s: PositiveFloat = 3.0
+    """Chunk length in seconds."""
+    hop_s: PositiveFloat = 0.5
+    """Hop in seconds, at most the chunk length."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hop_s > self.chunk_s:
+            raise ValueError(f"hop_s {self.hop_s:g} leaves gaps between chunks of chunk_s {self.chunk_s:g}")
+        return self
+
+
+ChunkConfig = Annotated[CrossfadeConfig | OverlapAddConfig, Field(discriminator="kind")]

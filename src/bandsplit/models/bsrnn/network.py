@@ -1,0 +1,78 @@
+"""The one network of the family, made of an encoder, blocks and one mask decoder per target."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bandsplit.audio.stft import istft, stft
+from bandsplit.models.bsrnn.config import ModelConfig
+
+
+class Separation(NamedTuple):
+    """What a model returns: signals ``b s c samples`` and the spectrograms ``b s c f t`` they were made from."""
+
+    signal: Tensor
+    spec: Tensor
+
+
+class BandSplitModel(nn.Module):
+    """A band-split separation model.
+
+    Made by `bandsplit.models.bsrnn.build.build_model`; ``config`` describes it completely. It works at any length down to
+    one sample.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: nn.Module, blocks: nn.Module, decoders: nn.ModuleDict) -> None:
+        """Take the parts; ``decoders`` has a mask decoder for each target except the residual one."""
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.blocks = blocks
+        self.decoders = decoders
+
+    def forward(self, mixture: Tensor) -> Separation:
+        """Estimate all targets of ``mixture``, ``b c samples``.
+
+        Raises:
+            ValueError: the shape or the number of channels is not what the model was made for.
+        """
+        spec = self.spectrograms(mixture)
+        return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)
+
+    def spectrograms(self, mixture: Tensor) -> Tensor:
+        """Estimate the spectrograms ``b s c f t`` of all targets of ``b c samples``, without inverting them.
+
+        Raises:
+            ValueError: as `forward`.
+        """
+        self._check(mixture)
+        return self.estimate(stft(mixture, self.config.stft))
+
+    def estimate(self, mixture: Tensor) -> Tensor:
+        """Estimate the spectrograms ``b s c f t`` of all targets from the mixture's, ``b c f t``."""
+        latent = self.blocks(self.encoder(mixture))
+        decoded = {target: decoder(latent, mixture) for target, decoder in self.decoders.items()}
+        if self.config.residual is not None:
+            decoded[self.config.residual] = mixture - _sum(decoded.values())
+        estimates = torch.stack([decoded[target] for target in self.config.targets], dim=1)
+        if self.config.mixture_consistency:
+            # Equals the projection of the masks (NUMERICS "Mask decoder"), and holds for context masks too.
+            remainder = mixture.unsqueeze(1) - estimates.sum(dim=1, keepdim=True)
+            estimates = estimates + remainder / estimates.shape[1]
+        return estimates
+
+    def _check(self, mixture: Tensor) -> None:
+        if mixture.dim() != 3 or mixture.shape[-1] < 1:
+            raise ValueError(f"mixture: must be (batch, channels, samples >= 1), got {tuple(mixture.shape)}")
+        channels, kind = mixture.shape[1], self.config.stereo.kind
+        if kind != "independent" and channels != self.config.channels:
+            raise ValueError(
+                f"mixture: has {channels} channel(s), but this model with {kind!r} stereo needs exactly "
+                f"{self.config.channels}; duplicate or fold the channels first"
+            )
+
+
+def _sum(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(dim=0)

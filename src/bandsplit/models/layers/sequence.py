@@ -1,0 +1,144 @@
+"""Sequence layers ``(b l n) -> (b l n)``: they know nothing of bands, frames or channels; the caller adds the residual.
+
+Source: NUMERICS "Sequence layer"; paper, sections III-A and III-B2.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bandsplit.models.layers.lstm import projected_bilstm
+
+EPS = 1e-7
+"""Epsilon of every normalisation, except inside the dilated stack where stated."""
+
+
+def least_sequences() -> int:
+    """Return from how many sequences on our LSTM is quicker than torch's."""
+    return 48 if torch.is_grad_enabled() else 32
+
+
+class SequenceNorm(nn.Module):
+    """Group normalisation of each sequence over (features of a group, positions), with a gain and bias per feature."""
+
+    def __init__(self, n_features: int, groups: int = 1) -> None:
+        """Start as the identity after normalisation."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_features))
+        self.bias = nn.Parameter(torch.zeros(n_features))
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``(b l n)``."""
+        return torch.addcmul(self.bias, self.standardise(x), self.weight)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Normalise ``(b l n)`` without gain and bias."""
+        # Keeps features last, unlike nn.GroupNorm, so that no copy is made around recurrent layers.
+        grouped = rearrange(x, "b l (g n) -> b g l n", g=self.groups)
+        return rearrange(F.layer_norm(grouped, grouped.shape[-2:], eps=EPS), "b g l n -> b l (g n)")
+
+
+class RecurrentLayer(nn.Module):
+    """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension.
+
+    An LSTM over many sequences in single precision on a CPU takes `projected_bilstm`, which is quicker than torch's and
+    equals it.
+    """
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
+        """Make a layer of ``kind`` with ``hidden`` features per direction."""
+        super().__init__()
+        self.norm = SequenceNorm(n_features, norm_groups)
+        self.rnn = kind(n_features, hidden, batch_first=True, bidirectional=True)
+        self.project = nn.Linear(2 * hidden, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        if isinstance(self.rnn, nn.LSTM):
+            if _lacks_bf16_lstm(x):
+                with torch.autocast("cpu", enabled=False):
+                    return self.forward(x.float())
+            if _runs_our_lstm(x):
+                return self._forward_on_cpu(x, self.rnn)
+        return self.project(self.rnn(self.norm(x))[0])
+
+    def _forward_on_cpu(self, x: Tensor, lstm: nn.LSTM) -> Tensor:
+        weight = torch.stack([self._gate_weights(lstm, suffix) for suffix in ("", "_reverse")])
+        project = rearrange(self.project.weight, "n (d m) -> d n m", d=2)
+        return projected_bilstm(self.norm.standardise(x), weight, project, self.project.bias)
+
+    def _gate_weights(self, lstm: nn.LSTM, suffix: str) -> Tensor:
+        """Put the weights of a direction side by side, gain and bias of the normalisation in them."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        from_input, from_output, bias_ih, bias_hh = (getattr(lstm, f"{name}_l0{suffix}") for name in names)
+        bias = torch.addmv(bias_ih + bias_hh, from_input, self.norm.bias)
+        together = torch.cat([from_input * self.norm.weight, from_output, bias.unsqueeze(1)], dim=1)
+        into, forget, candidate, outof = together.chunk(4)
+        return torch.cat([into, forget, outof, candidate])
+
+
+def _runs_our_lstm(x: Tensor) -> bool:
+    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if tracing or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return False
+    enough = len(x) >= least_sequences()
+    return enough and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _lacks_bf16_lstm(x: Tensor) -> bool:
+    """Return whether autocast would end in an error: CPUs without AVX-512 have no such LSTM in oneDNN."""
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return False
+    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+class ConvLayer(nn.Module):
+    """Normalisation, one convolution with ReLU, linear layer back to the feature dimension."""
+
+    def __init__(self, n_features: int, hidden: int, kernel: int, norm_groups: int = 1) -> None:
+        """Make a layer with ``hidden`` channels and an odd ``kernel``."""
+        super().__init__()
+        self.norm = SequenceNorm(n_features, norm_groups)
+        self.conv = nn.Conv1d(n_features, hidden, kernel, padding="same")
+        self.project = nn.Linear(hidden, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        return self.project(F.relu(self.conv(self.norm(x).mT)).mT)
+
+
+class NormConv(nn.Sequential):
+    """Group normalisation with one group, convolution of "same" length, ReLU, on ``(b n l)``."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, dilation: int = 1, eps: float = 1e-5) -> None:
+        """Make the three; ``eps`` belongs to the normalisation."""
+        super().__init__(
+            nn.GroupNorm(1, n_in, eps=eps),
+            nn.Conv1d(n_in, n_out, kernel, dilation=dilation, padding="same"),
+            nn.ReLU(),
+        )
+
+
+class DilatedStack(nn.Module):
+    """Dilated convolutions whose neighbouring outputs are fused before they are joined: the layer of BSCNN."""
+
+    def __init__(self, n_features: int, hidden: int, depth: int, kernel: int) -> None:
+        """Make ``depth`` convolutions of ``hidden`` channels with dilations 1, 2, 4, ..."""
+        super().__init__()
+        self.enter = NormConv(n_features, hidden, kernel, eps=EPS)
+        self.dilated = nn.ModuleList(NormConv(hidden, hidden, kernel, dilation=2**i) for i in range(depth))
+        neighbours = [len(range(depth)[max(i - 1, 0) : i + 2]) for i in range(depth)]
+        self.fuse = nn.ModuleList(NormConv(count * hidden, hidden, kernel) for count in neighbours)
+        self.leave = NormConv(depth * hidden, n_features, kernel, eps=EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(b l n)`` to ``(b l n)``."""
+        y = self.enter(x.mT)
+        outputs: list[Tensor] = []
+        for layer in self.dilated:
+            y = layer(y)
+            outputs.append(y)
+        fused = [fuse(torch.cat(outputs[max(i - 1, 0) : i + 2], dim=1)) for i, fuse in enumerate(self.fuse)]
+        return self.leave(torch.cat(fused, dim=1)).mT

@@ -1,0 +1,367 @@
+"""What an ONNX graph takes to compute: the size of each of its arrays, from that of the mixture, by arithmetic alone.
+
+A small file can describe a graph that fills any memory or never ends. Here every operation of the graph is known, or
+the file is refused, and the graph's arrays are added up before onnxruntime sees it, which would compute some of them
+(those that come from constants) as soon as it loads the file.
+"""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from itertools import zip_longest
+from math import prod
+from typing import NamedTuple
+
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.onnx.metadata import MOST_AXES, Graph, Node, OnnxFile
+
+OPSET = 18
+"""ONNX operators as of this version: onnxruntime 1.14 and all later ones know them."""
+MICROSOFT = "com.microsoft"
+"""Domain of the operators that onnxruntime adds, all of them built in: the int8 variant uses some."""
+_INTEGER_PRODUCT = f"{MICROSOFT}.MatMulIntegerToFloat"  # an input of it may be left out: a name that is empty
+_BATCH, _FRAMES = 16, 1000  # of the mixture that costs are counted for
+# How many times the sizes in the configuration; those of `bandsplit export` hold up to 3.4 times as many numbers at
+# once, and do up to 0.9 times as many operations.
+_HELD, _DONE = 8, 4
+_MOST_NUMBERS = 64  # of an array whose numbers are followed, since sizes are made from them
+
+
+class Array(NamedTuple):
+    """What is known of an array."""
+
+    shape: tuple[int, ...]
+    numbers: tuple[int, ...] | None = None
+    """Its numbers, where they say sizes and places and not sound."""
+    constant: bool = False
+    """Whether it does not depend on the mixture's numbers: it may be computed first and kept."""
+
+
+class Costs(NamedTuple):
+    """What one call of a graph takes."""
+
+    numbers: int
+    """Numbers that are held at once."""
+    operations: int
+    """Products of numbers and numbers written."""
+
+
+def check_costs(file: OnnxFile, config: ModelConfig) -> tuple[Costs, Costs]:
+    """Return what a graph takes, and the most that it may take: what a model of its configuration can need.
+
+    Raises:
+        ValueError: it takes more, holds operations that ``bandsplit export`` never writes, or joins them in ways in
+            which they cannot be joined.
+    """
+    if file.operators not in ({"": OPSET}, {"": OPSET, MICROSOFT: 1}):
+        raise ValueError(f"its operators are of {file.operators}, not of version {OPSET} alone")
+    mixture = (_BATCH, config.channels, config.stft.n_fft // 2 + 1, _FRAMES, 2)
+    limits = _limits(file.graph, config)
+    return count_costs(file.graph, mixture, limits), limits
+
+
+def _limits(graph: Graph, config: ModelConfig) -> Costs:
+    """Return several times what graphs of ``bandsplit export`` take.
+
+    Raises:
+        ValueError: the configuration is of a larger model than the graph has weights for.
+    """
+    places, bins = _BATCH * _FRAMES * config.channels, config.stft.n_fft // 2 + 1
+    k, n, mask = config.n_bands, config.n_features, config.mask
+    taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
+    weights = sum(prod(array.shape) for array in graph.weights.values())
+    # All limits are made from these sizes: without their weights a small file could have any. Those that are often
+    # equal (norms, biases) are stored once and not counted.
+    if weights < (least := n * (2 * bins + decoders * mask.hidden_factor * (k * n + 4 * bins * taps))):
+        raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
+    layers = [layer for layer in (config.time, config.band, config.stereo) if layer is not None]
+    factors = [
+        getattr(one, "hidden_factor", 1) * (getattr(one, "kernel", 1) + getattr(one, "depth", 0)) for one in layers
+    ]
+    latent, spectra = k * n * max(mask.hidden_factor, *factors), 2 * bins * (taps + len(config.targets))
+    heads, dim = (config.attention.heads, config.attention.encoding_dim) if config.attention else (0, 0)
+    attended = config.n_blocks * k * (heads * dim + n) if heads else 0
+    return Costs(
+        _HELD * places * (spectra + latent + heads * _FRAMES),
+        _DONE * places * (k * weights + attended * _FRAMES + len(graph.nodes) * (spectra + latent)),
+    )
+
+
+def count_costs(graph: Graph, mixture: Sequence[int], limits: Costs) -> Costs:
+    """Add up what a graph takes for a mixture of this shape.
+
+    Raises:
+        ValueError: it takes more than ``limits``, or holds operations that ``bandsplit export`` never writes, or joins
+            them in ways in which they cannot be.
+    """
+    if graph.inputs != ("mixture",) or graph.outputs != ("estimates",):
+        raise ValueError(f"its graph takes {graph.inputs} and gives {graph.outputs}, not 'mixture' and 'estimates'")
+    known = {
+        name: Array(array.shape, array.whole_numbers() if array.type == "int64" else None, constant=True)
+        for name, array in graph.weights.items()
+    }
+    known["mixture"] = Array(tuple(mixture))
+    count = _Count(limits)
+    if "estimates" not in count.run(graph, known, 0, 1):
+        raise ValueError("its graph does not compute 'estimates'")
+    return Costs(count.most, count.operations)
+
+
+class _Count:
+    """Running totals."""
+
+    def __init__(self, limits: Costs) -> None:
+        self.limits, self.most, self.operations = limits, 0, 0
+
+    def run(self, graph: Graph, known: MutableMapping[str, Array], held: int, times: int) -> dict[str, Array]:
+        """Follow a graph, so many times, while ``held`` numbers are in memory; return its own arrays."""
+        last = {name: i for i, node in enumerate(graph.nodes) for name in _names(node)}
+        own: dict[str, Array] = {}
+        seen = ChainMap(own, known)
+        for i, node in enumerate(graph.nodes):
+            try:
+                inputs = [seen[name] for name in node.inputs if name]
+                _require(len(inputs) == len(node.inputs) or node.operator == _INTEGER_PRODUCT)
+                if node.operator == "Scan":
+                    outputs = self._scan(node, inputs, seen, held, times)
+                else:
+                    attributes, rule = _RULES[node.operator]
+                    _require(not set(node.attributes) - attributes)
+                    outputs = rule(node, *inputs)
+                _require(len(outputs) == len(node.outputs))
+                _require(len({*node.outputs}) == len(outputs) and not any(name in seen for name in node.outputs))
+            except _TooLargeError:
+                raise
+            except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
+                raise ValueError(
+                    f"its operation {node.operator!r} with the outputs {', '.join(node.outputs)} is not one that "
+                    f"`bandsplit export` writes for its configuration: it was changed after the export"
+                ) from None
+            own.update(zip(node.outputs, outputs, strict=True))
+            held += sum(prod(array.shape) for array in outputs)
+            self._add(held, times * (_products(node, inputs, outputs) + 1))
+            for name in dict.fromkeys(_names(node)):
+                if last[name] == i and name in own and name not in graph.outputs and not own[name].constant:
+                    held -= prod(own[name].shape)
+        return own
+
+    def _scan(
+        self, node: Node, inputs: list[Array], known: MutableMapping[str, Array], held: int, times: int
+    ) -> list[Array]:
+        """Follow the body of a loop over the first axis of some inputs; the others are states, of one shape always."""
+        attributes = dict(node.attributes)
+        body, n_scanned = attributes.pop("body"), attributes.pop("num_scan_inputs")
+        _require(not set(attributes) - {"scan_input_directions", "scan_output_directions"})
+        _require(0 < n_scanned <= len(inputs) and len(body.inputs) == len(inputs))
+        states, scanned = inputs[:-n_scanned], inputs[-n_scanned:]
+        (length,) = {array.shape[0] for array in scanned}
+        pieces = [Array(array.shape) for array in states] + [Array(array.shape[1:]) for array in scanned]
+        _require(len(set(body.inputs)) == len(body.inputs) and not any(name in known for name in body.inputs))
+        inner = self.run(body, ChainMap(dict(zip(body.inputs, pieces, strict=True)), known), held, times * length)
+        outputs = [inner[name] for name in body.outputs]
+        _require([array.shape for array in outputs[: len(states)]] == [array.shape for array in states])
+        return [Array(a.shape) for a in outputs[: len(states)]] + [
+            Array((length, *a.shape)) for a in outputs[len(states) :]
+        ]
+
+    def _add(self, held: int, operations: int) -> None:
+        self.most = max(self.most, held)
+        self.operations += operations
+        if self.most > self.limits.numbers or self.operations > self.limits.operations:
+            raise _TooLargeError(
+                f"its graph takes more than a model of its configuration can need: {self.most:.1e} numbers at once "
+                f"(at most {self.limits.numbers:.1e}), {self.operations:.1e} operations or more (at most "
+                f"{self.limits.operations:.1e})"
+            )
+
+
+class _TooLargeError(ValueError):
+    pass
+
+
+def _names(node: Node) -> Iterable[str]:
+    """Yield the arrays that an operation reads, those inside a loop too."""
+    yield from node.inputs
+    body = node.attributes.get("body")
+    if isinstance(body, Graph):
+        for inner in body.nodes:
+            yield from inner.inputs
+
+
+def _require(legal: bool) -> None:
+    if not legal:
+        raise ValueError
+
+
+def _products(node: Node, inputs: list[Array], outputs: list[Array]) -> int:
+    """Return how many numbers an operation multiplies or writes."""
+    written = sum(prod(array.shape) for array in outputs)
+    if node.operator in ("MatMul", _INTEGER_PRODUCT):
+        return written * inputs[0].shape[-1]
+    if node.operator in ("LSTM", "GRU"):
+        length, _, sequences, _ = outputs[0].shape
+        return length * sequences * sum(prod(array.shape) for array in inputs[1:])
+    return written + sum(prod(array.shape) for array in inputs)
+
+
+# --- the operations: their attributes, and what they make of shapes ---------------------------------------------------
+
+
+def _array(shape: Iterable[int], *made_from: Array, numbers: Sequence[int] | None = None) -> Array:
+    shape = tuple(shape)
+    _require(len(shape) <= MOST_AXES and all(0 <= size < 1 << 48 for size in shape))
+    known = tuple(numbers) if numbers is not None and len(numbers) <= _MOST_NUMBERS else None
+    _require(known is None or all(abs(number) < 1 << 48 for number in known))
+    return Array(shape, known, all(array.constant for array in made_from))
+
+
+def _broadcast(*arrays: Array) -> tuple[int, ...]:
+    sizes = []
+    for column in zip_longest(*(array.shape[::-1] for array in arrays), fillvalue=1):
+        wide = {size for size in column if size != 1} or {1}
+        _require(len(wide) == 1)
+        sizes.append(wide.pop())
+    return tuple(sizes[::-1])
+
+
+def _elementwise(node: Node, *arrays: Array) -> list[Array]:
+    compute = {"Add": lambda a, b: a + b, "Mul": lambda a, b: a * b, "Div": _divide}.get(node.operator)
+    numbers = None
+    if compute and len(arrays) == 2 and all(array.numbers and len(array.shape) == 1 for array in arrays):
+        a, b = (array.numbers or () for array in arrays)
+        if len(a) == len(b):
+            numbers = [compute(one, other) for one, other in zip(a, b, strict=True)]
+    return [_array(_broadcast(*arrays), *arrays, numbers=numbers)]
+
+
+def _divide(a: int, b: int) -> int:
+    _require(a >= 0 and b > 0)
+    return a // b
+
+
+def _concat(node: Node, *arrays: Array) -> list[Array]:
+    axis = _axis(node.attributes["axis"], arrays[0])
+    shapes = [array.shape for array in arrays]
+    _require(len({(*shape[:axis], *shape[axis + 1 :]) for shape in shapes}) == 1)
+    shape = (*shapes[0][:axis], sum(shape[axis] for shape in shapes), *shapes[0][axis + 1 :])
+    numbers = None
+    if len(shape) == 1 and shape[0] <= _MOST_NUMBERS and all(array.numbers is not None for array in arrays):
+        numbers = [number for array in arrays for number in array.numbers or ()]
+    return [_array(shape, *arrays, numbers=numbers)]
+
+
+def _axis(axis: int, array: Array) -> int:
+    _require(-len(array.shape) <= axis < len(array.shape))
+    return axis % len(array.shape)
+
+
+def _numbers(array: Array) -> tuple[int, ...]:
+    _require(array.numbers is not None)
+    return array.numbers or ()
+
+
+def _constant_of_shape(node: Node, sizes: Array) -> list[Array]:
+    return [_array(_numbers(sizes), sizes)]
+
+
+def _quantise(node: Node, x: Array) -> list[Array]:
+    return [_array(x.shape, x), _array((), x), _array((), x)]
+
+
+def _recurrent(node: Node, x: Array, w: Array, r: Array, bias: Array) -> list[Array]:
+    (length, sequences, _), (directions, _, size) = x.shape, r.shape
+    _require(node.attributes["hidden_size"] == size and node.attributes["direction"] == b"bidirectional")
+    _require(directions == 2)
+    return [_array((length, directions, sequences, size), x)]
+
+
+def _matmul(node: Node, a: Array, b: Array, *rest: Array) -> list[Array]:
+    _require(len(a.shape) >= 2 <= len(b.shape) and a.shape[-1] == b.shape[-2])
+    batch = _broadcast(Array(a.shape[:-2]), Array(b.shape[:-2]))
+    return [_array((*batch, a.shape[-2], b.shape[-1]), a, b)]
+
+
+def _pad(node: Node, x: Array, amounts: Array) -> list[Array]:
+    n, pads = len(x.shape), _numbers(amounts)
+    _require(len(pads) == 2 * n and min(pads) >= 0)
+    return [_array([size + pads[i] + pads[i + n] for i, size in enumerate(x.shape)], x)]
+
+
+def _reduce(node: Node, x: Array, axes: Array) -> list[Array]:
+    reduced = {_axis(axis, x) for axis in _numbers(axes)}
+    _require(bool(reduced))
+    kept = [1 if i in reduced else size for i, size in enumerate(x.shape)]
+    if not node.attributes["keepdims"]:
+        kept = [size for i, size in enumerate(kept) if i not in reduced]
+    return [_array(kept, x)]
+
+
+def _reshape(node: Node, x: Array, sizes: Array) -> list[Array]:
+    wanted = [x.shape[i] if size == 0 else size for i, size in enumerate(_numbers(sizes))]
+    if -1 in wanted:
+        rest = prod(size for size in wanted if size != -1)
+        wanted[wanted.index(-1)] = prod(x.shape) // rest
+    _require(prod(wanted) == prod(x.shape))
+    return [_array(wanted, x)]
+
+
+def _shape(node: Node, x: Array) -> list[Array]:
+    sizes = x.shape[slice(node.attributes.get("start"), node.attributes.get("end"))]
+    return [Array((len(sizes),), sizes, constant=True)]
+
+
+def _slice(node: Node, x: Array, starts: Array, ends: Array, axes: Array) -> list[Array]:
+    shape = list(x.shape)
+    for start, end, axis in zip(_numbers(starts), _numbers(ends), _numbers(axes), strict=True):
+        place = _axis(axis, x)
+        shape[place] = len(range(shape[place])[start:end])
+    return [_array(shape, x)]
+
+
+def _split(node: Node, x: Array, sizes: Array) -> list[Array]:
+    axis, parts = _axis(node.attributes["axis"], x), _numbers(sizes)
+    _require(sum(parts) == x.shape[axis])
+    return [_array((*x.shape[:axis], part, *x.shape[axis + 1 :]), x) for part in parts]
+
+
+def _squeeze(node: Node, x: Array, axes: Array) -> list[Array]:
+    gone = {_axis(axis, x) for axis in _numbers(axes)}
+    _require(all(x.shape[axis] == 1 for axis in gone))
+    return [_array((size for i, size in enumerate(x.shape) if i not in gone), x)]
+
+
+def _unsqueeze(node: Node, x: Array, axes: Array) -> list[Array]:
+    (axis,) = _numbers(axes)
+    _require(0 <= axis <= len(x.shape))
+    return [_array((*x.shape[:axis], 1, *x.shape[axis:]), x)]
+
+
+def _transpose(node: Node, x: Array) -> list[Array]:
+    order = node.attributes["perm"]
+    _require(sorted(order) == list(range(len(x.shape))))
+    return [_array((x.shape[axis] for axis in order), x)]
+
+
+_RULES: dict[str, tuple[set[str], Callable[..., list[Array]]]] = {
+    **{name: (set(), _elementwise) for name in ("Add", "Div", "Mul", "PRelu", "Sub", "Sum")},
+    **{name: (set(), _elementwise) for name in ("Identity", "Reciprocal", "Relu", "Sigmoid", "Sqrt", "Tanh")},
+    **{name: ({"keepdims"}, _reduce) for name in ("ReduceMean", "ReduceSum")},
+    "Concat": ({"axis"}, _concat),
+    "ConstantOfShape": (set(), _constant_of_shape),
+    "DynamicQuantizeLinear": (set(), _quantise),
+    "GRU": ({"hidden_size", "direction", "linear_before_reset"}, _recurrent),
+    "LSTM": ({"hidden_size", "direction"}, _recurrent),
+    "LeakyRelu": ({"alpha"}, _elementwise),
+    "MatMul": (set(), _matmul),
+    _INTEGER_PRODUCT: (set(), _matmul),
+    "Pad": (set(), _pad),
+    "Reshape": (set(), _reshape),
+    "Shape": ({"start", "end"}, _shape),
+    "Slice": (set(), _slice),
+    "Softmax": ({"axis"}, _elementwise),
+    "Split": ({"axis"}, _split),
+    "Squeeze": (set(), _squeeze),
+    "Transpose": ({"perm"}, _transpose),
+    "Unsqueeze": (set(), _unsqueeze),
+}

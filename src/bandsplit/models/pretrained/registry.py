@@ -1,0 +1,201 @@
+"""The models that others published: what they are, where they lie, which of them are in the cache, which one to use.
+
+Nothing here goes to the network or loads a model; `bandsplit.models.pretrained.store` brings models to the cache.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from bandsplit.core.config import Config
+from bandsplit.core.errors import ModelFileError
+from bandsplit.core.fetching import in_gb
+from bandsplit.core.settings import cache_folder
+from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.published import AVERAGE, RepositoryRow, repository
+
+MARKER = "model.json"
+"""Beside the model files of a cached model: what belongs to it. A folder without it is no model."""
+
+_SUFFIXES = (".onnx", ".safetensors")
+
+DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
+
+FETCH_FIX = "bandsplit models fetch"
+
+
+class Entry(Config):
+    """A published model, of one or several checkpoints in a zip archive of a record."""
+
+    name: str
+    """As its authors call the archive."""
+    aliases: tuple[str, ...]
+    """Other names that users may type."""
+    about: str
+    recipe: str
+    """The experiment it is the result of: its architecture and its published numbers."""
+    targets: tuple[str, ...]
+    """What its checkpoints estimate together."""
+    doi: str
+    """Of the record."""
+    url: str
+    """Folder of the archive; a mirror takes its place."""
+    file: str
+    archive_bytes: int
+    """Size of the archive, to three digits."""
+    md5: str | None
+    """Of the archive; None where none is known that we could vouch for."""
+    kept_bytes: int
+    """About what stays on the disk: the weights without the state of their training."""
+    training_data: str
+    licence: str
+
+    @property
+    def scores(self) -> RepositoryRow | None:
+        """The published cSDR on the test set of MUSDB18-HQ, in dB; nobody here measured it."""
+        rows = (row for row in repository() if row.quantity == "test_csdr_db" and row.recipe == self.recipe)
+        return next(rows, None)
+
+    @property
+    def average_db(self) -> float | None:
+        """The published cSDR, averaged over targets."""
+        return self.scores.values_db[AVERAGE] if self.scores else None
+
+    def notice(self) -> str:
+        """Say what it is, how big, how good, and what may be done with it: to be shown before it is fetched."""
+        scores = self.scores
+        quality = f"{self.average_db} dB cSDR on average, as published ({scores.source})" if scores else "not published"
+        return (
+            f"{self.name}: {self.about}\n"
+            f"size:     {in_gb(self.archive_bytes)} to download, about {in_gb(self.kept_bytes)} kept\n"
+            f"stems:    {', '.join(self.targets)}\n"
+            f"quality:  {quality}\n"
+            f"training: {self.training_data}\n"
+            f"licence:  {self.licence}\n"
+            f"source:   {self.file} of https://doi.org/{self.doi}"
+        )
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """Return the registered models, the best by its published scores first."""
+    text = resources.files(__package__).joinpath("registry.json").read_text(encoding="utf-8")
+    return tuple(sorted(map(Entry.parse, json.loads(text)), key=lambda entry: -(entry.average_db or 0.0)))
+
+
+def find_entry(name: str) -> Entry:
+    """Look a registered model up by its name or an alias, capital letters or not.
+
+    Raises:
+        ModelFileError: none is called so; the nearest is named.
+    """
+    named = {alias: entry for entry in entries() for alias in (entry.name, *entry.aliases)}
+    if name.lower() not in named:
+        near = difflib.get_close_matches(name.lower(), named, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ModelFileError(
+            f"{name}: no such file, no folder with model files, and no registered model is called so; "
+            f"{hint}legal: the path of a model file or folder, or {', '.join(named)}"
+        )
+    return named[name.lower()]
+
+
+# --- the cache -------------------------------------------------------------------------------------------------------
+
+
+def models_folder() -> Path:
+    """Return where fetched models are kept."""
+    return cache_folder() / "models"
+
+
+def folder_of(entry: Entry) -> Path:
+    """Return where the model files of ``entry`` are, if it is cached."""
+    return models_folder() / entry.name
+
+
+def read_marker(folder: Path) -> dict[str, Any] | None:
+    """Return what is told about a cached model; None if it is not there whole."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        whole = all((folder / file["file"]).stat().st_size == file["bytes"] for file in marker["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return marker if whole and marker["files"] else None
+
+
+def cached_files(entry: Entry) -> list[Path]:
+    """Return the model files of ``entry`` in the cache, in the order of its targets; none if not all are there."""
+    marker = read_marker(folder_of(entry))
+    return [folder_of(entry) / file["file"] for file in marker["files"]] if marker else []
+
+
+def find_model(
+    name: str | Path | None = None,
+    fetch: Callable[[Entry], object] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    runtime: str = "auto",
+) -> list[Path]:
+    """Find the files of a model: all that are needed for its stems.
+
+    Args:
+        name: the path of a model file or of a folder of some, or a registered name; None for the best that is here:
+            of the cache, else what ``fetch`` brings, else the model of the demo in this folder.
+        fetch: called with a registered model that is asked for, or recommended, and not in the cache; it may bring it.
+        say: told which model is used and how good it can be, where none was named.
+        runtime: what will compute it: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
+
+    Raises:
+        ModelFileError: there is none; the message says how to get one.
+    """
+    if name is None:
+        return _find_default(fetch, say)
+    path = Path(name)
+    if os.path.isfile(path) or path.suffix in _SUFFIXES:
+        return [path]  # if it is missing or no model, loading it says so
+    for suffix in sorted(_SUFFIXES, reverse=runtime != "onnx"):
+        if files := _in_order(path, suffix):
+            return files
+    entry = find_entry(str(name))
+    if not cached_files(entry) and fetch is not None:
+        fetch(entry)
+    if files := cached_files(entry):
+        return files
+    raise ModelFileError(
+        f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.archive_bytes)}): "
+        f"{FETCH_FIX} {entry.name}"
+    )
+
+
+def _in_order(folder: Path, suffix: str) -> list[Path]:
+    """Return the model files of a folder, those named like targets in the order of all tables."""
+    order = {name: number for number, name in enumerate(TARGETS)}
+    found = folder.glob(f"*{suffix}") if os.path.isdir(folder) else ()
+    return sorted(found, key=lambda path: (order.get(path.stem, len(order)), path.name))
+
+
+def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:
+    best = next((entry for entry in entries() if cached_files(entry)), None)
+    recommended = entries()[0]
+    if best is None and fetch is not None:
+        fetch(recommended)
+        best = recommended if cached_files(recommended) else None
+    if best is not None:
+        average = f"{best.average_db} dB cSDR on average on MUSDB18-HQ, as published"
+        say(f"model: {best.name}, the best in the cache ({average}; licence: {best.licence})")
+        return cached_files(best)
+    demo = max(Path().glob(DEMO_MODELS), key=lambda path: path.stat().st_mtime, default=None)
+    how = f"{FETCH_FIX} {recommended.name} ({in_gb(recommended.archive_bytes)})"
+    if demo is None:
+        raise ModelFileError(
+            f"no model is named, none is in the cache ({models_folder()}) and none of the demo is here; legal: -n with "
+            f"a model file or a registered name. Get one with {how}, or train a toy with bandsplit demo"
+        )
+    say(f"model: {demo}, the demo's, which learnt from synthetic songs: on real music it is a toy; better: {how}")
+    return [demo]
