@@ -33,7 +33,7 @@ import numpy as np
 import soundfile
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.inference.separator import Separator
+from bandsplit.separation.separator import Separator
 
 if TYPE_CHECKING:
     from bandsplit.models.bsrnn.network import BandSplitModel

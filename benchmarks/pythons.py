@@ -21,7 +21,7 @@ VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 # No training and few processes: minutes, not a quarter of an hour.
 FAST = (
     "tests/failures/test_bad_audio.py", "tests/failures/test_bad_estimates.py", "tests/golden/test_models.py",
-    "tests/inference/test_chunks.py", "tests/inference/test_onnx_network.py", "tests/models",
+    "tests/separation/test_chunks.py", "tests/separation/test_onnx_network.py", "tests/models",
     "tests/data/songs/test_check.py",
     "tests/data/songs/test_layouts.py", "tests/data/songs/test_musdb.py", "tests/data/songs/test_record.py", "tests/audio/test_audio_files.py",
     "tests/models/bsrnn/test_bands.py", "tests/test_cli.py", "tests/test_cli_evaluate.py", "tests/test_cli_songs.py",

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 
-import bandsplit.inference.batch
+import bandsplit.separation.batch
 from bandsplit.audio import files as audio
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
@@ -532,7 +532,7 @@ def test_ctrl_c_before_the_first_song_ends_with_1_too(capsys, model, monkeypatch
         raise KeyboardInterrupt
 
     song("a.wav")
-    monkeypatch.setattr(bandsplit.inference.batch, "find_songs", stop)
+    monkeypatch.setattr(bandsplit.separation.batch, "find_songs", stop)
     assert run(capsys, "a.wav", "-n", model)[::2] == (1, "stopped")
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
-from bandsplit.inference.batch import Batch, find_songs
-from bandsplit.inference.outputs import OutputConfig
-from bandsplit.inference.separator import Separator
+from bandsplit.separation.batch import Batch, find_songs
+from bandsplit.separation.outputs import OutputConfig
+from bandsplit.separation.separator import Separator
 from test_cli_separate import RATE_HZ, listing, run, save, song
 
 

@@ -14,10 +14,10 @@ from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
 from bandsplit.evaluation import About, ModelSystem, System, evaluate
-from bandsplit.inference.separator import Separator
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
 from bandsplit.results import Score
+from bandsplit.separation.separator import Separator
 from bandsplit.yardsticks import (
     IdealBinaryMask,
     IdealRatioMask,

@@ -15,9 +15,9 @@ from bandsplit.core.waiting import bound_spinning
 
 if TYPE_CHECKING:
     from bandsplit import losses, metrics
-    from bandsplit.inference.outputs import OutputConfig
-    from bandsplit.inference.separator import Separator
     from bandsplit.models.files import load_model
+    from bandsplit.separation.outputs import OutputConfig
+    from bandsplit.separation.separator import Separator
 
 __version__ = "0.1.0"
 
@@ -25,8 +25,8 @@ bound_spinning()  # before anything below loads torch
 
 # Resolved on first use, so that `import bandsplit` does not load torch.
 _LAZY = {
-    "OutputConfig": "bandsplit.inference.outputs",
-    "Separator": "bandsplit.inference.separator",
+    "OutputConfig": "bandsplit.separation.outputs",
+    "Separator": "bandsplit.separation.separator",
     "load_model": "bandsplit.models.files",
     "metrics": "bandsplit.metrics",
     "losses": "bandsplit.losses",

@@ -33,8 +33,8 @@ def bench_train(
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
-    from bandsplit.inference.torch_network import pick_device
     from bandsplit.recipes import find_recipe
+    from bandsplit.separation.torch_network import pick_device
     from bandsplit.terminal import split_names
     from bandsplit.training.bench import measure
     from bandsplit.training.checkpoint import environment
@@ -89,7 +89,7 @@ def bench_separate(
     """
     from bandsplit.cli_models import choose_models
     from bandsplit.core.unfinished import temporary_folder
-    from bandsplit.inference.torch_network import pick_device
+    from bandsplit.separation.torch_network import pick_device
     from bandsplit.separation_speed import RUNTIMES, benchmark_files, measure
     from bandsplit.terminal import split_names
     from bandsplit.training.checkpoint import environment

@@ -19,7 +19,7 @@ def export(
     """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
     from bandsplit.cli_models import choose_models
     from bandsplit.core.errors import ModelFileError
-    from bandsplit.export import export_model
+    from bandsplit.separation.export import export_model
     from bandsplit.terminal import make_console, show
 
     files = choose_models(make_console(), [model])

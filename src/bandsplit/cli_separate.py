@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from bandsplit.inference.batch import Batch, Song
-    from bandsplit.inference.forecast import Forecast
+    from bandsplit.separation.batch import Batch, Song
+    from bandsplit.separation.forecast import Forecast
 
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
 _models, _output, _levels, _part, _chunks, _batch = (
@@ -144,9 +144,9 @@ def separate(
     """
     from bandsplit.cli_models import choose_models
     from bandsplit.core.settings import cpu_threads
-    from bandsplit.inference.batch import Batch, choose_shard, find_songs
-    from bandsplit.inference.outputs import OutputConfig
-    from bandsplit.inference.separator import Separator
+    from bandsplit.separation.batch import Batch, choose_shard, find_songs
+    from bandsplit.separation.outputs import OutputConfig
+    from bandsplit.separation.separator import Separator
 
     formats = {"--flac": flac, "--ogg": ogg, "--mp3": mp3}
     samples = {"--int16": int16, "--int24": int24, "--float32": float32}
@@ -221,7 +221,7 @@ class _Work:
 
     def foretell(self, songs: Sequence[Song]) -> int:
         """Say what would be done, and about how long it takes; return how many songs cannot be separated."""
-        from bandsplit.inference.forecast import Forecast
+        from bandsplit.separation.forecast import Forecast
 
         forecast, planned, total_s, failed = Forecast(self.batch.separator), 0, 0.0, 0
         for song in songs:

@@ -25,11 +25,11 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.data.synth.songs import write_dataset
 from bandsplit.evaluation import ModelSystem, System, evaluate
-from bandsplit.inference.separator import Separator
 from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
 from bandsplit.results import Score, aggregate, append_scores
 from bandsplit.run_config import RunConfig
+from bandsplit.separation.separator import Separator
 from bandsplit.tables import MAIN_METRICS, TextTable, score_tables
 from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution

@@ -101,7 +101,7 @@ def _contains(wanted: str, found: str) -> bool:
 def _device() -> Iterator[Finding]:
     import torch
 
-    from bandsplit.inference.torch_network import pick_device
+    from bandsplit.separation.torch_network import pick_device
 
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs only"
     driver = _driver()

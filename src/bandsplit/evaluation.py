@@ -19,12 +19,12 @@ from bandsplit import __version__
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
-from bandsplit.inference.chunks import describe_chunks
-from bandsplit.inference.separator import Separator
 from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 from bandsplit.models.bsrnn.config import ChunkConfig
 from bandsplit.models.files import read_card
 from bandsplit.results import Metric, Score
+from bandsplit.separation.chunks import describe_chunks
+from bandsplit.separation.separator import Separator
 from bandsplit.tables import order_targets
 
 CONVENTIONS: dict[Metric, str] = {

@@ -8,11 +8,11 @@ from typing import Literal
 from bandsplit import published
 from bandsplit.agreement import describe_agreement
 from bandsplit.comparison import Contender, compare, contenders
-from bandsplit.inference.chunks import describe_chunks
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
 from bandsplit.results import Metric, Score
+from bandsplit.separation.chunks import describe_chunks
 from bandsplit.studies import TEST_LINES
 from bandsplit.study_cells import (
     NO_VALUE,

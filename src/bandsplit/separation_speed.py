@@ -14,10 +14,6 @@ import torch
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.processes import worker_pool
-from bandsplit.export import export_model, has_lstm
-from bandsplit.inference.forecast import memory_mb
-from bandsplit.inference.network import open_networks
-from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.matrix_rate import matrix_rate, time_s
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.flop import separation_flop
@@ -25,6 +21,10 @@ from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.files import save_model
 from bandsplit.models.layers import sequence
 from bandsplit.recipes import find_recipe
+from bandsplit.separation.export import export_model, has_lstm
+from bandsplit.separation.forecast import memory_mb
+from bandsplit.separation.network import open_networks
+from bandsplit.separation.torch_network import TorchNetwork
 
 Way = Literal["plain", "torch", "onnx"]
 """What computes a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""

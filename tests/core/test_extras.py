@@ -14,10 +14,10 @@ import typer
 from bandsplit import cli
 from bandsplit.cli import app
 from bandsplit.core.extras import describe_missing, extras, requirements
-from bandsplit.export import export_model
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.separation.export import export_model
 from environments import Environment
 from places import CHECKPOINT, ROOT
 from run_folders import write_run

@@ -10,13 +10,13 @@ from lightning_fabric import Fabric
 
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
-from bandsplit.inference.separator import Separator
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.run_config import TrainingConfig
+from bandsplit.separation.separator import Separator
 from bandsplit.training.validation import score_song, validate
 from songs import write_dataset
 

@@ -15,10 +15,10 @@ from bandsplit.comparison import compare
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
 from bandsplit.data.songs.tracks import Audio, Dataset
-from bandsplit.inference.separator import Separator
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.results import Metric, Score, read_scores
+from bandsplit.separation.separator import Separator
 from bandsplit.studies import Study, planned_runs
 from bandsplit.study_cells import comparison_table
 from bandsplit.study_rows import data_of_score, validation_scores

@@ -13,8 +13,8 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.inference.torch_network import pick_device
 from bandsplit.run_config import TrainingConfig
+from bandsplit.separation.torch_network import pick_device
 
 
 @dataclass(frozen=True)

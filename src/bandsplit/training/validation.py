@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from bandsplit.audio import files as audio
 from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
-from bandsplit.inference.chunks import plan_chunks, stream_plan
 from bandsplit.losses import separation_loss
 from bandsplit.metrics import usdr_energies, usdr_of_energies
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.run_config import TrainingConfig
+from bandsplit.separation.chunks import plan_chunks, stream_plan
 
 
 class SongScore(NamedTuple):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.export import export_model
 from bandsplit.models.card import read_card
 from bandsplit.models.onnx.metadata import OnnxFile, parse_onnx
+from bandsplit.separation.export import export_model
 from onnx_models import ARCHITECTURES, write_model
 
 if TYPE_CHECKING:
@@ -190,8 +190,8 @@ def test_a_changed_file_is_refused_or_read_as_onnx_reads_it(seed: int, data: byt
 def test_weights_in_a_file_beside_are_not_found_by_onnxruntime_either(
     data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from bandsplit.inference import onnx_network
-    from bandsplit.inference.onnx_network import OnnxNetwork
+    from bandsplit.separation import onnx_network
+    from bandsplit.separation.onnx_network import OnnxNetwork
 
     model = onnx.load_model_from_string(data)
     tensor = next(tensor for tensor in model.graph.initializer if len(tensor.dims) > 1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bandsplit.audio.stft_numpy import istft, stft
-from bandsplit.inference.onnx_network import OnnxNetwork
 from bandsplit.models.bsrnn.config import StftConfig
+from bandsplit.separation.onnx_network import OnnxNetwork
 from onnx_vectors import FILE, build_vectors
 
 VECTORS = json.loads(FILE.read_text(encoding="utf-8"))

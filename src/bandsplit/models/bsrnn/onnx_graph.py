@@ -1,7 +1,7 @@
 """The real-valued core of a model as an ONNX graph: from the mixture's spectrogram to those of the estimates.
 
 Written node by node rather than traced: the layout of every layer is chosen for onnxruntime, sizes stay dynamic, and
-the same code makes the int8 variant. `bandsplit.export` compares what comes out with PyTorch.
+the same code makes the int8 variant. `bandsplit.separation.export` compares what comes out with PyTorch.
 """
 
 import onnx

@@ -11,11 +11,11 @@ from einops import rearrange
 from torch import nn
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.inference.network import Model, Precision
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.files import load_model
 from bandsplit.models.layers.threads import map_apart
+from bandsplit.separation.network import Model, Precision
 
 GPU_BATCH = 4
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

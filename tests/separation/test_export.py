@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from bandsplit import export
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.export import export_model
-from bandsplit.inference.onnx_network import OnnxNetwork
-from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.card import read_card
+from bandsplit.separation import export
+from bandsplit.separation.export import export_model
+from bandsplit.separation.onnx_network import OnnxNetwork
+from bandsplit.separation.torch_network import TorchNetwork
 from command_line import run_command
 from onnx_models import ARCHITECTURES, write_model
 from tolerances import assert_same_signal

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandsplit.inference.chunks import Chunk, ChunkPlan
-from bandsplit.inference.separator import Separator
+from bandsplit.separation.chunks import Chunk, ChunkPlan
+from bandsplit.separation.separator import Separator
 
 PROBE_S = 2.0
 

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.export import export_model
-from bandsplit.inference.separator import Separator
 from bandsplit.models.pretrained.registry import find_model
+from bandsplit.separation.export import export_model
+from bandsplit.separation.separator import Separator
 from command_line import run_command
 from environments import Environment
 from onnx_models import ARCHITECTURES, write_model

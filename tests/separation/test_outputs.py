@@ -15,8 +15,8 @@ from bandsplit.audio import writing
 from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import watching
-from bandsplit.inference import outputs
-from bandsplit.inference.outputs import OutputConfig, StemFiles
+from bandsplit.separation import outputs
+from bandsplit.separation.outputs import OutputConfig, StemFiles
 
 STEMS = ("bass", "drums", "vocals")
 

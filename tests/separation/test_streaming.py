@@ -14,9 +14,9 @@ from test_separator import CARD, RATE_HZ, noise, separator, tiny
 from bandsplit.audio import files as audio
 from bandsplit.audio.streams import Source, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled
-from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.bsrnn.config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.models.files import save_model
+from bandsplit.separation.torch_network import TorchNetwork
 
 
 def pieces(signal: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:

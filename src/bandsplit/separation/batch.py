@@ -15,8 +15,8 @@ from pooch import file_hash
 from bandsplit import __version__
 from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.core.files import Journal
-from bandsplit.inference.outputs import OutputConfig, track_name
-from bandsplit.inference.separator import FileResult, Progress, Separator
+from bandsplit.separation.outputs import OutputConfig, track_name
+from bandsplit.separation.separator import FileResult, Progress, Separator
 
 SUFFIXES = frozenset(
     "." + suffix

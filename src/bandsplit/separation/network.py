@@ -92,10 +92,10 @@ def _open(
     model: Model, device: object, targets: Sequence[str] | None, threads: int | None, precision: Precision
 ) -> Network:
     if is_onnx(model):
-        from bandsplit.inference.onnx_network import OnnxNetwork
+        from bandsplit.separation.onnx_network import OnnxNetwork
 
         return OnnxNetwork(model, threads)  # type: ignore[arg-type]
-    from bandsplit.inference.torch_network import TorchNetwork, pick_device
+    from bandsplit.separation.torch_network import TorchNetwork, pick_device
 
     return TorchNetwork.open(model, pick_device(device), targets, precision)
 
@@ -103,7 +103,7 @@ def _open(
 def _read_config(model: Model, name: str) -> ModelConfig:
     if isinstance(model, str | Path):
         return read_card(model)[0]
-    from bandsplit.inference.torch_network import config_of
+    from bandsplit.separation.torch_network import config_of
 
     return config_of(model, name)
 

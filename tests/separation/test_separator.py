@@ -11,12 +11,12 @@ import torch
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
-from bandsplit.inference.separator import Separator
-from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.separation.separator import Separator
+from bandsplit.separation.torch_network import TorchNetwork
 
 RATE_HZ = 8000
 CARD = ModelCard(name="test", training_data="none", licence="MIT")

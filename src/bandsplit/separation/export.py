@@ -11,11 +11,11 @@ import torch
 
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import replacing
-from bandsplit.inference.onnx_network import OnnxNetwork
-from bandsplit.inference.torch_network import TorchNetwork
 from bandsplit.models.bsrnn.config import LstmConfig, ModelConfig
 from bandsplit.models.card import ONNX_SUFFIX, read_card
 from bandsplit.models.files import load_model
+from bandsplit.separation.onnx_network import OnnxNetwork
+from bandsplit.separation.torch_network import TorchNetwork
 
 LIMIT = 1e-5
 """Largest difference from PyTorch's estimates, as a part of their peak, with which a file is kept."""

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from bandsplit.core.errors import AudioError, ConfigError
-from bandsplit.inference.chunks import apply_plan, plan_chunks
 from bandsplit.models.bsrnn.config import CrossfadeConfig, OverlapAddConfig
+from bandsplit.separation.chunks import apply_plan, plan_chunks
 
 RATE_HZ = 1000
 
