@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 
 from bandsplit.data.synth.songs import synthesise_song
-from bandsplit.metrics import csdr_windows, l1_freq, si_sdr, usdr
+from bandsplit.evaluation.metrics import csdr_windows, l1_freq, si_sdr, usdr
 from bandsplit.training.checkpoint import environment
 
 STEMS = ("vocals", "bass", "drums", "other")

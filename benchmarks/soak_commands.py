@@ -189,7 +189,7 @@ class Evaluate(Command):
         """Rows are scores; those of a song and system come together."""
         import warnings
 
-        from bandsplit.results import read_scores
+        from bandsplit.evaluation.results import read_scores
 
         rows = folder / "rows.jsonl"
         if not rows.exists():

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bandsplit import demo as demo_module
 from bandsplit.demo import NETWORK, run_demo
-from bandsplit.yardsticks import STATIC_GAIN
+from bandsplit.evaluation.yardsticks import STATIC_GAIN
 
 SHORT = {"training.examples_per_epoch": 8, "training.max_epochs": 2, "training.validate_every": 1}
 

@@ -17,10 +17,10 @@ from bandsplit.cli import app
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.evaluation.results import read_scores
 from bandsplit.models.bsrnn.config import CrossfadeConfig
 from bandsplit.published import table2
 from bandsplit.recipes import RECIPES
-from bandsplit.results import read_scores
 from bandsplit.studies import STUDIES, PlannedRun, planned_runs
 from bandsplit.studying.costs import Measured, Span, cost_study, estimated_gpu_hours, sum_hours, sum_kwh, sum_published
 from bandsplit.studying.folder import StudyFolder

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from bandsplit.core.waiting import bound_spinning
 
 if TYPE_CHECKING:
-    from bandsplit import losses, metrics
+    from bandsplit import losses
+    from bandsplit.evaluation import metrics
     from bandsplit.models.files import load_model
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.separator import Separator
@@ -28,7 +29,7 @@ _LAZY = {
     "OutputConfig": "bandsplit.separation.outputs",
     "Separator": "bandsplit.separation.separator",
     "load_model": "bandsplit.models.files",
-    "metrics": "bandsplit.metrics",
+    "metrics": "bandsplit.evaluation.metrics",
     "losses": "bandsplit.losses",
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bandsplit import published
-from bandsplit.comparison import Comparison
+from bandsplit.evaluation.comparison import Comparison
 from bandsplit.recipes import RECIPES
 
 NAMED = 5

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.data.songs.tracks import Dataset
-    from bandsplit.evaluation import System
-    from bandsplit.results import Score
+    from bandsplit.evaluation.evaluate import System
+    from bandsplit.evaluation.results import Score
 
 
 def evaluate(
@@ -93,9 +93,9 @@ def evaluate(
 
     What the file holds already is not computed again, so an interrupted evaluation goes on where it stopped.
     """
-    from bandsplit.evaluation import find_scored, model_systems
-    from bandsplit.results import read_scores
-    from bandsplit.tables import MAIN_METRICS, score_tables
+    from bandsplit.evaluation.evaluate import find_scored, model_systems
+    from bandsplit.evaluation.results import read_scores
+    from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
 
     console = make_console()
     if not (model or estimates or yardsticks):
@@ -130,8 +130,8 @@ def _score(
 
     from bandsplit.core.interrupt import check
     from bandsplit.core.printable import printable
-    from bandsplit.evaluation import evaluate as score
-    from bandsplit.results import append_scores
+    from bandsplit.evaluation.evaluate import evaluate as score
+    from bandsplit.evaluation.results import append_scores
 
     added: list[Score] = []
     scored = score(systems, dataset, split, **options)  # pyright: ignore[reportArgumentType]
@@ -157,7 +157,7 @@ def _wanted(targets: str | None, dataset: Dataset) -> tuple[str, ...] | None:
 
 
 def _yardsticks(console: Console, dataset: Dataset) -> dict[str, System]:
-    from bandsplit.yardsticks import WIENER_MISSING, has_wiener, yardstick_systems
+    from bandsplit.evaluation.yardsticks import WIENER_MISSING, has_wiener, yardstick_systems
 
     if not has_wiener():
         tell(console, WIENER_MISSING)
@@ -170,7 +170,7 @@ def _yardsticks(console: Console, dataset: Dataset) -> dict[str, System]:
 def _estimates(
     console: Console, given: Sequence[str], dataset: Dataset, split: str, targets: Sequence[str] | None
 ) -> dict[str, System]:
-    from bandsplit.estimates import EstimateFiles, name_and_folder
+    from bandsplit.evaluation.estimates import EstimateFiles, name_and_folder
 
     systems: dict[str, System] = {}
     for text in given:

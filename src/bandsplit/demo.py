@@ -24,18 +24,18 @@ from bandsplit.data.songs.check import check_dataset, require_sound
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.data.synth.songs import write_dataset
-from bandsplit.evaluation import ModelSystem, System, evaluate
+from bandsplit.evaluation.evaluate import ModelSystem, System, evaluate
+from bandsplit.evaluation.results import Score, aggregate, append_scores
+from bandsplit.evaluation.tables import MAIN_METRICS, TextTable, score_tables
+from bandsplit.evaluation.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
 from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
-from bandsplit.results import Score, aggregate, append_scores
 from bandsplit.run_config import RunConfig
 from bandsplit.separation.separator import Separator
-from bandsplit.tables import MAIN_METRICS, TextTable, score_tables
 from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.progress import TerminalProgress
-from bandsplit.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
 
 NETWORK = "network"
 YARDSTICKS = ("silence", "mixture", STATIC_GAIN, IDEAL_RATIO_MASK)

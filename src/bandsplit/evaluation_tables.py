@@ -7,11 +7,12 @@ from typing import Literal
 
 from bandsplit import published
 from bandsplit.agreement import describe_agreement
-from bandsplit.comparison import Contender, compare, contenders
+from bandsplit.evaluation.comparison import Contender, compare, contenders
+from bandsplit.evaluation.results import Metric, Score
+from bandsplit.evaluation.tables import TextTable
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
-from bandsplit.results import Metric, Score
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.studies import TEST_LINES
 from bandsplit.study_cells import (
@@ -36,7 +37,6 @@ from bandsplit.study_rows import (
     measured_of,
     spread,
 )
-from bandsplit.tables import TextTable
 
 _Printed = Literal["usdr_db", "csdr_db"]
 _METRICS: dict[_Printed, str] = {"usdr_db": "uSDR", "csdr_db": "cSDR"}

@@ -22,11 +22,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from bandsplit import published
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
+from bandsplit.evaluation.results import Score
 from bandsplit.label_places import place_labels
 from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
-from bandsplit.results import Score
 from bandsplit.studies import Study
 from bandsplit.study_rows import (
     BENCHMARK,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bandsplit import published
-from bandsplit.comparison import FEWEST_SONGS, Comparison, not_told_apart
+from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, not_told_apart
+from bandsplit.evaluation.tables import TextTable
 from bandsplit.published import AVERAGE
 from bandsplit.study_rows import NOT_RUN, PUE, Measured, Spread, spread
-from bandsplit.tables import TextTable
 
 NO_VALUE = "-"
 Record = dict[str, str | float | None]

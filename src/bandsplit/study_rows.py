@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bandsplit.comparison import Contender, contenders
+from bandsplit.evaluation.comparison import Contender, contenders
+from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
-from bandsplit.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.training.runs import RunRecord
 
 BENCHMARK = "MUSDB18-HQ"

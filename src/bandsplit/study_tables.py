@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bandsplit import published
 from bandsplit.agreement import describe_agreement, published_db
-from bandsplit.comparison import compare
+from bandsplit.evaluation.comparison import compare
+from bandsplit.evaluation.results import Score
+from bandsplit.evaluation.tables import TextTable
 from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.recipes import RECIPES
-from bandsplit.results import Score
 from bandsplit.studies import Study
 from bandsplit.study_cells import (
     NO_VALUE,
@@ -41,7 +42,6 @@ from bandsplit.study_rows import (
     spread,
     validation_scores,
 )
-from bandsplit.tables import TextTable
 from bandsplit.training.runs import RunRecord
 
 _TITLES = {

@@ -19,12 +19,12 @@ from bandsplit.cli_models import _models_table
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
+from bandsplit.evaluation.results import Score
+from bandsplit.evaluation.tables import TextTable, score_tables
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.models.pretrained.registry import entries
-from bandsplit.results import Score
-from bandsplit.tables import TextTable, score_tables
 from bandsplit.terminal import make_console, tell
 from command_line import run_command
 from places import PACKAGE

@@ -11,8 +11,8 @@ import soundfile
 from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
-from bandsplit.estimates import EstimateFiles, name_and_folder
-from bandsplit.evaluation import evaluate
+from bandsplit.evaluation.estimates import EstimateFiles, name_and_folder
+from bandsplit.evaluation.evaluate import evaluate
 from songs import STEMS, write_dataset
 
 RATE_HZ = 8000

@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import AudioError, BandsplitError
+from bandsplit.evaluation.results import Score
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
-from bandsplit.results import Score
 
 ODD = """<b>&"'</b>"""
 PNG = bytes.fromhex("89504e470d0a1a0a")

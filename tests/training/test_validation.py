@@ -10,8 +10,8 @@ from lightning_fabric import Fabric
 
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
+from bandsplit.evaluation.metrics import usdr
 from bandsplit.losses import separation_loss
-from bandsplit.metrics import usdr
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel

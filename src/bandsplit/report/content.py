@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bandsplit.results import Score
+from bandsplit.evaluation.results import Score
 
 
 @dataclass(frozen=True)

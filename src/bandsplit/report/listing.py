@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bandsplit.evaluation.results import Score, Setting
+from bandsplit.evaluation.tables import label_settings, order_targets
 from bandsplit.report.content import ReportTable
-from bandsplit.results import Score, Setting
-from bandsplit.tables import label_settings, order_targets
 
 METRICS: dict[str, str] = {
     "usdr_db": "uSDR, dB",

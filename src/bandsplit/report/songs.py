@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
+from bandsplit.evaluation.tables import order_targets
 from bandsplit.plots import draw_strip, peak_level_db
 from bandsplit.report.content import SongAudio
-from bandsplit.tables import order_targets
 
 LONGEST_S = 30.0
 MIXTURE, REFERENCE = "mixture", "reference"

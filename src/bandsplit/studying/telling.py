@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from bandsplit.audio import files as audio
-from bandsplit.comparison import compare
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
 from bandsplit.data.songs.tracks import Audio, Dataset
+from bandsplit.evaluation.comparison import compare
+from bandsplit.evaluation.results import Metric, Score, read_scores
+from bandsplit.evaluation.tables import TextTable
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
-from bandsplit.results import Metric, Score, read_scores
 from bandsplit.separation.separator import Separator
 from bandsplit.studies import Study, planned_runs
 from bandsplit.study_cells import comparison_table
@@ -25,7 +26,6 @@ from bandsplit.study_rows import data_of_score, validation_scores
 from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.scoring import SPLIT, Trained, find_systems
-from bandsplit.tables import TextTable
 from bandsplit.training.energy_report import describe_equivalent, find_runs, make_report
 from bandsplit.training.runs import RunRecord
 

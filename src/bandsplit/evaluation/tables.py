@@ -13,8 +13,8 @@ from rich.text import Text
 
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainTable
+from bandsplit.evaluation.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
 
 METRIC_TEXT: dict[Metric, str] = {
     "usdr_db": "uSDR, dB, mean over {songs}",

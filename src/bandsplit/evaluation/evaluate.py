@@ -19,13 +19,13 @@ from bandsplit import __version__
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
-from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
+from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
+from bandsplit.evaluation.results import Metric, Score
+from bandsplit.evaluation.tables import order_targets
 from bandsplit.models.bsrnn.config import ChunkConfig
 from bandsplit.models.files import read_card
-from bandsplit.results import Metric, Score
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.separation.separator import Separator
-from bandsplit.tables import order_targets
 
 CONVENTIONS: dict[Metric, str] = {
     "usdr_db": "whole song, 1e-7 added to both energies",
@@ -33,7 +33,7 @@ CONVENTIONS: dict[Metric, str] = {
     "si_sdr_db": "whole song, one scale for all channels, no mean removed",
     "l1_freq": "100 / (1 + 10 L1), STFT 2048 / 1024, no window",
 }
-"""What is scored, and the definition that stands in the rows; see `bandsplit.metrics`."""
+"""What is scored, and the definition that stands in the rows; see `bandsplit.evaluation.metrics`."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandsplit.comparison import (
+from bandsplit.core.errors import BandsplitError
+from bandsplit.evaluation.comparison import (
     Comparison,
     compare,
     compare_pair,
@@ -16,8 +17,7 @@ from bandsplit.comparison import (
     not_told_apart,
     seed_spread_db,
 )
-from bandsplit.core.errors import BandsplitError
-from bandsplit.results import Metric, Score
+from bandsplit.evaluation.results import Metric, Score
 
 
 def make_rows(

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from bandsplit.data.synth.songs import synthesise_song
-from bandsplit.metrics import csdr_windows, median_over_windows
+from bandsplit.evaluation.metrics import csdr_windows, median_over_windows
 from songs import STEMS
 
 

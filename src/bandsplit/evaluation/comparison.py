@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.core.errors import BandsplitError
+from bandsplit.evaluation.results import Metric, Score
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE, repository
-from bandsplit.results import Metric, Score
 
 RESAMPLES = 10_000
 LEVEL = 0.95

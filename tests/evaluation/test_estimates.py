@@ -9,9 +9,9 @@ import soundfile
 
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.estimates import EstimateFiles, name_and_folder
-from bandsplit.evaluation import evaluate
-from bandsplit.results import Score
+from bandsplit.evaluation.estimates import EstimateFiles, name_and_folder
+from bandsplit.evaluation.evaluate import evaluate
+from bandsplit.evaluation.results import Score
 from songs import STEMS, noise_stems, write_dataset
 
 RATE_HZ = 8000

@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 
 from bandsplit.core.errors import AudioError
-from bandsplit.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
+from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 
 RATE_HZ = 100
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from bandsplit.audio.stft import istft, stft
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
-from bandsplit.evaluation import About, System
+from bandsplit.evaluation.evaluate import About, System
 from bandsplit.models.bsrnn.config import StftConfig
 
 STATIC_GAIN = "static gain per frequency"

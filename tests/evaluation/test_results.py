@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.results import (
+from bandsplit.evaluation.results import (
     Metric,
     Score,
     Summary,
@@ -17,7 +17,7 @@ from bandsplit.results import (
     average_over_targets,
     read_scores,
 )
-from bandsplit.tables import order_targets, score_tables
+from bandsplit.evaluation.tables import order_targets, score_tables
 
 
 def _score(

@@ -13,12 +13,9 @@ from bandsplit.audio.stft import istft, stft
 from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
-from bandsplit.evaluation import About, ModelSystem, System, evaluate
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
-from bandsplit.results import Score
-from bandsplit.separation.separator import Separator
-from bandsplit.yardsticks import (
+from bandsplit.evaluation.evaluate import About, ModelSystem, System, evaluate
+from bandsplit.evaluation.results import Score
+from bandsplit.evaluation.yardsticks import (
     IdealBinaryMask,
     IdealRatioMask,
     Mixture,
@@ -27,6 +24,9 @@ from bandsplit.yardsticks import (
     StaticGain,
     yardstick_systems,
 )
+from bandsplit.models.bsrnn.build import build_model
+from bandsplit.models.bsrnn.config import MaskConfig, ModelConfig, OverlapAddConfig, StftConfig, TacStereo
+from bandsplit.separation.separator import Separator
 from songs import STEMS, noise_stems, write_dataset, write_song
 
 RATE_HZ = 8000
@@ -223,7 +223,7 @@ def test_the_wiener_filter_equals_norberts_own_iteration(tmp_path: Path, norbert
 def test_without_its_library_there_is_no_wiener_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     track = _track(tmp_path, noise_stems(0, 600))
     for installed in (False, True):
-        monkeypatch.setattr("bandsplit.yardsticks.has_wiener", lambda installed=installed: installed)
+        monkeypatch.setattr("bandsplit.evaluation.yardsticks.has_wiener", lambda installed=installed: installed)
         names = yardstick_systems([track], STEMS, STFT)
         assert ("multichannel Wiener (ceiling)" in names) == installed
 
