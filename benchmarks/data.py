@@ -17,7 +17,7 @@ from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.pack import pack_dataset
 from bandsplit.data.synth.songs import synthesise_song
-from bandsplit.training.checkpoint import environment
+from bandsplit.runs.folder import environment
 
 RATE_HZ = 44100
 PER_ROUND = 60

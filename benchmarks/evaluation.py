@@ -17,7 +17,7 @@ import soundfile
 
 from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, si_sdr, usdr
-from bandsplit.training.checkpoint import environment
+from bandsplit.runs.folder import environment
 
 STEMS = ("vocals", "bass", "drums", "other")
 REPETITIONS = 5

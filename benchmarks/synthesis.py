@@ -10,7 +10,7 @@ import sys
 import time
 
 from bandsplit.data.synth.songs import song_title, synthesise_song
-from bandsplit.training.checkpoint import environment
+from bandsplit.runs.folder import environment
 
 SEEDS = (1, 3, 5, 8, 12, 100, 101, 102)
 DURATION_S = 180.0

@@ -20,11 +20,11 @@ from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.evaluation_tables import table_1, table_3
 from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.runs.records import read_runs
 from bandsplit.studies import STUDIES
 from bandsplit.study_cells import comparison_table
 from bandsplit.study_rows import count_parameters, measure_runs, validation_scores
 from bandsplit.study_tables import convergence_tables, study_tables, table_2, validation_tables
-from bandsplit.training.runs import read_runs
 from places import ROOT
 from study_runs import MUSDB, TOY, make_scores, write_study_run
 

@@ -34,10 +34,10 @@ def bench_train(
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
     from bandsplit.recipes import find_recipe
+    from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.terminal import split_names
     from bandsplit.training.bench import measure
-    from bandsplit.training.checkpoint import environment
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
@@ -89,10 +89,10 @@ def bench_separate(
     """
     from bandsplit.cli_models import choose_models
     from bandsplit.core.unfinished import temporary_folder
+    from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.separation_speed import RUNTIMES, benchmark_files, measure
     from bandsplit.terminal import split_names
-    from bandsplit.training.checkpoint import environment
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)

@@ -40,8 +40,8 @@ def report(
 ) -> None:
     """Sum the energy of all runs, also interrupted ones, beside that of the best and everyday equivalents."""
     from bandsplit.core.errors import ConfigError
-    from bandsplit.training.energy_report import find_runs, make_report
-    from bandsplit.training.energy_sensors import find_intensity
+    from bandsplit.runs.energy.report import find_runs, make_report
+    from bandsplit.runs.energy.sensors import find_intensity
 
     if pue is not None and not 1 <= pue < 10:
         raise ConfigError(
@@ -103,7 +103,7 @@ def _table(content: Mapping[str, Any]) -> Table:
 
 
 def _summary(content: Mapping[str, Any]) -> list[str]:
-    from bandsplit.training.energy_report import describe_equivalent
+    from bandsplit.runs.energy.report import describe_equivalent
 
     best, total, lines = content["best"], content["total"], content["runs"]
     states = sorted({f"{part} {state}" for line in lines for part, state in line["components"].items()})

@@ -13,7 +13,7 @@ from bandsplit.terminal import make_console, show_json, tell
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bandsplit.training.runs import RunRecord
+    from bandsplit.runs.records import RunRecord
 
 
 def runs(
@@ -27,7 +27,7 @@ def runs(
 
     Exit code 1 if a folder is damaged.
     """
-    from bandsplit.training.runs import read_runs
+    from bandsplit.runs.records import read_runs
 
     records = read_runs(folder)
     out = make_console(err=False)

@@ -59,8 +59,8 @@ def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Meas
     import torch
 
     from bandsplit.recipes import find_recipe
+    from bandsplit.runs.energy.meter import meters
     from bandsplit.studying.costs import span_of
-    from bandsplit.training.energy import meters
     from bandsplit.training.plan import plan_run
 
     config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)

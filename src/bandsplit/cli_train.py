@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.data.songs.tracks import Dataset
-    from bandsplit.run_config import RunConfig
+    from bandsplit.runs.config import RunConfig
     from bandsplit.training.execution import Execution
     from bandsplit.training.reporting import MakeMeter
 
@@ -122,8 +122,8 @@ def train(
 
     from bandsplit.cli_launch import launch
     from bandsplit.recipes import find_recipe
-    from bandsplit.training.energy import meters
-    from bandsplit.training.energy_sensors import find_intensity
+    from bandsplit.runs.energy.meter import meters
+    from bandsplit.runs.energy.sensors import find_intensity
     from bandsplit.training.execution import Execution
     from bandsplit.training.loop import train as train_run
     from bandsplit.training.progress import TerminalProgress

@@ -30,9 +30,9 @@ from bandsplit.evaluation.tables import MAIN_METRICS, TextTable, score_tables
 from bandsplit.evaluation.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
 from bandsplit.plots import draw_separation
 from bandsplit.recipes import find_recipe
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
+from bandsplit.runs.energy.meter import meters
 from bandsplit.separation.separator import Separator
-from bandsplit.training.energy import meters
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.progress import TerminalProgress

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.training.runs import RunRecord
+from bandsplit.runs.records import RunRecord
 
 
 def draw_validation_curves(path: Path, runs: Sequence[RunRecord]) -> None:

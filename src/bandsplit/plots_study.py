@@ -27,6 +27,7 @@ from bandsplit.label_places import place_labels
 from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
+from bandsplit.runs.records import RunRecord
 from bandsplit.studies import Study
 from bandsplit.study_rows import (
     BENCHMARK,
@@ -39,7 +40,6 @@ from bandsplit.study_rows import (
     measured_of,
     spread,
 )
-from bandsplit.training.runs import RunRecord
 
 _FRONT, _BEHIND = "#1f5fbf", "#8a8a8a"
 _WIDE_RANGE = 12.0

@@ -19,7 +19,7 @@ from bandsplit.models.bsrnn.bands import SCHEMES
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import Values, validation_usdr_db
 from bandsplit.recipes_mini import mini_recipes
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 
 
 @dataclasses.dataclass(frozen=True)

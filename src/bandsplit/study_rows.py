@@ -14,7 +14,7 @@ from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
-from bandsplit.training.runs import RunRecord
+from bandsplit.runs.records import RunRecord
 
 BENCHMARK = "MUSDB18-HQ"
 PUE = 1.5

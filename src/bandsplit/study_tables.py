@@ -16,6 +16,7 @@ from bandsplit.evaluation.tables import TextTable
 from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.recipes import RECIPES
+from bandsplit.runs.records import RunRecord
 from bandsplit.studies import Study
 from bandsplit.study_cells import (
     NO_VALUE,
@@ -42,7 +43,6 @@ from bandsplit.study_rows import (
     spread,
     validation_scores,
 )
-from bandsplit.training.runs import RunRecord
 
 _TITLES = {
     "table2": "Table II. Best validation uSDR, dB",

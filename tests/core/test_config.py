@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from bandsplit.core.config import Config
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, OverlapAddConfig
-from bandsplit.run_config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig
 
 PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}
 
@@ -115,11 +115,11 @@ def test_every_field_is_documented():
 
     import bandsplit.data.examples.mixing
     import bandsplit.models.bsrnn.config
-    import bandsplit.run_config
+    import bandsplit.runs.config
 
     configs = {
         found
-        for module in (bandsplit.models.bsrnn.config, bandsplit.data.examples.mixing, bandsplit.run_config)
+        for module in (bandsplit.models.bsrnn.config, bandsplit.data.examples.mixing, bandsplit.runs.config)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Config)
     }

@@ -19,8 +19,8 @@ from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.recipes import find_recipe
+from bandsplit.runs.folder import RunFolder
 from bandsplit.studying.folder import StudyFolder
-from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train as train_run
 from bandsplit.training.reporting import Silence

@@ -12,7 +12,7 @@ from bandsplit.data.examples.dataset import Example
 from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.checkpoint import config_from_authors
 from bandsplit.models.bsrnn.tensor_names import tensors_from_authors
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution
 from bandsplit.training.learner import Learner
 

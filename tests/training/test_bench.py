@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bandsplit.models.bsrnn.flop import step_flop
 from bandsplit.recipes import find_recipe
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.bench import TrainingStep, matrix_rate, measure
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from bandsplit.core.errors import RunStopped
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import Result, train
 from bandsplit.training.plan import plan_run

@@ -8,7 +8,7 @@ import torch
 
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 

@@ -23,9 +23,9 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.files import read_card
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
+from bandsplit.runs.folder import RunFolder
 from bandsplit.training import loop
-from bandsplit.training.checkpoint import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import Result, train
 from bandsplit.training.reporting import Silence, Start, Step
@@ -313,7 +313,7 @@ def test_a_folder_of_another_configuration_is_refused_with_the_keys(dataset: Dat
 
 
 def test_two_processes_cannot_train_one_run(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("bandsplit.training.checkpoint.LOCK_WAIT_S", 0.1)
+    monkeypatch.setattr("bandsplit.runs.folder.LOCK_WAIT_S", 0.1)
     folder = RunFolder(tmp_path, small())
     folder.open(dataset, resume=False)
     with pytest.raises(RunError, match="another process is training this run"):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.run_config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig
 from bandsplit.training.execution import plan_batches
 from bandsplit.training.optimisation import average_weights, build_optimizer, decayed, first_learning_rate
 

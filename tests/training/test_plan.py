@@ -8,7 +8,7 @@ import torch
 
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 from bandsplit.training.plan import Fit, Plan, Range, describe_plan, find_fits, plan_run

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file
 
 from bandsplit.data.songs.layouts import index_dataset
-from bandsplit.run_config import RunConfig
-from bandsplit.training.checkpoint import RunFolder
+from bandsplit.runs.config import RunConfig
+from bandsplit.runs.folder import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.reporting import Silence, Step

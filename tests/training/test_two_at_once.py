@@ -12,8 +12,8 @@ import torch
 from bandsplit.core.errors import RunError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.card import read_card
-from bandsplit.run_config import RunConfig
-from bandsplit.training import checkpoint
+from bandsplit.runs import folder as checkpoint
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.reporting import Silence

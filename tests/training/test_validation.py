@@ -15,7 +15,7 @@ from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.run_config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.training.validation import score_song, validate
 from songs import write_dataset

@@ -12,9 +12,9 @@ from typing import Any
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.recipes import find_recipe
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
+from bandsplit.runs.records import RunRecord, read_run
 from bandsplit.studies import PlannedRun
-from bandsplit.training.runs import RunRecord, read_run
 
 Event = dict[str, Any]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bandsplit.core.errors import RunError
+from bandsplit.runs.energy.report import find_runs, make_report
 from bandsplit.studying.folder import StudyFolder, StudyRun
-from bandsplit.training.energy_report import find_runs, make_report
 
 
 class Left(NamedTuple):

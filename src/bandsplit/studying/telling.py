@@ -19,6 +19,8 @@ from bandsplit.evaluation.results import Metric, Score, read_scores
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
+from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator
 from bandsplit.studies import Study, planned_runs
 from bandsplit.study_cells import comparison_table
@@ -26,8 +28,6 @@ from bandsplit.study_rows import data_of_score, validation_scores
 from bandsplit.study_tables import study_tables
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.studying.scoring import SPLIT, Trained, find_systems
-from bandsplit.training.energy_report import describe_equivalent, find_runs, make_report
-from bandsplit.training.runs import RunRecord
 
 PLAYED_S = 30.0
 """Longest part of a song that is played on the page, from its middle."""

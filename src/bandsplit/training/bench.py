@@ -12,7 +12,7 @@ import torch
 from bandsplit.data.examples.dataset import Example
 from bandsplit.matrix_rate import Precision, matrix_rate, time_s
 from bandsplit.models.bsrnn.flop import step_flop
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 

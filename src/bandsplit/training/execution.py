@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.run_config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.torch_network import pick_device
 
 

@@ -14,7 +14,7 @@ from bandsplit.data.examples.dataset import Example
 from bandsplit.losses import separation_loss, spectrogram_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
 from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import average_weights, build_optimizer

@@ -22,8 +22,8 @@ from bandsplit.data.examples.dataset import Example, shard_indices
 from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.files import ModelCard, save_model
-from bandsplit.run_config import PlateauDecay, RunConfig
-from bandsplit.training.checkpoint import Progress, RunFolder, environment
+from bandsplit.runs.config import PlateauDecay, RunConfig
+from bandsplit.runs.folder import Progress, RunFolder, environment
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner

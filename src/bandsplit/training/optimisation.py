@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from typing_extensions import assert_never
 
-from bandsplit.run_config import AdamConfig, AdamWConfig, CosineDecay, PlateauDecay, StepDecay, TrainingConfig
+from bandsplit.runs.config import AdamConfig, AdamWConfig, CosineDecay, PlateauDecay, StepDecay, TrainingConfig
 
 
 def build_optimizer(training: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

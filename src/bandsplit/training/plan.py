@@ -18,7 +18,7 @@ from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.examples.dataset import Example, ExampleDataset
 from bandsplit.data.examples.loading import AHEAD, load_batches
 from bandsplit.data.songs.tracks import Dataset, Track
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
 from bandsplit.training.preparation import training_examples, validation_songs

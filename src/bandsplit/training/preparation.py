@@ -6,7 +6,7 @@ from bandsplit.core.errors import DataError
 from bandsplit.data.examples.activity import index_activity
 from bandsplit.data.examples.dataset import ExampleDataset, make_examples
 from bandsplit.data.songs.tracks import Dataset, Track
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 
 
 def training_examples(config: RunConfig, dataset: Dataset) -> ExampleDataset:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan
 from bandsplit.training.validation import Validation
 
@@ -128,7 +128,7 @@ class Place(NamedTuple):
 
 
 class Meter(Protocol):
-    """Measures the energy of a run, one on each machine; see `bandsplit.training.energy.EnergyMeter`."""
+    """Measures the energy of a run, one on each machine; see `bandsplit.runs.energy.meter.EnergyMeter`."""
 
     def start(self) -> None:
         """Begin."""

@@ -17,7 +17,7 @@ from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
 from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.run_config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.chunks import plan_chunks, stream_plan
 
 

@@ -18,7 +18,7 @@ from bandsplit import __version__
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.run_config import RunConfig
+from bandsplit.runs.config import RunConfig
 
 BEST = "best.safetensors"
 LOCK_WAIT_S = 10.0

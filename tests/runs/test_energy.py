@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 
 from bandsplit.cli import app
 from bandsplit.core.errors import ConfigError, RunError
-from bandsplit.training.energy import EnergyMeter
-from bandsplit.training.energy_card import (
+from bandsplit.runs.energy.card import (
     JOULES_PER_KWH,
     Attempt,
     Component,
@@ -31,9 +30,10 @@ from bandsplit.training.energy_card import (
     read_card,
     write_json,
 )
-from bandsplit.training.energy_facts import CORE_POWER, GPU_TDP, find_watts, green_algorithms_kwh
-from bandsplit.training.energy_report import describe_equivalent, find_runs, make_report
-from bandsplit.training.energy_sensors import find_intensity
+from bandsplit.runs.energy.facts import CORE_POWER, GPU_TDP, find_watts, green_algorithms_kwh
+from bandsplit.runs.energy.meter import EnergyMeter
+from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
+from bandsplit.runs.energy.sensors import find_intensity
 
 GRID5000 = Hardware(
     cpu="Intel(R) Xeon(R) Gold 6130 CPU @ 2.10GHz", cores=32, memory_gb=192, gpus=("NVIDIA GeForce RTX 2080 Ti",) * 4

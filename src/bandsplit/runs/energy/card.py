@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
 from bandsplit.core.files import write_atomically
-from bandsplit.training.energy_facts import (
+from bandsplit.runs.energy.facts import (
     ANY_CORE_W,
     CORE_POWER,
     GPU_TDP,

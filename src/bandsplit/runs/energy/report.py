@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.core.errors import RunError
-from bandsplit.training import runs
-from bandsplit.training.energy_card import PHASES, Intensity, read_card
-from bandsplit.training.energy_facts import EQUIVALENTS
+from bandsplit.runs import records as runs
+from bandsplit.runs.energy.card import PHASES, Intensity, read_card
+from bandsplit.runs.energy.facts import EQUIVALENTS
 
 BEST = (
     "of each recipe and target, the run with the highest validation uSDR in its log; of the recipes with the most "

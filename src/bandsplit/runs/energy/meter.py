@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bandsplit.training.energy_card import (
+from bandsplit.runs.energy.card import (
     JOULES_PER_KWH,
     PARTS,
     Attempt,
@@ -28,7 +28,7 @@ from bandsplit.training.energy_card import (
 if TYPE_CHECKING:
     import torch
 
-    from bandsplit.training.energy_sensors import Sensors
+    from bandsplit.runs.energy.sensors import Sensors
     from bandsplit.training.reporting import MakeMeter, Place
 
 PERIOD_S = 5.0
@@ -146,7 +146,7 @@ class EnergyMeter:
     # --- inside the lock ---------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        from bandsplit.training.energy_sensors import Sensors
+        from bandsplit.runs.energy.sensors import Sensors
 
         self._sensors = sensors = Sensors(self.gpus)
         self._components, self._tool, self._scope = sensors.components, sensors.tool, sensors.scope

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from bandsplit.cli import app
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.training.runs import read_run, read_runs
+from bandsplit.runs.records import read_run, read_runs
 from run_folders import curve_db, stop_early, write_run
 
 

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.training.energy_card import JOULES_PER_KWH, Component, Hardware, Intensity, Part
+from bandsplit.runs.energy.card import JOULES_PER_KWH, Component, Hardware, Intensity, Part
 
 NEVER_S = 1e8
 """Period of codecarbon's own sampling: never, since two threads that sample at once would count energy twice."""
