@@ -11,8 +11,8 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.label_places import place_labels
 from bandsplit.plots_study import Point, draw_convergence, draw_scores, pareto_front, published_points, study_figures
+from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import read_runs
 from bandsplit.studies import STUDIES
 from study_runs import TOY, make_scores, write_study_run

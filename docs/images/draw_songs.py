@@ -5,7 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from bandsplit.data.synth.songs import song_title, synthesise_song
-from bandsplit.plots import draw_song
+from bandsplit.reports.spectrograms import draw_song
 
 DURATION_S = 40.0
 

@@ -119,7 +119,7 @@ def activity(
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.mixing import ACTIVITY_MODES
     from bandsplit.data.songs.facts import facts_folder
-    from bandsplit.plots import draw_activity
+    from bandsplit.reports.spectrograms import draw_activity
 
     console, out = make_console(), make_console(err=False)
     dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture="sum", allow=allow)

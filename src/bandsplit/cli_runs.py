@@ -45,7 +45,7 @@ def runs(
             for problem in record.problems:
                 tell(out, f"DAMAGED: {record.folder}: {problem}", style="red")
     if plot is not None:
-        from bandsplit.plots_runs import draw_validation_curves
+        from bandsplit.reports.curves import draw_validation_curves
 
         draw_validation_curves(plot, records)
         tell(make_console(), f"validation curves in {plot}")

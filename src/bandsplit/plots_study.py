@@ -23,10 +23,10 @@ from bandsplit import published
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
 from bandsplit.evaluation.results import Score
-from bandsplit.label_places import place_labels
-from bandsplit.plots_runs import draw_validation_curves
 from bandsplit.published import AVERAGE
 from bandsplit.recipes import RECIPES
+from bandsplit.reports.curves import draw_validation_curves
+from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies import Study
 from bandsplit.study_rows import (

@@ -18,7 +18,7 @@ from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Metric, Score, read_scores
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.plots_study import StudyFigure, study_figures
-from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
 from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bandsplit.evaluation.results import Score, Setting
 from bandsplit.evaluation.tables import label_settings, order_targets
-from bandsplit.report.content import ReportTable
+from bandsplit.reports.page.content import ReportTable
 
 METRICS: dict[str, str] = {
     "usdr_db": "uSDR, dB",

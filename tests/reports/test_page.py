@@ -9,7 +9,7 @@ import soundfile
 
 from bandsplit.core.errors import AudioError, BandsplitError
 from bandsplit.evaluation.results import Score
-from bandsplit.report import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
 
 ODD = """<b>&"'</b>"""
 PNG = bytes.fromhex("89504e470d0a1a0a")

@@ -13,9 +13,16 @@ from bandsplit import __version__
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import hidden_folder
-from bandsplit.report.content import Report
-from bandsplit.report.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
-from bandsplit.report.songs import write_song
+from bandsplit.reports.page.content import Report
+from bandsplit.reports.page.listing import (
+    MISSING,
+    list_scores,
+    measured_on,
+    number_columns,
+    score_beside,
+    with_minus,
+)
+from bandsplit.reports.page.songs import write_song
 
 PICTURES = (".svg", ".png", ".jpg", ".webp")
 GENERATOR = '<meta name="generator" content="bandsplit'
@@ -70,7 +77,7 @@ def _check_folder(folder: Path) -> None:
 
 def _write_page(folder: Path, report: Report) -> None:
     for name in ("report.css", "scores.js", "player.js"):
-        source = files("bandsplit.report") / "static" / name
+        source = files("bandsplit.reports.page") / "static" / name
         (folder / "assets" / name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     tables = [*report.tables, *report.comparisons, *report.energy]
     linked = {path: address for table in tables for path, address in _copy(folder, "tables", table.files)}
@@ -81,7 +88,7 @@ def _write_page(folder: Path, report: Report) -> None:
     }
     songs = [write_song(folder, number, song) for number, song in enumerate(report.songs, start=1)]
     environment = Environment(
-        loader=PackageLoader("bandsplit.report"),
+        loader=PackageLoader("bandsplit.reports.page"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -14,7 +14,7 @@ if os.name != "posix":
 from browser import BROWSER, Browser
 
 from bandsplit.evaluation.results import Score
-from bandsplit.report import Report, ReportTable, SongAudio, write_report
+from bandsplit.reports.page import Report, ReportTable, SongAudio, write_report
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
 

@@ -20,8 +20,8 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.evaluation.tables import order_targets
-from bandsplit.plots import draw_strip, peak_level_db
-from bandsplit.report.content import SongAudio
+from bandsplit.reports.page.content import SongAudio
+from bandsplit.reports.spectrograms import draw_strip, peak_level_db
 
 LONGEST_S = 30.0
 MIXTURE, REFERENCE = "mixture", "reference"
