@@ -46,7 +46,7 @@ def prepare() -> None:
     from bandsplit.audio import files as audio
     from bandsplit.models.bsrnn.build import build_model
     from bandsplit.models.files import ModelCard, save_model
-    from bandsplit.recipes import RECIPES
+    from bandsplit.recipes.catalogue import RECIPES
 
     def write(path: Path, signal: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

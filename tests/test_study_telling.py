@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bandsplit.cli import app
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies import STUDIES, planned_runs
 from bandsplit.studying.folder import StudyFolder
 from small_study import SMALL

@@ -20,7 +20,7 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.evaluation.results import read_scores
 from bandsplit.models.bsrnn.config import CrossfadeConfig
 from bandsplit.published import table2
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies import STUDIES, PlannedRun, planned_runs
 from bandsplit.studying.costs import Measured, Span, cost_study, estimated_gpu_hours, sum_hours, sum_kwh, sum_published
 from bandsplit.studying.folder import StudyFolder

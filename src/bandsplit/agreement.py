@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bandsplit import published
 from bandsplit.evaluation.comparison import Comparison
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 
 NAMED = 5
 """Pairs in the contrary order that are named, the largest differences first."""

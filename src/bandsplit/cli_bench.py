@@ -33,7 +33,7 @@ def bench_train(
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
-    from bandsplit.recipes import find_recipe
+    from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.terminal import split_names

@@ -240,7 +240,7 @@ def bench_data(
     from bandsplit.data.bench import ROUNDS, measure
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.dataset import make_examples
-    from bandsplit.recipes import find_recipe
+    from bandsplit.recipes.catalogue import find_recipe
 
     console, out = make_console(), make_console(err=False)
     found = find_recipe(recipe)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.recipes import Recipe
+from bandsplit.recipes.catalogue import Recipe
 from bandsplit.terminal import make_console, tell
 
 LAUNCH_OPTIONS = ("--launcher", "--hours", "--gpus", "--cpus", "--slurm", "--jobs")

@@ -268,7 +268,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
 
 def _architectures() -> list[dict[str, Any]]:
     from bandsplit.models.bsrnn.shapes import count_parameters
-    from bandsplit.recipes import RECIPES
+    from bandsplit.recipes.catalogue import RECIPES
 
     return [
         {

@@ -58,7 +58,7 @@ def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Meas
     """Measure what a run would take on this machine; a text says why it could not be measured."""
     import torch
 
-    from bandsplit.recipes import find_recipe
+    from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.energy.meter import meters
     from bandsplit.studying.costs import span_of
     from bandsplit.training.plan import plan_run

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bandsplit.published import AVERAGE, table2
-from bandsplit.recipes import RECIPES, find_recipe
+from bandsplit.recipes.catalogue import RECIPES, find_recipe
 
 if TYPE_CHECKING:
     from rich.table import Table

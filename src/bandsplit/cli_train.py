@@ -121,7 +121,7 @@ def train(
     import torch
 
     from bandsplit.cli_launch import launch
-    from bandsplit.recipes import find_recipe
+    from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.energy.meter import meters
     from bandsplit.runs.energy.sensors import find_intensity
     from bandsplit.training.execution import Execution

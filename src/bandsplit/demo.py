@@ -28,7 +28,7 @@ from bandsplit.evaluation.evaluate import ModelSystem, System, evaluate
 from bandsplit.evaluation.results import Score, aggregate, append_scores
 from bandsplit.evaluation.tables import MAIN_METRICS, TextTable, score_tables
 from bandsplit.evaluation.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.reports.spectrograms import draw_separation
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.energy.meter import meters

@@ -12,7 +12,7 @@ from bandsplit.evaluation.results import Metric, Score
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.studies import TEST_LINES
 from bandsplit.study_cells import (

@@ -24,7 +24,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
 from bandsplit.evaluation.results import Score
 from bandsplit.published import AVERAGE
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.reports.curves import draw_validation_curves
 from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import RunRecord

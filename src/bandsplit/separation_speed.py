@@ -20,7 +20,7 @@ from bandsplit.models.bsrnn.flop import separation_flop
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.files import save_model
 from bandsplit.models.layers import sequence
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model, has_lstm
 from bandsplit.separation.forecast import memory_mb
 from bandsplit.separation.network import open_networks

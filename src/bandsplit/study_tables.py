@@ -15,7 +15,7 @@ from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies import Study
 from bandsplit.study_cells import (

@@ -18,7 +18,7 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.folder import RunFolder
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.training.execution import Execution

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bandsplit.recipes import RECIPES, Recipe
+from bandsplit.recipes.catalogue import RECIPES, Recipe
 from bandsplit.studies import STUDIES, Experiment, PlannedRun, Study
 from bandsplit.studying.folder import StudyFolder
 from run_folders import write_run

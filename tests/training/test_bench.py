@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from bandsplit.models.bsrnn.flop import step_flop
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.bench import TrainingStep, matrix_rate, measure
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bandsplit.data.examples.dataset import Example
-from bandsplit.recipes import RECIPES, Recipe
+from bandsplit.recipes.catalogue import RECIPES, Recipe
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 

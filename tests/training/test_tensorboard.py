@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.training.execution import BatchPlan
 from bandsplit.training.reporting import Both, Silence, Start, Step
 from bandsplit.training.tensorboard import TensorBoard

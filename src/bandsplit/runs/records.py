@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 

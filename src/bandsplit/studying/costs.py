@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import table2
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.studies import PlannedRun
 from bandsplit.studying.folder import StudyRun
 

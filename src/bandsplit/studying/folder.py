@@ -11,7 +11,7 @@ from typing import Any
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.recipes import find_recipe
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.records import RunRecord, read_run
 from bandsplit.studies import PlannedRun

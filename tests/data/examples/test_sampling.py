@@ -10,7 +10,7 @@ import pytest
 
 from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.examples.sampling import ExampleDraw, Sampler
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 
 STEMS = ("bass", "drums", "vocals")
 REGIONS = {

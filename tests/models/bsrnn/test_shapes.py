@@ -7,7 +7,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.shapes import count_parameters, tensor_shapes
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 
 SMALL = {"targets": ["vocals", "bass"], "bands": [[500, 4], [900, 2]], "n_features": 8, "n_blocks": 2}
 VARIANTS = {

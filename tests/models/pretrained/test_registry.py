@@ -19,7 +19,7 @@ from bandsplit.models.pretrained.registry import (
     find_model,
     models_folder,
 )
-from bandsplit.recipes import RECIPES
+from bandsplit.recipes.catalogue import RECIPES
 from checkpoints import Store
 from places import CHECKPOINT
 
