@@ -159,7 +159,7 @@ def test_the_launcher_submits_a_job_for_each_target(
         paths = SimpleNamespace(stderr=folder / "err")
         return [SimpleNamespace(job_id=number, paths=paths) for number in range(len(runs))]
 
-    monkeypatch.setattr("bandsplit.training.launch.submit", submit)
+    monkeypatch.setattr("bandsplit.training.cluster.submit", submit)
     launch = ["--launcher", "slurm", "--hours=12", "--gpus", "2", "--slurm", "partition=gpu", "--slurm=account=x"]
     arguments = ["train", "base", "-t", "vocals", "--target=bass", "--data", "songs", "--seed", "3"]
     code, text = run(capsys, *arguments, *launch)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from bandsplit.core.waiting import bound_spinning
 
 if TYPE_CHECKING:
-    from bandsplit import losses
     from bandsplit.evaluation import metrics
     from bandsplit.models.files import load_model
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.separator import Separator
+    from bandsplit.training import losses
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _LAZY = {
     "Separator": "bandsplit.separation.separator",
     "load_model": "bandsplit.models.files",
     "metrics": "bandsplit.evaluation.metrics",
-    "losses": "bandsplit.losses",
+    "losses": "bandsplit.training.losses",
 }
 
 __all__ = ["OutputConfig", "Separator", "__version__", "load_model", "losses", "metrics"]

@@ -39,7 +39,7 @@ def launch(
         options: further options of ``sbatch``, as ``partition=gpu``.
         folder: for the jobs' output.
     """
-    from bandsplit.training.launch import submit
+    from bandsplit.training.cluster import submit
 
     common = without_options(arguments, (*LAUNCH_OPTIONS, *TARGET_OPTIONS))
     groups = [list(targets)] if recipe.shared else [[target] for target in targets]

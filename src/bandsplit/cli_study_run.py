@@ -87,7 +87,7 @@ def submit_runs(
     """Submit a job for each run that is not finished, running, or submitted before."""
     from bandsplit.cli_launch import parse_options
     from bandsplit.studying.training import train_arguments
-    from bandsplit.training.launch import submit
+    from bandsplit.training.cluster import submit
 
     todo = []
     for run in runs:

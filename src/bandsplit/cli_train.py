@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.runs.config import RunConfig
     from bandsplit.training.execution import Execution
-    from bandsplit.training.reporting import MakeMeter
+    from bandsplit.training.reporters.interface import MakeMeter
 
 
 @can_continue("the same command continues, with --resume where the run has begun")
@@ -126,9 +126,9 @@ def train(
     from bandsplit.runs.energy.sensors import find_intensity
     from bandsplit.training.execution import Execution
     from bandsplit.training.loop import train as train_run
-    from bandsplit.training.progress import TerminalProgress
-    from bandsplit.training.reporting import Both
-    from bandsplit.training.tensorboard import TensorBoard
+    from bandsplit.training.reporters.interface import Both
+    from bandsplit.training.reporters.tensorboard import TensorBoard
+    from bandsplit.training.reporters.terminal import TerminalProgress
 
     console = make_console()
     found, settings = find_recipe(recipe), dict(map(_parse_change, changes or []))

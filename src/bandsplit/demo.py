@@ -35,7 +35,7 @@ from bandsplit.runs.energy.meter import meters
 from bandsplit.separation.separator import Separator
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.progress import TerminalProgress
+from bandsplit.training.reporters.terminal import TerminalProgress
 
 NETWORK = "network"
 YARDSTICKS = ("silence", "mixture", STATIC_GAIN, IDEAL_RATIO_MASK)

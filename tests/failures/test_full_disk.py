@@ -23,7 +23,7 @@ from bandsplit.runs.folder import RunFolder
 from bandsplit.studying.folder import StudyFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train as train_run
-from bandsplit.training.reporting import Silence
+from bandsplit.training.reporters.interface import Silence
 from checkpoints import Store
 from command_line import Ended, run_command
 from disks import REASONS, Disk, assert_complete, largest_file

@@ -9,12 +9,12 @@ from lightning_fabric import Fabric
 from safetensors import safe_open
 
 from bandsplit.data.examples.dataset import Example
-from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.checkpoint import config_from_authors
 from bandsplit.models.bsrnn.tensor_names import tensors_from_authors
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution
 from bandsplit.training.learner import Learner
+from bandsplit.training.losses import separation_loss
 
 
 @pytest.mark.parametrize("domain", ["t", "tf", "t+tf"])

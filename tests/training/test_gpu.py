@@ -14,7 +14,7 @@ from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import Result, train
 from bandsplit.training.plan import plan_run
-from bandsplit.training.reporting import Silence, Step
+from bandsplit.training.reporters.interface import Silence, Step
 from songs import write_dataset
 
 pytestmark = [

@@ -20,7 +20,6 @@ from bandsplit.core.errors import AudioError, DataError, RunError, RunStopped
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.files import read_card
 from bandsplit.runs.config import RunConfig
@@ -28,7 +27,8 @@ from bandsplit.runs.folder import RunFolder
 from bandsplit.training import loop
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import Result, train
-from bandsplit.training.reporting import Silence, Start, Step
+from bandsplit.training.losses import separation_loss
+from bandsplit.training.reporters.interface import Silence, Start, Step
 from bandsplit.training.validation import Validation
 from songs import write_dataset
 

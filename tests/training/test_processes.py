@@ -21,7 +21,7 @@ from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.reporting import Silence, Step
+from bandsplit.training.reporters.interface import Silence, Step
 from songs import write_dataset
 
 KILLS = 20

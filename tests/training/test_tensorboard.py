@@ -7,8 +7,8 @@ import pytest
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.training.execution import BatchPlan
-from bandsplit.training.reporting import Both, Silence, Start, Step
-from bandsplit.training.tensorboard import TensorBoard
+from bandsplit.training.reporters.interface import Both, Silence, Start, Step
+from bandsplit.training.reporters.tensorboard import TensorBoard
 from bandsplit.training.validation import SongScore, Validation
 
 VALIDATION = Validation(

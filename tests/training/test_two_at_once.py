@@ -16,7 +16,7 @@ from bandsplit.runs import folder as checkpoint
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.reporting import Silence
+from bandsplit.training.reporters.interface import Silence
 from songs import write_dataset
 
 OFFSETS_S = (0.0, 0.0, 0.03, 0.2)

@@ -11,12 +11,12 @@ from lightning_fabric import Fabric
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
 from bandsplit.evaluation.metrics import usdr
-from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.separator import Separator
+from bandsplit.training.losses import separation_loss
 from bandsplit.training.validation import score_song, validate
 from songs import write_dataset
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
-from bandsplit.losses import separation_loss, spectrogram_loss
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
+from bandsplit.training.losses import separation_loss, spectrogram_loss
 from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import average_weights, build_optimizer
 from bandsplit.training.validation import loss_options

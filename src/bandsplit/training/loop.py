@@ -28,8 +28,8 @@ from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
-from bandsplit.training.preparation import training_examples, validation_songs
-from bandsplit.training.reporting import MakeMeter, Meter, Place, Reporter, Silence, Start, Step
+from bandsplit.training.reporters.interface import MakeMeter, Meter, Place, Reporter, Silence, Start, Step
+from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import Validation, validate
 
 

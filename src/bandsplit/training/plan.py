@@ -21,8 +21,8 @@ from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
-from bandsplit.training.preparation import training_examples, validation_songs
-from bandsplit.training.reporting import MakeMeter, Place
+from bandsplit.training.reporters.interface import MakeMeter, Place
+from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import score_song
 
 TRIAL_S = 20.0

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from bandsplit.audio import files as audio
 from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
-from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.chunks import plan_chunks, stream_plan
+from bandsplit.training.losses import separation_loss
 
 
 class SongScore(NamedTuple):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from bandsplit.runs.energy.sensors import Sensors
-    from bandsplit.training.reporting import MakeMeter, Place
+    from bandsplit.training.reporters.interface import MakeMeter, Place
 
 PERIOD_S = 5.0
 """Seconds between two samples, each of which is written: what a killed run loses at most."""

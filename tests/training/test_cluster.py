@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from submitit.core.utils import FailedJobError
 
 from bandsplit.core.errors import ConfigError, RunError
-from bandsplit.training.launch import TrainingJob, command_line, submit, with_resume
+from bandsplit.training.cluster import TrainingJob, command_line, submit, with_resume
 from songs import write_dataset
 
 SMALL = [

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bandsplit.core.printable import printable
-from bandsplit.training.reporting import Start, Step
+from bandsplit.training.reporters.interface import Start, Step
 from bandsplit.training.validation import Validation
 
 

@@ -46,7 +46,7 @@ class Step(NamedTuple):
 
 
 class Reporter(Protocol):
-    """Is told what happens; `bandsplit.training.progress.TerminalProgress` shows it."""
+    """Is told what happens; `bandsplit.training.reporters.terminal.TerminalProgress` shows it."""
 
     def start(self, start: Start) -> None:
         """The run begins or goes on."""

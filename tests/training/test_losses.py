@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from bandsplit.audio.stft import stft
-from bandsplit.losses import separation_loss
 from bandsplit.models.bsrnn.config import StftConfig
+from bandsplit.training.losses import separation_loss
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.training.reporting import Silence, Start, Step
+from bandsplit.training.reporters.interface import Silence, Start, Step
 from bandsplit.training.validation import Validation
 
 EVERY = 10
