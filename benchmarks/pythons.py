@@ -27,7 +27,7 @@ FAST = (
     "tests/models/bsrnn/test_bands.py", "tests/test_cli.py", "tests/test_cli_evaluate.py", "tests/test_cli_songs.py",
     "tests/core/test_config.py", "tests/test_doctor.py", "tests/core/test_extras.py", "tests/test_imports_point_down.py",
     "tests/training/test_losses.py", "tests/evaluation/test_metrics.py", "tests/test_package.py", "tests/recipes/test_recipes.py",
-    "tests/evaluation/test_results.py", "tests/audio/test_stft.py", "tests/test_studies.py", "tests/training/test_optimisation.py",
+    "tests/evaluation/test_results.py", "tests/audio/test_stft.py", "tests/studies/test_studies.py", "tests/training/test_optimisation.py",
 )  # fmt: skip
 
 

@@ -14,8 +14,8 @@ from bandsplit.cli_study_run import PASSED, check_train_options, data_options
 from bandsplit.cli_train import train
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.studies import STUDIES, PlannedRun
-from bandsplit.studying.folder import StudyFolder
+from bandsplit.studies.plans import STUDIES, PlannedRun
+from bandsplit.studies.runner.folder import StudyFolder
 from small_study import SMALL, STUDY, put
 from songs import write_dataset
 

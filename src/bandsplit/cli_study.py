@@ -26,9 +26,9 @@ from bandsplit.terminal import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.studies import PlannedRun, Study
-    from bandsplit.studying.costs import Measured
-    from bandsplit.studying.folder import StudyFolder
+    from bandsplit.studies.plans import PlannedRun, Study
+    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.folder import StudyFolder
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
 
@@ -55,7 +55,7 @@ def list_(
 ) -> None:
     """List the studies: their parts, recipes and seeds, what was published, what each recipe changes."""
     from bandsplit.cli_study_tables import list_table
-    from bandsplit.studies import STUDIES, find_study
+    from bandsplit.studies.plans import STUDIES, find_study
 
     out = make_console(err=False)
     for one in [find_study(study)] if study else STUDIES.values():
@@ -86,7 +86,7 @@ def plan(
     """Say what a study takes before anything starts: runs, hours, kWh."""
     from bandsplit.cli_study_run import measure_run
     from bandsplit.cli_study_tables import cost_table, cost_totals
-    from bandsplit.studying.costs import cost_study
+    from bandsplit.studies.runner.costs import cost_study
 
     console, out = make_console(), make_console(err=False)
     found, planned, where = _choose(study, parts, rows, seeds, targets, folder)
@@ -152,9 +152,9 @@ def run(
     Exit code 1 if something failed (the rest was done), 3 if something was stopped or left.
     """
     from bandsplit.cli_study_run import check_train_options, data_options, submit_runs
-    from bandsplit.studying.run import report_failures, run_study
-    from bandsplit.studying.scoring import Songs
-    from bandsplit.studying.training import check_data
+    from bandsplit.studies.runner.run import report_failures, run_study
+    from bandsplit.studies.runner.scoring import Songs
+    from bandsplit.studies.runner.training import check_data
 
     console = make_console()
     found, planned, where = _choose(study, parts, rows, seeds, targets, folder)
@@ -209,7 +209,7 @@ def status(
 ) -> None:
     """Tell how far each run of a study is, what failed and why, what is left, and the energy of all attempts."""
     from bandsplit.cli_study_tables import status_lines, status_table
-    from bandsplit.studying.status import account_energy, estimate_left
+    from bandsplit.studies.runner.status import account_energy, estimate_left
 
     out = make_console(err=False)
     _, planned, where = _choose(study, parts, rows, seeds, targets, folder)
@@ -225,8 +225,8 @@ def status(
 def _choose(
     study: str, parts: str | None, rows: str | None, seeds: str | None, targets: str | None, folder: Path | None
 ) -> tuple[Study, list[PlannedRun], StudyFolder]:
-    from bandsplit.studies import find_study, planned_runs
-    from bandsplit.studying.folder import StudyFolder
+    from bandsplit.studies.plans import find_study, planned_runs
+    from bandsplit.studies.runner.folder import StudyFolder
 
     found = find_study(study)
     numbers = []

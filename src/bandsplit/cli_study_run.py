@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.data.songs.tracks import Dataset
-    from bandsplit.studies import PlannedRun
-    from bandsplit.studying.costs import Measured
-    from bandsplit.studying.folder import StudyFolder, StudyRun
+    from bandsplit.studies.plans import PlannedRun
+    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.folder import StudyFolder, StudyRun
     from bandsplit.training.execution import Execution
 
 PASSED = {
@@ -60,7 +60,7 @@ def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Meas
 
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.energy.meter import meters
-    from bandsplit.studying.costs import span_of
+    from bandsplit.studies.runner.costs import span_of
     from bandsplit.training.plan import plan_run
 
     config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)
@@ -86,7 +86,7 @@ def submit_runs(
 ) -> None:
     """Submit a job for each run that is not finished, running, or submitted before."""
     from bandsplit.cli_launch import parse_options
-    from bandsplit.studying.training import train_arguments
+    from bandsplit.studies.runner.training import train_arguments
     from bandsplit.training.cluster import submit
 
     todo = []

@@ -12,10 +12,10 @@ from bandsplit.recipes.catalogue import RECIPES, find_recipe
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bandsplit.studies import Study
-    from bandsplit.studying.costs import RecipeCost, Sum
-    from bandsplit.studying.folder import StudyRun
-    from bandsplit.studying.status import Account, Left
+    from bandsplit.studies.plans import Study
+    from bandsplit.studies.runner.costs import RecipeCost, Sum
+    from bandsplit.studies.runner.folder import StudyRun
+    from bandsplit.studies.runner.status import Account, Left
 
 
 _WHOLE = ("recipe", "best dB", "kWh published", "hours", "kWh measured")
@@ -47,7 +47,7 @@ def list_table(study: Study) -> Table:
 
 def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
     """Tabulate what the recipes of a plan take."""
-    from bandsplit.studying.costs import sum_hours, sum_kwh
+    from bandsplit.studies.runner.costs import sum_hours, sum_kwh
 
     measure = any(cost.measured is not None for cost in costs)
     table = _table(
@@ -69,7 +69,7 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
 
 def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
     """Say the totals of a plan, and where they come from."""
-    from bandsplit.studying.costs import GPU_HOURS, PUBLISHED, sum_gpu_hours, sum_hours, sum_kwh, sum_published
+    from bandsplit.studies.runner.costs import GPU_HOURS, PUBLISHED, sum_gpu_hours, sum_hours, sum_kwh, sum_published
 
     runs = [run for cost in costs for run in cost.runs]
     left = [run for run in runs if not run.finished]

@@ -21,7 +21,7 @@ from bandsplit.terminal import (
 )
 
 if TYPE_CHECKING:
-    from bandsplit.studying.telling import Found
+    from bandsplit.studies.outcome import Found
 
 StudyArgument = Annotated[str, typer.Argument(help="Name of a study; see `bandsplit study list`.")]
 FolderOption = Annotated[
@@ -37,7 +37,7 @@ def tables(
     ] = "screen",
 ) -> None:
     """Make the tables: published, ours, difference, spread over seeds, and what cannot be told apart."""
-    from bandsplit.studying.telling import COMPARISONS, write_tables
+    from bandsplit.studies.outcome import COMPARISONS, write_tables
 
     found, out = _gather(study, folder), make_console(err=False)
     for name, table in write_tables(found).items():
@@ -56,7 +56,7 @@ def figures(
     form: Annotated[Literal["svg", "png", "pdf"], typer.Option("--format", help="Format of the pictures.")] = "svg",
 ) -> None:
     """Draw the figures: validation curves, score against energy, parameters and separation time."""
-    from bandsplit.studying.telling import draw_figures
+    from bandsplit.studies.outcome import draw_figures
 
     for figure in draw_figures(_gather(study, folder), f".{form}"):
         tell(make_console(err=False), f"{figure.path}: {figure.caption}")
@@ -79,7 +79,7 @@ def report(
     allow: AllowOption = False,
 ) -> None:
     """Write a page with all of it, and songs to listen to; it opens from the disk, without a network."""
-    from bandsplit.studying.telling import write_page
+    from bandsplit.studies.outcome import write_page
 
     found, console, dataset = _gather(study, folder), make_console(), None
     if data is not None:
@@ -90,9 +90,9 @@ def report(
 
 
 def _gather(study: str, folder: Path | None) -> Found:
-    from bandsplit.studies import find_study
-    from bandsplit.studying.folder import StudyFolder
-    from bandsplit.studying.telling import gather
+    from bandsplit.studies.outcome import gather
+    from bandsplit.studies.plans import find_study
+    from bandsplit.studies.runner.folder import StudyFolder
 
     one = find_study(study)
     console = make_console()

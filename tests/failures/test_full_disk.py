@@ -20,7 +20,7 @@ from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.folder import RunFolder
-from bandsplit.studying.folder import StudyFolder
+from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train as train_run
 from bandsplit.training.reporters.interface import Silence

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.recipes.catalogue import RECIPES, Recipe
-from bandsplit.studies import STUDIES, Experiment, PlannedRun, Study
-from bandsplit.studying.folder import StudyFolder
+from bandsplit.studies.plans import STUDIES, Experiment, PlannedRun, Study
+from bandsplit.studies.runner.folder import StudyFolder
 from run_folders import write_run
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
@@ -67,7 +67,7 @@ if __name__ == "__main__":
     import torch
 
     from bandsplit import cli
-    from bandsplit.studying import run
+    from bandsplit.studies.runner import run
 
     torch.set_num_threads(1)
     register()

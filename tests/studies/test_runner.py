@@ -21,14 +21,22 @@ from bandsplit.evaluation.results import read_scores
 from bandsplit.models.bsrnn.config import CrossfadeConfig
 from bandsplit.published import table2
 from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.studies import STUDIES, PlannedRun, planned_runs
-from bandsplit.studying.costs import Measured, Span, cost_study, estimated_gpu_hours, sum_hours, sum_kwh, sum_published
-from bandsplit.studying.folder import StudyFolder
-from bandsplit.studying.processes import Job, Processes
-from bandsplit.studying.run import Result, run_study
-from bandsplit.studying.scoring import Scoring, Songs, chunks_of, find_systems, join_scores, score
-from bandsplit.studying.status import account_energy, estimate_left
-from bandsplit.studying.training import check_data
+from bandsplit.studies.plans import STUDIES, PlannedRun, planned_runs
+from bandsplit.studies.runner.costs import (
+    Measured,
+    Span,
+    cost_study,
+    estimated_gpu_hours,
+    sum_hours,
+    sum_kwh,
+    sum_published,
+)
+from bandsplit.studies.runner.folder import StudyFolder
+from bandsplit.studies.runner.processes import Job, Processes
+from bandsplit.studies.runner.run import Result, run_study
+from bandsplit.studies.runner.scoring import Scoring, Songs, chunks_of, find_systems, join_scores, score
+from bandsplit.studies.runner.status import account_energy, estimate_left
+from bandsplit.studies.runner.training import check_data
 from small_study import COMMAND, SMALL, STUDY, put
 from songs import write_dataset
 
@@ -373,7 +381,7 @@ def test_a_model_that_changed_is_scored_again_and_a_scoring_that_fails_leaves_th
 
 
 def test_each_model_is_scored_as_the_lines_of_table_3_say():
-    from bandsplit.studies import TEST_LINES
+    from bandsplit.studies.plans import TEST_LINES
 
     assert chunks_of("base", TEST_LINES) == [CrossfadeConfig()]
     hops = [chunks.model_dump().get("hop_s") for chunks in chunks_of("large-patience-30", TEST_LINES)]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.studies import PlannedRun
-from bandsplit.studying.folder import StudyFolder, StudyRun
-from bandsplit.studying.processes import Ended, Job, Processes, last_lines
+from bandsplit.studies.plans import PlannedRun
+from bandsplit.studies.runner.folder import StudyFolder, StudyRun
+from bandsplit.studies.runner.processes import Ended, Job, Processes, last_lines
 
 STOPPED = 3
 """Exit code of ``bandsplit train`` when it was stopped and can go on."""

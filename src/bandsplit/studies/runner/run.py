@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bandsplit.studies import PlannedRun, Study
-from bandsplit.studying.folder import StudyFolder
-from bandsplit.studying.processes import Processes, last_lines
-from bandsplit.studying.scoring import Songs, find_systems, plan_scoring, score
-from bandsplit.studying.training import Outcome, Tell, check_data, train_runs
+from bandsplit.studies.plans import PlannedRun, Study
+from bandsplit.studies.runner.folder import StudyFolder
+from bandsplit.studies.runner.processes import Processes, last_lines
+from bandsplit.studies.runner.scoring import Songs, find_systems, plan_scoring, score
+from bandsplit.studies.runner.training import Outcome, Tell, check_data, train_runs
 
 COMMAND = (sys.executable, "-m", "bandsplit")
 """What runs this package as a process of its own."""

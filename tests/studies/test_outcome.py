@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from bandsplit.cli import app
 from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.studies import STUDIES, planned_runs
-from bandsplit.studying.folder import StudyFolder
+from bandsplit.studies.plans import STUDIES, planned_runs
+from bandsplit.studies.runner.folder import StudyFolder
 from small_study import SMALL
 from small_study import STUDY as TWO_TARGETS
 from songs import write_dataset

@@ -28,8 +28,8 @@ from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.reports.curves import draw_validation_curves
 from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import RunRecord
-from bandsplit.studies import Study
-from bandsplit.study_rows import (
+from bandsplit.studies.plans import Study
+from bandsplit.studies.tables.rows import (
     BENCHMARK,
     PUE,
     DataKey,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bandsplit.core.errors import RunError
 from bandsplit.runs.energy.report import find_runs, make_report
-from bandsplit.studying.folder import StudyFolder, StudyRun
+from bandsplit.studies.runner.folder import StudyFolder, StudyRun
 
 
 class Left(NamedTuple):

@@ -11,10 +11,17 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.plots_study import Point, draw_convergence, draw_scores, pareto_front, published_points, study_figures
 from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import read_runs
-from bandsplit.studies import STUDIES
+from bandsplit.studies.figures import (
+    Point,
+    draw_convergence,
+    draw_scores,
+    pareto_front,
+    published_points,
+    study_figures,
+)
+from bandsplit.studies.plans import STUDIES
 from study_runs import TOY, make_scores, write_study_run
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import table2
 from bandsplit.recipes.catalogue import find_recipe
-from bandsplit.studies import PlannedRun
-from bandsplit.studying.folder import StudyRun
+from bandsplit.studies.plans import PlannedRun
+from bandsplit.studies.runner.folder import StudyRun
 
 if TYPE_CHECKING:
     from bandsplit.training.plan import Plan

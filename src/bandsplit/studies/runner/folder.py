@@ -14,7 +14,7 @@ from bandsplit.core.files import Journal
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.records import RunRecord, read_run
-from bandsplit.studies import PlannedRun
+from bandsplit.studies.plans import PlannedRun
 
 Event = dict[str, Any]
 

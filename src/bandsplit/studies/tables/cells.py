@@ -8,7 +8,7 @@ from bandsplit import published
 from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, not_told_apart
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.published import AVERAGE
-from bandsplit.study_rows import NOT_RUN, PUE, Measured, Spread, spread
+from bandsplit.studies.tables.rows import NOT_RUN, PUE, Measured, Spread, spread
 
 NO_VALUE = "-"
 Record = dict[str, str | float | None]

@@ -17,17 +17,17 @@ from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Metric, Score, read_scores
 from bandsplit.evaluation.tables import TextTable
-from bandsplit.plots_study import StudyFigure, study_figures
 from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
 from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator
-from bandsplit.studies import Study, planned_runs
-from bandsplit.study_cells import comparison_table
-from bandsplit.study_rows import data_of_score, validation_scores
-from bandsplit.study_tables import study_tables
-from bandsplit.studying.folder import StudyFolder
-from bandsplit.studying.scoring import SPLIT, Trained, find_systems
+from bandsplit.studies.figures import StudyFigure, study_figures
+from bandsplit.studies.plans import Study, planned_runs
+from bandsplit.studies.runner.folder import StudyFolder
+from bandsplit.studies.runner.scoring import SPLIT, Trained, find_systems
+from bandsplit.studies.tables.cells import comparison_table
+from bandsplit.studies.tables.rows import data_of_score, validation_scores
+from bandsplit.studies.tables.validation import study_tables
 
 PLAYED_S = 30.0
 """Longest part of a song that is played on the page, from its middle."""

@@ -14,10 +14,10 @@ from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig
-from bandsplit.studies import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
-from bandsplit.studying.folder import StudyFolder
-from bandsplit.studying.processes import Job, Processes, last_lines
-from bandsplit.studying.training import Outcome, Tell
+from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
+from bandsplit.studies.runner.folder import StudyFolder
+from bandsplit.studies.runner.processes import Job, Processes, last_lines
+from bandsplit.studies.runner.training import Outcome, Tell
 
 SPLIT = "test"
 

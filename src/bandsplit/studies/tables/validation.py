@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from bandsplit import published
-from bandsplit.agreement import describe_agreement, published_db
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import TextTable
-from bandsplit.evaluation_tables import table_1, table_3, test_set_tables
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.records import RunRecord
-from bandsplit.studies import Study
-from bandsplit.study_cells import (
+from bandsplit.studies.agreement import describe_agreement, published_db
+from bandsplit.studies.plans import Study
+from bandsplit.studies.tables.cells import (
     NO_VALUE,
     Record,
     belief_notes,
@@ -30,7 +29,7 @@ from bandsplit.study_cells import (
     record_of,
     size_text,
 )
-from bandsplit.study_rows import (
+from bandsplit.studies.tables.rows import (
     BENCHMARK,
     NOT_RUN,
     PUE,
@@ -43,6 +42,7 @@ from bandsplit.study_rows import (
     spread,
     validation_scores,
 )
+from bandsplit.studies.tables.test_set import table_1, table_3, test_set_tables
 
 _TITLES = {
     "table2": "Table II. Best validation uSDR, dB",

@@ -15,16 +15,16 @@ import pytest
 from filelock import FileLock
 
 from bandsplit import published
-from bandsplit.agreement import describe_agreement, pairs_in_print
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.tables import TextTable
-from bandsplit.evaluation_tables import table_1, table_3
 from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.runs.records import read_runs
-from bandsplit.studies import STUDIES
-from bandsplit.study_cells import comparison_table
-from bandsplit.study_rows import count_parameters, measure_runs, validation_scores
-from bandsplit.study_tables import convergence_tables, study_tables, table_2, validation_tables
+from bandsplit.studies.agreement import describe_agreement, pairs_in_print
+from bandsplit.studies.plans import STUDIES
+from bandsplit.studies.tables.cells import comparison_table
+from bandsplit.studies.tables.rows import count_parameters, measure_runs, validation_scores
+from bandsplit.studies.tables.test_set import table_1, table_3
+from bandsplit.studies.tables.validation import convergence_tables, study_tables, table_2, validation_tables
 from places import ROOT
 from study_runs import MUSDB, TOY, make_scores, write_study_run
 
@@ -375,7 +375,9 @@ def test_csv_without_records_is_the_table_itself() -> None:
 
 
 def test_tables_are_made_without_torch() -> None:
-    code = "import sys, bandsplit.study_tables, bandsplit.plots_study; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, bandsplit.studies.tables.validation, bandsplit.studies.figures; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,7 +7,7 @@ import pytest
 from bandsplit.core.errors import ConfigError
 from bandsplit.published import AVERAGE, COLUMNS, repository, table1, table2, table3, validation_usdr_db
 from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.studies import STUDIES, TEST_LINES, Experiment, PlannedRun, planned_runs
+from bandsplit.studies.plans import STUDIES, TEST_LINES, Experiment, PlannedRun, planned_runs
 
 PAPER = STUDIES["paper"]
 PRINTED = 0.05 + 1e-9

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from bandsplit import published
-from bandsplit.agreement import describe_agreement
 from bandsplit.evaluation.comparison import Contender, compare, contenders
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.evaluation.tables import TextTable
@@ -14,8 +13,9 @@ from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import AVERAGE
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.separation.chunks import describe_chunks
-from bandsplit.studies import TEST_LINES
-from bandsplit.study_cells import (
+from bandsplit.studies.agreement import describe_agreement
+from bandsplit.studies.plans import TEST_LINES
+from bandsplit.studies.tables.cells import (
     NO_VALUE,
     Record,
     belief_notes,
@@ -27,7 +27,7 @@ from bandsplit.study_cells import (
     recipe_lines,
     record_of,
 )
-from bandsplit.study_rows import (
+from bandsplit.studies.tables.rows import (
     BENCHMARK,
     NOT_RUN,
     DataKey,
