@@ -117,7 +117,7 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the songs and of the training.", min=0)] = 0,
 ) -> None:
     """Make songs, train a small network, score it on unseen songs, separate one, draw it: in minutes, on a CPU."""
-    from bandsplit.demo import run_demo
+    from bandsplit.tools.demo import run_demo
 
     if not run_demo(folder, make_console(), seed=seed):
         raise typer.Exit(1)

@@ -13,8 +13,8 @@ from bandsplit.cli_data import bench_app
 from bandsplit.terminal import DeviceOption, make_console, tell
 
 if TYPE_CHECKING:
-    from bandsplit.separation_speed import SeparationSpeed
-    from bandsplit.training.bench import TrainingSpeed
+    from bandsplit.tools.bench.separation import SeparationSpeed
+    from bandsplit.tools.bench.steps import TrainingSpeed
 
 DEFAULT_RECIPES = "base,optimised,simo-optimised"
 
@@ -37,7 +37,7 @@ def bench_train(
     from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.terminal import split_names
-    from bandsplit.training.bench import measure
+    from bandsplit.tools.bench.steps import measure
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
@@ -91,8 +91,8 @@ def bench_separate(
     from bandsplit.core.unfinished import temporary_folder
     from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
-    from bandsplit.separation_speed import RUNTIMES, benchmark_files, measure
     from bandsplit.terminal import split_names
+    from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)

@@ -237,10 +237,10 @@ def bench_data(
     examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
 ) -> None:
     """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
-    from bandsplit.data.bench import ROUNDS, measure
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.dataset import make_examples
     from bandsplit.recipes.catalogue import find_recipe
+    from bandsplit.tools.bench.examples import ROUNDS, measure
 
     console, out = make_console(), make_console(err=False)
     found = find_recipe(recipe)

@@ -12,14 +12,14 @@ from bandsplit.terminal import make_console, show_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.doctor import Finding
+    from bandsplit.tools.doctor import Finding
 
 _STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Look at versions, device, formats, models and disk, and separate a little; exit code 1 if anything is broken."""
-    from bandsplit.doctor import examine
+    from bandsplit.tools.doctor import examine
 
     console = make_console()
     with console.status("looking ...") as status:

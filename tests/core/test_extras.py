@@ -180,7 +180,7 @@ def test_a_module_that_bandsplit_does_not_ask_for_remains_a_traceback(
     def fail(tell: object) -> None:
         raise ModuleNotFoundError("No module named 'x'", name=name)
 
-    monkeypatch.setattr("bandsplit.doctor.examine", fail)
+    monkeypatch.setattr("bandsplit.tools.doctor.examine", fail)
     monkeypatch.setattr("sys.argv", ["bandsplit", "doctor"])
     with pytest.raises(ModuleNotFoundError):
         cli.main()

@@ -13,13 +13,13 @@ import soundfile
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, DataError
-from bandsplit.data.bench import measure
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.songs import pack
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.pack import pack_dataset
+from bandsplit.tools.bench.examples import measure
 from command_line import run_command
 from songs import STEMS, noise_stems, write_song
 

@@ -13,11 +13,11 @@ import torch
 from bandsplit.audio import files as audio
 from bandsplit.audio.stft import istft, stft
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.matrix_rate import matrix_rate
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import CrossfadeConfig, ModelConfig, StftConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import pick_device
+from bandsplit.tools.bench.matrix_rate import matrix_rate
 
 Result = tuple[str, str, Literal["ok", "note", "fail"], str]
 """Name, value, status, fix."""

@@ -212,7 +212,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _self_test() -> Iterator[Finding]:
-    from bandsplit.self_test import self_test
+    from bandsplit.tools.self_test import self_test
 
     for result in self_test():
         yield Finding("self-test", *result)

@@ -9,9 +9,9 @@ import soundfile
 from matplotlib.image import imread
 from rich.console import Console
 
-from bandsplit import demo as demo_module
-from bandsplit.demo import NETWORK, run_demo
 from bandsplit.evaluation.yardsticks import STATIC_GAIN
+from bandsplit.tools import demo as demo_module
+from bandsplit.tools.demo import NETWORK, run_demo
 
 SHORT = {"training.examples_per_epoch": 8, "training.max_epochs": 2, "training.validate_every": 1}
 

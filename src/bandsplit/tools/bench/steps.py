@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 
 from bandsplit.data.examples.dataset import Example
-from bandsplit.matrix_rate import Precision, matrix_rate, time_s
 from bandsplit.models.bsrnn.flop import step_flop
 from bandsplit.runs.config import RunConfig
+from bandsplit.tools.bench.matrix_rate import Precision, matrix_rate, time_s
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 

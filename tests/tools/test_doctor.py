@@ -10,8 +10,10 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import cli, doctor, matrix_rate, self_test
-from bandsplit.doctor import Finding, examine
+from bandsplit import cli
+from bandsplit.tools import doctor, self_test
+from bandsplit.tools.bench import matrix_rate
+from bandsplit.tools.doctor import Finding, examine
 from checkpoints import Store
 from places import CHECKPOINT
 

@@ -14,7 +14,6 @@ import torch
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.processes import worker_pool
-from bandsplit.matrix_rate import matrix_rate, time_s
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.flop import separation_flop
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
@@ -25,6 +24,7 @@ from bandsplit.separation.export import export_model, has_lstm
 from bandsplit.separation.forecast import memory_mb
 from bandsplit.separation.network import open_networks
 from bandsplit.separation.torch_network import TorchNetwork
+from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
 Way = Literal["plain", "torch", "onnx"]
 """What computes a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bandsplit.models.bsrnn.flop import step_flop
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
-from bandsplit.training.bench import TrainingStep, matrix_rate, measure
+from bandsplit.tools.bench.steps import TrainingStep, matrix_rate, measure
 
 CPU = torch.device("cpu")
 
