@@ -247,7 +247,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.screen import PlainTable
     from bandsplit.models.pretrained.registry import cached_files
-    from bandsplit.published import COLUMNS
+    from bandsplit.published.paper import COLUMNS
 
     table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading in ("model", "state", "fetch", "kept"):

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bandsplit.published import AVERAGE, table2
+from bandsplit.published.paper import AVERAGE, table2
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
 
 if TYPE_CHECKING:

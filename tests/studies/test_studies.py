@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.published import AVERAGE, COLUMNS, repository, table1, table2, table3, validation_usdr_db
+from bandsplit.published.paper import AVERAGE, COLUMNS, repository, table1, table2, table3, validation_usdr_db
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies.plans import STUDIES, TEST_LINES, Experiment, PlannedRun, planned_runs
 

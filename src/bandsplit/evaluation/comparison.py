@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bandsplit.core.errors import BandsplitError
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.published import AVERAGE, repository
+from bandsplit.published.paper import AVERAGE, repository
 
 RESAMPLES = 10_000
 LEVEL = 0.95

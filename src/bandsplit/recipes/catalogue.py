@@ -17,7 +17,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import UMX_LIKE
 from bandsplit.models.bsrnn.bands import SCHEMES
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.published import Values, validation_usdr_db
+from bandsplit.published.paper import Values, validation_usdr_db
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.runs.config import RunConfig
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bandsplit import published
 from bandsplit.evaluation.comparison import Comparison
+from bandsplit.published import paper as published
 from bandsplit.recipes.catalogue import RECIPES
 
 NAMED = 5

@@ -19,11 +19,11 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from bandsplit import published
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
 from bandsplit.evaluation.results import Score
-from bandsplit.published import AVERAGE
+from bandsplit.published import paper as published
+from bandsplit.published.paper import AVERAGE
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.reports.curves import draw_validation_curves
 from bandsplit.reports.labels import place_labels

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.config import TARGETS, ChunkConfig, CrossfadeConfig, OverlapAddConfig
-from bandsplit.published import EvaluationRow, table2, table3
+from bandsplit.published.paper import EvaluationRow, table2, table3
 from bandsplit.recipes.catalogue import RECIPES, Recipe, find_recipe
 
 

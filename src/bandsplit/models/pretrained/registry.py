@@ -19,7 +19,7 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.published import AVERAGE, RepositoryRow, repository
+from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
 
 MARKER = "model.json"
 """Beside the model files of a cached model: what belongs to it. A folder without it is no model."""

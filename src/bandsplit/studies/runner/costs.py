@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.published import table2
+from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.published import AVERAGE
+from bandsplit.published.paper import AVERAGE
 from bandsplit.runs.records import RunRecord
 
 BENCHMARK = "MUSDB18-HQ"

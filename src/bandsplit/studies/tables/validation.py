@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bandsplit import published
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import TextTable
 from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.published import paper as published
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies.agreement import describe_agreement, published_db

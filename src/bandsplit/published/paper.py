@@ -1,0 +1,141 @@
+"""The published numbers, as data with their sources. Nobody measured them here.
+
+Sources: the paper's Tables I to III, and the authors' public repository (its analysis document and readme) for what the
+paper leaves out. In Table I two cells that contradict the sources they cite are corrected; their rows say so.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Literal, NamedTuple
+
+from bandsplit.models.bsrnn.config import TARGETS
+
+AVERAGE = "average"
+COLUMNS = (*TARGETS, AVERAGE)
+Values = Mapping[str, float | None]
+
+
+class SystemRow(NamedTuple):
+    """A row of Table I: a published system on the test set of MUSDB18-HQ."""
+
+    system: str
+    csdr_db: Values
+    """By target and "average"."""
+    extra_data: bool
+    """Whether it was trained on more than MUSDB18-HQ."""
+    note: str
+    """What a reader must know of the row; empty where nothing."""
+
+
+class ValidationRow(NamedTuple):
+    """A row of Table II: the best validation uSDR of a recipe on MUSDB18-HQ."""
+
+    row: str
+    recipe: str
+    usdr_db: Values
+    """By target and "average"."""
+    parameters_m: float
+    """Of all four targets, in millions."""
+    energy_kwh: float
+    """For training all four targets, with a PUE of 1.5."""
+
+
+class EvaluationRow(NamedTuple):
+    """A line of Table III: a model and a way of inference on the test set of MUSDB18-HQ."""
+
+    recipe: str | None
+    """None for the numbers of the original BSRNN paper."""
+    label: str
+    chunks: str
+    """How whole songs were separated."""
+    values_db: Mapping[tuple[str, Literal["usdr_db", "csdr_db"]], float | None]
+    """By (target or "average", metric); None where the paper prints no number."""
+
+
+class RepositoryRow(NamedTuple):
+    """Numbers that the authors published in their repository only."""
+
+    recipe: str
+    quantity: Literal["validation_usdr_db", "test_csdr_db"]
+    seed: int | None
+    """The authors' number of the run; None where they do not say, or for a mean."""
+    values_db: Values
+    source: str
+
+
+@functools.cache
+def table1() -> tuple[SystemRow, ...]:
+    """Return Table I in the paper's order."""
+    return tuple(
+        SystemRow(row["system"], _values(row), row["extra_data"] == "yes", row["note"]) for row in _read("table1.csv")
+    )
+
+
+@functools.cache
+def table2() -> dict[str, ValidationRow]:
+    """Return Table II by recipe, in the paper's order."""
+    return {
+        row["id"]: ValidationRow(
+            row["row"], row["id"], _values(row), float(row["parameters_m"]), float(row["energy_kwh"])
+        )
+        for row in _read("table2.csv")
+    }
+
+
+@functools.cache
+def table3() -> tuple[EvaluationRow, ...]:
+    """Return Table III in the paper's order."""
+    metrics: tuple[Literal["usdr_db", "csdr_db"], ...] = ("usdr_db", "csdr_db")
+    return tuple(
+        EvaluationRow(
+            row["recipe"] or None,
+            row["label"],
+            row["chunks"],
+            {
+                (column, metric): _number(row[f"{column}_{metric.removesuffix('_db')}"])
+                for column in COLUMNS
+                for metric in metrics
+            },
+        )
+        for row in _read("table3.csv")
+    )
+
+
+@functools.cache
+def repository() -> tuple[RepositoryRow, ...]:
+    """Return what stands in the authors' repository only."""
+    return tuple(
+        RepositoryRow(
+            row["recipe"],
+            "validation_usdr_db" if row["quantity"] == "validation_usdr_db" else "test_csdr_db",
+            int(row["seed"]) if row["seed"] else None,
+            _values(row),
+            row["source"],
+        )
+        for row in _read("repository.csv")
+    )
+
+
+def validation_usdr_db(recipe: str) -> Values | None:
+    """Return the published validation uSDR of a recipe by target and "average": Table II first, else the repository."""
+    if recipe in table2():
+        return table2()[recipe].usdr_db
+    rows = (row for row in repository() if row.quantity == "validation_usdr_db" and row.seed is None)
+    return next((row.values_db for row in rows if row.recipe == recipe), None)
+
+
+def _read(name: str) -> Iterable[dict[str, str]]:
+    text = (resources.files(__package__) / name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _values(row: Mapping[str, str]) -> Values:
+    return {column: _number(row[column]) for column in COLUMNS}
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
