@@ -65,7 +65,7 @@ def prepare() -> None:
 
 def serve(pipe: Connection) -> None:
     """Run the commands that come through the pipe, and answer with an error, or with nothing when one is done."""
-    from bandsplit.cli import app
+    from bandsplit.cli.main import app
 
     while command := pipe.recv():
         talk, problem = io.StringIO(), ""

@@ -24,7 +24,7 @@ FAST = (
     "tests/separation/test_chunks.py", "tests/separation/test_onnx_network.py", "tests/models",
     "tests/data/songs/test_check.py",
     "tests/data/songs/test_layouts.py", "tests/data/songs/test_musdb.py", "tests/data/songs/test_record.py", "tests/audio/test_audio_files.py",
-    "tests/models/bsrnn/test_bands.py", "tests/test_cli.py", "tests/test_cli_evaluate.py", "tests/test_cli_songs.py",
+    "tests/models/bsrnn/test_bands.py", "tests/cli/test_cli.py", "tests/cli/test_cli_evaluate.py", "tests/cli/test_cli_songs.py",
     "tests/core/test_config.py", "tests/tools/test_doctor.py", "tests/core/test_extras.py", "tests/test_imports_point_down.py",
     "tests/training/test_losses.py", "tests/evaluation/test_metrics.py", "tests/test_package.py", "tests/recipes/test_recipes.py",
     "tests/evaluation/test_results.py", "tests/audio/test_stft.py", "tests/studies/test_studies.py", "tests/training/test_optimisation.py",

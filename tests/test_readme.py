@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit import cli
+from bandsplit.cli import main as cli
 from places import CHECKPOINT, ROOT
 from songs import noise_stems, write_song
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bandsplit import cli
+from bandsplit.cli import main as cli
 from songs import link_songs
 
 

@@ -13,7 +13,7 @@ COLUMNS = 100
 
 for name, arguments in (("help", []), ("help-separate", ["separate"])):
     environment = os.environ | {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TERMINAL_WIDTH": str(COLUMNS)}
-    run = [sys.executable, "-c", "import sys; sys.argv[0] = 'bandsplit'; from bandsplit.cli import main; main()"]
+    run = [sys.executable, "-c", "import sys; sys.argv[0] = 'bandsplit'; from bandsplit.cli.main import main; main()"]
     told = subprocess.run([*run, *arguments, "--help"], env=environment, capture_output=True, text=True, check=True)
     lines = [Text.from_ansi(line) for line in told.stdout.strip("\n").splitlines()]
     for line in lines:

@@ -9,7 +9,7 @@ def main() -> None:
     """Run the command line, with signals watched before it is loaded and until the process ends."""
     watch()
     try:
-        from bandsplit import cli
+        from bandsplit.cli import main as cli
 
         cli.main()
     except KeyboardInterrupt:  # while it is loaded

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import typer
 
-from bandsplit import cli
-from bandsplit.cli import app
+from bandsplit.cli import main as cli
+from bandsplit.cli.main import app
 from bandsplit.core.extras import describe_missing, extras, requirements
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 from rich.text import Text
 
-from bandsplit.cli_models import _models_table
+from bandsplit.cli.models import _models_table
+from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
@@ -25,7 +26,6 @@ from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.models.pretrained.registry import entries
-from bandsplit.terminal import make_console, tell
 from command_line import run_command
 from places import PACKAGE
 from run_folders import write_run

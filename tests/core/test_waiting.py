@@ -18,7 +18,7 @@ def environment_after(code: str, **variables: str) -> str:
     return run.stdout.strip()
 
 
-@pytest.mark.parametrize("code", ["import bandsplit", "import bandsplit.cli", "import bandsplit, torch"])
+@pytest.mark.parametrize("code", ["import bandsplit", "import bandsplit.cli.main", "import bandsplit, torch"])
 def test_importing_the_package_bounds_how_long_threads_spin(code: str):
     assert environment_after(code) == "['1000', 'GOMP_SPINCOUNT=1000']"
 

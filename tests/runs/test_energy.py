@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from bandsplit.cli import app
+from bandsplit.cli.main import app
 from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.runs.energy.card import (
     JOULES_PER_KWH,

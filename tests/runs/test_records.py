@@ -9,7 +9,7 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from bandsplit.cli import app
+from bandsplit.cli.main import app
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.runs.records import read_run, read_runs

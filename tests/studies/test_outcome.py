@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bandsplit.cli import app
+from bandsplit.cli.main import app
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies.plans import STUDIES, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from bandsplit.cli import app
+from bandsplit.cli.main import app
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset

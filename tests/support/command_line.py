@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from bandsplit import cli
+from bandsplit.cli import main as cli
 
 
 class Ended(NamedTuple):

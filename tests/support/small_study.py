@@ -66,7 +66,7 @@ def register() -> None:
 if __name__ == "__main__":
     import torch
 
-    from bandsplit import cli
+    from bandsplit.cli import main as cli
     from bandsplit.studies.runner import run
 
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit import cli
+from bandsplit.cli import main as cli
 from bandsplit.tools import doctor, self_test
 from bandsplit.tools.bench import matrix_rate
 from bandsplit.tools.doctor import Finding, examine

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bandsplit import cli
+from bandsplit.cli import main as cli
 from bandsplit.core.errors import DataError, DownloadError
 from bandsplit.data.songs.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
 from bandsplit.data.songs.layouts import index_dataset

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli_data import bench_app
-from bandsplit.terminal import DeviceOption, make_console, tell
+from bandsplit.cli.data import bench_app
+from bandsplit.cli.terminal import DeviceOption, make_console, tell
 
 if TYPE_CHECKING:
     from bandsplit.tools.bench.separation import SeparationSpeed
@@ -32,11 +32,11 @@ def bench_train(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
+    from bandsplit.cli.terminal import split_names
     from bandsplit.core.errors import ConfigError
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
-    from bandsplit.terminal import split_names
     from bandsplit.tools.bench.steps import measure
 
     console, out = make_console(), make_console(err=False)
@@ -87,11 +87,11 @@ def bench_separate(
 
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
-    from bandsplit.cli_models import choose_models
+    from bandsplit.cli.models import choose_models
+    from bandsplit.cli.terminal import split_names
     from bandsplit.core.unfinished import temporary_folder
     from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
-    from bandsplit.terminal import split_names
     from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure
 
     console, out = make_console(), make_console(err=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from bandsplit.cli.terminal import DEFAULT_STEMS, tell
 from bandsplit.core.errors import BandsplitError, ConfigError
-from bandsplit.terminal import DEFAULT_STEMS, tell
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,7 +85,7 @@ def submit_runs(
     slurm: Sequence[str],
 ) -> None:
     """Submit a job for each run that is not finished, running, or submitted before."""
-    from bandsplit.cli_launch import parse_options
+    from bandsplit.cli.launch import parse_options
     from bandsplit.studies.runner.training import train_arguments
     from bandsplit.training.cluster import submit
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.terminal import make_console, show_json
+from bandsplit.cli.terminal import make_console, show_json
 
 if TYPE_CHECKING:
     from rich.console import Console

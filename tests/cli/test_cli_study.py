@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bandsplit.cli import app
-from bandsplit.cli_study_run import PASSED, check_train_options, data_options
-from bandsplit.cli_train import train
+from bandsplit.cli.main import app
+from bandsplit.cli.study.run import PASSED, check_train_options, data_options
+from bandsplit.cli.train import train
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies.plans import STUDIES, PlannedRun

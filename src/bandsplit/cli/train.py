@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.core.errors import ConfigError
-from bandsplit.terminal import (
+from bandsplit.cli.terminal import (
     DEFAULT_STEMS,
     AllowOption,
     DataOption,
@@ -22,6 +21,7 @@ from bandsplit.terminal import (
     open_dataset,
     tell,
 )
+from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,7 +120,7 @@ def train(
     """Train a model of the paper on a folder of songs."""
     import torch
 
-    from bandsplit.cli_launch import launch
+    from bandsplit.cli.launch import launch
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.energy.meter import meters
     from bandsplit.runs.energy.sensors import find_intensity

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.terminal import byte_progress, make_console, show, show_json, tell
+from bandsplit.cli.terminal import byte_progress, make_console, show, show_json, tell
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_cli_separate import RATE_HZ, listing, run, save, song
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.separation.batch import Batch, find_songs
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.separator import Separator
-from test_cli_separate import RATE_HZ, listing, run, save, song
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bandsplit.cli_models import choose_models
+from bandsplit.cli.models import choose_models
+from bandsplit.cli.terminal import make_console
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.registry import cached_files
-from bandsplit.terminal import make_console
 from checkpoints import Store, checkpoint_of
 from command_line import run_command
 from places import CHECKPOINT

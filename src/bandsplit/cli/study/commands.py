@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli_study_tell import FolderOption, StudyArgument, figures, report, tables
-from bandsplit.core.errors import ConfigError
-from bandsplit.terminal import (
+from bandsplit.cli.study.outcome import FolderOption, StudyArgument, figures, report, tables
+from bandsplit.cli.terminal import (
     DEFAULT_STEMS,
     AllowOption,
     DataOption,
@@ -22,6 +21,7 @@ from bandsplit.terminal import (
     open_dataset,
     tell,
 )
+from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +54,7 @@ def list_(
     study: Annotated[str | None, typer.Argument(help="Name of a study (default: all).", show_default=False)] = None,
 ) -> None:
     """List the studies: their parts, recipes and seeds, what was published, what each recipe changes."""
-    from bandsplit.cli_study_tables import list_table
+    from bandsplit.cli.study.screen import list_table
     from bandsplit.studies.plans import STUDIES, find_study
 
     out = make_console(err=False)
@@ -84,8 +84,8 @@ def plan(
     allow: AllowOption = False,
 ) -> None:
     """Say what a study takes before anything starts: runs, hours, kWh."""
-    from bandsplit.cli_study_run import measure_run
-    from bandsplit.cli_study_tables import cost_table, cost_totals
+    from bandsplit.cli.study.run import measure_run
+    from bandsplit.cli.study.screen import cost_table, cost_totals
     from bandsplit.studies.runner.costs import cost_study
 
     console, out = make_console(), make_console(err=False)
@@ -151,7 +151,7 @@ def run(
 
     Exit code 1 if something failed (the rest was done), 3 if something was stopped or left.
     """
-    from bandsplit.cli_study_run import check_train_options, data_options, submit_runs
+    from bandsplit.cli.study.run import check_train_options, data_options, submit_runs
     from bandsplit.studies.runner.run import report_failures, run_study
     from bandsplit.studies.runner.scoring import Songs
     from bandsplit.studies.runner.training import check_data
@@ -208,7 +208,7 @@ def status(
     folder: FolderOption = None,
 ) -> None:
     """Tell how far each run of a study is, what failed and why, what is left, and the energy of all attempts."""
-    from bandsplit.cli_study_tables import status_lines, status_table
+    from bandsplit.cli.study.screen import status_lines, status_table
     from bandsplit.studies.runner.status import account_energy, estimate_left
 
     out = make_console(err=False)

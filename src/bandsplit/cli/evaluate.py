@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.core.errors import BandsplitError, ConfigError
-from bandsplit.terminal import (
+from bandsplit.cli.terminal import (
     DEFAULT_STEMS,
     AllowOption,
     ChunkOption,
@@ -28,6 +27,7 @@ from bandsplit.terminal import (
     split_names,
     tell,
 )
+from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

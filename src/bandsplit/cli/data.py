@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.terminal import (
+from bandsplit.cli.terminal import (
     DEFAULT_STEMS,
     AllowOption,
     LengthsOption,

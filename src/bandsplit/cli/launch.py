@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
+from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import Recipe
-from bandsplit.terminal import make_console, tell
 
 LAUNCH_OPTIONS = ("--launcher", "--hours", "--gpus", "--cpus", "--slurm", "--jobs")
 TARGET_OPTIONS = ("--target", "--targets", "-t")

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.core.errors import BandsplitError, Cancelled, ConfigError
-from bandsplit.core.interrupt import check, stopping
-from bandsplit.terminal import (
+from bandsplit.cli.terminal import (
     CHUNKS,
     DEVICE_HELP,
     ChunkOption,
@@ -29,6 +27,8 @@ from bandsplit.terminal import (
     split_names,
     tell,
 )
+from bandsplit.core.errors import BandsplitError, Cancelled, ConfigError
+from bandsplit.core.interrupt import check, stopping
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -142,7 +142,7 @@ def separate(
 
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli_models import choose_models
+    from bandsplit.cli.models import choose_models
     from bandsplit.core.settings import cpu_threads
     from bandsplit.separation.batch import Batch, choose_shard, find_songs
     from bandsplit.separation.outputs import OutputConfig

@@ -3,7 +3,6 @@
 from importlib.util import find_spec
 
 import pytest
-
 from test_cli_data import run
 
 

@@ -14,21 +14,21 @@ from typing import Annotated
 
 import typer
 
-from bandsplit.cli_bench import bench_app
-from bandsplit.cli_data import data_app
-from bandsplit.cli_doctor import doctor
-from bandsplit.cli_energy import energy_app
-from bandsplit.cli_evaluate import evaluate
-from bandsplit.cli_export import export
-from bandsplit.cli_models import models_app
-from bandsplit.cli_runs import runs as runs_command
-from bandsplit.cli_separate import separate
-from bandsplit.cli_study import study_app
-from bandsplit.cli_train import train
+from bandsplit.cli.bench import bench_app
+from bandsplit.cli.data import data_app
+from bandsplit.cli.doctor import doctor
+from bandsplit.cli.energy import energy_app
+from bandsplit.cli.evaluate import evaluate
+from bandsplit.cli.export import export
+from bandsplit.cli.models import models_app
+from bandsplit.cli.runs import runs as runs_command
+from bandsplit.cli.separate import separate
+from bandsplit.cli.study.commands import study_app
+from bandsplit.cli.terminal import PrintableLog, make_console, show, show_error
+from bandsplit.cli.train import train
 from bandsplit.core.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.core.extras import describe_missing
 from bandsplit.core.interrupt import finish, watching
-from bandsplit.terminal import PrintableLog, make_console, show, show_error
 
 _TYPERS_CTRL_C = 130
 

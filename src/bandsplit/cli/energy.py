@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.terminal import make_console, show_json, tell
+from bandsplit.cli.terminal import make_console, show_json, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
