@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from bandsplit.core.machine import (
+    environment,
+)
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.pack import pack_dataset
 from bandsplit.data.synth.songs import synthesise_song
-from bandsplit.runs.folder import environment
 from bandsplit.tools.bench.examples import DataSpeed, measure
 
 RATE_HZ = 44100

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from bandsplit.core.machine import (
+    environment,
+)
 from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, si_sdr, usdr
-from bandsplit.runs.folder import environment
 
 STEMS = ("vocals", "bass", "drums", "other")
 REPETITIONS = 5

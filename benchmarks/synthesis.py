@@ -9,8 +9,10 @@ import resource
 import sys
 import time
 
+from bandsplit.core.machine import (
+    environment,
+)
 from bandsplit.data.synth.songs import song_title, synthesise_song
-from bandsplit.runs.folder import environment
 
 SEEDS = (1, 3, 5, 8, 12, 100, 101, 102)
 DURATION_S = 180.0

@@ -11,16 +11,16 @@ a *frame* one STFT column, a *window* a metric window.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from bandsplit.core.version import __version__
 from bandsplit.core.waiting import bound_spinning
 
 if TYPE_CHECKING:
+    from bandsplit.core import errors
     from bandsplit.evaluation import metrics
     from bandsplit.models.files import load_model
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.separator import Separator
     from bandsplit.training import losses
-
-__version__ = "0.1.0"
 
 bound_spinning()  # before anything below loads torch
 
@@ -29,11 +29,12 @@ _LAZY = {
     "OutputConfig": "bandsplit.separation.outputs",
     "Separator": "bandsplit.separation.separator",
     "load_model": "bandsplit.models.files",
+    "errors": "bandsplit.core.errors",
     "metrics": "bandsplit.evaluation.metrics",
     "losses": "bandsplit.training.losses",
 }
 
-__all__ = ["OutputConfig", "Separator", "__version__", "load_model", "losses", "metrics"]
+__all__ = ["OutputConfig", "Separator", "__version__", "errors", "load_model", "losses", "metrics"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 
@@ -160,16 +161,16 @@ def test_an_mp3_of_constant_bit_rate_needs_no_index(tmp_path: Path):
 @pytest.mark.parametrize("samples", [1, 2, 3, 17, 1000, 48_011])
 def test_resampling_there_and_back_gives_the_same_length(from_hz: int, to_hz: int, samples: int):
     signal = np.ones((2, samples), np.float32)
-    there = audio.resample(signal, from_hz, to_hz)
-    assert there.shape == (2, audio.resampled_length(samples, from_hz, to_hz))
+    there = arrays.resample(signal, from_hz, to_hz)
+    assert there.shape == (2, arrays.resampled_length(samples, from_hz, to_hz))
     assert abs(there.shape[1] - samples * to_hz / from_hz) <= 1
     assert np.abs(there).max() > 0.1, "even one sample must not vanish"
-    assert audio.resample(there, to_hz, from_hz, samples).shape == (2, samples)
+    assert arrays.resample(there, to_hz, from_hz, samples).shape == (2, samples)
 
 
 @pytest.mark.parametrize("from_hz, to_hz", [(48000, 44100), (44100, 48000), (22050, 44100)])
 def test_resampling_keeps_a_sine_in_place(from_hz: int, to_hz: int):
-    found = audio.resample(sine(from_hz, from_hz), from_hz, to_hz)
+    found = arrays.resample(sine(from_hz, from_hz), from_hz, to_hz)
     expected = sine(to_hz, to_hz)
     middle = slice(2000, -2000)
     np.testing.assert_allclose(found[:, middle], expected[:, middle], atol=1e-4)
@@ -177,11 +178,11 @@ def test_resampling_keeps_a_sine_in_place(from_hz: int, to_hz: int):
 
 def test_resampling_to_the_same_rate_changes_nothing():
     signal = noise(2, 100)
-    np.testing.assert_array_equal(audio.resample(signal, 44100, 44100), signal)
+    np.testing.assert_array_equal(arrays.resample(signal, 44100, 44100), signal)
 
 
 def test_resampling_keeps_silence_silent():
-    assert not audio.resample(np.zeros((2, 5000), np.float32), 48000, 44100).any()
+    assert not arrays.resample(np.zeros((2, 5000), np.float32), 48000, 44100).any()
 
 
 def test_mono_is_duplicated_and_averaged_back():

@@ -20,8 +20,13 @@ from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
+from bandsplit.core.table import (
+    TextTable,
+)
 from bandsplit.evaluation.results import Score
-from bandsplit.evaluation.tables import TextTable, score_tables
+from bandsplit.evaluation.tables import (
+    score_tables,
+)
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model

@@ -8,6 +8,9 @@ import pytest
 from rich.console import Console
 
 from bandsplit.core.errors import BandsplitError
+from bandsplit.core.targets import (
+    order_targets,
+)
 from bandsplit.evaluation.results import (
     Metric,
     Score,
@@ -17,7 +20,9 @@ from bandsplit.evaluation.results import (
     average_over_targets,
     read_scores,
 )
-from bandsplit.evaluation.tables import order_targets, score_tables
+from bandsplit.evaluation.tables import (
+    score_tables,
+)
 
 
 def _score(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 
@@ -219,4 +220,4 @@ def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path, noise: np.nd
 @pytest.mark.parametrize("value", [0, -44100, 44100.0, "44100", None, True])
 def test_a_sample_rate_is_a_positive_integer(value: object):
     with pytest.raises(AudioError, match="is not a positive integer; give it in Hz, such as 44100"):
-        audio.check_sample_rate(value)
+        arrays.check_sample_rate(value)

@@ -11,10 +11,14 @@ import pytest
 import soundfile
 from test_separator import CARD, RATE_HZ, noise, separator, tiny
 
+from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.audio.streams import Source, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled
-from bandsplit.models.bsrnn.config import CrossfadeConfig, OverlapAddConfig
+from bandsplit.models.chunk_config import (
+    CrossfadeConfig,
+    OverlapAddConfig,
+)
 from bandsplit.models.files import save_model
 from bandsplit.separation.torch_network import TorchNetwork
 
@@ -32,7 +36,7 @@ def pieces(signal: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
 @pytest.mark.parametrize("samples", [1, 2, 7, 1000, 20_011])
 def test_a_stream_is_resampled_as_an_array_is(from_hz: int, to_hz: int, samples: int):
     signal = noise(2, samples)
-    expected = audio.resample(signal, from_hz, to_hz)
+    expected = arrays.resample(signal, from_hz, to_hz)
     found = np.concatenate(list(resample_blocks(pieces(signal), from_hz, to_hz, expected.shape[1])), axis=1)
     np.testing.assert_array_equal(found, expected)
     longer = np.concatenate(list(resample_blocks(pieces(signal), from_hz, to_hz, expected.shape[1] + 3)), axis=1)

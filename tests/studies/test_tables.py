@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from bandsplit.core.table import (
+    TextTable,
+)
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.comparison import compare
-from bandsplit.evaluation.tables import TextTable
-from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import paper as published
 from bandsplit.runs.records import read_runs
 from bandsplit.studies.agreement import describe_agreement, pairs_in_print

@@ -8,8 +8,13 @@ import numpy as np
 import torch
 
 from bandsplit.audio.stft import istft, stft
+from bandsplit.audio.stft_config import (
+    StftConfig,
+)
 from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig, StftConfig
+from bandsplit.models.bsrnn.config import (
+    ModelConfig,
+)
 from bandsplit.models.files import ModelCard
 from places import ROOT
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.results import Score
-from bandsplit.models.bsrnn.config import TARGETS
 from run_folders import write_run
 
 MUSDB = {"name": "musdb18hq", "fingerprints": {"train": "a1", "valid": "b1"}, "benchmark": "MUSDB18-HQ"}

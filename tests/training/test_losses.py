@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from bandsplit.audio.stft import stft
-from bandsplit.models.bsrnn.config import StftConfig
+from bandsplit.audio.stft_config import (
+    StftConfig,
+)
 from bandsplit.training.losses import separation_loss
 
 

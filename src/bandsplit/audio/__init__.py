@@ -1,1 +1,1 @@
-"""audio: TODO."""
+"""Sound: read, write, resample, and the short-time Fourier transform."""

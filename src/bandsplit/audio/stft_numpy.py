@@ -3,7 +3,9 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bandsplit.models.bsrnn.config import StftConfig
+from bandsplit.audio.stft_config import (
+    StftConfig,
+)
 
 
 def stft(signal: np.ndarray, config: StftConfig) -> np.ndarray:

@@ -9,7 +9,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from bandsplit.audio.files import check_finite
+from bandsplit.audio.arrays import (
+    check_finite,
+)
 from bandsplit.audio.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
 from bandsplit.audio.writing import TAGS
 from bandsplit.core.errors import AudioError
@@ -166,7 +168,7 @@ def cut_blocks(signal: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def resample_blocks(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, length: int) -> Iterator[np.ndarray]:
-    """Resample a stream as `bandsplit.audio.files.resample` resamples an array, sample for sample.
+    """Resample a stream as `bandsplit.audio.arrays.resample` resamples an array, sample for sample.
 
     Args:
         blocks: ``channels samples``, at least one sample in all.

@@ -1,1 +1,1 @@
-"""cli: TODO."""
+"""The command line: one file per command."""

@@ -9,12 +9,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli.data import bench_app
-from bandsplit.cli.terminal import DeviceOption, make_console, tell
+from bandsplit.cli.terminal import (
+    DEFAULT_STEMS,
+    DeviceOption,
+    RootArgument,
+    StemsOption,
+    make_console,
+    open_dataset,
+    split_names,
+    tell,
+)
 
 if TYPE_CHECKING:
     from bandsplit.tools.bench.separation import SeparationSpeed
     from bandsplit.tools.bench.steps import TrainingSpeed
+
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
 
 DEFAULT_RECIPES = "base,optimised,simo-optimised"
 
@@ -32,10 +42,11 @@ def bench_train(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
-    from bandsplit.cli.terminal import split_names
     from bandsplit.core.errors import ConfigError
+    from bandsplit.core.machine import (
+        environment,
+    )
     from bandsplit.recipes.catalogue import find_recipe
-    from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.steps import measure
 
@@ -87,10 +98,13 @@ def bench_separate(
 
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
-    from bandsplit.cli.models import choose_models
-    from bandsplit.cli.terminal import split_names
+    from bandsplit.cli.model_choice import (
+        choose_models,
+    )
+    from bandsplit.core.machine import (
+        environment,
+    )
     from bandsplit.core.unfinished import temporary_folder
-    from bandsplit.runs.folder import environment
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure
 
@@ -145,3 +159,48 @@ def _table(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
         row[0].ljust(widths[0]) + "".join(f"  {c:>{w}}" for c, w in zip(row[1:], widths[1:], strict=True))
         for row in rows
     ]
+
+
+@bench_app.command("data")
+def bench_data(
+    root: RootArgument,
+    recipe: Annotated[str, typer.Option("--recipe", help="Whose examples are made.")] = "no-activity-detection",
+    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
+    stems: StemsOption = DEFAULT_STEMS,
+    examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
+) -> None:
+    """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
+    from bandsplit.data.examples.activity import index_activity
+    from bandsplit.data.examples.dataset import make_examples
+    from bandsplit.recipes.catalogue import find_recipe
+    from bandsplit.tools.bench.examples import ROUNDS, measure
+
+    console, out = make_console(), make_console(err=False)
+    found = find_recipe(recipe)
+    config = found.run_config([] if found.shared else [target])
+    dataset = open_dataset(console, root, ("train",), stems=stems, mixture="sum")
+    tracks, mixing = dataset.songs("train"), config.training.mixing
+    made = make_examples(
+        tracks,
+        config.model.targets,
+        mixing,
+        excerpt_s=config.training.excerpt_s,
+        examples=examples * (ROUNDS + 1),
+        sample_rate_hz=config.model.sample_rate_hz,
+        channels=config.model.channels,
+        seed=0,
+        active=index_activity(dataset, tracks, mixing.activity) if mixing.activity else None,
+    )
+    speed = measure(made, examples)
+    audio_s = config.training.excerpt_s * len(dataset.stems)
+    tell(
+        out, f"{len(tracks)} songs, {examples} examples of {config.training.excerpt_s:g} s in {ROUNDS} rounds, medians"
+    )
+    for what, rate, ratio in (
+        ("soundfile alone: open, seek, read", speed.floor, 1.0),
+        ("examples made in one process", speed.made, speed.made_ratio),
+        ("examples from one loader worker", speed.loaded, speed.loaded_ratio),
+    ):
+        real_time = f"{audio_s * rate:.0f} s of stems per s"
+        tell(out, f"{what:34s} {rate:7.1f} examples/s   {real_time:>24s}   {100 * ratio:4.0f} % of soundfile")
+    tell(out, f"growth of peak memory over the rounds: {speed.growth_mb:.1f} MB")

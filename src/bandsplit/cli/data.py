@@ -35,7 +35,6 @@ EXACT_DB = -140.0
 SPLITS = ("train", "valid", "test")
 
 data_app = typer.Typer(no_args_is_help=True, help="Check, look at, fetch, pack and make data sets.")
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
 
 
 @data_app.command()
@@ -226,51 +225,6 @@ def pack(
     with song_progress(console, "packing") as progress:
         pack_dataset(dataset, out, sample_rate_hz, progress)
     tell(console, f"{len(dataset.tracks)} songs in {out}; train with --data {out}")
-
-
-@bench_app.command("data")
-def bench_data(
-    root: RootArgument,
-    recipe: Annotated[str, typer.Option("--recipe", help="Whose examples are made.")] = "no-activity-detection",
-    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
-    stems: StemsOption = DEFAULT_STEMS,
-    examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
-) -> None:
-    """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
-    from bandsplit.data.examples.activity import index_activity
-    from bandsplit.data.examples.dataset import make_examples
-    from bandsplit.recipes.catalogue import find_recipe
-    from bandsplit.tools.bench.examples import ROUNDS, measure
-
-    console, out = make_console(), make_console(err=False)
-    found = find_recipe(recipe)
-    config = found.run_config([] if found.shared else [target])
-    dataset = open_dataset(console, root, ("train",), stems=stems, mixture="sum")
-    tracks, mixing = dataset.songs("train"), config.training.mixing
-    made = make_examples(
-        tracks,
-        config.model.targets,
-        mixing,
-        excerpt_s=config.training.excerpt_s,
-        examples=examples * (ROUNDS + 1),
-        sample_rate_hz=config.model.sample_rate_hz,
-        channels=config.model.channels,
-        seed=0,
-        active=index_activity(dataset, tracks, mixing.activity) if mixing.activity else None,
-    )
-    speed = measure(made, examples)
-    audio_s = config.training.excerpt_s * len(dataset.stems)
-    tell(
-        out, f"{len(tracks)} songs, {examples} examples of {config.training.excerpt_s:g} s in {ROUNDS} rounds, medians"
-    )
-    for what, rate, ratio in (
-        ("soundfile alone: open, seek, read", speed.floor, 1.0),
-        ("examples made in one process", speed.made, speed.made_ratio),
-        ("examples from one loader worker", speed.loaded, speed.loaded_ratio),
-    ):
-        real_time = f"{audio_s * rate:.0f} s of stems per s"
-        tell(out, f"{what:34s} {rate:7.1f} examples/s   {real_time:>24s}   {100 * ratio:4.0f} % of soundfile")
-    tell(out, f"growth of peak memory over the rounds: {speed.growth_mb:.1f} MB")
 
 
 @data_app.command()

@@ -8,7 +8,9 @@ from typing import Literal
 
 from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError
-from bandsplit.recipes.catalogue import Recipe
+from bandsplit.recipes.recipe import (
+    Recipe,
+)
 
 LAUNCH_OPTIONS = ("--launcher", "--hours", "--gpus", "--cpus", "--slurm", "--jobs")
 TARGET_OPTIONS = ("--target", "--targets", "-t")

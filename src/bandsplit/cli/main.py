@@ -97,7 +97,7 @@ def _is_song(arguments: list[str]) -> bool:
 
 def _version(asked: bool) -> None:
     if asked:
-        from bandsplit import __version__
+        from bandsplit.core.version import __version__
 
         show(f"bandsplit {__version__}")
         raise typer.Exit

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.cli.terminal import byte_progress, make_console, show, show_json, tell
+from bandsplit.cli.model_choice import _agrees, _install
+from bandsplit.cli.terminal import make_console, show, show_json, tell
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from bandsplit.models.pretrained.registry import Entry
@@ -32,35 +31,6 @@ MirrorOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
-def choose_models(
-    console: Console, names: Sequence[str | Path] = (), yes: bool = False, runtime: str = "auto"
-) -> list[Path]:
-    """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
-
-    Args:
-        console: where the question is asked and the choice is told.
-        names: paths or registered names; none for the best that is here.
-        yes: fetch without asking.
-        runtime: what will compute them, see `find_model`.
-
-    Raises:
-        BandsplitError: there is no such model, or it cannot be fetched.
-    """
-    from bandsplit.core.settings import is_offline
-    from bandsplit.models.pretrained.registry import find_model
-
-    def fetch(entry: Entry) -> None:
-        if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
-            _install(console, entry)
-
-    def say(text: str) -> None:
-        tell(console, text)
-
-    if not names:
-        return find_model(None, fetch, say, runtime)
-    return [path for name in names for path in find_model(name, fetch, say, runtime)]
 
 
 @models_app.command("list")
@@ -199,24 +169,6 @@ def remove_model(name: NameArgument) -> None:
     freed_bytes = remove_model(entry)
     what = f"removed, {in_gb(freed_bytes)} are free again" if freed_bytes else "was not in the cache"
     tell(make_console(), f"{entry.name}: {what}")
-
-
-def _agrees(console: Console, entry: Entry) -> bool:
-    from bandsplit.core.fetching import in_gb
-    from bandsplit.models.pretrained.store import needed_bytes
-
-    tell(console, *entry.notice().splitlines())
-    tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
-    return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
-
-
-def _install(console: Console, entry: Entry, **options: Any) -> None:
-    from bandsplit.models.pretrained.store import install_model
-
-    with byte_progress(console) as progress:
-        files = install_model(entry, progress=progress, **options)
-    tell(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
-    tell(console, f"licence: {entry.licence}")
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

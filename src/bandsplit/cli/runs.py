@@ -27,9 +27,10 @@ def runs(
 
     Exit code 1 if a folder is damaged.
     """
+    from bandsplit.recipes.catalogue import RECIPES
     from bandsplit.runs.records import read_runs
 
-    records = read_runs(folder)
+    records = read_runs(folder, RECIPES)
     out = make_console(err=False)
     if as_json:
         show_json([record.as_json() for record in records])

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.runs.config import RunConfig
+    from bandsplit.runs.energy.interface import (
+        MakeMeter,
+    )
     from bandsplit.training.execution import Execution
-    from bandsplit.training.reporters.interface import MakeMeter
 
 
 @can_continue("the same command continues, with --resume where the run has begun")

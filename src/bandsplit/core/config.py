@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.errors import ConfigError
+
+Size = Annotated[int, Field(ge=1, le=1_000_000)]
+"""Any size or count of a model: far more than any network has, and little enough for all arithmetic on it."""
 
 
 class Config(BaseModel):

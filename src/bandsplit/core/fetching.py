@@ -16,8 +16,8 @@ from typing import NamedTuple, TypeVar
 import pooch
 import requests
 
-from bandsplit import __version__
 from bandsplit.core.errors import DownloadError
+from bandsplit.core.version import __version__
 
 BLOCK_BYTES = 1 << 16
 

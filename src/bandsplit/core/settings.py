@@ -32,11 +32,3 @@ def is_offline() -> bool:
 def mirror_setting() -> str | None:
     """Return ``BANDSPLIT_MIRROR``, the address of a folder that has the models' archives; None if not set."""
     return os.environ.get("BANDSPLIT_MIRROR") or None
-
-
-def cpu_threads() -> int:
-    """Return OMP_NUM_THREADS if it is a positive number, else the number of cores this process may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given):
-        return int(given)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

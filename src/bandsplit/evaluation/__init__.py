@@ -1,1 +1,1 @@
-"""evaluation: TODO."""
+"""Metrics, scores and their comparison."""

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.core.errors import BandsplitError
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.results import Metric, Score
-from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published.paper import AVERAGE, repository
 
 RESAMPLES = 10_000

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from pooch import file_hash
 
-from bandsplit import __version__
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
+from bandsplit.core.targets import (
+    order_targets,
+)
+from bandsplit.core.version import __version__
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 from bandsplit.evaluation.results import Metric, Score
-from bandsplit.evaluation.tables import order_targets
-from bandsplit.models.bsrnn.config import ChunkConfig
-from bandsplit.models.files import read_card
-from bandsplit.separation.chunks import describe_chunks
-from bandsplit.separation.separator import Separator
+from bandsplit.evaluation.systems import System
 
 CONVENTIONS: dict[Metric, str] = {
     "usdr_db": "whole song, 1e-7 added to both energies",
@@ -34,119 +29,6 @@ CONVENTIONS: dict[Metric, str] = {
     "l1_freq": "100 / (1 + 10 L1), STFT 2048 / 1024, no window",
 }
 """What is scored, and the definition that stands in the rows; see `bandsplit.evaluation.metrics`."""
-
-
-@dataclass(frozen=True)
-class About:
-    """What rows record of a system besides its name."""
-
-    inference: str = "none"
-    """Settings that change its scores."""
-    recipe: str | None = None
-    seed: int | None = None
-    source: str | None = None
-    """Hash of what its estimates come from, where the same name may come to mean something else."""
-    targets: tuple[str, ...] | None = None
-    """What it estimates; None: every stem of the song."""
-    timed: bool = True
-    """Whether the time it takes is that of a separation."""
-
-
-class System(Protocol):
-    """Anything that estimates targets of a song. It can be pickled, to work in several processes."""
-
-    def about(self, track: Track) -> About:
-        """Describe the estimates of a song without making them."""
-        ...
-
-    def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
-        """Estimate targets ``c samples``, as long as the mixture. Only yardsticks may look at the stems."""
-        ...
-
-
-class ModelSystem:
-    """A separator that hears the mixture file."""
-
-    def __init__(
-        self, separator: Separator, recipe: str | None = None, seed: int | None = None, files: Sequence[Path] = ()
-    ) -> None:
-        """Wrap a separator; ``files`` are what it was loaded from, for other processes to do so too."""
-        self.separator = separator
-        self._files = tuple(files)
-        self._about = About(
-            inference=describe_chunks(separator.chunks),
-            recipe=recipe,
-            seed=seed,
-            source=hash_files(files) if files else None,
-            targets=separator.targets,
-        )
-
-    @classmethod
-    def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig) -> ModelSystem:
-        """Load model files that estimate different targets; a recipe or a seed that not all of them share is none.
-
-        Raises:
-            ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, or the device is not here.
-        """
-        cards = [read_card(file)[1] for file in files]
-        recipes, seeds = {card.recipe for card in cards}, {card.seed for card in cards}
-        return cls(
-            Separator(list(files), device=device, chunks=chunks),
-            recipe=recipes.pop() if len(recipes) == 1 else None,
-            seed=seeds.pop() if len(seeds) == 1 else None,
-            files=files,
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as file names where there are files, not as weights."""
-        if self._files:
-            return ModelSystem.load, (self._files, str(self.separator.device), self.separator.chunks)
-        return ModelSystem, (self.separator, self._about.recipe, self._about.seed)
-
-    def about(self, track: Track) -> About:
-        """Describe the models and the chunk plan."""
-        return self._about
-
-    def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
-        """Separate the mixture."""
-        return self.separator.separate(song.mixture, song.track.sample_rate_hz)
-
-
-def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig) -> dict[str, System]:
-    """Make systems of model files: files of different targets form one, a repeated target starts the next.
-
-    Systems are named by the cards of their models, and by their files where names repeat.
-
-    Raises:
-        ModelFileError: a file is not a model.
-    """
-    groups: list[dict[Path, tuple[str, set[str]]]] = []
-    for path in map(Path, paths):
-        config, card = read_card(path)
-        taken = set().union(*(targets for _, targets in groups[-1].values())) if groups else set()
-        if not groups or taken & set(config.targets):
-            groups.append({})
-        groups[-1][path] = (card.name, set(config.targets))
-    names = [" + ".join(dict.fromkeys(name for name, _ in group.values())) for group in groups]
-    if len(set(names)) < len(names):
-        names = [" + ".join(map(str, group)) for group in groups]
-    return {name: ModelSystem.load(tuple(group), device, chunks) for name, group in zip(names, groups, strict=True)}
-
-
-def hash_files(paths: Iterable[Path]) -> str:
-    """Return twelve hexadecimal digits that stand for the content of files, in their order.
-
-    Raises:
-        BandsplitError: a file cannot be read.
-    """
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            digest.update(file_hash(str(path)).encode())
-        except OSError as error:
-            raise BandsplitError(f"{path}: cannot be read ({error.strerror})") from None
-    return digest.hexdigest()[:12]
 
 
 # --- what is scored --------------------------------------------------------------------------------------------------

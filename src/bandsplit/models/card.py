@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from bandsplit import __version__
 from bandsplit.core.config import Config, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.core.version import __version__
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.shapes import shapes_in
 from bandsplit.models.onnx.metadata import parse_onnx

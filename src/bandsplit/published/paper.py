@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Literal, NamedTuple
 
-from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.core.targets import (
+    TARGETS,
+)
 
 AVERAGE = "average"
 COLUMNS = (*TARGETS, AVERAGE)

@@ -1,1 +1,1 @@
-"""recipes: TODO."""
+"""Every named training."""

@@ -1,1 +1,1 @@
-"""reports: TODO."""
+"""Pictures and the page."""

@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
-from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.runs.records import RunRecord
 
 

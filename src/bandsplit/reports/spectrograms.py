@@ -14,10 +14,12 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from bandsplit.audio.stft import stft
+from bandsplit.audio.stft_config import (
+    StftConfig,
+)
 from bandsplit.core.pictures import save_figure
 from bandsplit.data.examples.mixing import ActivityConfig
 from bandsplit.data.songs.tracks import Track
-from bandsplit.models.bsrnn.config import StftConfig
 
 Audio = NDArray[np.float32]
 

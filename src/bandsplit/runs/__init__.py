@@ -1,1 +1,1 @@
-"""runs: TODO."""
+"""A run: its configuration, folder, record and energy."""

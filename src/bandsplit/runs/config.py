@@ -10,7 +10,13 @@ from typing_extensions import Self
 
 from bandsplit.core.config import Config
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig, ModelConfig
+from bandsplit.models.bsrnn.config import (
+    ModelConfig,
+)
+from bandsplit.models.chunk_config import (
+    ChunkConfig,
+    CrossfadeConfig,
+)
 
 
 class AdamConfig(Config):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from bandsplit import __version__
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
+from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
 
@@ -245,26 +244,3 @@ def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
             for difference in differing_keys(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
         ]
     return [] if before == now else [f"{path}: {before!r} there, {now!r} here"]
-
-
-def _cpu_name() -> str:
-    """Name the processor; Python itself leaves it empty on Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def environment() -> dict[str, Any]:
-    """Describe the software and the machine."""
-    return {
-        "bandsplit": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "cpu": _cpu_name(),
-        "cpu_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,8 +13,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.models.bsrnn.config import TARGETS
-from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.core.targets import (
+    TARGETS,
+)
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
@@ -184,7 +185,7 @@ class RunRecord:
         }
 
 
-def read_runs(root: Path) -> list[RunRecord]:
+def read_runs(root: Path, recipes: Iterable[str] = ()) -> list[RunRecord]:
     """Read every run below a folder, damaged ones included.
 
     Returns:
@@ -195,7 +196,7 @@ def read_runs(root: Path) -> list[RunRecord]:
     """
     if not root.is_dir():
         raise RunError(f"{root}: no such folder; name the one that `bandsplit train` got as --runs (default: runs)")
-    return sorted(map(read_run, _find_folders(root)), key=_order)
+    return sorted(map(read_run, _find_folders(root)), key=lambda run: _order(run, recipes))
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -254,12 +255,12 @@ def _find_folders(root: Path) -> Iterator[Path]:
             yield folder
 
 
-def _order(run: RunRecord) -> tuple[Any, ...]:
-    recipes = {name: number for number, name in enumerate(RECIPES)}
+def _order(run: RunRecord, recipes: Iterable[str]) -> tuple[Any, ...]:
+    places = {name: number for number, name in enumerate(recipes)}
     ranks = {name: number for number, name in enumerate(TARGETS)}
     targets = [(ranks.get(name, len(ranks)), name) for name in run.targets]
     seed = -1 if run.seed is None else run.seed
-    return recipes.get(run.recipe, len(recipes)), run.recipe, bool(run.changes), targets, seed, str(run.folder)
+    return places.get(run.recipe, len(places)), run.recipe, bool(run.changes), targets, seed, str(run.folder)
 
 
 def _describe_validation(training: _Training) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 from pooch import file_hash
 
-from bandsplit import __version__
 from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.core.files import Journal
+from bandsplit.core.version import __version__
 from bandsplit.separation.outputs import OutputConfig, track_name
 from bandsplit.separation.separator import FileResult, Progress, Separator
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from bandsplit.core.machine import _forget_peak, memory_mb
 from bandsplit.separation.chunks import Chunk, ChunkPlan
 from bandsplit.separation.separator import Separator
 
@@ -61,17 +61,3 @@ class Forecast:
 
 def _length(chunk: Chunk) -> int:
     return chunk.stop - chunk.start
-
-
-def _forget_peak() -> bool:
-    """Begin the peak of the memory in use anew; return whether the system, which must be Linux, allows it."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def memory_mb(fact: str) -> float:
-    """Read "VmRSS", the memory of this process, or "VmHWM", its peak; Linux alone tells them."""
-    return int(Path("/proc/self/status").read_text().partition(f"{fact}:")[2].split()[0]) / 1024

@@ -12,16 +12,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from bandsplit.audio import files as audio_io
+from bandsplit.audio import arrays
 from bandsplit.audio.decoding import open_song
 from bandsplit.audio.streams import Tell, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
-from bandsplit.models.bsrnn.config import ChunkConfig, CrossfadeConfig
+from bandsplit.models.chunk_config import (
+    ChunkConfig,
+    CrossfadeConfig,
+)
 from bandsplit.models.pretrained.registry import find_model
 from bandsplit.separation.channels import ChannelGroups, group_channels
 from bandsplit.separation.chunks import ChunkPlan, plan_chunks, stream_plan
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
-from bandsplit.separation.network import Model, Network, Precision, Runtime, needed_channels, open_networks
+from bandsplit.separation.network import (
+    Model,
+    Network,
+    Precision,
+    needed_channels,
+)
+from bandsplit.separation.opening import (
+    Runtime,
+    open_networks,
+)
 from bandsplit.separation.outputs import OutputConfig, StemFiles, track_name
 
 if TYPE_CHECKING:
@@ -139,7 +151,7 @@ class Separator:
 
     def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
         """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; print it to see it."""
-        length = audio_io.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
+        length = arrays.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
         return plan_chunks(length, self.chunks, self.sample_rate_hz)
 
     def separate(self, audio: Array, sample_rate_hz: int, progress: Progress | None = None) -> dict[str, Array]:
@@ -157,9 +169,9 @@ class Separator:
             AudioError: ``audio`` is not such an array, holds NaN or infinity, or has channels the models cannot take.
             Cancelled: ``progress`` returned False.
         """
-        audio_io.check_sample_rate(sample_rate_hz)
+        arrays.check_sample_rate(sample_rate_hz)
         mixture = to_numpy(audio)
-        audio_io.check_finite(mixture, "audio", sample_rate_hz)
+        arrays.check_finite(mixture, "audio", sample_rate_hz)
         channels, samples = mixture.shape
         for note in self.notes(channels, sample_rate_hz, "audio"):
             _log.info(note)
@@ -223,7 +235,7 @@ class Separator:
                 length that was told.
             Cancelled: ``progress`` returned False.
         """
-        audio_io.check_sample_rate(sample_rate_hz)
+        arrays.check_sample_rate(sample_rate_hz)
         check_samples(samples)
         checked = check_blocks(blocks, sample_rate_hz, samples)
         for first in checked:  # once; then it asks for one more, so that surplus blocks are refused

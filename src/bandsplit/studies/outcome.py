@@ -13,10 +13,12 @@ import numpy as np
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
+from bandsplit.core.table import (
+    TextTable,
+)
 from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Metric, Score, read_scores
-from bandsplit.evaluation.tables import TextTable
 from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
 from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
 from bandsplit.runs.records import RunRecord

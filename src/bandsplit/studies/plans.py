@@ -8,9 +8,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import TARGETS, ChunkConfig, CrossfadeConfig, OverlapAddConfig
+from bandsplit.core.targets import (
+    TARGETS,
+)
+from bandsplit.models.chunk_config import (
+    ChunkConfig,
+    CrossfadeConfig,
+    OverlapAddConfig,
+)
 from bandsplit.published.paper import EvaluationRow, table2, table3
-from bandsplit.recipes.catalogue import RECIPES, Recipe, find_recipe
+from bandsplit.recipes.catalogue import (
+    RECIPES,
+    find_recipe,
+)
+from bandsplit.recipes.recipe import (
+    Recipe,
+)
 
 
 class Experiment(NamedTuple):

@@ -1,1 +1,1 @@
-"""tools: TODO."""
+"""Demo, doctor and benchmarks."""

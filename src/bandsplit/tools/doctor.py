@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bandsplit import __version__
 from bandsplit.core.extras import describe_missing, extras, requirements
+from bandsplit.core.version import __version__
 from bandsplit.core.waiting import describe_waiting
 
 Status = Literal["ok", "note", "fail"]

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from bandsplit.audio import files as audio
+from bandsplit.audio import arrays
 from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
 from bandsplit.models.bsrnn.network import BandSplitModel
@@ -127,10 +127,10 @@ def _reader(track: Track, sample_rate_hz: int, max_s: float | None) -> tuple[Cal
 
     def read(part: str, start: int, count: int) -> Audio:
         if part not in resampled:
-            resampled[part] = audio.resample(track.read(part, first, samples), track.sample_rate_hz, sample_rate_hz)
+            resampled[part] = arrays.resample(track.read(part, first, samples), track.sample_rate_hz, sample_rate_hz)
         return resampled[part][:, start : start + count]
 
-    return read, audio.resampled_length(samples, track.sample_rate_hz, sample_rate_hz)
+    return read, arrays.resampled_length(samples, track.sample_rate_hz, sample_rate_hz)
 
 
 def _pieces(blocks: Iterable[Audio], samples: int) -> Iterator[Audio]:

@@ -81,7 +81,7 @@ def test_a_signal_leaves_no_copy_or_all_of_it(
         if len(written) == 5 * songs:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(pack, "audio", SimpleNamespace(write=write, resample=audio.resample))
+    monkeypatch.setattr(pack, "audio", SimpleNamespace(write=write))
     ended = run_command(capsys, "data", "pack", tmp_path / "flac", tmp_path / "packed")
     assert (ended.code, ended.err.splitlines()[-1]) == (1, "stopped")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

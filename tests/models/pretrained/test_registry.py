@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.registry import (
     Entry,

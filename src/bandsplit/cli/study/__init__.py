@@ -1,1 +1,1 @@
-"""study: TODO."""
+"""The commands ``bandsplit study ...``."""

@@ -1,1 +1,1 @@
-"""examples: TODO."""
+"""From segments of songs to training examples."""

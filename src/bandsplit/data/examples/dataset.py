@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bandsplit.audio import files as audio
+from bandsplit.audio import arrays
 from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.examples import augment
 from bandsplit.data.examples.activity import segment_samples
@@ -100,7 +100,7 @@ class ExampleDataset(Dataset[Example]):
         """Return the song, the first sample and the number of samples that a draw reads."""
         track = self.tracks[draw.track]
         needed = draw.augmentation.needed_samples(self.excerpt_samples)
-        wanted = audio.resampled_length(needed, self.sample_rate_hz, track.sample_rate_hz)
+        wanted = arrays.resampled_length(needed, self.sample_rate_hz, track.sample_rate_hz)
         start = draw.first + int(draw.position * max(1, draw.region_samples - wanted + 1))
         return track, start, min(wanted, track.samples - start)
 
@@ -120,7 +120,7 @@ class ExampleDataset(Dataset[Example]):
         signal = track.read(stem, start, samples, draw.gain)
         if track.sample_rate_hz != self.sample_rate_hz:
             needed = draw.augmentation.needed_samples(self.excerpt_samples)
-            signal = audio.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, :needed]
+            signal = arrays.resample(signal, track.sample_rate_hz, self.sample_rate_hz)[:, :needed]
         signal = draw.augmentation.apply(signal, self.sample_rate_hz, self.excerpt_samples)
         row[:, : signal.shape[1]] = signal[::-1] if draw.swap else signal
         row[:, signal.shape[1] :] = 0.0

@@ -1,1 +1,1 @@
-"""songs: TODO."""
+"""Songs in folders: layouts, checks, download, packing."""

@@ -19,6 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from bandsplit.core.errors import DataError
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.data.songs.musdb import index_songs
 from bandsplit.data.songs.tracks import (
     FORMATS,
@@ -31,7 +34,6 @@ from bandsplit.data.songs.tracks import (
     hold_out,
     make_track,
 )
-from bandsplit.models.bsrnn.config import TARGETS
 
 MOISESDB_STEMS = {
     "vocals": "vocals",

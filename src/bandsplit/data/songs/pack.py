@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
@@ -74,7 +75,7 @@ def _pack_song(dataset: Dataset, track: Track, out: Path, sample_rate_hz: int | 
     rate_hz = sample_rate_hz or track.sample_rate_hz
     for part, path in _places(dataset, track, out):
         check()
-        signal = audio.resample(track.read(part), track.sample_rate_hz, rate_hz)
+        signal = arrays.resample(track.read(part), track.sample_rate_hz, rate_hz)
         path.parent.mkdir(parents=True, exist_ok=True)
         audio.write(path, signal, rate_hz, "PCM_16")
 

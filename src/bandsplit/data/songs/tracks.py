@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, DataError
 
@@ -93,7 +94,7 @@ class Track:
         """Read the whole song."""
         stems = {stem: self.read(stem) for stem in self.stems}
         for stem, signal in stems.items():
-            audio.check_finite(signal, f"{self.split}/{self.name}, {stem}", self.sample_rate_hz)
+            arrays.check_finite(signal, f"{self.split}/{self.name}, {stem}", self.sample_rate_hz)
         mixture = np.sum(list(stems.values()), axis=0) if self.mixture is None else self.read(MIXTURE)
         return TrackAudio(self, mixture, stems)
 
@@ -118,7 +119,7 @@ class Dataset:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """By split, what identifies its audio; filled in by `bandsplit.data.songs.check`."""
     benchmark: str | None = None
-    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by `bandsplit.data.songs.check`."""
+    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by the same."""
 
     @property
     def name(self) -> str:

@@ -1,1 +1,1 @@
-"""bsrnn: TODO."""
+"""Band-Split RNN and its variants."""

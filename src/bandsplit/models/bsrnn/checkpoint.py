@@ -1,7 +1,7 @@
 """Import of the weights that the paper's authors published: Lightning checkpoints become one-file models.
 
-Nothing in a checkpoint's pickle is executed, see `bandsplit.models.pickled`, and what its settings and tensors claim to be is
-judged before any weight is read.
+Nothing in a checkpoint's pickle is executed, see `bandsplit.models.pickled`, and what its settings and tensors claim
+to be is judged before any weight is read.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Models and chunk plans as data: frozen, strict (an unknown key is an error), documented under each field.
+"""Band-split models as data: frozen, strict (an unknown key is an error), documented under each field.
 
 Variants are unions tagged by ``kind``; `bandsplit.models.bsrnn.build` turns each case into a module.
 """
@@ -7,19 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from typing_extensions import Self
 
-from bandsplit.core.config import Config
+from bandsplit.audio.stft_config import StftConfig
+from bandsplit.core.config import Config, Size
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.bands import SCHEMES, Scheme, band_runs
-
-TARGETS = ("vocals", "bass", "drums", "other")
-"""The targets of MUSDB18-HQ, in the order of all tables."""
-
-Size = Annotated[int, Field(ge=1, le=1_000_000)]
-"""Any size or count of a model: far more than any network has, and little enough for all arithmetic on it."""
-
 
 # --- sequence layers -------------------------------------------------------------------------------------------------
 
@@ -104,24 +98,6 @@ class TacStereo(Config):
 StereoConfig = Annotated[IndependentStereo | MergedStereo | TacStereo, Field(discriminator="kind")]
 
 # --- the model -------------------------------------------------------------------------------------------------------
-
-
-class StftConfig(Config):
-    """Short-time Fourier transform: periodic Hann window, centred, reflect padding, not normalised."""
-
-    n_fft: Size = 2048
-    """Window length in samples; even."""
-    hop_samples: Size = 512
-    """Hop in samples; it divides ``n_fft`` and is at most half of it."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.n_fft % 2 or self.n_fft % self.hop_samples or self.hop_samples * 2 > self.n_fft:
-            raise ValueError(
-                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples a divisor "
-                f"of it, at most n_fft / 2"
-            )
-        return self
 
 
 class AttentionConfig(Config):
@@ -261,34 +237,3 @@ class ModelConfig(Config):
 
 
 # --- inference -------------------------------------------------------------------------------------------------------
-
-
-class CrossfadeConfig(Config):
-    """Chunks that share an overlap with linear fades (paper, section IV-E)."""
-
-    kind: Literal["crossfade"] = "crossfade"
-    chunk_s: PositiveFloat = 10.0
-    """Nominal chunk length in seconds."""
-    overlap: float = Field(default=0.1, gt=0, lt=0.5)
-    """Shared part, as a fraction of the chunk length."""
-    geometry: Literal["authors", "even"] = "authors"
-    """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have one length."""
-
-
-class OverlapAddConfig(Config):
-    """Rectangular windows at a fixed hop, divided by the sum of weights (paper, section IV-E)."""
-
-    kind: Literal["overlap-add"] = "overlap-add"
-    chunk_s: PositiveFloat = 3.0
-    """Chunk length in seconds."""
-    hop_s: PositiveFloat = 0.5
-    """Hop in seconds, at most the chunk length."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.hop_s > self.chunk_s:
-            raise ValueError(f"hop_s {self.hop_s:g} leaves gaps between chunks of chunk_s {self.chunk_s:g}")
-        return self
-
-
-ChunkConfig = Annotated[CrossfadeConfig | OverlapAddConfig, Field(discriminator="kind")]

@@ -20,8 +20,8 @@ class Separation(NamedTuple):
 class BandSplitModel(nn.Module):
     """A band-split separation model.
 
-    Made by `bandsplit.models.bsrnn.build.build_model`; ``config`` describes it completely. It works at any length down to
-    one sample.
+    Made by `bandsplit.models.bsrnn.build.build_model`; ``config`` describes it completely. It works at any length
+    down to one sample.
     """
 
     def __init__(self, config: ModelConfig, encoder: nn.Module, blocks: nn.Module, decoders: nn.ModuleDict) -> None:

@@ -7,7 +7,7 @@ the same code makes the int8 variant. `bandsplit.separation.export` compares wha
 import onnx
 from onnx import TensorProto, helper
 
-from bandsplit import __version__
+from bandsplit.core.version import __version__
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.bsrnn.onnx_layers import block_part, decode, encode
 from bandsplit.models.card import ONNX_FORMAT, ModelCard

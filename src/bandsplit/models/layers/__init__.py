@@ -1,1 +1,1 @@
-"""layers: TODO."""
+"""Layers that families of networks share."""

@@ -1,1 +1,1 @@
-"""pretrained: TODO."""
+"""Published models: the registry, and the cache they are fetched into."""

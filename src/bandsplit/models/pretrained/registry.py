@@ -18,7 +18,9 @@ from bandsplit.core.config import Config
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
-from bandsplit.models.bsrnn.config import TARGETS
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
 
 MARKER = "model.json"

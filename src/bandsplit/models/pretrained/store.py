@@ -16,7 +16,6 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from bandsplit import __version__
 from bandsplit.core.archives import member_sizes, unpack
 from bandsplit.core.errors import DownloadError, ModelFileError
 from bandsplit.core.fetching import (
@@ -33,6 +32,7 @@ from bandsplit.core.fetching import (
 from bandsplit.core.files import replacing
 from bandsplit.core.interrupt import held
 from bandsplit.core.settings import is_offline, mirror_setting
+from bandsplit.core.version import __version__
 from bandsplit.models.bsrnn.checkpoint import import_checkpoint
 from bandsplit.models.files import save_model
 from bandsplit.models.pretrained.registry import MARKER, Entry, cached_files, folder_of, models_folder

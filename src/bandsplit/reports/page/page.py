@@ -9,10 +9,10 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bandsplit import __version__
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import hidden_folder
+from bandsplit.core.version import __version__
 from bandsplit.reports.page.content import Report
 from bandsplit.reports.page.listing import (
     MISSING,

@@ -1,1 +1,1 @@
-"""energy: TODO."""
+"""Energy of a run: meter, card, report."""

@@ -28,8 +28,11 @@ from bandsplit.runs.energy.card import (
 if TYPE_CHECKING:
     import torch
 
+    from bandsplit.runs.energy.interface import (
+        MakeMeter,
+        Place,
+    )
     from bandsplit.runs.energy.sensors import Sensors
-    from bandsplit.training.reporters.interface import MakeMeter, Place
 
 PERIOD_S = 5.0
 """Seconds between two samples, each of which is written: what a killed run loses at most."""

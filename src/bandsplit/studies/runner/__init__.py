@@ -1,1 +1,1 @@
-"""runner: TODO."""
+"""Running a study: processes, states, costs."""

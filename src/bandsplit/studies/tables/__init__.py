@@ -1,1 +1,1 @@
-"""tables: TODO."""
+"""The paper's tables, published and ours."""

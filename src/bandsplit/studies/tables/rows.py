@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
-from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published.paper import AVERAGE
 from bandsplit.runs.records import RunRecord
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
+from bandsplit.core.table import (
+    TextTable,
+)
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.comparison import Contender, compare, contenders
 from bandsplit.evaluation.results import Metric, Score
-from bandsplit.evaluation.tables import TextTable
-from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
 from bandsplit.recipes.catalogue import RECIPES

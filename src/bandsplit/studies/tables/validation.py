@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from bandsplit.core.table import (
+    TextTable,
+)
+from bandsplit.core.targets import (
+    TARGETS,
+)
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Score
-from bandsplit.evaluation.tables import TextTable
-from bandsplit.models.bsrnn.config import TARGETS
 from bandsplit.published import paper as published
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.records import RunRecord

@@ -1,1 +1,1 @@
-"""bench: TODO."""
+"""Speed, beside the floor it is compared to."""

@@ -1,1 +1,1 @@
-"""reporters: TODO."""
+"""Where the progress of a training is shown."""

@@ -1,0 +1,64 @@
+"""The models that a user means, fetched where someone can answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bandsplit.models.pretrained.registry import Entry
+
+from bandsplit.cli.terminal import byte_progress, tell
+
+
+def choose_models(
+    console: Console, names: Sequence[str | Path] = (), yes: bool = False, runtime: str = "auto"
+) -> list[Path]:
+    """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
+
+    Args:
+        console: where the question is asked and the choice is told.
+        names: paths or registered names; none for the best that is here.
+        yes: fetch without asking.
+        runtime: what will compute them, see `find_model`.
+
+    Raises:
+        BandsplitError: there is no such model, or it cannot be fetched.
+    """
+    from bandsplit.core.settings import is_offline
+    from bandsplit.models.pretrained.registry import find_model
+
+    def fetch(entry: Entry) -> None:
+        if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
+            _install(console, entry)
+
+    def say(text: str) -> None:
+        tell(console, text)
+
+    if not names:
+        return find_model(None, fetch, say, runtime)
+    return [path for name in names for path in find_model(name, fetch, say, runtime)]
+
+
+def _agrees(console: Console, entry: Entry) -> bool:
+    from bandsplit.core.fetching import in_gb
+    from bandsplit.models.pretrained.store import needed_bytes
+
+    tell(console, *entry.notice().splitlines())
+    tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
+    return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
+
+
+def _install(console: Console, entry: Entry, **options: Any) -> None:
+    from bandsplit.models.pretrained.store import install_model
+
+    with byte_progress(console) as progress:
+        files = install_model(entry, progress=progress, **options)
+    tell(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
+    tell(console, f"licence: {entry.licence}")

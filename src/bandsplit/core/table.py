@@ -1,0 +1,112 @@
+"""Tables of text: for terminals, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rich.console import Group
+from rich.text import Text
+
+from bandsplit.core.printable import printable
+from bandsplit.core.screen import PlainTable
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
+    "[": "{[}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "µ": r"$\mu$", "†": r"$\dagger$",
+    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Text of one table, in one unit or with the units in its header; what is no text on one line is written out."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    """A row whose first cell is empty goes on with the one above it."""
+    footnotes: tuple[str, ...] = ()
+    text_columns: int = 1
+    """Columns from the left that hold words; the others hold numbers."""
+    records: tuple[Mapping[str, str | float | None], ...] = ()
+    """For CSV, where a row of the table has more than one number in a cell: one record per number, of equal keys."""
+
+    def __post_init__(self) -> None:
+        """Make all texts printable."""
+        records = tuple({k: printable(v) if isinstance(v, str) else v for k, v in one.items()} for one in self.records)
+        for name, value in {
+            "caption": printable(self.caption),
+            "header": tuple(map(printable, self.header)),
+            "rows": tuple(tuple(map(printable, row)) for row in self.rows),
+            "footnotes": tuple(map(printable, self.footnotes)),
+            "records": records,
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def markdown(self) -> str:
+        """Markdown, caption in front."""
+        align = ("---" if number < self.text_columns else "---:" for number in range(len(self.header)))
+        lines = (self.header, align, *self.rows)
+        escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+        notes = [line for note in self.footnotes for line in ("", note)]
+        return "\n".join([self.caption, "", *escaped, *notes, ""])
+
+    def latex(self) -> str:
+        """A LaTeX table for the package booktabs."""
+        align = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
+        lines = [
+            r"\begin{table}", r"\centering", rf"\caption{{{_latex(self.caption)}}}", rf"\begin{{tabular}}{{{align}}}",
+            r"\toprule", _latex_row(self.header), r"\midrule",
+        ]  # fmt: skip
+        grouped = any(row[0] == "" for row in self.rows)
+        for number, row in enumerate(self.rows):
+            if grouped and number and row[0]:
+                lines.append(r"\addlinespace")
+            lines.append(_latex_row(row))
+        lines += [r"\bottomrule", r"\end{tabular}"]
+        lines += [rf"\par\smallskip{{\footnotesize {_latex(note)}\par}}" for note in self.footnotes]
+        return "\n".join([*lines, r"\end{table}", ""])
+
+    def csv(self) -> str:
+        """Comma-separated values: the records if there are any, else the rows as they are.
+
+        Text that a spreadsheet would take for a formula gets an apostrophe in front.
+        """
+        text = io.StringIO()
+        lines = [list(self.records[0]), *(one.values() for one in self.records)] if self.records else []
+        csv.writer(text, lineterminator="\n").writerows(
+            map(_for_spreadsheets, line) for line in lines or [self.header, *self.rows]
+        )
+        return text.getvalue()
+
+    def screen(self) -> Group:
+        """Caption and table, for a rich console to print."""
+        table = PlainTable()
+        for number, name in enumerate(self.header):
+            table.add_column(name, justify="left" if number < self.text_columns else "right")
+        for row in self.rows:
+            table.add_row(*row)
+        return Group(Text(self.caption), table, *map(Text, self.footnotes))
+
+
+def _for_spreadsheets(cell: str | float | None) -> str | float | None:
+    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@")) and not _NUMBERS.fullmatch(cell)
+    return f"'{cell}" if is_formula else cell
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(sign, sign) for sign in text)
+
+
+def _latex_row(cells: Iterable[str]) -> str:
+    return " & ".join(map(_latex, cells)) + r" \\"
+
+
+_NUMBER = r"[+-]?(\d+(\.\d+)?(e[+-]?\d+)?%?|inf|nan)"
+
+
+_NUMBERS = re.compile(rf"-|{_NUMBER}( (±|to) {_NUMBER})*")  # what our own cells begin with a sign for

@@ -1,0 +1,111 @@
+"""A named training, and how one is made from another."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bandsplit.core.errors import ConfigError
+from bandsplit.core.targets import (
+    TARGETS,
+)
+from bandsplit.models.bsrnn.bands import SCHEMES
+from bandsplit.published.paper import Values, validation_usdr_db
+from bandsplit.runs.config import RunConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A named experiment; `run_config` makes it concrete for targets and a seed."""
+
+    id: str
+    about: str
+    """What it is in the paper, in a few words."""
+    row: str | None = None
+    """Row of the paper's Table II."""
+    parameters_m: float | None = None
+    """Published parameters of all four targets, in millions."""
+    shared: bool = False
+    """One model estimates all targets from one band split; otherwise each target has a model and a split of its own."""
+    counterpart: str | None = None
+    """Recipe of the paper that this one imitates at a small size."""
+    parent: str | None = None
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Dotted path -> value, the only differences from the parent."""
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"model": {}, "training": {}})
+    """The resolved settings, without targets and bands of models per target."""
+
+    def vary(self, id: str, about: str, change: Mapping[str, Any], **facts: Any) -> Recipe:
+        """Derive an experiment that differs only in ``change``, a mapping of dotted paths to values."""
+        settings = apply_changes(self.settings, change)
+        facts = {"shared": self.shared} | facts
+        return Recipe(id, about, parent=self.id, changes=change, settings=settings, **facts)
+
+    def run_config(
+        self, targets: Sequence[str] = (), *, seed: int = 0, changes: Mapping[str, Any] | None = None
+    ) -> RunConfig:
+        """Make a run's configuration.
+
+        Args:
+            targets: what to estimate; needed unless the recipe shares one model between targets.
+            seed: seed of weights and examples.
+            changes: settings changed by hand, as dotted paths.
+
+        Raises:
+            ConfigError: a target has no band scheme, or a setting is unknown or illegal.
+        """
+        if not targets and not self.shared:
+            raise ConfigError(
+                f"recipe {self.id!r} trains one model per target: name one of {', '.join(TARGETS)} with --target"
+            )
+        if len(targets) > 1 and not self.shared:
+            raise ConfigError(
+                f"recipe {self.id!r} trains one model per target, got {', '.join(targets)}; run it for each"
+            )
+        settings = copy.deepcopy(dict(self.settings))
+        if targets:
+            settings["model"]["targets"] = list(targets)
+        if not self.shared and "bands" not in settings["model"] and "model.bands" not in (changes or {}):
+            if targets[0] not in SCHEMES:
+                raise ConfigError(
+                    f"target {targets[0]!r} has no band scheme of its own; legal: {', '.join(TARGETS)}, or choose a "
+                    f"scheme with --set model.bands=joint"
+                )
+            settings["model"]["bands"] = targets[0]
+        settings = apply_changes(settings, changes or {})
+        return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
+
+    @property
+    def published_usdr_db(self) -> Values | None:
+        """The validation uSDR that others published for it, by target and "average"; none where nobody did."""
+        return validation_usdr_db(self.id)
+
+    @property
+    def architecture(self) -> bool:
+        """Whether its network is another than its parent's, counterparts aside."""
+        changed = any(path.startswith("model.") for path in self.changes)
+        return self.parent is None or (changed and self.counterpart is None)
+
+    def all_run_configs(self) -> list[RunConfig]:
+        """Return the configurations that estimate all four targets: one if shared, else one per target."""
+        return [self.run_config()] if self.shared else [self.run_config([target]) for target in TARGETS]
+
+
+def apply_changes(settings: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``settings`` with the values at dotted paths replaced, and missing levels added.
+
+    Raises:
+        ConfigError: a path leads through a value that has no fields.
+    """
+    result = copy.deepcopy(dict(settings))
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        level = result
+        for key in parents:
+            level = level.setdefault(key, {})
+            if not isinstance(level, dict):
+                raise ConfigError(f"{path}: {key!r} is {level!r} and has no field {last!r}")
+        level[last] = copy.deepcopy(value)
+    return result

@@ -1,0 +1,41 @@
+"""What a training asks of a meter of energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import torch
+
+
+class Place(NamedTuple):
+    """What a meter watches over."""
+
+    device: torch.device
+    """Of the process that makes the meter."""
+    gpus: tuple[int, ...] = ()
+    """Numbers of the GPUs that the run uses on this machine."""
+    node: int = 0
+    """Number of this machine among those of the run."""
+
+
+class Meter(Protocol):
+    """Measures the energy of a run, one on each machine; see `bandsplit.runs.energy.meter.EnergyMeter`."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def phase(self, name: Literal["preparation", "training", "validation"]) -> None:
+        """Attribute what follows to a phase."""
+
+    def kwh(self) -> float:
+        """Energy of all attempts so far, without PUE."""
+        ...
+
+    def stop(self, reason: str) -> None:
+        """End, and write the card."""
+
+
+MakeMeter: TypeAlias = Callable[[Path, int, Place], Meter]
+"""Makes the meter of a run's folder and the number of an attempt."""

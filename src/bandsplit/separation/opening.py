@@ -1,0 +1,111 @@
+"""Opening models as networks that are used together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias, get_args
+
+from bandsplit.core.errors import ConfigError
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.card import ONNX_SUFFIX, read_card
+from bandsplit.separation.network import Model, Network, Precision, check_together
+
+Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
+"""What computes the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
+
+
+def open_networks(
+    models: Sequence[Model],
+    device: object = "auto",
+    targets: Sequence[str] | None = None,
+    runtime: Runtime = "auto",
+    threads: int | None = None,
+    precision: Precision = "fp32",
+) -> list[Network]:
+    """Load models that are used together: those that have a wanted target, and of these only what is needed.
+
+    Args:
+        models: files, or models of PyTorch.
+        device: "auto" or a device of PyTorch; onnxruntime takes the CPU.
+        targets: the ones that are wanted; None for all.
+        runtime: what computes them.
+        threads: CPU threads of a call of onnxruntime; None for what the machine has.
+        precision: of products; an .onnx file has its own.
+
+    Raises:
+        ModelFileError: a file is not a model.
+        ConfigError: they do not go together, none has a wanted target, the device is not here, or the runtime is not,
+            or does not compute such models.
+    """
+    _check_runtime(models, device, runtime, precision)
+    names = [
+        str(item) if isinstance(item, str | Path) else f"model {number} of the list"
+        for number, item in enumerate(models, 1)
+    ]
+    configs = [_read_config(item, name) for item, name in zip(models, names, strict=True)]
+    if targets is not None:
+        _check_targets(targets, [target for config in configs for target in config.targets])
+    kept = [number for number, config in enumerate(configs) if targets is None or set(targets) & set(config.targets)]
+    check_together([configs[number] for number in kept], [names[number] for number in kept])
+    return [_open(models[number], device, targets, threads, precision) for number in kept]
+
+
+def is_onnx(model: Model) -> bool:
+    """Whether this is an .onnx file."""
+    return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
+
+
+def _open(
+    model: Model, device: object, targets: Sequence[str] | None, threads: int | None, precision: Precision
+) -> Network:
+    if is_onnx(model):
+        from bandsplit.separation.onnx_network import OnnxNetwork
+
+        return OnnxNetwork(model, threads)  # type: ignore[arg-type]
+    from bandsplit.separation.torch_network import TorchNetwork, pick_device
+
+    return TorchNetwork.open(model, pick_device(device), targets, precision)
+
+
+def _read_config(model: Model, name: str) -> ModelConfig:
+    if isinstance(model, str | Path):
+        return read_card(model)[0]
+    from bandsplit.separation.torch_network import config_of
+
+    return config_of(model, name)
+
+
+def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:
+    for field, value, legal in (("runtime", runtime, get_args(Runtime)), ("precision", precision, get_args(Precision))):
+        if value not in legal:
+            raise ConfigError(f"{field}: {value!r} is none; legal: {', '.join(legal)}")
+    for model in models:
+        if runtime == "torch" and is_onnx(model):
+            raise ConfigError(f"{model}: is an ONNX file, and runtime is 'torch'; give its .safetensors, or use 'onnx'")
+        if runtime == "onnx" and not is_onnx(model):
+            name = model if isinstance(model, str | Path) else "MODEL"
+            out = Path(name).with_suffix(ONNX_SUFFIX).name
+            raise ConfigError(
+                f"{name}: is no .onnx file, as runtime 'onnx' needs; make one with: bandsplit export {name} {out}"
+            )
+        if not is_onnx(model) and find_spec("torch") is None:
+            raise ConfigError(
+                f"{model}: needs PyTorch, which is not installed here; pip install torch, or give an .onnx file that "
+                f"`bandsplit export` wrote where PyTorch is"
+            )
+        if is_onnx(model) and str(device) not in ("auto", "cpu"):
+            raise ConfigError(f"device: {str(device)!r} cannot compute {model}; ONNX files run on 'cpu'")
+        if is_onnx(model) and precision != "fp32":
+            raise ConfigError(
+                f"precision: {precision!r} is for PyTorch; {model} has its own: 32 bit, or 8 where it was made so"
+            )
+
+
+def _check_targets(targets: Sequence[str], there: Sequence[str]) -> None:
+    for target in targets:
+        if target not in there:
+            raise ConfigError(f"targets: {target!r} is not estimated by these models; legal: {', '.join(there)}")
+    if not targets:
+        raise ConfigError(f"targets: the list is empty; legal: {', '.join(there)}")
