@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from bandsplit.core.machine import (
-    environment,
-)
+from bandsplit.core.machine import environment
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.songs.layouts import index_dataset

@@ -15,9 +15,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from bandsplit.core.machine import (
-    environment,
-)
+from bandsplit.core.machine import environment
 from bandsplit.data.synth.songs import synthesise_song
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, si_sdr, usdr
 

@@ -9,9 +9,7 @@ import resource
 import sys
 import time
 
-from bandsplit.core.machine import (
-    environment,
-)
+from bandsplit.core.machine import environment
 from bandsplit.data.synth.songs import song_title, synthesise_song
 
 SEEDS = (1, 3, 5, 8, 12, 100, 101, 102)

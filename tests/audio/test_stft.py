@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 
 LENGTHS = [1, 2, 1023, 1024, 1025, 2048, 5000, 5119, 5120, 5121, 22050]
 

@@ -7,9 +7,7 @@ from test_stft import LENGTHS
 
 from bandsplit.audio import stft as spectral
 from bandsplit.audio import stft_numpy as spectral_numpy
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 
 CONFIGS = [StftConfig(hop_samples=hop) for hop in (256, 512, 1024)] + [StftConfig(n_fft=60, hop_samples=20)]
 

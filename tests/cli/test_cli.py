@@ -63,7 +63,7 @@ def tone(path: Path, channels: int = 2, samples: int = 8000, sample_rate_hz: int
 
 def test_help_names_every_command_and_does_not_load_torch():
     code = (
-        "import sys; from bandsplit import cli; sys.argv = ['bandsplit', '--help']\n"
+        "import sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', '--help']\n"
         "try: cli.main()\n"
         "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
     )

@@ -183,7 +183,8 @@ def test_a_killed_evaluation_goes_on(tmp_path: Path) -> None:
     ]
     code = f"""
 import os, sys
-from bandsplit import cli, results
+from bandsplit.cli import main as cli
+from bandsplit.evaluation import results
 append = results.append_scores
 results.append_scores = lambda path, rows: (append(path, rows), os._exit(9))
 sys.argv = ["bandsplit", *{arguments!r}]

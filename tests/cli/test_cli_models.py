@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandsplit.cli.model_choice import (
-    choose_models,
-)
+from bandsplit.cli.model_choice import choose_models
 from bandsplit.cli.terminal import make_console
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.pretrained import registry

@@ -161,7 +161,7 @@ def test_mistakes_are_told(arguments: list[str], message: str):
 
 def test_listing_and_status_do_not_load_torch(tmp_path: Path):
     code = (
-        "import sys; from bandsplit import cli; sys.argv = ['bandsplit', 'study', *sys.argv[1:]]\n"
+        "import sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', 'study', *sys.argv[1:]]\n"
         "try: cli.main()\n"
         "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
     )

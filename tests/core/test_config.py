@@ -7,13 +7,8 @@ from pydantic import ValidationError
 
 from bandsplit.core.config import Config
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import (
-    ModelConfig,
-)
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.runs.config import TrainingConfig
 
 PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}

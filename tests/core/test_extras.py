@@ -63,7 +63,7 @@ CASES = [
 # All in one process, which loads PyTorch once.
 SCRIPT = """
 import contextlib, io, json, sys, traceback
-from bandsplit import cli
+from bandsplit.cli import main as cli
 
 rows = []
 for line in json.loads(sys.argv[1]):

@@ -20,13 +20,9 @@ from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
-from bandsplit.core.table import (
-    TextTable,
-)
+from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
-from bandsplit.evaluation.tables import (
-    score_tables,
-)
+from bandsplit.evaluation.tables import score_tables
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard, save_model
@@ -163,7 +159,7 @@ def test_an_error_has_the_lines_that_it_was_given_and_no_others(tmp_path: Path, 
 def test_warnings_about_a_song_forge_no_line():
     # In a process of its own: pytest puts handlers of its own in place of the one that prints.
     script = (
-        "import logging, sys; from bandsplit import cli; sys.argv = ['bandsplit', '--version']\n"
+        "import logging, sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', '--version']\n"
         "try: cli.main()\nexcept SystemExit: pass\n"
         f"logging.getLogger('bandsplit').warning('%s: is clipped', {HOSTILE!r})"
     )

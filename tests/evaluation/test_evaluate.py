@@ -10,21 +10,13 @@ import pytest
 import torch
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
-from bandsplit.evaluation.evaluate import (
-    evaluate,
-)
+from bandsplit.evaluation.evaluate import evaluate
 from bandsplit.evaluation.results import Score
-from bandsplit.evaluation.systems import (
-    About,
-    ModelSystem,
-    System,
-)
+from bandsplit.evaluation.systems import About, ModelSystem, System
 from bandsplit.evaluation.yardsticks import (
     IdealBinaryMask,
     IdealRatioMask,
@@ -35,14 +27,8 @@ from bandsplit.evaluation.yardsticks import (
     yardstick_systems,
 )
 from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import (
-    MaskConfig,
-    ModelConfig,
-    TacStereo,
-)
-from bandsplit.models.chunk_config import (
-    OverlapAddConfig,
-)
+from bandsplit.models.bsrnn.config import MaskConfig, ModelConfig, TacStereo
+from bandsplit.models.chunk_config import OverlapAddConfig
 from bandsplit.separation.separator import Separator
 from songs import STEMS, noise_stems, write_dataset, write_song
 

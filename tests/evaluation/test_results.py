@@ -8,9 +8,7 @@ import pytest
 from rich.console import Console
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.core.targets import (
-    order_targets,
-)
+from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.results import (
     Metric,
     Score,
@@ -20,9 +18,7 @@ from bandsplit.evaluation.results import (
     average_over_targets,
     read_scores,
 )
-from bandsplit.evaluation.tables import (
-    score_tables,
-)
+from bandsplit.evaluation.tables import score_tables
 
 
 def _score(

@@ -4,13 +4,8 @@ import pytest
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.shapes import count_parameters
-from bandsplit.recipes.catalogue import (
-    RECIPES,
-    find_recipe,
-)
-from bandsplit.recipes.recipe import (
-    apply_changes,
-)
+from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.recipe import apply_changes
 
 PAPER = {  # Table II's rows with an architecture of their own, and the authors' numbers for shared encoders
     "base": "32.3", "stft-4096": "37.1", "mask-factor-2": "20.6", "large": "146.7", "naive-stereo": "37.1",

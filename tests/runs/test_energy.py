@@ -85,7 +85,7 @@ def write_run(
 METERED = """
 import sys, time
 from pathlib import Path
-from bandsplit.training.energy import EnergyMeter
+from bandsplit.runs.energy.meter import EnergyMeter
 
 meter = EnergyMeter(Path(sys.argv[1]), int(sys.argv[2]), period_s=0.1, pue=1.5)
 meter.start()

@@ -186,7 +186,7 @@ def test_the_curves_are_drawn_with_a_panel_for_each_target(tmp_path: Path):
 def test_listing_runs_does_not_load_torch(tmp_path: Path):
     write_run(tmp_path, [1.0])
     code = (
-        "import sys; from bandsplit import cli; sys.argv = ['bandsplit', 'runs', sys.argv[1]]\n"
+        "import sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', 'runs', sys.argv[1]]\n"
         "try: cli.main()\n"
         "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
     )

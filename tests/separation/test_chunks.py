@@ -9,10 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from bandsplit.core.errors import AudioError, ConfigError
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.separation.chunks import apply_plan, plan_chunks
 
 RATE_HZ = 1000

@@ -12,14 +12,9 @@ import torch
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import (
-    ModelConfig,
-)
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork

@@ -15,10 +15,7 @@ from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.audio.streams import Source, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.models.files import save_model
 from bandsplit.separation.torch_network import TorchNetwork
 
@@ -310,8 +307,8 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from bandsplit.config import OverlapAddConfig
-from bandsplit.inference.separator import Separator
+from bandsplit.models.chunk_config import OverlapAddConfig
+from bandsplit.separation.separator import Separator
 parts = Separator(sys.argv[1], device="cpu", chunks=OverlapAddConfig(chunk_s=10, hop_s=10))
 peaks = []
 for path in sys.argv[3:]:

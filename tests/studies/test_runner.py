@@ -18,9 +18,7 @@ from bandsplit.core.errors import DataError
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.evaluation.results import read_scores
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-)
+from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.studies.plans import STUDIES, PlannedRun, planned_runs

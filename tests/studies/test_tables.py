@@ -14,12 +14,8 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from bandsplit.core.table import (
-    TextTable,
-)
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.table import TextTable
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import compare
 from bandsplit.published import paper as published
 from bandsplit.runs.records import read_runs

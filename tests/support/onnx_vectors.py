@@ -8,13 +8,9 @@ import numpy as np
 import torch
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import (
-    ModelConfig,
-)
+from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.files import ModelCard
 from places import ROOT
 

@@ -4,12 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bandsplit.recipes.catalogue import (
-    RECIPES,
-)
-from bandsplit.recipes.recipe import (
-    Recipe,
-)
+from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.recipes.recipe import Recipe
 from bandsplit.studies.plans import STUDIES, Experiment, PlannedRun, Study
 from bandsplit.studies.runner.folder import StudyFolder
 from run_folders import write_run

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.results import Score
 from run_folders import write_run
 

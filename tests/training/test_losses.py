@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from bandsplit.audio.stft import stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.training.losses import separation_loss
 
 

@@ -4,12 +4,8 @@ import pytest
 import torch
 
 from bandsplit.data.examples.dataset import Example
-from bandsplit.recipes.catalogue import (
-    RECIPES,
-)
-from bandsplit.recipes.recipe import (
-    Recipe,
-)
+from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.recipes.recipe import Recipe
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 

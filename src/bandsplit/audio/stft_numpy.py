@@ -3,9 +3,7 @@
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 
 
 def stft(signal: np.ndarray, config: StftConfig) -> np.ndarray:

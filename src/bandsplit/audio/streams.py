@@ -9,9 +9,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from bandsplit.audio.arrays import (
-    check_finite,
-)
+from bandsplit.audio.arrays import check_finite
 from bandsplit.audio.opening import ForwardSound, channel_order, fetch_again, open_sound, reason
 from bandsplit.audio.writing import TAGS
 from bandsplit.core.errors import AudioError

@@ -43,9 +43,7 @@ def bench_train(
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
-    from bandsplit.core.machine import (
-        environment,
-    )
+    from bandsplit.core.machine import environment
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.steps import measure
@@ -98,12 +96,8 @@ def bench_separate(
 
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
-    from bandsplit.cli.model_choice import (
-        choose_models,
-    )
-    from bandsplit.core.machine import (
-        environment,
-    )
+    from bandsplit.cli.model_choice import choose_models
+    from bandsplit.core.machine import environment
     from bandsplit.core.unfinished import temporary_folder
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure

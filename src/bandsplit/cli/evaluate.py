@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.evaluation.results import Score
-    from bandsplit.evaluation.systems import (
-        System,
-    )
+    from bandsplit.evaluation.systems import System
 
 
 def evaluate(
@@ -95,13 +93,9 @@ def evaluate(
 
     What the file holds already is not computed again, so an interrupted evaluation goes on where it stopped.
     """
-    from bandsplit.evaluation.evaluate import (
-        find_scored,
-    )
+    from bandsplit.evaluation.evaluate import find_scored
     from bandsplit.evaluation.results import read_scores
-    from bandsplit.evaluation.systems import (
-        model_systems,
-    )
+    from bandsplit.evaluation.systems import model_systems
     from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
 
     console = make_console()

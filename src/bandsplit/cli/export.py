@@ -17,9 +17,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
-    from bandsplit.cli.model_choice import (
-        choose_models,
-    )
+    from bandsplit.cli.model_choice import choose_models
     from bandsplit.cli.terminal import make_console, show
     from bandsplit.core.errors import ModelFileError
     from bandsplit.separation.export import export_model

@@ -8,9 +8,7 @@ from typing import Literal
 
 from bandsplit.cli.terminal import make_console, tell
 from bandsplit.core.errors import ConfigError
-from bandsplit.recipes.recipe import (
-    Recipe,
-)
+from bandsplit.recipes.recipe import Recipe
 
 LAUNCH_OPTIONS = ("--launcher", "--hours", "--gpus", "--cpus", "--slurm", "--jobs")
 TARGET_OPTIONS = ("--target", "--targets", "-t")

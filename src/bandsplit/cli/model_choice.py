@@ -35,8 +35,8 @@ def choose_models(
     from bandsplit.models.pretrained.registry import find_model
 
     def fetch(entry: Entry) -> None:
-        if yes or (sys.stdin.isatty() and not is_offline() and _agrees(console, entry)):
-            _install(console, entry)
+        if yes or (sys.stdin.isatty() and not is_offline() and agrees(console, entry)):
+            install(console, entry)
 
     def say(text: str) -> None:
         tell(console, text)
@@ -46,7 +46,8 @@ def choose_models(
     return [path for name in names for path in find_model(name, fetch, say, runtime)]
 
 
-def _agrees(console: Console, entry: Entry) -> bool:
+def agrees(console: Console, entry: Entry) -> bool:
+    """Show the notice of a model, and ask whether it is to be fetched."""
     from bandsplit.core.fetching import in_gb
     from bandsplit.models.pretrained.store import needed_bytes
 
@@ -55,7 +56,8 @@ def _agrees(console: Console, entry: Entry) -> bool:
     return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
 
 
-def _install(console: Console, entry: Entry, **options: Any) -> None:
+def install(console: Console, entry: Entry, **options: Any) -> None:
+    """Fetch a model with a progress bar; ``options`` are those of `install_model`."""
     from bandsplit.models.pretrained.store import install_model
 
     with byte_progress(console) as progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.cli.model_choice import _agrees, _install
+from bandsplit.cli.model_choice import agrees, install
 from bandsplit.cli.terminal import make_console, show, show_json, tell
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def fetch_model(
     if files := cached_files(entry):
         tell(console, f"{entry.name}: is in the cache already: {files[0].parent}")
         return
-    if not yes and not _agrees(console, entry):
+    if not yes and not agrees(console, entry):
         raise typer.Abort
-    _install(console, entry, mirror=mirror, md5=md5, archive=archive)
+    install(console, entry, mirror=mirror, md5=md5, archive=archive)
 
 
 @models_app.command("import")

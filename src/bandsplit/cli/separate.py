@@ -142,12 +142,8 @@ def separate(
 
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli.model_choice import (
-        choose_models,
-    )
-    from bandsplit.core.machine import (
-        cpu_threads,
-    )
+    from bandsplit.cli.model_choice import choose_models
+    from bandsplit.core.machine import cpu_threads
     from bandsplit.separation.batch import Batch, choose_shard, find_songs
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.separator import Separator

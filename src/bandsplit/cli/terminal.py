@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.data.songs.tracks import Dataset
-    from bandsplit.models.chunk_config import (
-        ChunkConfig,
-    )
+    from bandsplit.models.chunk_config import ChunkConfig
 
 _NO_TERMINAL = 1000  # columns, more than any table here has
 CHUNKS = "Chunks"
@@ -220,10 +218,7 @@ def chunk_config(
     Raises:
         ConfigError: an option has no meaning with the method.
     """
-    from bandsplit.models.chunk_config import (
-        CrossfadeConfig,
-        OverlapAddConfig,
-    )
+    from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 
     wrong = {"--hop": hop} if method == "crossfade" else {"--overlap": overlap, "--geometry": geometry}
     given = [option for option, value in wrong.items() if value is not None]

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.runs.config import RunConfig
-    from bandsplit.runs.energy.interface import (
-        MakeMeter,
-    )
+    from bandsplit.runs.energy.interface import MakeMeter
     from bandsplit.training.execution import Execution
 
 

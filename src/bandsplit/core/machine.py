@@ -7,12 +7,10 @@ import platform
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from bandsplit.core.version import __version__
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """Name the processor; Python itself leaves it empty on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -24,18 +22,20 @@ def _cpu_name() -> str:
 
 def environment() -> dict[str, Any]:
     """Describe the software and the machine."""
+    import torch  # the other facts are read without it
+
     return {
         "bandsplit": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpu_threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
 
 
-def _forget_peak() -> bool:
+def forget_peak() -> bool:
     """Begin the peak of the memory in use anew; return whether the system, which must be Linux, allows it."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

@@ -17,9 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.published.paper import AVERAGE, repository
 

@@ -13,10 +13,7 @@ import numpy as np
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, BandsplitError, DataError
 from bandsplit.data.songs.tracks import FORMATS, MIXTURE, Audio, Track, TrackAudio
-from bandsplit.evaluation.systems import (
-    About,
-    hash_files,
-)
+from bandsplit.evaluation.systems import About, hash_files
 
 _SHOWN = 10
 

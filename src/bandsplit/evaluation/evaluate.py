@@ -13,9 +13,7 @@ import torch
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
-from bandsplit.core.targets import (
-    order_targets,
-)
+from bandsplit.core.targets import order_targets
 from bandsplit.core.version import __version__
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr

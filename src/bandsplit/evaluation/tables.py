@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bandsplit.core.table import TextTable
-from bandsplit.core.targets import (
-    order_targets,
-)
+from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
 
 METRIC_TEXT: dict[Metric, str] = {

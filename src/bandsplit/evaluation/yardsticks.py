@@ -14,15 +14,10 @@ import torch
 from torch import Tensor
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
-from bandsplit.evaluation.systems import (
-    About,
-    System,
-)
+from bandsplit.evaluation.systems import About, System
 
 STATIC_GAIN = "static gain per frequency"
 IDEAL_RATIO_MASK = "ideal ratio mask (ceiling)"

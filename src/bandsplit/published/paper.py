@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Literal, NamedTuple
 
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 
 AVERAGE = "average"
 COLUMNS = (*TARGETS, AVERAGE)

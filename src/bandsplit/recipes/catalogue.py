@@ -9,8 +9,9 @@ from __future__ import annotations
 import difflib
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.mini import mini_recipes
-from bandsplit.recipes.paper import _make_recipes
+from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.recipe import Recipe
 
 
@@ -27,6 +28,6 @@ def find_recipe(id: str) -> Recipe:
     return RECIPES[id]
 
 
-RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in _make_recipes()}
-RECIPES |= {recipe.id: recipe for recipe in mini_recipes(RECIPES)}
+RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
+RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
 """All recipes by id, parents before children where the paper's order allows."""

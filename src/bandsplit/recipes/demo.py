@@ -5,7 +5,7 @@ from __future__ import annotations
 from bandsplit.recipes.recipe import Recipe
 
 
-def _demo(simo: Recipe) -> Recipe:
+def demo_recipe(simo: Recipe) -> Recipe:
     """A network of a size that learns something in minutes on two cores; not in the paper.
 
     Dilated stacks replace the LSTMs: the network hears real and imaginary parts, and rectified convolutions find their

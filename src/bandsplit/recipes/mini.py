@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from bandsplit.data.examples.mixing import UMX_LIKE
 
 if TYPE_CHECKING:
-    from bandsplit.recipes.recipe import (
-        Recipe,
-    )
+    from bandsplit.recipes.recipe import Recipe
 
 VARIANTS = (
     "naive-stereo", "tac-prelu", "bscnn", "attention-2x16", "multi-head-2", "layers-gru-gru", "layers-conv-conv",

@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.models.bsrnn.bands import SCHEMES
 from bandsplit.published.paper import Values, validation_usdr_db
 from bandsplit.runs.config import RunConfig

@@ -13,9 +13,7 @@ from matplotlib.lines import Line2D
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.runs.records import RunRecord
 
 

@@ -14,9 +14,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from bandsplit.audio.stft import stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.pictures import save_figure
 from bandsplit.data.examples.mixing import ActivityConfig
 from bandsplit.data.songs.tracks import Track

@@ -10,13 +10,8 @@ from typing_extensions import Self
 
 from bandsplit.core.config import Config
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.models.bsrnn.config import (
-    ModelConfig,
-)
-from bandsplit.models.chunk_config import (
-    ChunkConfig,
-    CrossfadeConfig,
-)
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 
 
 class AdamConfig(Config):

@@ -13,9 +13,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 

@@ -12,11 +12,7 @@ import numpy as np
 from typing_extensions import assert_never
 
 from bandsplit.core.errors import AudioError, ConfigError
-from bandsplit.models.chunk_config import (
-    ChunkConfig,
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandsplit.core.machine import _forget_peak, memory_mb
+from bandsplit.core.machine import forget_peak, memory_mb
 from bandsplit.separation.chunks import Chunk, ChunkPlan
 from bandsplit.separation.separator import Separator
 
@@ -45,7 +45,7 @@ class Forecast:
         rate_hz = separator.sample_rate_hz
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
         plan = separator.plan(noise.shape[1], rate_hz)
-        before_mb = memory_mb("VmRSS") if _forget_peak() else None
+        before_mb = memory_mb("VmRSS") if forget_peak() else None
         separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call does what is done but once
         began = time.perf_counter()
         separator.separate(noise, rate_hz)

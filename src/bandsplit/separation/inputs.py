@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from typing_extensions import TypeIs
 
-from bandsplit.audio.arrays import (
-    check_finite,
-)
+from bandsplit.audio.arrays import check_finite
 from bandsplit.core.errors import AudioError
 
 if TYPE_CHECKING:

@@ -13,9 +13,7 @@ import numpy as np
 
 from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.core.machine import (
-    cpu_threads,
-)
+from bandsplit.core.machine import cpu_threads
 from bandsplit.models.card import read_onnx
 
 _SETUP = "pip install 'bandsplit[onnx]', or onnxruntime alone"

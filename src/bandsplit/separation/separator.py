@@ -16,24 +16,13 @@ from bandsplit.audio import arrays
 from bandsplit.audio.decoding import open_song
 from bandsplit.audio.streams import Tell, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
-from bandsplit.models.chunk_config import (
-    ChunkConfig,
-    CrossfadeConfig,
-)
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.pretrained.registry import find_model
 from bandsplit.separation.channels import ChannelGroups, group_channels
 from bandsplit.separation.chunks import ChunkPlan, plan_chunks, stream_plan
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
-from bandsplit.separation.network import (
-    Model,
-    Network,
-    Precision,
-    needed_channels,
-)
-from bandsplit.separation.opening import (
-    Runtime,
-    open_networks,
-)
+from bandsplit.separation.network import Model, Network, Precision, needed_channels
+from bandsplit.separation.opening import Runtime, open_networks
 from bandsplit.separation.outputs import OutputConfig, StemFiles, track_name
 
 if TYPE_CHECKING:

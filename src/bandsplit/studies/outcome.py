@@ -13,9 +13,7 @@ import numpy as np
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
-from bandsplit.core.table import (
-    TextTable,
-)
+from bandsplit.core.table import TextTable
 from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Metric, Score, read_scores

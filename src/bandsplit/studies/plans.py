@@ -8,22 +8,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.targets import (
-    TARGETS,
-)
-from bandsplit.models.chunk_config import (
-    ChunkConfig,
-    CrossfadeConfig,
-    OverlapAddConfig,
-)
+from bandsplit.core.targets import TARGETS
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published.paper import EvaluationRow, table2, table3
-from bandsplit.recipes.catalogue import (
-    RECIPES,
-    find_recipe,
-)
-from bandsplit.recipes.recipe import (
-    Recipe,
-)
+from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.recipe import Recipe
 
 
 class Experiment(NamedTuple):

@@ -20,25 +20,15 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.printable import printable
-from bandsplit.core.table import (
-    TextTable,
-)
+from bandsplit.core.table import TextTable
 from bandsplit.data.songs.check import check_dataset, require_sound
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.data.synth.songs import write_dataset
-from bandsplit.evaluation.evaluate import (
-    evaluate,
-)
+from bandsplit.evaluation.evaluate import evaluate
 from bandsplit.evaluation.results import Score, aggregate, append_scores
-from bandsplit.evaluation.systems import (
-    ModelSystem,
-    System,
-)
-from bandsplit.evaluation.tables import (
-    MAIN_METRICS,
-    score_tables,
-)
+from bandsplit.evaluation.systems import ModelSystem, System
+from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
 from bandsplit.evaluation.yardsticks import IDEAL_RATIO_MASK, STATIC_GAIN, yardstick_systems
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.reports.spectrograms import draw_separation

@@ -12,17 +12,11 @@ import torch
 
 from bandsplit.audio import files as audio
 from bandsplit.audio.stft import istft, stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import (
-    ModelConfig,
-)
-from bandsplit.models.chunk_config import (
-    CrossfadeConfig,
-)
+from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import pick_device
 from bandsplit.tools.bench.matrix_rate import matrix_rate

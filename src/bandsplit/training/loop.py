@@ -18,33 +18,19 @@ from torch import Tensor
 
 from bandsplit.core.errors import RunError, RunStopped
 from bandsplit.core.interrupt import stop_reason
-from bandsplit.core.machine import (
-    environment,
-)
+from bandsplit.core.machine import environment
 from bandsplit.data.examples.dataset import Example, shard_indices
 from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
-from bandsplit.runs.energy.interface import (
-    MakeMeter,
-    Meter,
-    Place,
-)
-from bandsplit.runs.folder import (
-    Progress,
-    RunFolder,
-)
+from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
+from bandsplit.runs.folder import Progress, RunFolder
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
-from bandsplit.training.reporters.interface import (
-    Reporter,
-    Silence,
-    Start,
-    Step,
-)
+from bandsplit.training.reporters.interface import Reporter, Silence, Start, Step
 from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import Validation, validate
 

@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from bandsplit.audio.stft import stft
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 
 
 def separation_loss(

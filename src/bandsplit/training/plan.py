@@ -19,10 +19,7 @@ from bandsplit.data.examples.dataset import Example, ExampleDataset
 from bandsplit.data.examples.loading import AHEAD, load_batches
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.runs.config import RunConfig
-from bandsplit.runs.energy.interface import (
-    MakeMeter,
-    Place,
-)
+from bandsplit.runs.energy.interface import MakeMeter, Place
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
 from bandsplit.training.songs import training_examples, validation_songs

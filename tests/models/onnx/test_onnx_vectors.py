@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandsplit.audio.stft_config import (
-    StftConfig,
-)
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.separation.onnx_network import OnnxNetwork
 from onnx_vectors import FILE, build_vectors

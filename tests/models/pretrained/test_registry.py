@@ -9,18 +9,9 @@ from pathlib import Path
 import pytest
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.models.pretrained import registry
-from bandsplit.models.pretrained.registry import (
-    Entry,
-    cached_files,
-    entries,
-    find_entry,
-    find_model,
-    models_folder,
-)
+from bandsplit.models.pretrained.registry import Entry, cached_files, entries, find_entry, find_model, models_folder
 from bandsplit.recipes.catalogue import RECIPES
 from checkpoints import Store
 from places import CHECKPOINT
@@ -59,7 +50,9 @@ def test_an_unknown_name_is_told_the_nearest_and_all():
 
 
 def test_the_registry_is_read_without_loading_torch():
-    code = "import sys; from bandsplit import registry; registry.entries(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from bandsplit.models.pretrained.registry import entries; entries(); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

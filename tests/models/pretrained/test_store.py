@@ -351,8 +351,8 @@ def test_a_cached_model_that_was_damaged_is_no_model_and_is_fetched_again(store:
 
 WAIT = """
 import sys
-from bandsplit.model_store import install_model
-from bandsplit.registry import Entry
+from bandsplit.models.pretrained.store import install_model
+from bandsplit.models.pretrained.registry import Entry
 def tell(stage, done, total): print(stage, flush=True) if stage == "wait" else None
 print(*install_model(Entry.model_validate_json(sys.argv[1]), progress=tell), flush=True)
 """

@@ -19,21 +19,9 @@ from pathlib import Path
 from typing import Literal
 
 from bandsplit.core.errors import DataError
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.data.songs.musdb import index_songs
-from bandsplit.data.songs.tracks import (
-    FORMATS,
-    MIXTURE,
-    SPLITS,
-    Dataset,
-    Lengths,
-    Problem,
-    Track,
-    hold_out,
-    make_track,
-)
+from bandsplit.data.songs.tracks import FORMATS, MIXTURE, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
 
 MOISESDB_STEMS = {
     "vocals": "vocals",

@@ -18,9 +18,7 @@ from bandsplit.core.config import Config
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
 
 MARKER = "model.json"

@@ -6,13 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bandsplit.core.targets import (
-    order_targets,
-)
+from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.results import Score, Setting
-from bandsplit.evaluation.tables import (
-    label_settings,
-)
+from bandsplit.evaluation.tables import label_settings
 from bandsplit.reports.page.content import ReportTable
 
 METRICS: dict[str, str] = {

@@ -14,14 +14,7 @@ from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import hidden_folder
 from bandsplit.core.version import __version__
 from bandsplit.reports.page.content import Report
-from bandsplit.reports.page.listing import (
-    MISSING,
-    list_scores,
-    measured_on,
-    number_columns,
-    score_beside,
-    with_minus,
-)
+from bandsplit.reports.page.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
 from bandsplit.reports.page.songs import write_song
 
 PICTURES = (".svg", ".png", ".jpg", ".webp")

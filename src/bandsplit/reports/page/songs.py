@@ -18,9 +18,7 @@ from numpy.typing import NDArray
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
-from bandsplit.core.targets import (
-    order_targets,
-)
+from bandsplit.core.targets import order_targets
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.reports.page.content import SongAudio
 from bandsplit.reports.spectrograms import draw_strip, peak_level_db

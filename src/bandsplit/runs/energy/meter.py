@@ -28,10 +28,7 @@ from bandsplit.runs.energy.card import (
 if TYPE_CHECKING:
     import torch
 
-    from bandsplit.runs.energy.interface import (
-        MakeMeter,
-        Place,
-    )
+    from bandsplit.runs.energy.interface import MakeMeter, Place
     from bandsplit.runs.energy.sensors import Sensors
 
 PERIOD_S = 5.0

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.studies.plans import PlannedRun

@@ -13,10 +13,7 @@ from typing import NamedTuple
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.chunk_config import (
-    ChunkConfig,
-    CrossfadeConfig,
-)
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes, last_lines

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from bandsplit.core.table import (
-    TextTable,
-)
+from bandsplit.core.table import TextTable
 from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, not_told_apart
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
 from bandsplit.published.paper import AVERAGE

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
-from bandsplit.core.table import (
-    TextTable,
-)
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.table import TextTable
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import Contender, compare, contenders
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.published import paper as published

@@ -8,12 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bandsplit.core.table import (
-    TextTable,
-)
-from bandsplit.core.targets import (
-    TARGETS,
-)
+from bandsplit.core.table import TextTable
+from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Score
 from bandsplit.published import paper as published

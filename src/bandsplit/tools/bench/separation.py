@@ -13,9 +13,7 @@ import numpy as np
 import torch
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.machine import (
-    memory_mb,
-)
+from bandsplit.core.machine import memory_mb
 from bandsplit.core.processes import worker_pool
 from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.bsrnn.flop import separation_flop
@@ -24,9 +22,7 @@ from bandsplit.models.files import save_model
 from bandsplit.models.layers import sequence
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model, has_lstm
-from bandsplit.separation.opening import (
-    open_networks,
-)
+from bandsplit.separation.opening import open_networks
 from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
