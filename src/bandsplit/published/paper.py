@@ -129,7 +129,7 @@ def validation_usdr_db(recipe: str) -> Values | None:
 
 
 def _read(name: str) -> Iterable[dict[str, str]]:
-    text = (resources.files(__package__) / name).read_text(encoding="utf-8")
+    text = (resources.files("bandsplit.published") / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 

@@ -86,7 +86,7 @@ class Entry(Config):
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """Return the registered models, the best by its published scores first."""
-    text = resources.files(__package__).joinpath("registry.json").read_text(encoding="utf-8")
+    text = resources.files("bandsplit.models.pretrained").joinpath("registry.json").read_text(encoding="utf-8")
     return tuple(sorted(map(Entry.parse, json.loads(text)), key=lambda entry: -(entry.average_db or 0.0)))
 
 
