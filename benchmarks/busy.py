@@ -44,8 +44,8 @@ def prepare() -> None:
     import numpy as np
 
     from bandsplit.audio import files as audio
-    from bandsplit.models.bsrnn.build import build_model
     from bandsplit.models.files import ModelCard, save_model
+    from bandsplit.models.network import build_model
     from bandsplit.recipes.catalogue import RECIPES
 
     def write(path: Path, signal: np.ndarray) -> None:

@@ -251,18 +251,18 @@ def make_model() -> BandSplitModel:
     """Make a network of random weights that takes any number of channels and next to no time."""
     import torch
 
-    from bandsplit.models.bsrnn.build import build_model
-    from bandsplit.models.bsrnn.config import ModelConfig
+    from bandsplit.models.bsrnn.config import BsrnnConfig
+    from bandsplit.models.network import build_model
 
     torch.manual_seed(0)
     facts = {"targets": ["vocals", "bass"], "bands": [[500, 8]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
-    return build_model(ModelConfig.parse({**facts, "stft": {"n_fft": 128, "hop_samples": 64}}))
+    return build_model(BsrnnConfig.parse({**facts, "stft": {"n_fft": 128, "hop_samples": 64}}))
 
 
 def read_model(path: Path) -> None:
     """Read a model file of any kind."""
-    from bandsplit.models.bsrnn.checkpoint import import_checkpoint
     from bandsplit.models.files import load_model
+    from bandsplit.models.importing import import_checkpoint
 
     (import_checkpoint if path.suffix == ".ckpt" else load_model)(path)
 

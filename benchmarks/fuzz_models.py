@@ -35,8 +35,8 @@ from hostile_files import (
 )
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.models.bsrnn.checkpoint import import_checkpoint
 from bandsplit.models.files import load_model
+from bandsplit.models.importing import import_checkpoint
 
 SECONDS = 1.0
 MEGABYTES = 200.0

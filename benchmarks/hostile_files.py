@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from bandsplit.models.bsrnn.checkpoint import config_from_authors
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.shapes import tensor_shapes
 from bandsplit.models.bsrnn.tensor_names import _source
 
@@ -74,14 +74,14 @@ def write_model(path: Path, config: dict[str, Any], shapes: dict[str, list[int]]
 
 def shapes_of(config: dict[str, Any]) -> dict[str, list[int]]:
     """Return names and shapes of the tensors of a small configuration."""
-    return {name: list(shape) for name, shape in tensor_shapes(ModelConfig.parse(config))}
+    return {name: list(shape) for name, shape in tensor_shapes(BsrnnConfig.parse(config))}
 
 
 def hostile_model(path: Path, generator: Generator) -> Path:
     """Write a model whose configuration lies in one to three places, or that has other tensors."""
     config = FACTS | VARIANTS[generator.integers(len(VARIANTS))]
     shapes, dtype = shapes_of(config), "F32"
-    fields = [*ModelConfig.model_fields, "n_features", "n_blocks", "targets", "bands", "stft"]
+    fields = [*BsrnnConfig.model_fields, "n_features", "n_blocks", "targets", "bands", "stft"]
     for _ in range(generator.integers(0, 4)):
         field = fields[generator.integers(len(fields))]
         if field == "bands":

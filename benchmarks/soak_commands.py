@@ -53,13 +53,13 @@ class Command:
         """Write a small model of two targets."""
         import torch
 
-        from bandsplit.models.bsrnn.build import build_model
-        from bandsplit.models.bsrnn.config import ModelConfig
+        from bandsplit.models.bsrnn.config import BsrnnConfig
         from bandsplit.models.files import ModelCard, save_model
+        from bandsplit.models.network import build_model
 
         path = self.base / "small.safetensors"
         torch.manual_seed(0)
-        config = ModelConfig.parse(
+        config = BsrnnConfig.parse(
             {
                 "targets": STEMS[:2], "bands": [[500, 16]], "sample_rate_hz": RATE_HZ, "n_features": 8, "n_blocks": 1,
                 "stft": {"n_fft": 512, "hop_samples": 128},

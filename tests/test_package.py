@@ -13,9 +13,9 @@ import pytest
 
 import bandsplit
 from bandsplit.audio import files as audio
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from places import ROOT
 
 FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
@@ -51,7 +51,7 @@ def test_the_python_of_the_page_on_separating_runs(tmp_path: Path, monkeypatch: 
     page = (ROOT / "docs" / "separate.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    config = ModelConfig.parse({"targets": ["bass"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
+    config = BsrnnConfig.parse({"targets": ["bass"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
     save_model("bass.safetensors", build_model(config), ModelCard(name="bass", training_data="none", licence="CC0"))
     audio.write("song.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, (2, 44_100)).astype(np.float32), 44_100)
     exec(code, {})

@@ -64,8 +64,8 @@ def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    from bandsplit.models.bsrnn.checkpoint import import_checkpoint
     from bandsplit.models.files import save_model
+    from bandsplit.models.importing import import_checkpoint
 
     save_model("bass.safetensors", *import_checkpoint("bass.ckpt"))
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

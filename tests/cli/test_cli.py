@@ -13,9 +13,9 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from command_line import run_command
 from places import CHECKPOINT
 from songs import write_dataset
@@ -44,7 +44,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def model(tmp_path: Path) -> Path:
     """A small stereo-only model of two targets at 8 kHz."""
     torch.manual_seed(0)
-    config = ModelConfig.parse(
+    config = BsrnnConfig.parse(
         {
             "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1,
             "stft": {"n_fft": 128, "hop_samples": 32}, "stereo": {"kind": "merged"},

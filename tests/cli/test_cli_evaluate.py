@@ -13,9 +13,9 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from command_line import run_command
 from songs import STEMS, write_dataset
 
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
 
 def write_model(path: Path, weights: int = 0, **card: Any) -> Path:
     torch.manual_seed(weights)
-    config = ModelConfig.parse(
+    config = BsrnnConfig.parse(
         {
             "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4,
             "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32},

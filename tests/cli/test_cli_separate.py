@@ -18,9 +18,9 @@ import torch
 
 import bandsplit.separation.batch
 from bandsplit.audio import files as audio
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from command_line import run_command
 
 RATE_HZ = 8000
@@ -51,7 +51,7 @@ def model(tmp_path: Path) -> Path:
 def save(path: Path, targets: tuple[str, ...]) -> Path:
     """Write a small stereo-only model at 8 kHz."""
     torch.manual_seed(0)
-    config = ModelConfig.parse(
+    config = BsrnnConfig.parse(
         {
             "targets": targets, "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4, "n_blocks": 1,
             "stft": {"n_fft": 128, "hop_samples": 32}, "stereo": {"kind": "merged"},

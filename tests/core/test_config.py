@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from bandsplit.core.config import Config
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.runs.config import TrainingConfig
 
@@ -18,7 +18,7 @@ PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}
     ("change", "message"),
     [
         ({"n_feature": 3}, "unknown key 'n_feature'; did you mean 'n_features'?"),
-        ({"zzz": 3}, "unknown key 'zzz'; legal: targets, bands"),
+        ({"zzz": 3}, "unknown key 'zzz'; legal: family, targets"),
         ({"mask": {"hidden_facto": 3}}, "mask: unknown key 'hidden_facto'; did you mean 'hidden_factor'?"),
         (
             {"bands": "vocal"},
@@ -57,13 +57,13 @@ PLAIN: dict[str, Any] = {"targets": ["vocals", "bass"], "bands": "joint"}
 )
 def test_a_mistake_is_refused_with_its_field_and_the_legal_values(change: dict[str, Any], message: str):
     with pytest.raises(ConfigError) as caught:
-        ModelConfig.parse(PLAIN | change)
+        BsrnnConfig.parse(PLAIN | change)
     assert message in str(caught.value)
 
 
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        ModelConfig.parse(PLAIN | {"n_blocks": 0, "n_features": "many"})
+        BsrnnConfig.parse(PLAIN | {"n_blocks": 0, "n_features": "many"})
     assert len(str(caught.value).splitlines()) == 2
 
 
@@ -90,20 +90,20 @@ def test_chunk_settings_are_checked_too():
 
 
 def test_a_named_scheme_is_stored_in_hz():
-    assert ModelConfig.parse(PLAIN).bands[0] == (50, 20)
+    assert BsrnnConfig.parse(PLAIN).bands[0] == (50, 20)
 
 
 def test_a_config_survives_json_and_keeps_its_hash():
-    config = ModelConfig.parse(PLAIN | {"stereo": {"kind": "tac"}, "time": {"kind": "dilated"}, "band": None})
-    again = ModelConfig.model_validate_json(config.model_dump_json())
+    config = BsrnnConfig.parse(PLAIN | {"stereo": {"kind": "tac"}, "time": {"kind": "dilated"}, "band": None})
+    again = BsrnnConfig.model_validate_json(config.model_dump_json())
     assert again == config
     assert again.hash8() == config.hash8()
-    assert ModelConfig.parse(PLAIN).hash8() != config.hash8()
+    assert BsrnnConfig.parse(PLAIN).hash8() != config.hash8()
 
 
 def test_a_config_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
-        ModelConfig.parse(PLAIN).n_blocks = 3  # type: ignore[misc]
+        BsrnnConfig.parse(PLAIN).n_blocks = 3  # type: ignore[misc]
 
 
 def test_every_field_is_documented():

@@ -23,9 +23,9 @@ from bandsplit.core.screen import PlainConsole, PlainTable
 from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import score_tables
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from bandsplit.models.pretrained.registry import entries
 from command_line import run_command
 from places import PACKAGE
@@ -45,7 +45,7 @@ def check_printed(text: str) -> None:
 
 def small_model(path: Path, licence: str = "MIT", training_data: str = "none") -> Path:
     config = {"targets": ["vocals"], "bands": [(1000, 2)], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
-    model = build_model(ModelConfig.parse(config | {"stft": {"n_fft": 64, "hop_samples": 16}}))
+    model = build_model(BsrnnConfig.parse(config | {"stft": {"n_fft": 64, "hop_samples": 16}}))
     save_model(path, model, ModelCard(name="small", training_data=training_data, licence=licence))
     return path
 
@@ -152,7 +152,7 @@ def test_an_error_has_the_lines_that_it_was_given_and_no_others(tmp_path: Path, 
     error = DataError("first", "second")
     assert (str(error), f"{error}") == ("first\nsecond", "first; second")
     with pytest.raises(ConfigError) as caught:
-        ModelConfig.parse({"targets": [HOSTILE], "bands": [(1, HOSTILE)], "n_features": "x\ny"})
+        BsrnnConfig.parse({"targets": [HOSTILE], "bands": [(1, HOSTILE)], "n_features": "x\ny"})
     assert len(caught.value.args) == 2
 
 

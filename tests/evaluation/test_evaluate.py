@@ -26,9 +26,9 @@ from bandsplit.evaluation.yardsticks import (
     StaticGain,
     yardstick_systems,
 )
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import MaskConfig, ModelConfig, TacStereo
+from bandsplit.models.bsrnn.config import BsrnnConfig, MaskConfig, TacStereo
 from bandsplit.models.chunk_config import OverlapAddConfig
+from bandsplit.models.network import build_model
 from bandsplit.separation.separator import Separator
 from songs import STEMS, noise_stems, write_dataset, write_song
 
@@ -280,7 +280,7 @@ def test_bad_estimates_name_the_system_and_the_song(tmp_path: Path) -> None:
 
 
 def test_a_model_is_scored_at_the_rate_of_the_songs_with_its_chunk_settings(tmp_path: Path) -> None:
-    config = ModelConfig(targets=("vocals", "bass"), bands=((1000, 3),), sample_rate_hz=16000, stft=STFT, n_features=4,
+    config = BsrnnConfig(targets=("vocals", "bass"), bands=((1000, 3),), sample_rate_hz=16000, stft=STFT, n_features=4,
                          n_blocks=1, mask=MaskConfig(hidden_factor=1))  # fmt: skip
     torch.manual_seed(0)
     separator = Separator(build_model(config), "cpu", OverlapAddConfig(chunk_s=1, hop_s=0.5))
@@ -296,7 +296,7 @@ def test_a_model_is_scored_at_the_rate_of_the_songs_with_its_chunk_settings(tmp_
 
 
 def test_a_system_that_fails_is_named_with_the_song(tmp_path: Path) -> None:
-    config = ModelConfig(targets=("vocals",), bands=((1000, 3),), sample_rate_hz=RATE_HZ, stft=STFT, n_features=4,
+    config = BsrnnConfig(targets=("vocals",), bands=((1000, 3),), sample_rate_hz=RATE_HZ, stft=STFT, n_features=4,
                          n_blocks=1, stereo=TacStereo())  # fmt: skip
     track = _track(tmp_path, noise_stems(0, 2000, channels=9))
     with pytest.raises(BandsplitError, match="net, song 'Song': audio: has 9 channels, but the model needs 2"):

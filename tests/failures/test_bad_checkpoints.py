@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.bsrnn.checkpoint import config_from_authors, import_checkpoint
+from bandsplit.models.bsrnn.checkpoint import config_from_authors
+from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.importing import import_checkpoint
 from checkpoints import checkpoint_of
 from places import CHECKPOINT
 
@@ -63,7 +65,7 @@ def test_a_plain_saved_dict_is_imported(tmp_path: Path):
         plain(tmp_path / "bass.pt", weights(), ONE_BLOCK | {"name_out_dir": "x", "cfg_optim": {"lr": 1}})
     )
     assert model.config.targets == ("bass",)
-    assert model.config.n_blocks == 1
+    assert isinstance(model.config, BsrnnConfig) and model.config.n_blocks == 1
     assert card.source_sha256 is not None
     assert len(card.source_sha256) == 64
 

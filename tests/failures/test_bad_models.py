@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, load_model, save_model
+from bandsplit.models.network import build_model
 
-CONFIG = ModelConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1})
+CONFIG = BsrnnConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1})
 ENTER = "decoders.vocals.enter.weight"
 NORM = "encoder.norm_weight"
 

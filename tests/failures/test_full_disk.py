@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from bandsplit.core.errors import BandsplitError, RunError
 from bandsplit.data.songs.download import download_dataset
 from bandsplit.data.songs.layouts import index_dataset
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.folder import RunFolder
 from bandsplit.studies.runner.folder import StudyFolder
@@ -60,7 +60,7 @@ class Place:
         path = self.given / "small.safetensors"
         if not path.exists():
             torch.manual_seed(0)
-            config = ModelConfig.parse(
+            config = BsrnnConfig.parse(
                 {
                     "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4,
                     "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32},

@@ -11,14 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.checkpoint import import_checkpoint
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, load_model, read_card, save_model
+from bandsplit.models.importing import import_checkpoint
+from bandsplit.models.network import SeparationModel, build_model
 from places import CHECKPOINT
 
-CONFIG = ModelConfig.parse(
+CONFIG = BsrnnConfig.parse(
     {"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1, "attention": {"heads": 2}}
 )
 CARD = ModelCard(name="small", training_data="none", licence="CC0", scores={"usdr_db": 1.5})
@@ -115,7 +114,7 @@ def test_a_wrong_config_is_refused(file: Path):
         load_model(rewrite(file, config='{"targets": ["vocals"], "n_blockz": 3}'))
 
 
-def estimates(model: BandSplitModel, threads: int) -> torch.Tensor:
+def estimates(model: SeparationModel, threads: int) -> torch.Tensor:
     """Separate noise; the time axis is long enough for both kinds of LSTM."""
     mixture = torch.randn(1, 2, 6000, generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
@@ -129,7 +128,7 @@ def estimates(model: BandSplitModel, threads: int) -> torch.Tensor:
 
 def test_weights_are_aligned_and_estimates_equal_whatever_the_length_of_the_card(tmp_path: Path):
     torch.manual_seed(0)
-    config = ModelConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 24, "n_blocks": 1})
+    config = BsrnnConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 24, "n_blocks": 1})
     model, path, places = build_model(config).eval(), tmp_path / "m.safetensors", set()
     expected = estimates(model, 1)
     for letters in range(65):

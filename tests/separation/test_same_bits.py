@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from bandsplit.audio import files as audio
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 
 RATE_HZ = 8000
 SONGS = ("one.wav", "two.wav", "three.wav")
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
         noise = np.random.default_rng(number).normal(0, 0.1, (2, RATE_HZ * (5 + number)))
         audio.write(tmp_path / name, noise.astype(np.float32), RATE_HZ)
     settings = {"stft": {"n_fft": 512, "hop_samples": 128}, "bands": [[100, 40]], "n_features": 16, "n_blocks": 2}
-    config = ModelConfig.parse(settings | {"targets": ["bass"], "sample_rate_hz": RATE_HZ, "stereo": {"kind": "tac"}})
+    config = BsrnnConfig.parse(settings | {"targets": ["bass"], "sample_rate_hz": RATE_HZ, "stereo": {"kind": "tac"}})
     torch.manual_seed(0)
     save_model(tmp_path / "m.safetensors", build_model(config), ModelCard(name="m", training_data="", licence="CC0"))
     return tmp_path

@@ -11,11 +11,10 @@ import torch
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork
 
@@ -32,7 +31,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def tiny(targets: tuple[str, ...] = ("vocals", "bass"), seed: int = 0, **changes: Any) -> BandSplitModel:
+def tiny(targets: tuple[str, ...] = ("vocals", "bass"), seed: int = 0, **changes: Any) -> SeparationModel:
     """A random model that takes milliseconds."""
     torch.manual_seed(seed)
     data = {
@@ -43,7 +42,7 @@ def tiny(targets: tuple[str, ...] = ("vocals", "bass"), seed: int = 0, **changes
         "n_features": 8,
         "n_blocks": 1,
     }
-    return build_model(ModelConfig.parse(data | changes)).eval()
+    return build_model(BsrnnConfig.parse(data | changes)).eval()
 
 
 def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.fetching import Patience
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.tensor_names import _source
+from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import Entry
@@ -34,7 +34,7 @@ def checkpoint_of(first: str, *others: str, feature_dim: int = 8) -> bytes:
     """Make a checkpoint of a random network of one block: of one target, or of several that share an encoder."""
     torch.manual_seed(0)
     targets, shared = [first, *others], bool(others)
-    config = ModelConfig.parse(
+    config = BsrnnConfig.parse(
         {"targets": targets, "bands": "joint" if shared else first, "n_features": feature_dim, "n_blocks": 1,
          "mask": {"hidden_factor": 1}}
     )  # fmt: skip

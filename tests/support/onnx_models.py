@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.network import build_model
 
 CARD = ModelCard(name="test", training_data="none", licence="MIT", scores={"usdr_db": 1.5})
 THREE = {"targets": ["vocals", "bass", "drums"]}
@@ -46,7 +46,7 @@ def write_model(folder: Path, changes: dict[str, Any] | None = None) -> Path:
         "n_blocks": 2,
     }
     torch.manual_seed(0)
-    model = build_model(ModelConfig.parse(data | (changes or {})))
+    model = build_model(BsrnnConfig.parse(data | (changes or {})))
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn(parameter.shape))
     path = folder / "model.safetensors"

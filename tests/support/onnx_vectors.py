@@ -9,9 +9,9 @@ import torch
 
 from bandsplit.audio.stft import istft, stft
 from bandsplit.audio.stft_config import StftConfig
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.files import ModelCard
+from bandsplit.models.bsrnn.build import build_network
+from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.card import ONNX_FORMAT, ModelCard, describe_file
 from places import ROOT
 
 FILE = ROOT / "docs" / "onnx-test-vectors.json"
@@ -53,8 +53,9 @@ def build_vectors() -> dict[str, Any]:
     from bandsplit.models.bsrnn.onnx_graph import build_graph
 
     torch.manual_seed(0)
-    model = build_model(ModelConfig.parse(MODEL)).eval()
-    graph = build_graph(model, ModelCard(name="test vectors", training_data="none", licence="MIT"))
+    model = build_network(BsrnnConfig.parse(MODEL)).eval()
+    card = ModelCard(name="test vectors", training_data="none", licence="MIT")
+    graph = build_graph(model, describe_file(ONNX_FORMAT, model.config, card))
     mixture = torch.from_numpy(signal(100))[None]
     with torch.inference_mode():
         separation = model(mixture)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from bandsplit.models.bsrnn.flop import step_flop
+from bandsplit.models.families import count_flop
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.tools.bench.steps import TrainingStep, matrix_rate, measure
@@ -50,7 +50,7 @@ def test_the_count_from_the_config_equals_what_torch_counts_of_a_step(config: Ru
 def test_a_gru_takes_three_quarters_of_the_gates_of_an_lstm():
     lstm, gru = (short("base", **{"model.time": {"kind": kind}, "model.band": None}).model for kind in ("lstm", "gru"))
     n, hidden, positions = 64, 128, 3 * 2 * 41 * 44
-    assert step_flop(lstm, 1, 22050) - step_flop(gru, 1, 22050) == positions * 2 * 2 * hidden * (n + hidden)
+    assert count_flop(lstm, 22050).step - count_flop(gru, 22050).step == positions * 2 * 2 * hidden * (n + hidden)
 
 
 def test_rates_and_shares_are_those_of_the_measured_times():
@@ -58,7 +58,7 @@ def test_rates_and_shares_are_those_of_the_measured_times():
     speed = measure({"small": config}, batch=2, steps=2, device=CPU)
     small = speed.recipes["small"]
     assert small.examples_per_s == pytest.approx(2 / small.step_s)
-    assert small.gflop == pytest.approx(step_flop(config.model, 2, 22050) / 1e9)
+    assert small.gflop == pytest.approx(2 * count_flop(config.model, 22050).step / 1e9)
     assert 0 < small.share < 1
     assert small.peak_mb > 100
     assert speed.matrix_gflop_per_s > 1

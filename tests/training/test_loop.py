@@ -20,8 +20,8 @@ from bandsplit.core.errors import AudioError, DataError, RunError, RunStopped
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.bsrnn.build import build_model
 from bandsplit.models.files import read_card
+from bandsplit.models.network import build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
 from bandsplit.training import loop
@@ -382,7 +382,8 @@ def test_the_loss_of_the_first_update_is_that_of_the_loss_function(dataset: Data
     )  # fmt: skip
     batch = next(iter(DataLoader(examples, batch_size=2)))
     signals, spec = model(batch.mixture)
-    expected = separation_loss(signals, batch.targets, estimate_spec=spec, domain=domain, stft_config=config.model.stft)
+    stft_config = config.model.loss_stft
+    expected = separation_loss(signals, batch.targets, estimate_spec=spec, domain=domain, stft_config=stft_config)
     assert log(tmp_path / "runs")[0]["loss"] == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -11,9 +11,8 @@ from lightning_fabric import Fabric
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
 from bandsplit.evaluation.metrics import usdr
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.training.losses import separation_loss
@@ -29,20 +28,20 @@ def songs(tmp_path: Path) -> tuple[Track, ...]:
 
 
 @pytest.fixture
-def model() -> BandSplitModel:
+def model() -> SeparationModel:
     torch.manual_seed(0)
     config = {
         "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4, "n_blocks": 1,
         "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
     }  # fmt: skip
-    return build_model(ModelConfig.parse(config)).eval()
+    return build_model(BsrnnConfig.parse(config)).eval()
 
 
 def training(**settings: Any) -> TrainingConfig:
     return TrainingConfig.parse({"chunks": {"kind": "crossfade", "chunk_s": 0.5}} | settings)
 
 
-def estimate_and_truth(model: BandSplitModel, song: Track, chunks: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def estimate_and_truth(model: SeparationModel, song: Track, chunks: Any) -> tuple[torch.Tensor, torch.Tensor]:
     loaded = song.load()
     estimates = Separator(model, device="cpu", chunks=chunks).separate(loaded.mixture, song.sample_rate_hz)
     return tuple(
@@ -51,7 +50,7 @@ def estimate_and_truth(model: BandSplitModel, song: Track, chunks: Any) -> tuple
     )  # type: ignore[return-value]
 
 
-def test_usdr_is_that_of_the_separated_song(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_usdr_is_that_of_the_separated_song(model: SeparationModel, songs: tuple[Track, ...]):
     settings = training()
     estimate, truth = estimate_and_truth(model, songs[0], settings.chunks)
     expected = usdr(truth, estimate)
@@ -60,18 +59,18 @@ def test_usdr_is_that_of_the_separated_song(model: BandSplitModel, songs: tuple[
     np.testing.assert_allclose(list(found.values()), expected, rtol=0, atol=1e-9)
 
 
-def test_the_loss_is_the_mean_over_pieces_weighted_by_their_lengths(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_the_loss_is_the_mean_over_pieces_weighted_by_their_lengths(model: SeparationModel, songs: tuple[Track, ...]):
     settings = training(time_weight=2.0)
     estimate, truth = estimate_and_truth(model, songs[0], settings.chunks)
     pairs = list(zip(estimate.split(4000, dim=-1), truth.split(4000, dim=-1), strict=True))
     assert [pair[0].shape[-1] for pair in pairs] == [4000] * 5 + [1001]
-    options: dict[str, Any] = {"stft_config": model.config.stft, "time_weight": 2.0}
+    options: dict[str, Any] = {"stft_config": model.config.loss_stft, "time_weight": 2.0}
     losses = [separation_loss(part[None], true[None], **options).item() for part, true in pairs]
     expected = np.average(losses, weights=[4000] * 5 + [1001])
     assert score_song(model, songs[0], settings).loss == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_median_over_chunks_leaves_a_partial_one_out(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_the_median_over_chunks_leaves_a_partial_one_out(model: SeparationModel, songs: tuple[Track, ...]):
     settings = training(monitor_over="chunks")
     estimate, truth = estimate_and_truth(model, songs[0], settings.chunks)
     values = [
@@ -81,7 +80,7 @@ def test_the_median_over_chunks_leaves_a_partial_one_out(model: BandSplitModel, 
     np.testing.assert_allclose(list(found.values()), np.median(values, axis=0), rtol=0, atol=1e-9)
 
 
-def test_a_limit_takes_the_middle_of_the_song(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_a_limit_takes_the_middle_of_the_song(model: SeparationModel, songs: tuple[Track, ...]):
     settings = training(validate_max_s=1.0)
     song = songs[0].load()
     first = (21001 - 8000) // 2
@@ -94,14 +93,14 @@ def test_a_limit_takes_the_middle_of_the_song(model: BandSplitModel, songs: tupl
     np.testing.assert_allclose(list(found.values()), expected, rtol=0, atol=1e-6)
 
 
-def test_songs_at_another_rate_are_resampled(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_songs_at_another_rate_are_resampled(model: SeparationModel, songs: tuple[Track, ...]):
     config = model.config.model_copy(update={"sample_rate_hz": 6000})
     other = build_model(config).eval()
     score = score_song(other, songs[0], training())
     assert all(np.isfinite(list(score.usdr_db.values())))
 
 
-def test_the_score_is_the_mean_over_songs_and_targets(model: BandSplitModel, songs: tuple[Track, ...]):
+def test_the_score_is_the_mean_over_songs_and_targets(model: SeparationModel, songs: tuple[Track, ...]):
     settings = training()
     found = validate(model, songs, settings, Fabric(accelerator="cpu", devices=1))
     scores = [score_song(model, song, settings) for song in songs]

@@ -21,7 +21,7 @@ from bandsplit.cli.terminal import (
     MixtureOption,
     OverlapOption,
     StemsOption,
-    chunk_config,
+    chunk_settings,
     make_console,
     open_dataset,
     split_names,
@@ -79,7 +79,7 @@ def evaluate(
         bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq too; the rows hold them always.")
     ] = False,
     device: DeviceOption = "auto",
-    method: MethodOption = "crossfade",
+    method: MethodOption = None,
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
@@ -101,7 +101,7 @@ def evaluate(
     console = make_console()
     if not (model or estimates or yardsticks):
         raise ConfigError("nothing to score: give model files, --estimates DIR or --yardsticks")
-    models = model_systems(model or [], device, chunk_config(method, chunk, overlap, hop, geometry))
+    models = model_systems(model or [], device, chunk_settings(method, chunk, overlap, hop, geometry))
     splits = ("train", split) if yardsticks else (split,)
     dataset = open_dataset(console, data, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
     wanted = _wanted(targets, dataset)

@@ -130,8 +130,8 @@ def import_model(
 ) -> None:
     """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
     from bandsplit.core.errors import ModelFileError
-    from bandsplit.models.bsrnn.checkpoint import import_checkpoint
     from bandsplit.models.files import save_model
+    from bandsplit.models.importing import import_checkpoint
 
     path = out or checkpoint.with_suffix(".safetensors")
     if os.path.exists(path) and not force:
@@ -219,7 +219,7 @@ def _models_table(entries: Sequence[Entry]) -> Table:
 
 
 def _architectures() -> list[dict[str, Any]]:
-    from bandsplit.models.bsrnn.shapes import count_parameters
+    from bandsplit.models.tensors import count_parameters
     from bandsplit.recipes.catalogue import RECIPES
 
     return [

@@ -22,7 +22,7 @@ from bandsplit.cli.terminal import (
     HopOption,
     MethodOption,
     OverlapOption,
-    chunk_config,
+    chunk_settings,
     make_console,
     split_names,
     tell,
@@ -116,7 +116,7 @@ def separate(
         float | None,
         _part("--duration", metavar="S", help="Take at most so many seconds.", min=0),
     ] = None,
-    method: MethodOption = "crossfade",
+    method: MethodOption = None,
     chunk: ChunkOption = None,
     overlap: OverlapOption = None,
     hop: HopOption = None,
@@ -158,7 +158,7 @@ def separate(
             "two_stems": two_stems,
         }
     )  # fmt: skip
-    chunks = chunk_config(method, chunk, overlap, hop, geometry)
+    chunks = chunk_settings(method, chunk, overlap, hop, geometry)
     console = make_console()
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.core.errors import BandsplitError, ConfigError, RunStopped
+from bandsplit.core.errors import BandsplitError, RunStopped
 from bandsplit.core.interrupt import check, stop_reason
 from bandsplit.core.printable import printable
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.data.songs.tracks import Dataset
-    from bandsplit.models.chunk_config import ChunkConfig
 
 _NO_TERMINAL = 1000  # columns, more than any table here has
 CHUNKS = "Chunks"
@@ -48,8 +47,12 @@ AllowOption = Annotated[
     bool, typer.Option("--allow", help="Go on although `bandsplit data check` finds the songs broken.")
 ]
 MethodOption = Annotated[
-    Literal["crossfade", "overlap-add"],
-    typer.Option("--method", help="How a song is cut into chunks and joined.", rich_help_panel=CHUNKS),
+    Literal["crossfade", "overlap-add"] | None,
+    typer.Option(
+        "--method",
+        help="How a song is cut into chunks and joined (default: as the model's authors did).",
+        rich_help_panel=CHUNKS,
+    ),
 ]
 ChunkOption = Annotated[
     float | None,
@@ -57,7 +60,7 @@ ChunkOption = Annotated[
         "--chunk",
         "--segment",
         metavar="S",
-        help="Chunk length in seconds (default: 10 for crossfade, 3 for overlap-add).",
+        help="Chunk length in seconds (default: the authors' own, else 10 for crossfade, 3 for overlap-add).",
         min=0.01,
         rich_help_panel=CHUNKS,
     ),
@@ -210,20 +213,9 @@ def open_dataset(
     return sound
 
 
-def chunk_config(
-    method: str, chunk: float | None, overlap: float | None, hop: float | None, geometry: str | None
-) -> ChunkConfig:
-    """Return the chunk plan that the options mean.
-
-    Raises:
-        ConfigError: an option has no meaning with the method.
-    """
-    from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
-
-    wrong = {"--hop": hop} if method == "crossfade" else {"--overlap": overlap, "--geometry": geometry}
-    given = [option for option, value in wrong.items() if value is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: has no meaning with --method {method}; leave it out")
-    values = {"chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
-    config = CrossfadeConfig if method == "crossfade" else OverlapAddConfig
-    return config.parse({name: value for name, value in values.items() if value is not None})
+def chunk_settings(
+    method: str | None, chunk: float | None, overlap: float | None, hop: float | None, geometry: str | None
+) -> dict[str, Any]:
+    """Return what is to differ from the chunk plan of the model's authors."""
+    values = {"kind": method, "chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
+    return {name: value for name, value in values.items() if value is not None}

@@ -46,8 +46,12 @@ class Config(BaseModel):
 
     def hash8(self) -> str:
         """Eight hexadecimal digits that identify the content."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hash8(self.model_dump(mode="json"))
+
+
+def hash8(data: Any) -> str:
+    """Return eight hexadecimal digits that identify plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _describe(problem: Any) -> str:

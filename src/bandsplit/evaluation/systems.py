@@ -64,7 +64,7 @@ class ModelSystem:
         )
 
     @classmethod
-    def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig) -> ModelSystem:
+    def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig | Mapping[str, Any]) -> ModelSystem:
         """Load model files that estimate different targets; a recipe or a seed that not all of them share is none.
 
         Raises:
@@ -95,7 +95,7 @@ class ModelSystem:
         return self.separator.separate(song.mixture, song.track.sample_rate_hz)
 
 
-def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig) -> dict[str, System]:
+def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig | Mapping[str, Any]) -> dict[str, System]:
     """Make systems of model files: files of different targets form one, a repeated target starts the next.
 
     Systems are named by the cards of their models, and by their files where names repeat.

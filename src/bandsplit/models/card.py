@@ -9,10 +9,10 @@ from safetensors import SafetensorError, safe_open
 from bandsplit.core.config import Config, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.version import __version__
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.shapes import shapes_in
+from bandsplit.models.contract import ModelConfig
+from bandsplit.models.families import onnx_core, parse_model
 from bandsplit.models.onnx.metadata import parse_onnx
-from bandsplit.models.onnx.sizes import check_costs
+from bandsplit.models.tensors import shapes_in
 
 FORMAT = "bandsplit-model-1"
 ONNX_FORMAT = "bandsplit-onnx-1"
@@ -99,11 +99,16 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
     config, card = _parse_metadata(path, file.metadata)
     try:
         shapes_in(config, [array.shape for array in file.graph.weights.values()])
-        check_costs(file, config)
+        onnx_core(config).check(file, config)
     except (ValueError, ConfigError) as error:
         reason = shorten(format(error))
         raise ModelFileError(f"{path}: cannot be used as an ONNX model: {reason}; export it again") from None
     return data, config, card
+
+
+def describe_file(format: str, config: ModelConfig, card: ModelCard) -> dict[str, str]:
+    """Return the metadata of a model's file."""
+    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json()}
 
 
 def _check_there(path: Path) -> None:
@@ -126,6 +131,6 @@ def _parse_metadata(path: Path, metadata: dict[str, str]) -> tuple[ModelConfig, 
             if len(metadata[part]) > _LONGEST_TEXT:
                 raise ValueError(f"{part}: has {len(metadata[part])} characters; at most {_LONGEST_TEXT}")
         card = ModelCard.parse(json.loads(metadata["card"]))
-        return ModelConfig.parse(json.loads(metadata["config"])), card
+        return parse_model(json.loads(metadata["config"])), card
     except (KeyError, ValueError, ConfigError, RecursionError, OverflowError) as error:
         raise ModelFileError(f"{path}: its metadata does not describe a model: {shorten(format(error))}") from None

@@ -10,30 +10,28 @@ from torch import Tensor
 
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import write_atomically
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.models.bsrnn.shapes import Shape, shapes_in
-from bandsplit.models.card import FORMAT, ModelCard, read_card
+from bandsplit.models.card import FORMAT, ModelCard, describe_file, read_card
+from bandsplit.models.contract import ModelConfig
+from bandsplit.models.network import SeparationModel, build_model
+from bandsplit.models.tensors import check_shapes, describe_problems
 
 
-def save_model(path: Path | str, model: BandSplitModel, card: ModelCard) -> None:
+def save_model(path: Path | str, model: SeparationModel, card: ModelCard) -> None:
     """Write model, configuration and card to ``path``, under a temporary name first.
 
     Raises:
         ModelFileError: the file cannot be written.
     """
     path = Path(path)
-    metadata = {"format": FORMAT, "config": model.config.model_dump_json(), "card": card.model_dump_json()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, save(tensors, metadata))
+        write_atomically(path, save(tensors, describe_file(FORMAT, model.config, card)))
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
 
 
-def load_model(path: Path | str) -> BandSplitModel:
+def load_model(path: Path | str) -> SeparationModel:
     """Load a model on the CPU, ready to separate.
 
     Raises:
@@ -56,7 +54,7 @@ def load_model(path: Path | str) -> BandSplitModel:
         raise ModelFileError(f"{path}: {error}") from None
 
 
-def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> BandSplitModel:
+def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SeparationModel:
     """Build the network of ``config`` with the values of ``tensors``, named and shaped as its ``state_dict``.
 
     The weights are copied into memory that torch allocates, which is aligned to 64 bytes: otherwise the place where
@@ -82,28 +80,3 @@ def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Ba
     for parameter in model.parameters():
         parameter.requires_grad_(True)
     return model.eval()
-
-
-def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
-    """Compare names and shapes of tensors with those that ``config`` needs, before anything is built.
-
-    Raises:
-        ModelFileError: one is missing, unexpected or misshapen.
-        ConfigError: ``config`` needs far more than there is.
-    """
-    expected = shapes_in(config, found.values())
-    problems = [f"missing: {name}" for name in expected if name not in found]
-    problems += [f"unexpected: {name}" for name in found if name not in expected]
-    problems += [
-        f"misshapen: {name} is {found[name]}, expected {shape}"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
-    ]
-    if problems:
-        raise ModelFileError(describe_problems(problems))
-
-
-def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Join the first ``shown`` problems and count the others."""
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more

@@ -9,7 +9,6 @@ from typing import Any
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.targets import TARGETS
-from bandsplit.models.bsrnn.bands import SCHEMES
 from bandsplit.published.paper import Values, validation_usdr_db
 from bandsplit.runs.config import RunConfig
 
@@ -65,13 +64,6 @@ class Recipe:
         settings = copy.deepcopy(dict(self.settings))
         if targets:
             settings["model"]["targets"] = list(targets)
-        if not self.shared and "bands" not in settings["model"] and "model.bands" not in (changes or {}):
-            if targets[0] not in SCHEMES:
-                raise ConfigError(
-                    f"target {targets[0]!r} has no band scheme of its own; legal: {', '.join(TARGETS)}, or choose a "
-                    f"scheme with --set model.bands=joint"
-                )
-            settings["model"]["bands"] = targets[0]
         settings = apply_changes(settings, changes or {})
         return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
 

@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from bandsplit.core.config import Config
+from bandsplit.core.config import Config, hash8
+from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
+from bandsplit.models.families import UNNAMED, AnyModelConfig
+from bandsplit.separation.chunks import check_chunks
 
 
 class AdamConfig(Config):
@@ -144,10 +146,33 @@ class RunConfig(Config):
     """Settings changed by hand; a run with any is not a row of a table."""
     seed: NonNegativeInt = 0
     """Seed of the initial weights and of every example."""
-    model: ModelConfig
+    model: AnyModelConfig
     """What is trained."""
     training: TrainingConfig
     """How it is trained."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        model, training = self.model, self.training
+        samples = round(training.excerpt_s * model.sample_rate_hz)
+        try:
+            fitting = model.geometry.fitting(samples)
+            check_chunks(training.chunks, model.geometry, model.sample_rate_hz, "the model")
+        except ConfigError as error:
+            raise ValueError(f"training.excerpt_s, training.chunks: {error}") from None
+        if samples != fitting:
+            raise ValueError(
+                f"training.excerpt_s: {training.excerpt_s:g} s are {samples} samples, which the model does not "
+                f"take; use {fitting / model.sample_rate_hz!r}, {fitting} samples"
+            )
+        return self
+
+    def hash8(self) -> str:
+        """Eight digits as of every configuration; a model whose family had no name once keeps those it had then."""
+        data = self.model_dump(mode="json")
+        if data["model"]["family"] == UNNAMED:
+            del data["model"]["family"]
+        return hash8(data)
 
     def folder_in(self, root: Path) -> Path:
         """Return the run's folder: ``root/<recipe>/<targets>/seed-<k>-<hash8>``."""

@@ -4,15 +4,17 @@ A plan is made of whole numbers alone and can be printed. Its chunks are in orde
 ``used_start`` of the next chunk is final: a writer can follow the plan without holding the song.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from typing_extensions import assert_never
 
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
+from bandsplit.models.contract import Geometry, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,73 @@ class ChunkPlan:
             )
             rows.append(f"{number:>5} {start_s:>9.3f} {stop_s:>9.3f} {fade_in_s:>9.3f} {fade_out_s:>10.3f}")
         return "\n".join(rows)
+
+
+_OPTIONS = {"hop_s": "--hop", "overlap": "--overlap", "geometry": "--geometry"}  # that one method alone has
+
+
+def choose_chunks(
+    chunks: ChunkConfig | Mapping[str, Any] | None, models: Sequence[ModelConfig], names: Sequence[str]
+) -> ChunkConfig:
+    """Choose the plan for models that are used together.
+
+    Args:
+        chunks: the plan itself; or settings, ``kind`` among them, that are to differ from the plan that the models'
+            authors used; or None for that plan.
+        models: the models.
+        names: what errors call them.
+
+    Raises:
+        ConfigError: the authors' plans differ, so that one must be named; a setting is unknown, illegal or has no
+            meaning with the method; a model does not take chunks of this length.
+    """
+    geometries = [model.geometry for model in models]
+    if isinstance(chunks, CrossfadeConfig | OverlapAddConfig):
+        chosen = chunks
+    else:
+        for geometry, name in zip(geometries, names, strict=True):
+            if geometry.published != geometries[0].published:
+                raise ConfigError(
+                    f"chunks: {names[0]} and {name} come with different plans; name the plan with --method and --chunk"
+                )
+        chosen = _change(chunks or {}, geometries[0])
+    for model, geometry, name in zip(models, geometries, names, strict=True):
+        check_chunks(chosen, geometry, model.sample_rate_hz, name)
+    return chosen
+
+
+def _change(settings: Mapping[str, Any], geometry: Geometry) -> ChunkConfig:
+    published = geometry.published
+    kind = settings.get("kind", published.kind)
+    config = CrossfadeConfig if kind == "crossfade" else OverlapAddConfig
+    if wrong := [_OPTIONS[name] for name in settings if name in _OPTIONS and name not in config.model_fields]:
+        raise ConfigError(f"{', '.join(wrong)}: has no meaning with --method {kind}; leave it out")
+    best = {} if geometry.best_s is None else {"chunk_s": geometry.best_s}
+    start = published.model_dump() if kind == published.kind else best
+    return config.parse({**start, **settings})
+
+
+def check_chunks(config: ChunkConfig, geometry: Geometry, sample_rate_hz: int, name: str) -> None:
+    """Make sure that a model called ``name`` takes the longest chunks of a plan.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    most = geometry.fixed_samples
+    longest = _longest_samples(config, sample_rate_hz)
+    if most is not None and longest > most:
+        raise ConfigError(
+            f"chunks: {describe_chunks(config)} has chunks of {longest / sample_rate_hz:.3f} s, but {name} takes at "
+            f"most {most / sample_rate_hz:.3f} s at once; choose a shorter --chunk"
+        )
+
+
+def _longest_samples(config: ChunkConfig, sample_rate_hz: int) -> int:
+    match config:
+        case CrossfadeConfig(geometry="authors"):
+            return _to_samples(config.chunk_s * (1 + 2 * config.overlap), sample_rate_hz) + 1  # two parts are rounded
+        case _:
+            return _to_samples(config.chunk_s, sample_rate_hz)
 
 
 def describe_chunks(config: ChunkConfig) -> str:

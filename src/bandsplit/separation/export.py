@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,8 @@ import torch
 
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.files import replacing
-from bandsplit.models.bsrnn.config import LstmConfig, ModelConfig
-from bandsplit.models.card import ONNX_SUFFIX, read_card
+from bandsplit.models.card import ONNX_FORMAT, ONNX_SUFFIX, describe_file, read_card
+from bandsplit.models.families import onnx_core
 from bandsplit.models.files import load_model
 from bandsplit.separation.onnx_network import OnnxNetwork
 from bandsplit.separation.torch_network import TorchNetwork
@@ -61,16 +63,17 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     if path.exists() and not force:
         raise ModelFileError(f"{path}: exists already; choose another name, or replace it with --force")
     try:
-        from bandsplit.models.bsrnn.onnx_graph import build_graph
+        import_module("onnx")
     except ImportError as error:
         raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
     model, (config, card) = load_model(model_file), read_card(model_file)
-    if int8 and not has_lstm(config):
+    core = onnx_core(config)
+    if int8 and not core.has_int8(config):
         raise ConfigError(f"--int8: {model_file} has no LSTM, and nothing else gets 8-bit integers; leave --int8 out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, suffix=f".part{ONNX_SUFFIX}") as temporary:
-            temporary.write_bytes(build_graph(model, card, int8).SerializeToString())
+            temporary.write_bytes(core.build(model, describe_file(ONNX_FORMAT, config, card), int8))
             exported = _compare(TorchNetwork(model, torch.device("cpu")), temporary, path)
             _require_equal(exported, int8)
     except OSError as error:
@@ -86,11 +89,6 @@ def _require_equal(exported: Exported, int8: bool) -> None:
             f"their peak ({exported.distance_db:.1f} dB below them; {limit}); "
             + ("leave --int8 out" if int8 else "please report this model")
         )
-
-
-def has_lstm(config: ModelConfig) -> bool:
-    """Return whether 8-bit integers would change anything: nothing but LSTMs gets them."""
-    return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
 
 
 def _compare(expected: TorchNetwork, file: Path, path: Path) -> Exported:
@@ -109,6 +107,9 @@ def _compare(expected: TorchNetwork, file: Path, path: Path) -> Exported:
 def _signals(network: TorchNetwork) -> Iterator[np.ndarray]:
     """Noise of three lengths, the second as a batch of two."""
     generator = np.random.default_rng(0)
+    config = network.config
+    longest = config.geometry.fixed_samples or sys.maxsize
     for number, seconds in enumerate(CHECK_S):
-        shape = (2 if number == 1 else 1, network.config.channels, int(seconds * network.config.sample_rate_hz))
+        samples = min(int(seconds * config.sample_rate_hz), longest)
+        shape = (2 if number == 1 else 1, config.channels, samples)
         yield generator.normal(0, 0.1, shape).astype(np.float32)

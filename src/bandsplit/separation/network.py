@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 import numpy as np
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.contract import ModelConfig
 
 if TYPE_CHECKING:
-    from bandsplit.models.bsrnn.network import BandSplitModel
+    from bandsplit.models.network import SeparationModel
 
-Model: TypeAlias = "Path | str | BandSplitModel"
+Model: TypeAlias = "Path | str | SeparationModel"
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
 """Of products, in PyTorch; fp16 on a GPU alone."""
 
@@ -45,7 +45,7 @@ class Network(Protocol):
 
 def needed_channels(config: ModelConfig) -> int | None:
     """Return the number of channels a model insists on; None if it takes any."""
-    return None if config.stereo.kind == "independent" else config.channels
+    return None if config.any_channels else config.channels
 
 
 def check_together(configs: Sequence[ModelConfig], names: Sequence[str]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.machine import cpu_threads
 from bandsplit.models.card import read_onnx
+from bandsplit.models.families import onnx_core
 
 _SETUP = "pip install 'bandsplit[onnx]', or onnxruntime alone"
 
@@ -41,6 +41,7 @@ class OnnxNetwork:
         """
         path = Path(path)
         data, self.config, _ = read_onnx(path)
+        self._core = onnx_core(self.config)
         self.name, self.device = path.stem, "cpu"
         self._lock = threading.Lock()
         self._sessions: dict[int, Any] = {}
@@ -74,14 +75,15 @@ class OnnxNetwork:
 
     def _separable(self, b: int, c: int) -> int:
         """Return the number of independent parts of chunks: channels, too, unless the network mixes them."""
-        return b * c if self.config.stereo.kind == "independent" else b
+        return b * c if self.config.any_channels else b
 
     def _estimate(self, session: Any, batch: np.ndarray) -> np.ndarray:
         """Map ``b c samples`` to ``b s c samples``."""
-        spec = stft(batch, self.config.stft)
-        parts = np.stack([np.real(spec), np.imag(spec)], axis=-1)
+        samples = batch.shape[-1]
+        missing = self.config.geometry.fitting(samples) - samples
+        mixture = self._core.before(self.config, np.pad(batch, [(0, 0), (0, 0), (0, missing)]) if missing else batch)
         try:
-            (estimates,) = session.run(["estimates"], {"mixture": parts})
+            (estimates,) = session.run(["estimates"], {"mixture": mixture})
         except Exception as error:
             if any(text in str(error) for text in ("allocate memory", "bad_alloc", "bad allocation")):
                 raise MemoryError from None
@@ -89,7 +91,7 @@ class OnnxNetwork:
             raise ModelFileError(
                 f"{self._path}: onnxruntime cannot compute it ({reason}); the file is damaged: copy or export it again"
             ) from None
-        return istft(estimates.view(np.complex64)[..., 0], self.config.stft, batch.shape[-1])
+        return self._core.after(self.config, estimates, samples + missing)[..., :samples]
 
     def _session(self, calls: int) -> Any:
         """Return a session for so many calls at once, which share the threads.
@@ -121,11 +123,7 @@ class OnnxNetwork:
 
     def _check(self, path: Path, session: Any) -> None:
         """Make sure that the graph takes and gives what the configuration says."""
-        config = self.config
-        bins = config.stft.n_fft // 2 + 1
-        channels = None if config.stereo.kind == "independent" else config.channels
-        expected = {"mixture": [None, channels, bins, None, 2]}
-        expected["estimates"] = [None, len(config.targets), *expected["mixture"][1:]]
+        expected = dict(zip(("mixture", "estimates"), self._core.shapes(self.config), strict=True))
         found = {
             value.name: [size if isinstance(size, int) else None for size in value.shape]
             for value in (*session.get_inputs(), *session.get_outputs())

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.card import ONNX_SUFFIX, read_card
+from bandsplit.models.contract import ModelConfig
 from bandsplit.separation.network import Model, Network, Precision, check_together
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]

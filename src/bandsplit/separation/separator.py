@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
@@ -16,10 +16,10 @@ from bandsplit.audio import arrays
 from bandsplit.audio.decoding import open_song
 from bandsplit.audio.streams import Tell, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
-from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
+from bandsplit.models.chunk_config import ChunkConfig
 from bandsplit.models.pretrained.registry import find_model
 from bandsplit.separation.channels import ChannelGroups, group_channels
-from bandsplit.separation.chunks import ChunkPlan, plan_chunks, stream_plan
+from bandsplit.separation.chunks import ChunkPlan, choose_chunks, plan_chunks, stream_plan
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
 from bandsplit.separation.network import Model, Network, Precision, needed_channels
 from bandsplit.separation.opening import Runtime, open_networks
@@ -82,7 +82,7 @@ class Separator:
         self,
         model: Model | Sequence[Model],
         device: str | torch.device = "auto",
-        chunks: ChunkConfig | None = None,
+        chunks: ChunkConfig | Mapping[str, Any] | None = None,
         batch_size: int | None = None,
         targets: Sequence[str] | None = None,
         runtime: Runtime = "auto",
@@ -96,7 +96,8 @@ class Separator:
                 several of these with different targets. A model given as an object is moved to the device and put
                 into evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
-            chunks: how songs are cut; the authors' 10 s crossfade by default.
+            chunks: how songs are cut: a plan, or what is to differ from the one that the model's authors used, which is
+                the default.
             batch_size: chunks estimated at once, at the price of memory; by default one for each thread of a CPU, and
                 a few on a GPU.
             targets: the ones that are wanted, None for all. Models of others are not loaded, their decoders not run.
@@ -108,7 +109,8 @@ class Separator:
 
         Raises:
             ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, none has a wanted target, or the device or runtime is not here.
+            ConfigError: the models do not go together, none has a wanted target, ``chunks`` are too long for one or are
+                no plan, or the device or runtime is not here.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
@@ -120,7 +122,6 @@ class Separator:
         ]
         if not given:
             raise ConfigError("model: the list is empty; give at least one model")
-        self.chunks = CrossfadeConfig() if chunks is None else chunks
         self.batch_size = batch_size
         self.precision = precision
         self._networks = open_networks(given, device, targets, runtime, threads, precision)
@@ -131,6 +132,7 @@ class Separator:
         there = [target for config in configs for target in config.targets]
         self.targets = tuple(target for target in there if targets is None or target in targets)
         self._kept = [there.index(target) for target in self.targets]
+        self.chunks = choose_chunks(chunks, configs, [network.name for network in self._networks])
         self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
 
     @property

@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from einops import rearrange
-from torch import nn
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.contract import ModelConfig
 from bandsplit.models.files import load_model
 from bandsplit.models.layers.threads import map_apart
+from bandsplit.models.network import SeparationModel
 from bandsplit.separation.network import Model, Precision
 
 GPU_BATCH = 4
@@ -31,7 +30,7 @@ class TorchNetwork:
     """
 
     def __init__(
-        self, model: BandSplitModel, device: torch.device, name: str = "model", precision: Precision = "fp32"
+        self, model: SeparationModel, device: torch.device, name: str = "model", precision: Precision = "fp32"
     ) -> None:
         """Put the model itself, not a copy, on the device and into evaluation mode; products have ``precision``.
 
@@ -72,14 +71,14 @@ class TorchNetwork:
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
 
-        On a CPU the threads share out the chunks, and channels that do not hear each other, by `map_apart`.
+        On a CPU the threads share out the chunks, and independent channels, by `map_apart`.
 
         Raises:
             MemoryError: the device does not hold them.
         """
         if self.device != "cpu":
             return self.estimate_plainly(batch)
-        apart = self.config.stereo.kind == "independent"
+        apart = self.config.any_channels
         items = batch.reshape(-1, 1, batch.shape[-1]) if apart else batch
         parts = min(torch.get_num_threads(), len(items))
         found = np.concatenate(map_apart(self.estimate_plainly, np.array_split(items, parts)))
@@ -90,7 +89,7 @@ class TorchNetwork:
         low = torch.autocast(torch.device(self.device).type, _TYPES.get(self.precision), self.precision != "fp32")
         try:
             with torch.inference_mode(), low:
-                return self.model(torch.from_numpy(batch).to(self.device)).signal.cpu().numpy()
+                return self.model.separate(torch.from_numpy(batch).to(self.device)).cpu().numpy()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise MemoryError from None
@@ -121,16 +120,10 @@ def config_of(model: object, name: str) -> ModelConfig:
     Raises:
         ConfigError: it is no model.
     """
-    if not isinstance(model, BandSplitModel):
-        raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a BandSplitModel")
+    if not isinstance(model, SeparationModel):
+        raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a SeparationModel")
     return model.config
 
 
-def _narrow(model: BandSplitModel, targets: Sequence[str] | None) -> BandSplitModel:
-    """Return a model of the wanted targets alone, which shares its parts, where their estimates need no others."""
-    config = model.config
-    if targets is None or config.residual is not None or config.mixture_consistency:
-        return model
-    wanted = tuple(target for target in config.targets if target in targets)
-    decoders = nn.ModuleDict({target: model.decoders[target] for target in wanted})
-    return BandSplitModel(config.model_copy(update={"targets": wanted}), model.encoder, model.blocks, decoders)
+def _narrow(model: SeparationModel, targets: Sequence[str] | None) -> SeparationModel:
+    return model if targets is None else model.narrowed(targets)

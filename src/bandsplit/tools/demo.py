@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from bandsplit.audio import files as audio
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.printable import printable
@@ -142,7 +143,7 @@ def _train(config: RunConfig, dataset: Dataset, runs: Path, console: Console) ->
 
 
 def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path) -> list[Score]:
-    yardsticks = yardstick_systems(dataset.songs("train"), config.model.targets, config.model.stft)
+    yardsticks = yardstick_systems(dataset.songs("train"), config.model.targets, config.model.loss_stft or StftConfig())
     systems: dict[str, System] = {name: yardsticks[name] for name in YARDSTICKS}
     systems[NETWORK] = ModelSystem(separator)
     path.unlink(missing_ok=True)

@@ -14,9 +14,9 @@ from bandsplit.audio import files as audio
 from bandsplit.audio.stft import istft, stft
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.chunk_config import CrossfadeConfig
+from bandsplit.models.network import build_model
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import pick_device
 from bandsplit.tools.bench.matrix_rate import matrix_rate
@@ -29,7 +29,8 @@ STREAM_LIMIT = 1e-6
 DEVICE_LIMIT = 1e-3
 """Of a GPU, whose products may be rounded otherwise, relative to the peak of the CPU's estimate."""
 
-TINY = {"targets": ["vocals", "bass"], "bands": "joint", "n_features": 8, "n_blocks": 1, "mask": {"hidden_factor": 1}}
+RECIPE, TARGET = "mini-base", "vocals"
+"""Of the network: small, with LSTMs."""
 
 _FIX = "the installed PyTorch computes wrong numbers: install another version"
 
@@ -41,7 +42,7 @@ def self_test() -> Iterator[Result]:
     mixture = np.random.default_rng(0).normal(0, 0.1, (2, 2 * rate_hz)).astype(np.float32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = build_model(ModelConfig.parse(TINY))
+        model = build_model(find_recipe(RECIPE).run_config([TARGET]).model)
     chunks = CrossfadeConfig(chunk_s=0.5)
     separator = Separator(model, device="cpu", chunks=chunks)
     began = time.perf_counter()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,9 +124,9 @@ def _started(*names: str) -> int:
     return int(values[0]) if values else 1
 
 
-def save_memory_and_time(blocks: nn.Module, execution: Execution) -> None:
+def save_memory_and_time(blocks: Iterable[nn.Module], execution: Execution) -> None:
     """Compile the blocks, or compute them again in the backward pass, as asked; names of parameters do not change."""
-    for block in blocks.children():
+    for block in blocks:
         if execution.compile:
             block.compile()
         if execution.checkpointing:

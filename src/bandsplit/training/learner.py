@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
 from bandsplit.training.losses import separation_loss, spectrogram_loss
@@ -31,7 +30,7 @@ class Learner:
             keep_freed_memory()
         self.plain_model = build_model(config.model)
         self.averaged = average_weights(self.training, self.plain_model)
-        save_memory_and_time(self.plain_model.blocks, execution)
+        save_memory_and_time(self.plain_model.repeated_parts(), execution)
         optimizer = build_optimizer(self.training, self.plain_model.parameters())
         self.model, self.optimizer = fabric.setup(self.plain_model, optimizer)
         self.model.mark_forward_method("spectrograms")
@@ -39,9 +38,9 @@ class Learner:
             self.averaged.to(fabric.device)
 
     @property
-    def kept_model(self) -> BandSplitModel:
+    def kept_model(self) -> SeparationModel:
         """What is validated and kept: the averaged network, where the run averages."""
-        return self.plain_model if self.averaged is None else cast(BandSplitModel, self.averaged.module)
+        return self.plain_model if self.averaged is None else cast(SeparationModel, self.averaged.module)
 
     def backward(self, batch: Example, *, last: bool) -> Tensor:
         """Add the gradients of one step, and return its loss.
@@ -105,18 +104,17 @@ class Learner:
         return Example(mixture, mixture.unsqueeze(1).expand(-1, len(model.targets), -1, -1), [""] * size)
 
     def _loss(self, batch: Example) -> Tensor:
-        spectral = self.training.loss_domain == "tf"  # then nobody needs the signals
-        outputs: Sequence[Tensor] = (
-            [self.model.spectrograms(batch.mixture)] if spectral else list(self.model(batch.mixture))
-        )
-        targets = batch.targets
+        options, targets = loss_options(self.plain_model, self.training), batch.targets
+        # With spectrogram terms alone nobody needs the signals.
+        spectral = self.training.loss_domain == "tf" and options["stft_config"] is not None
+        signal, spec = (None, self.model.spectrograms(batch.mixture)) if spectral else self.model(batch.mixture)
         kept = [number for number, problem in enumerate(batch.problem) if not problem]
-        if not kept:
-            return 0.0 * outputs[0].abs().sum()  # other processes may have a batch: all must update together
+        if not kept:  # other processes may have a batch: all must update together
+            return 0.0 * (spec if signal is None else signal).abs().sum()
         if len(kept) < len(targets):
-            outputs, targets = [output[kept] for output in outputs], targets[kept]
-        options = loss_options(self.plain_model, self.training)
-        if spectral:
-            return options["spectrogram_weight"] * spectrogram_loss(outputs[0], targets, options["stft_config"])
-        signals, spec = outputs
-        return separation_loss(signals, targets, estimate_spec=spec, **options)
+            signal, spec = (None if one is None else one[kept] for one in (signal, spec))
+            targets = targets[kept]
+        if signal is None:
+            loss = spectrogram_loss(cast(Tensor, spec), targets, cast(StftConfig, options["stft_config"]))
+            return options["spectrogram_weight"] * loss
+        return separation_loss(signal, targets, estimate_spec=spec, **options)

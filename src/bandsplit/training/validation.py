@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bandsplit.audio import arrays
 from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.network import SeparationModel
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.chunks import plan_chunks, stream_plan
 from bandsplit.training.losses import separation_loss
@@ -39,7 +39,7 @@ class Validation(NamedTuple):
 
 
 def validate(
-    model: BandSplitModel,
+    model: SeparationModel,
     tracks: Sequence[Track],
     training: TrainingConfig,
     fabric: Fabric,
@@ -73,7 +73,7 @@ def validate(
 
 
 def score_song(
-    model: BandSplitModel, track: Track, training: TrainingConfig, device: torch.device | str = "cpu"
+    model: SeparationModel, track: Track, training: TrainingConfig, device: torch.device | str = "cpu"
 ) -> SongScore:
     """Separate one song and compare, piece by piece of ``training.chunks.chunk_s``.
 
@@ -87,7 +87,7 @@ def score_song(
 
     def estimate(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return model(torch.from_numpy(batch).to(device)).signal.cpu().numpy()
+            return model.separate(torch.from_numpy(batch).to(device)).cpu().numpy()
 
     energies, losses, lengths = [], [], []
     blocks = (block for _, block in stream_plan(plan, lambda *place: read(MIXTURE, *place), estimate))
@@ -107,11 +107,11 @@ def score_song(
     return SongScore(track.name, dict(zip(config.targets, values_db.tolist(), strict=True)), loss)
 
 
-def loss_options(model: BandSplitModel, training: TrainingConfig) -> dict[str, Any]:
+def loss_options(model: SeparationModel, training: TrainingConfig) -> dict[str, Any]:
     """Return the settings of `separation_loss` that a run has."""
     return {
         "domain": training.loss_domain,
-        "stft_config": model.config.stft,
+        "stft_config": model.config.loss_stft,
         "time_weight": training.time_weight,
         "spectrogram_weight": training.spectrogram_weight,
     }

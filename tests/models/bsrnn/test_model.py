@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.build import build_network
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 
 FOUR = ["vocals", "bass", "drums", "other"]
@@ -35,7 +35,7 @@ def small(**changes: Any) -> BandSplitModel:
         "stft": {"n_fft": 256, "hop_samples": 64}, "mask": {"hidden_factor": 2},
     }  # fmt: skip
     torch.manual_seed(0)
-    return build_model(ModelConfig.parse(config | changes)).eval()
+    return build_network(BsrnnConfig.parse(config | changes)).eval()
 
 
 @pytest.mark.parametrize("name", VARIANTS)

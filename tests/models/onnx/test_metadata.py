@@ -12,7 +12,9 @@ import pytest
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.card import read_card
+from bandsplit.models.files import load_model
 from bandsplit.models.onnx.metadata import OnnxFile, parse_onnx
+from bandsplit.models.onnx.sizes import count_costs
 from bandsplit.separation.export import export_model
 from onnx_models import ARCHITECTURES, write_model
 
@@ -368,14 +370,13 @@ def test_a_configuration_of_a_larger_model_than_the_file_holds_is_refused(
 
 @pytest.mark.parametrize("changes", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_the_limits_are_several_times_what_our_graphs_take(changes: dict[str, Any], tmp_path: Path):
+    from bandsplit.models.bsrnn.onnx_core import limit_costs, mixture_shape
     from bandsplit.models.bsrnn.onnx_graph import build_graph
-    from bandsplit.models.files import load_model
-    from bandsplit.models.onnx import sizes as onnx_sizes
 
-    path = write_model(tmp_path, changes)
-    config, card = read_card(path)
+    model: Any = load_model(write_model(tmp_path, changes))
     for int8 in (False, True):
-        file = parse_onnx(build_graph(load_model(path), card, int8).SerializeToString())
-        taken, limits = onnx_sizes.check_costs(file, config)
+        graph = parse_onnx(build_graph(model, {}, int8).SerializeToString()).graph
+        limits = limit_costs(graph, model.config)
+        taken = count_costs(graph, mixture_shape(model.config), limits)
         assert 2 * taken.numbers < limits.numbers
         assert 2 * taken.operations < limits.operations

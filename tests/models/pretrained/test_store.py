@@ -20,8 +20,8 @@ import torch
 from filelock import FileLock
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.bsrnn.checkpoint import import_checkpoint
 from bandsplit.models.files import read_card
+from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import MARKER, cached_files
 from bandsplit.separation.separator import Separator

@@ -7,28 +7,22 @@ from bandsplit.models.bsrnn.bands import band_runs
 from bandsplit.models.bsrnn.blocks import Along, FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
 from bandsplit.models.bsrnn.config import (
+    BsrnnConfig,
     ConvConfig,
     DilatedConfig,
     GruConfig,
     LayerConfig,
     LstmConfig,
-    ModelConfig,
     TacStereo,
 )
 from bandsplit.models.bsrnn.network import BandSplitModel
-from bandsplit.models.bsrnn.shapes import check_size
 from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentLayer
 
 
-def build_model(config: ModelConfig) -> BandSplitModel:
-    """Build the network that ``config`` describes, with random weights from torch's global generator.
-
-    Raises:
-        ConfigError: it would be too large, see `bandsplit.models.bsrnn.shapes`.
-    """
-    check_size(config)
+def build_network(config: BsrnnConfig) -> BandSplitModel:
+    """Build the network that ``config`` describes, with random weights from torch's global generator."""
     runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
-    merged_channels = config.channels if config.stereo.kind == "merged" else 1
+    merged_channels = config.merged_channels
     n, mask = config.n_features, config.mask
     decoders = nn.ModuleDict(
         {
@@ -41,7 +35,7 @@ def build_model(config: ModelConfig) -> BandSplitModel:
     return BandSplitModel(config, BandEncoder(runs, n, merged_channels), blocks, decoders)
 
 
-def build_block(config: ModelConfig) -> nn.Module:
+def build_block(config: BsrnnConfig) -> nn.Module:
     """Build one block: time layer, band layer, TAC, attention, each if the configuration has it."""
     parts: dict[str, nn.Module] = {}
     n_head = config.n_features // config.heads

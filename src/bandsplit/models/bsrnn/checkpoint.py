@@ -9,16 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pooch import file_hash
 from torch import Tensor
 
-from bandsplit.core.config import shorten
-from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bsrnn.bands import SCHEMES
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.tensor_names import tensors_from_authors
-from bandsplit.models.files import ModelCard, model_from_tensors
+from bandsplit.models.contract import Imported
 from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
 
 # Settings of training, folders and evaluation, which the network does not depend on.
@@ -27,34 +24,28 @@ _NOT_ARCHITECTURE = {"cfg_optim", "cfg_scheduler", "cfg_eval", "name", "name_out
 _DEEPEST, _LONGEST = 20, 100_000  # of settings: levels of nesting; values and letters
 
 
-def import_checkpoint(path: Path | str) -> tuple[BandSplitModel, ModelCard]:
-    """Turn a checkpoint of the authors into a model and its card.
+def read_checkpoint(path: Path) -> Imported:
+    """Read a checkpoint of the authors.
 
     A plain ``torch.save``d dict with ``state_dict`` and ``hyper_parameters`` is accepted too.
 
     Raises:
         ModelFileError: no such checkpoint, forbidden content, unknown architecture settings, or tensors that are
             missing, unexpected, misshapen or no weights; the message names the keys.
+        ConfigError: its settings do not go together.
     """
-    path = Path(path)
-    try:
-        with PickledFile(path) as file:
-            config, tensors = _read_tensors(file)
-        del file  # and the numbers in it
-        model = model_from_tensors(config, tensors)
-    except (ModelFileError, ConfigError) as error:
-        raise ModelFileError(f"{path}: {shorten(str(error))}") from None
-    card = ModelCard(
-        name=path.stem,
+    with PickledFile(path) as file:
+        config, tensors = _read_tensors(file)
+    return Imported(
+        config,
+        tensors,
         training_data="MUSDB18-HQ, by the paper's authors (not verifiable from the file)",
         licence="not stated by its authors; MUSDB18-HQ is for non-commercial use",
-        source=f"imported from {path.name}, a checkpoint in the format of the paper's authors (magronp/bsrnn)",
-        source_sha256=file_hash(str(path)),
+        format="a checkpoint in the format of the paper's authors (magronp/bsrnn)",
     )
-    return model, card
 
 
-def _read_tensors(file: PickledFile) -> tuple[ModelConfig, dict[str, Tensor]]:
+def _read_tensors(file: PickledFile) -> tuple[BsrnnConfig, dict[str, Tensor]]:
     """Return the configuration of a checkpoint, and its weights under our names."""
     if not isinstance(file.content, dict) or not {"state_dict", "hyper_parameters"} <= file.content.keys():
         raise ModelFileError("is not a checkpoint of the authors: it needs state_dict and hyper_parameters")
@@ -121,7 +112,7 @@ class _Settings:
         raise ModelFileError(f"hyper_parameters: {kind} is no setting; legal: texts, numbers, lists, mappings and null")
 
 
-def config_from_authors(arguments: Mapping[str, Any]) -> ModelConfig:
+def config_from_authors(arguments: Mapping[str, Any]) -> BsrnnConfig:
     """Translate the constructor arguments of the authors' model; absent ones have their default.
 
     Raises:
@@ -150,7 +141,7 @@ def config_from_authors(arguments: Mapping[str, Any]) -> ModelConfig:
     bands = "joint" if a["joint_bandsplit"] else targets[0]
     if bands not in SCHEMES or (not a["joint_bandsplit"] and len(targets) > 1):
         raise ModelFileError(f"hyper_parameters: no band scheme for targets {targets} without joint_bandsplit")
-    return ModelConfig.parse(
+    return BsrnnConfig.parse(
         {
             "targets": targets,
             "bands": bands,

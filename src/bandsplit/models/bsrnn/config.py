@@ -14,6 +14,8 @@ from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.config import Config, Size
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.bands import SCHEMES, Scheme, band_runs
+from bandsplit.models.chunk_config import CrossfadeConfig
+from bandsplit.models.contract import Geometry, ModelConfig
 
 # --- sequence layers -------------------------------------------------------------------------------------------------
 
@@ -124,17 +126,14 @@ def _divisors(n: int) -> str:
     return ", ".join(str(divisor) for divisor in range(1, n + 1) if n % divisor == 0)
 
 
-class ModelConfig(Config):
-    """One band-split model: what it hears, how it splits, models and masks."""
+class BsrnnConfig(ModelConfig):
+    """One band-split model: how it splits, models and masks."""
 
-    targets: tuple[str, ...] = Field(max_length=100)
-    """Names of the estimated targets, in the order of the target axis."""
+    family: Literal["bsrnn"] = "bsrnn"
+    """Kind of network."""
     bands: Scheme = Field(max_length=1000)
-    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded."""
-    sample_rate_hz: Size = 44100
-    """Sample rate of the audio the model hears."""
-    channels: Size = 2
-    """Channels of the training audio. Only independent stereo accepts another number later."""
+    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded; a
+    model of one target has by default the scheme that is named like it."""
     stft: StftConfig = StftConfig()
     """Time-frequency representation."""
     n_features: Size = 64
@@ -160,6 +159,19 @@ class ModelConfig(Config):
     mixture_consistency: bool = False
     """Spread the mixture's remainder evenly over the targets, so that they sum to it (SIMO-BSRNN lineage)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_scheme(cls, data: Any) -> Any:
+        targets = data.get("targets") if isinstance(data, dict) and "bands" not in data else None
+        if not isinstance(targets, list | tuple) or len(targets) != 1:
+            return data
+        if targets[0] not in SCHEMES:
+            raise ValueError(
+                f"bands: target {targets[0]!r} has no band scheme of its own; legal: {', '.join(SCHEMES)}, or a list "
+                f"of (width in Hz, count) pairs"
+            )
+        return {**data, "bands": targets[0]}
+
     @field_validator("bands", mode="before")
     @classmethod
     def _expand_scheme(cls, value: Any) -> Any:
@@ -179,7 +191,6 @@ class ModelConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         for problem in (
-            self._targets_problem(),
             self._features_problem(),
             self._stereo_problem(),
             self._sum_problem(),
@@ -188,12 +199,6 @@ class ModelConfig(Config):
             if problem:
                 raise ValueError(problem)
         return self
-
-    def _targets_problem(self) -> str | None:
-        if not self.targets or len(set(self.targets)) < len(self.targets):
-            return f"targets: {self.targets} must name at least one target, each once"
-        illegal = [name for name in self.targets if not name or set(name) & set('/\\.:*?"<>|') or name == "mixture"]
-        return f"targets: {illegal} cannot be file names of stems; use letters, digits, _ and -" if illegal else None
 
     def _features_problem(self) -> str | None:
         n, per_head = self.n_features, self.n_features // self.heads
@@ -229,6 +234,31 @@ class ModelConfig(Config):
         except ConfigError as error:
             return str(error)
         return None
+
+    @property
+    def any_channels(self) -> bool:
+        """Whether channels are independent of each other."""
+        return self.stereo.kind == "independent"
+
+    @property
+    def merged_channels(self) -> int:
+        """Channels that the coders project together."""
+        return self.channels if self.stereo.kind == "merged" else 1
+
+    @property
+    def geometry(self) -> Geometry:
+        """Any length; the authors' crossfade of 10 s (paper, section IV-E)."""
+        return Geometry(CrossfadeConfig())
+
+    @property
+    def loss_stft(self) -> StftConfig:
+        """Transform of the estimates."""
+        return self.stft
+
+    @property
+    def n_bins(self) -> int:
+        """Number of bins of a spectrogram."""
+        return self.stft.n_fft // 2 + 1
 
     @property
     def n_bands(self) -> int:

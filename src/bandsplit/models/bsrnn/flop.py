@@ -9,14 +9,15 @@ from typing import NamedTuple
 from typing_extensions import assert_never
 
 from bandsplit.models.bsrnn.config import (
+    BsrnnConfig,
     ConvConfig,
     DilatedConfig,
     GruConfig,
     LayerConfig,
     LstmConfig,
-    ModelConfig,
     TacStereo,
 )
+from bandsplit.models.contract import Flop
 
 
 class _Forward(NamedTuple):
@@ -27,32 +28,27 @@ class _Forward(NamedTuple):
     decoders: int
 
 
-def separation_flop(config: ModelConfig, batch: int, samples: int) -> int:
-    """Count the floating-point operations of the estimates of ``batch`` chunks of ``samples``."""
-    return batch * sum(_forward(config, samples))
-
-
-def step_flop(config: ModelConfig, batch: int, samples: int) -> int:
-    """Count the floating-point operations of one training step on ``batch`` examples of ``samples``.
+def count_flop(config: BsrnnConfig, samples: int) -> Flop:
+    """Count the operations of one signal of ``samples`` with all its channels.
 
     The backward pass takes twice the forward pass: one product for the gradient of the input, one for that of the
     weights; the encoder's input needs none.
     """
     parts = _forward(config, samples)
-    return batch * (2 * parts.encoder + 3 * (parts.blocks + parts.decoders))
+    return Flop(sum(parts), 2 * parts.encoder + 3 * (parts.blocks + parts.decoders))
 
 
-def _forward(config: ModelConfig, samples: int) -> _Forward:
+def _forward(config: BsrnnConfig, samples: int) -> _Forward:
     """Count one signal with all its channels."""
     frames = 1 + samples // config.stft.hop_samples
-    merged = config.channels if config.stereo.kind == "merged" else 1
+    merged = config.merged_channels
     sequences = config.channels // merged
-    encoder = frames * 2 * (2 * merged * _n_bins(config)) * config.n_features
+    encoder = frames * 2 * (2 * merged * config.n_bins) * config.n_features
     decoders = (len(config.targets) - (config.residual is not None)) * frames * _decoder(config, merged)
     return _Forward(sequences * encoder, sequences * config.n_blocks * _block(config, frames), sequences * decoders)
 
 
-def _block(config: ModelConfig, frames: int) -> int:
+def _block(config: BsrnnConfig, frames: int) -> int:
     """Count one block on one channel, forward."""
     n, positions = config.n_features, config.n_bands * frames
     layers = [layer for layer in (config.time, config.band) if layer is not None]
@@ -84,13 +80,9 @@ def _layer(layer: LayerConfig, n: int) -> int:
             assert_never(layer)
 
 
-def _decoder(config: ModelConfig, merged: int) -> int:
+def _decoder(config: BsrnnConfig, merged: int) -> int:
     """Count a mask decoder on one frame, forward."""
     mask, n = config.mask, config.n_features
     hidden, taps = mask.hidden_factor * n, 2 * mask.context + 1
     inner = config.n_bands * (n * hidden + (mask.hidden_layers - 1) * hidden**2)
-    return 2 * (inner + hidden * 4 * merged * taps * _n_bins(config))
-
-
-def _n_bins(config: ModelConfig) -> int:
-    return config.stft.n_fft // 2 + 1
+    return 2 * (inner + hidden * 4 * merged * taps * config.n_bins)

@@ -1,30 +1,25 @@
 """The one network of the family, made of an encoder, blocks and one mask decoder per target."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from bandsplit.audio.stft import istft, stft
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.network import Separation, SeparationModel
 
 
-class Separation(NamedTuple):
-    """What a model returns: signals ``b s c samples`` and the spectrograms ``b s c f t`` they were made from."""
-
-    signal: Tensor
-    spec: Tensor
-
-
-class BandSplitModel(nn.Module):
+class BandSplitModel(SeparationModel):
     """A band-split separation model.
 
-    Made by `bandsplit.models.bsrnn.build.build_model`; ``config`` describes it completely. It works at any length
+    Made by `bandsplit.models.bsrnn.build`; ``config`` describes it completely. It works at any length
     down to one sample.
     """
 
-    def __init__(self, config: ModelConfig, encoder: nn.Module, blocks: nn.Module, decoders: nn.ModuleDict) -> None:
+    config: BsrnnConfig
+
+    def __init__(self, config: BsrnnConfig, encoder: nn.Module, blocks: nn.Module, decoders: nn.ModuleDict) -> None:
         """Take the parts; ``decoders`` has a mask decoder for each target except the residual one."""
         super().__init__()
         self.config = config
@@ -63,14 +58,27 @@ class BandSplitModel(nn.Module):
             estimates = estimates + remainder / estimates.shape[1]
         return estimates
 
+    def narrowed(self, targets: Sequence[str]) -> "BandSplitModel":
+        """Leave out the decoders of other targets, unless estimates depend on all of them."""
+        config = self.config
+        if config.residual is not None or config.mixture_consistency:
+            return self
+        wanted = tuple(target for target in config.targets if target in targets)
+        decoders = nn.ModuleDict({target: self.decoders[target] for target in wanted})
+        return BandSplitModel(config.model_copy(update={"targets": wanted}), self.encoder, self.blocks, decoders)
+
+    def repeated_parts(self) -> Iterable[nn.Module]:
+        """Return the blocks."""
+        return self.blocks.children()
+
     def _check(self, mixture: Tensor) -> None:
         if mixture.dim() != 3 or mixture.shape[-1] < 1:
             raise ValueError(f"mixture: must be (batch, channels, samples >= 1), got {tuple(mixture.shape)}")
-        channels, kind = mixture.shape[1], self.config.stereo.kind
-        if kind != "independent" and channels != self.config.channels:
+        channels = mixture.shape[1]
+        if not self.config.any_channels and channels != self.config.channels:
             raise ValueError(
-                f"mixture: has {channels} channel(s), but this model with {kind!r} stereo needs exactly "
-                f"{self.config.channels}; duplicate or fold the channels first"
+                f"mixture: has {channels} channel(s), but this model with {self.config.stereo.kind!r} stereo needs "
+                f"exactly {self.config.channels}; duplicate or fold the channels first"
             )
 
 

@@ -4,26 +4,28 @@ Written node by node rather than traced: the layout of every layer is chosen for
 the same code makes the int8 variant. `bandsplit.separation.export` compares what comes out with PyTorch.
 """
 
+from collections.abc import Mapping
+
 import onnx
 from onnx import TensorProto, helper
 
 from bandsplit.core.version import __version__
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.bsrnn.onnx_layers import block_part, decode, encode
-from bandsplit.models.card import ONNX_FORMAT, ModelCard
 from bandsplit.models.onnx.nodes import Nodes
 from bandsplit.models.onnx.sizes import MICROSOFT, OPSET
 
 _IR_VERSION = 8  # what goes with the operators of `OPSET`
 
 
-def build_graph(model: BandSplitModel, card: ModelCard, int8: bool = False) -> onnx.ModelProto:
+def build_graph(model: BandSplitModel, metadata: Mapping[str, str], int8: bool = False) -> onnx.ModelProto:
     """Write ``mixture (b c f t 2) -> estimates (b s c f t 2)``, real and imaginary parts last, both float32."""
     config, nodes = model.config, Nodes(int8)
     merged = config.stereo.kind == "merged"
     frames_first = nodes.transpose("mixture", 3, 0, 2, 1, 4) if merged else nodes.transpose("mixture", 3, 0, 1, 2, 4)
     m = config.channels if merged else 1
-    bins = config.stft.n_fft // 2 + 1
+    bins = config.n_bins
     mixture = nodes.reshape(frames_first, 0, -1, bins, m * 2)
     latent = encode(nodes, model.encoder, mixture)  # type: ignore[arg-type]
     for block in model.blocks:  # type: ignore[union-attr]
@@ -43,7 +45,7 @@ def build_graph(model: BandSplitModel, card: ModelCard, int8: bool = False) -> o
         rest = [nodes.add("Mul", part, share) for part in _remainder(nodes, (re, im), estimates)]
         estimates = [(nodes.add("Add", a, rest[0]), nodes.add("Add", b, rest[1])) for a, b in estimates]
     _finish(nodes, estimates, merged)
-    return _assemble(nodes, model, card)
+    return _assemble(nodes, config, metadata)
 
 
 def _remainder(nodes: Nodes, mixture: tuple[str, str], estimates: list[tuple[str, str]]) -> tuple[str, str]:
@@ -70,10 +72,8 @@ def _finish(nodes: Nodes, estimates: list[tuple[str, str]], merged: bool) -> Non
     nodes.nodes.append(helper.make_node("Concat", turned, ["estimates"], axis=1))
 
 
-def _assemble(nodes: Nodes, model: BandSplitModel, card: ModelCard) -> onnx.ModelProto:
-    config = model.config
-    channels = "channels" if config.stereo.kind == "independent" else config.channels
-    sizes = [channels, config.stft.n_fft // 2 + 1, "frames", 2]
+def _assemble(nodes: Nodes, config: BsrnnConfig, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    sizes = ["channels" if config.any_channels else config.channels, config.n_bins, "frames", 2]
     mixture = helper.make_tensor_value_info("mixture", TensorProto.FLOAT, ["batch", *sizes])
     output = ["batch", len(config.targets), *sizes]
     estimates = helper.make_tensor_value_info("estimates", TensorProto.FLOAT, output)
@@ -88,6 +88,5 @@ def _assemble(nodes: Nodes, model: BandSplitModel, card: ModelCard) -> onnx.Mode
         producer_name="bandsplit",
         producer_version=__version__,
     )
-    metadata = {"format": ONNX_FORMAT, "config": config.model_dump_json(), "card": card.model_dump_json()}
-    helper.set_model_props(built, metadata)
+    helper.set_model_props(built, dict(metadata))
     return built

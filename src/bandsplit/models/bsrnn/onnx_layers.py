@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bandsplit.models.bsrnn.blocks import Along, FrameAttention, HeadProjection, Tac
 from bandsplit.models.bsrnn.coders import BandEncoder, BandLinear, BandNormLinear, MaskDecoder
-from bandsplit.models.bsrnn.config import ModelConfig
+from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.layers.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.models.onnx.nodes import Nodes, Scan
 
@@ -107,7 +107,7 @@ def _complex_product(nodes: Nodes, a: tuple[str, str], b: tuple[str, str]) -> tu
 # --- blocks ----------------------------------------------------------------------------------------------------------
 
 
-def block_part(nodes: Nodes, part: nn.Module, latent: str, config: ModelConfig) -> str:
+def block_part(nodes: Nodes, part: nn.Module, latent: str, config: BsrnnConfig) -> str:
     """Add a part of a block, on ``(t b k n)``."""
     if isinstance(part, Along):
         return _along(nodes, part, latent, config.n_features // part.heads)

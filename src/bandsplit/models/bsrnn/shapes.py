@@ -4,36 +4,26 @@ They come one after the other, so that a reader can stop where a file has no mor
 of `bandsplit.models.bsrnn.build`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from math import prod
-
 from typing_extensions import assert_never
 
-from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.bands import BandRun, band_runs
 from bandsplit.models.bsrnn.config import (
     AttentionConfig,
+    BsrnnConfig,
     ConvConfig,
     DilatedConfig,
     GruConfig,
     LayerConfig,
     LstmConfig,
-    ModelConfig,
     TacStereo,
 )
-
-Shape = tuple[int, ...]
-Shapes = Iterator[tuple[str, Shape]]
-
-MOST_TENSORS = 100_000
-MOST_PARAMETERS = 1 << 31
-"""Of any network that is built; the largest of the paper has 1.1e8."""
+from bandsplit.models.contract import Shapes
 
 
-def tensor_shapes(config: ModelConfig) -> Shapes:
+def tensor_shapes(config: BsrnnConfig) -> Shapes:
     """Yield name and shape of each tensor in the network's state dict, in its order."""
     runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
-    merged = config.channels if config.stereo.kind == "merged" else 1
+    merged = config.merged_channels
     for number, run in enumerate(runs):
         layer = _band_norm_linear(run.count, 2 * merged * run.width, config.n_features)
         yield from _within(f"encoder.projections.{number}", layer)
@@ -42,50 +32,6 @@ def tensor_shapes(config: ModelConfig) -> Shapes:
     for target in config.targets:
         if target != config.residual:
             yield from _within(f"decoders.{target}", _decoder(config, runs, merged))
-
-
-def count_parameters(config: ModelConfig) -> int:
-    """Count the parameters of the network without building it."""
-    return sum(prod(shape) for _, shape in tensor_shapes(config))
-
-
-def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
-    """List the tensors that ``config`` needs, in time and memory proportional to the shapes ``found`` in a file.
-
-    Raises:
-        ConfigError: ``config`` needs far more tensors or numbers.
-    """
-    sizes = [prod(shape) for shape in found]
-    most_tensors, most_numbers = 1000 + 2 * len(sizes), 1_000_000 + 2 * sum(sizes)
-    shapes: dict[str, Shape] = {}
-    numbers = 0
-    for name, shape in tensor_shapes(config):
-        shapes[name] = shape
-        numbers += prod(shape)
-        # The file may be damaged, and what is missing should be named: hence some room.
-        if len(shapes) > most_tensors or numbers > most_numbers:
-            raise ConfigError(
-                f"its configuration needs {numbers:.1e} numbers or more in {len(shapes)} tensors or more, but the file "
-                f"has {sum(sizes):.1e} in {len(sizes)}"
-            )
-    return shapes
-
-
-def check_size(config: ModelConfig) -> None:
-    """Refuse a network that no machine of today's users can hold, before any of it is built.
-
-    Raises:
-        ConfigError: it has too many tensors or parameters.
-    """
-    parameters = 0
-    for tensors, (_, shape) in enumerate(tensor_shapes(config), 1):
-        parameters += prod(shape)
-        if tensors > MOST_TENSORS or parameters > MOST_PARAMETERS:
-            raise ConfigError(
-                f"model: has more than {MOST_PARAMETERS:,} parameters or {MOST_TENSORS:,} tensors with n_features "
-                f"{config.n_features}, n_blocks {config.n_blocks}, {config.n_bands} bands and {len(config.targets)} "
-                f"target(s); make it smaller (the paper's largest has 108,730,000 parameters)"
-            )
 
 
 def _within(prefix: str, shapes: Shapes) -> Shapes:
@@ -109,7 +55,7 @@ def _band_norm_linear(n_bands: int, n_in: int, n_out: int) -> Shapes:
     yield "norm_bias", (n_bands, 1, n_in)
 
 
-def _decoder(config: ModelConfig, runs: list[BandRun], merged: int) -> Shapes:
+def _decoder(config: BsrnnConfig, runs: list[BandRun], merged: int) -> Shapes:
     mask, n_bands = config.mask, config.n_bands
     hidden, taps = mask.hidden_factor * config.n_features, 2 * mask.context + 1
     yield from _within("enter", _band_norm_linear(n_bands, config.n_features, hidden))
@@ -119,7 +65,7 @@ def _decoder(config: ModelConfig, runs: list[BandRun], merged: int) -> Shapes:
         yield from _within(f"leave.{number}", _band_linear(run.count, hidden, 4 * merged * taps * run.width))
 
 
-def _block(config: ModelConfig) -> Shapes:
+def _block(config: BsrnnConfig) -> Shapes:
     for name, layer in (("time", config.time), ("band", config.band)):
         if layer is not None:
             yield from _within(f"{name}.layer", _layer(layer, config.n_features // config.heads))

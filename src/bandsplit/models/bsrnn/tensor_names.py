@@ -7,9 +7,9 @@ from torch import Tensor
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bsrnn.bands import band_runs
-from bandsplit.models.bsrnn.config import ModelConfig
-from bandsplit.models.bsrnn.shapes import Shape, shapes_in
-from bandsplit.models.files import describe_problems
+from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.contract import Shape
+from bandsplit.models.tensors import describe_problems, shapes_in
 
 IGNORED_TENSORS = ("stft.transf.window", "istft.transf.window")
 """Windows: computed here, not learnt."""
@@ -31,7 +31,7 @@ Source = tuple[list[str], Callable[[list[Tensor]], Tensor]]
 
 
 def tensors_from_authors(
-    config: ModelConfig, theirs: Mapping[str, Shape], read: Callable[[str], Tensor]
+    config: BsrnnConfig, theirs: Mapping[str, Shape], read: Callable[[str], Tensor]
 ) -> dict[str, Tensor]:
     """Rename and stack the authors' tensors to names and shapes of the state dict of ``config``.
 
@@ -65,7 +65,7 @@ def tensors_from_authors(
     return ours
 
 
-def _source(config: ModelConfig, name: str) -> Source:
+def _source(config: BsrnnConfig, name: str) -> Source:
     module, _, rest = name.partition(".")
     if module == "encoder":
         _, run, part = rest.split(".")
@@ -97,7 +97,7 @@ def _sequence_name(name: str) -> str:
     return _SEQUENCE_PARTS.get(ours, ours) + dot + rest
 
 
-def _bands(prefix: str, config: ModelConfig, run: int | None, part: str, offset: int) -> Source:
+def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset: int) -> Source:
     """Stack one parameter over the bands of a run, or of all bands; ``offset`` is the layer's place in theirs."""
     runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
     first = sum(r.count for r in runs[:run]) if run is not None else 0
@@ -120,7 +120,7 @@ def _tac(prefix: str, name: str) -> Source:
     return [f"{prefix}.{layer}.1.weight" for layer in ("transform", "average", "concat")], shared_slope
 
 
-def _attention(prefix: str, config: ModelConfig, name: str) -> Source:
+def _attention(prefix: str, config: BsrnnConfig, name: str) -> Source:
     assert config.attention is not None
     projection, part = name.split(".", 1)
     if projection == "project":

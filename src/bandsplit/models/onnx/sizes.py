@@ -13,7 +13,6 @@ from itertools import zip_longest
 from math import prod
 from typing import NamedTuple
 
-from bandsplit.models.bsrnn.config import ModelConfig
 from bandsplit.models.onnx.metadata import MOST_AXES, Graph, Node, OnnxFile
 
 OPSET = 18
@@ -21,10 +20,6 @@ OPSET = 18
 MICROSOFT = "com.microsoft"
 """Domain of the operators that onnxruntime adds, all of them built in: the int8 variant uses some."""
 _INTEGER_PRODUCT = f"{MICROSOFT}.MatMulIntegerToFloat"  # an input of it may be left out: a name that is empty
-_BATCH, _FRAMES = 16, 1000  # of the mixture that costs are counted for
-# How many times the sizes in the configuration; those of `bandsplit export` hold up to 3.4 times as many numbers at
-# once, and do up to 0.9 times as many operations.
-_HELD, _DONE = 8, 4
 _MOST_NUMBERS = 64  # of an array whose numbers are followed, since sizes are made from them
 
 
@@ -47,45 +42,14 @@ class Costs(NamedTuple):
     """Products of numbers and numbers written."""
 
 
-def check_costs(file: OnnxFile, config: ModelConfig) -> tuple[Costs, Costs]:
-    """Return what a graph takes, and the most that it may take: what a model of its configuration can need.
+def check_operators(file: OnnxFile) -> None:
+    """Make sure that the operators of a file are of the versions that ``bandsplit export`` writes.
 
     Raises:
-        ValueError: it takes more, holds operations that ``bandsplit export`` never writes, or joins them in ways in
-            which they cannot be joined.
+        ValueError: they are not.
     """
     if file.operators not in ({"": OPSET}, {"": OPSET, MICROSOFT: 1}):
         raise ValueError(f"its operators are of {file.operators}, not of version {OPSET} alone")
-    mixture = (_BATCH, config.channels, config.stft.n_fft // 2 + 1, _FRAMES, 2)
-    limits = _limits(file.graph, config)
-    return count_costs(file.graph, mixture, limits), limits
-
-
-def _limits(graph: Graph, config: ModelConfig) -> Costs:
-    """Return several times what graphs of ``bandsplit export`` take.
-
-    Raises:
-        ValueError: the configuration is of a larger model than the graph has weights for.
-    """
-    places, bins = _BATCH * _FRAMES * config.channels, config.stft.n_fft // 2 + 1
-    k, n, mask = config.n_bands, config.n_features, config.mask
-    taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
-    weights = sum(prod(array.shape) for array in graph.weights.values())
-    # All limits are made from these sizes: without their weights a small file could have any. Those that are often
-    # equal (norms, biases) are stored once and not counted.
-    if weights < (least := n * (2 * bins + decoders * mask.hidden_factor * (k * n + 4 * bins * taps))):
-        raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
-    layers = [layer for layer in (config.time, config.band, config.stereo) if layer is not None]
-    factors = [
-        getattr(one, "hidden_factor", 1) * (getattr(one, "kernel", 1) + getattr(one, "depth", 0)) for one in layers
-    ]
-    latent, spectra = k * n * max(mask.hidden_factor, *factors), 2 * bins * (taps + len(config.targets))
-    heads, dim = (config.attention.heads, config.attention.encoding_dim) if config.attention else (0, 0)
-    attended = config.n_blocks * k * (heads * dim + n) if heads else 0
-    return Costs(
-        _HELD * places * (spectra + latent + heads * _FRAMES),
-        _DONE * places * (k * weights + attended * _FRAMES + len(graph.nodes) * (spectra + latent)),
-    )
 
 
 def count_costs(graph: Graph, mixture: Sequence[int], limits: Costs) -> Costs:

@@ -33,8 +33,8 @@ from bandsplit.core.files import replacing
 from bandsplit.core.interrupt import held
 from bandsplit.core.settings import is_offline, mirror_setting
 from bandsplit.core.version import __version__
-from bandsplit.models.bsrnn.checkpoint import import_checkpoint
 from bandsplit.models.files import save_model
+from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.pretrained.registry import MARKER, Entry, cached_files, folder_of, models_folder
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.core.targets import TARGETS
+from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.studies.plans import PlannedRun
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 PUBLISHED_PUE = 1.5
 SMALL_GPU_W, LARGE_GPU_W = 250.0, 350.0
 """Rated power of an RTX 2080 Ti and an L40S, which trained small and large models (paper, section IV-D2)."""
-LARGE_FEATURES = 128
+LARGE_PARAMETERS = 30_000_000
+"""The paper's largest small model has 27 million, its smallest large one 37."""
 
 GPU_HOURS = (
     "an estimate, since nobody published hours: as if GPUs alone had drawn the published energy at their rated power "
@@ -88,7 +90,8 @@ def estimated_gpu_hours(run: PlannedRun) -> float | None:
     kwh = published_kwh(run)
     if kwh is None:
         return None
-    large = find_recipe(run.recipe).run_config(run.targets, seed=run.seed).model.n_features >= LARGE_FEATURES
+    model = find_recipe(run.recipe).run_config(run.targets, seed=run.seed).model
+    large = count_parameters(model) >= LARGE_PARAMETERS
     return kwh / PUBLISHED_PUE * 1000 / (LARGE_GPU_W if large else SMALL_GPU_W)
 
 

@@ -15,13 +15,14 @@ import torch
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.machine import memory_mb
 from bandsplit.core.processes import worker_pool
-from bandsplit.models.bsrnn.build import build_model
-from bandsplit.models.bsrnn.flop import separation_flop
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
+from bandsplit.models.contract import ModelConfig
+from bandsplit.models.families import FAMILIES, count_flop, onnx_core
 from bandsplit.models.files import save_model
 from bandsplit.models.layers import sequence
+from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
-from bandsplit.separation.export import export_model, has_lstm
+from bandsplit.separation.export import export_model
 from bandsplit.separation.opening import open_networks
 from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
@@ -42,7 +43,7 @@ class SeparationSpeed(NamedTuple):
     realtime: float
     """Seconds of audio per second."""
     gflop_per_10_s: float
-    """Matrix products of ten seconds, as `separation_flop` counts those of the chunks, in units of 1e9."""
+    """Matrix products of ten seconds, as `count_flop` counts those of the chunks, in units of 1e9."""
     matrix_gflop_per_s: float
     """Rate of products of large square matrices in 32 bit, measured just before and after each round."""
     share: float
@@ -83,7 +84,7 @@ def benchmark_files(
         file = name if isinstance(name, Path) else _untrained(name, target, folder)
         ways: dict[str, tuple[Way, Path]] = {}
         for runtime in runtimes:
-            if runtime == "int8" and not has_lstm(read_card(file)[0]):
+            if runtime in ("onnx", "int8") and not _is_exported(read_card(file)[0], int8=runtime == "int8"):
                 continue
             if runtime in ("plain", "torch"):
                 ways[runtime] = (runtime, file)  # type: ignore[assignment]
@@ -91,6 +92,10 @@ def benchmark_files(
                 exported = folder / f"{file.stem}-{runtime}{ONNX_SUFFIX}"
                 ways[runtime] = ("onnx", export_model(file, exported, int8=runtime == "int8", force=True).path)
         yield file.stem, ways
+
+
+def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
+    return FAMILIES[config.family].onnx is not None and (not int8 or onnx_core(config).has_int8(config))
 
 
 def _untrained(recipe: str, target: str, folder: Path) -> Path:
@@ -170,12 +175,13 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
     generator = np.random.default_rng(0)
 
     def noise(count: int, seconds: float) -> np.ndarray:
-        shape = (count, config.channels, round(seconds * config.sample_rate_hz))
+        samples = round(seconds * config.sample_rate_hz)
+        shape = (count, config.channels, min(samples, config.geometry.fixed_samples or samples))
         return generator.normal(0, 0.1, shape).astype(np.float32)
 
     probe, chunks = estimate(noise(1, PROBE_S)), noise(size, chunk_s)
     _work = _Work(estimate, chunks, device)
-    return size, separation_flop(config, *chunks.shape[::2]) / (size * chunk_s), probe
+    return size, count_flop(config, chunks.shape[-1]).forward / chunk_s, probe
 
 
 def _turn() -> tuple[float, float]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 
 from bandsplit.data.examples.dataset import Example
-from bandsplit.models.bsrnn.flop import step_flop
+from bandsplit.models.families import count_flop
 from bandsplit.runs.config import RunConfig
 from bandsplit.tools.bench.matrix_rate import Precision, matrix_rate, time_s
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
@@ -23,7 +23,7 @@ class StepSpeed(NamedTuple):
     step_s: float
     examples_per_s: float
     gflop: float
-    """Of a step's matrix products, as `step_flop` counts them, in units of 1e9."""
+    """Of a step's matrix products, as `count_flop` counts them, in units of 1e9."""
     share: float
     """Rate of these products over the matrix rate measured just before and after each step."""
     peak_mb: float
@@ -93,7 +93,7 @@ class TrainingStep:
         execution = Execution(str(device))
         fabric = make_fabric(training, execution)
         model, samples = config.model, round(training.excerpt_s * config.model.sample_rate_hz)
-        self.flop, self.rate = step_flop(model, batch, samples), training.learning_rate
+        self.flop, self.rate = batch * count_flop(model, samples).step, training.learning_rate
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(config.seed)
             changed = config.model_copy(update={"training": training})

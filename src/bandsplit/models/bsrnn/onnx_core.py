@@ -1,0 +1,92 @@
+"""How band-split models are exported to ONNX: the graph maps spectrograms, NumPy transforms there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bandsplit.audio.stft_numpy import istft, stft
+from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig
+from bandsplit.models.onnx.metadata import Graph, OnnxFile
+from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
+
+if TYPE_CHECKING:
+    from bandsplit.models.bsrnn.network import BandSplitModel
+
+_BATCH, _FRAMES = 16, 1000  # of the mixture that costs are counted for
+# How many times the sizes in the configuration; those of `bandsplit export` hold up to 3.4 times as many numbers at
+# once, and do up to 0.9 times as many operations.
+_HELD, _DONE = 8, 4
+
+
+class BsrnnOnnx:
+    """The `OnnxCore` of the family: ``mixture (b c f t 2) -> estimates (b s c f t 2)``, re and im last."""
+
+    def build(self, model: BandSplitModel, metadata: Mapping[str, str], int8: bool) -> bytes:
+        """Write the graph, see `bandsplit.models.bsrnn.onnx_graph`."""
+        from bandsplit.models.bsrnn.onnx_graph import build_graph
+
+        return build_graph(model, metadata, int8).SerializeToString()
+
+    def has_int8(self, config: BsrnnConfig) -> bool:
+        """Whether there are LSTMs: nothing else gets 8-bit integers."""
+        return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
+
+    def shapes(self, config: BsrnnConfig) -> tuple[list[int | None], list[int | None]]:
+        """Return the shapes of mixture and estimates; None: any size."""
+        sizes = [None if config.any_channels else config.channels, config.n_bins, None, 2]
+        return [None, *sizes], [None, len(config.targets), *sizes]
+
+    def before(self, config: BsrnnConfig, batch: np.ndarray) -> np.ndarray:
+        """Transform ``b c samples``."""
+        spec = stft(batch, config.stft)
+        return np.stack([np.real(spec), np.imag(spec)], axis=-1)
+
+    def after(self, config: BsrnnConfig, estimates: np.ndarray, samples: int) -> np.ndarray:
+        """Transform back to ``b s c samples``."""
+        return istft(estimates.view(np.complex64)[..., 0], config.stft, samples)
+
+    def check(self, file: OnnxFile, config: BsrnnConfig) -> None:
+        """Compare what the graph takes with several times what a model of this configuration needs.
+
+        Raises:
+            ValueError: it takes more, holds operations that ``bandsplit export`` never writes, or joins them in ways
+                in which they cannot be joined.
+        """
+        check_operators(file)
+        count_costs(file.graph, mixture_shape(config), limit_costs(file.graph, config))
+
+
+def mixture_shape(config: BsrnnConfig) -> tuple[int, ...]:
+    """Return the shape of the mixture that costs are counted for."""
+    return _BATCH, config.channels, config.n_bins, _FRAMES, 2
+
+
+def limit_costs(graph: Graph, config: BsrnnConfig) -> Costs:
+    """Return several times what graphs of ``bandsplit export`` take for that mixture.
+
+    Raises:
+        ValueError: the configuration is of a larger model than the graph has weights for.
+    """
+    places, bins = _BATCH * _FRAMES * config.channels, config.n_bins
+    k, n, mask = config.n_bands, config.n_features, config.mask
+    taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
+    weights = sum(prod(array.shape) for array in graph.weights.values())
+    # All limits are made from these sizes: without their weights a small file could have any. Those that are often
+    # equal (norms, biases) are stored once and not counted.
+    if weights < (least := n * (2 * bins + decoders * mask.hidden_factor * (k * n + 4 * bins * taps))):
+        raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
+    layers = [layer for layer in (config.time, config.band, config.stereo) if layer is not None]
+    factors = [
+        getattr(one, "hidden_factor", 1) * (getattr(one, "kernel", 1) + getattr(one, "depth", 0)) for one in layers
+    ]
+    latent, spectra = k * n * max(mask.hidden_factor, *factors), 2 * bins * (taps + len(config.targets))
+    heads, dim = (config.attention.heads, config.attention.encoding_dim) if config.attention else (0, 0)
+    attended = config.n_blocks * k * (heads * dim + n) if heads else 0
+    return Costs(
+        _HELD * places * (spectra + latent + heads * _FRAMES),
+        _DONE * places * (k * weights + attended * _FRAMES + len(graph.nodes) * (spectra + latent)),
+    )

@@ -1,0 +1,157 @@
+"""What separation, training and evaluation know of a family: its configuration and what it needs of a chunk.
+
+Nothing here needs PyTorch; `bandsplit.models.network` is the other half, and `bandsplit.models.families` lists the
+families.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from bandsplit.audio.stft_config import StftConfig
+from bandsplit.core.config import Config, Size
+from bandsplit.core.errors import ConfigError
+from bandsplit.models.chunk_config import ChunkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from bandsplit.models.onnx.metadata import OnnxFile
+
+Shape = tuple[int, ...]
+Shapes = Iterator[tuple[str, Shape]]
+"""Name and shape of each tensor in a network's state dict, in its order, computed one after the other."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The lengths of signals that a network takes, in samples at its own rate, and how its authors cut songs."""
+
+    published: ChunkConfig
+    """The plan that its authors separated with: what is used unless another one is asked for."""
+    best_s: float | None = None
+    """Chunk length that suits the network best, for plans without one; None: what the plan has by itself."""
+    least_samples: int = 1
+    """Shortest signal."""
+    multiple_samples: int = 1
+    """Every length is a multiple of it."""
+    fixed_samples: int | None = None
+    """The only length, where there is just one."""
+
+    def fitting(self, samples: int) -> int:
+        """Return the shortest length the network takes that holds ``samples``.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if self.fixed_samples is not None:
+            if samples > self.fixed_samples:
+                raise ConfigError(f"{samples} samples are more than {self.fixed_samples}, all that the model takes")
+            return self.fixed_samples
+        return -(-max(samples, self.least_samples) // self.multiple_samples) * self.multiple_samples
+
+
+class ModelConfig(Config):
+    """The part of a configuration that every family has; a family's own class adds the fields of its network."""
+
+    family: str
+    """Kind of network; see `bandsplit.models.families`."""
+    targets: tuple[str, ...] = Field(max_length=100)
+    """Names of the estimated targets, in the order of the target axis."""
+    sample_rate_hz: Size = 44100
+    """Sample rate of the audio that the model takes and returns."""
+    channels: Size = 2
+    """Channels of the training audio; the only number that the model takes, unless `any_channels`."""
+
+    @model_validator(mode="after")
+    def _check_targets(self) -> Self:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets: {self.targets} must name at least one target, each once")
+        illegal = [name for name in self.targets if not name or set(name) & set('/\\.:*?"<>|') or name == "mixture"]
+        if illegal:
+            raise ValueError(f"targets: {illegal} cannot be file names of stems; use letters, digits, _ and -")
+        return self
+
+    @property
+    def any_channels(self) -> bool:
+        """Whether channels are independent of each other, so that the model takes any number of them."""
+        return False
+
+    @property
+    def geometry(self) -> Geometry:
+        """The lengths of signals that the model takes, and how its authors cut songs."""
+        raise NotImplementedError
+
+    @property
+    def loss_stft(self) -> StftConfig | None:
+        """Transform of the spectrograms that the model returns; None: it returns none, and the loss has its own."""
+        return None
+
+
+class Flop(NamedTuple):
+    """Floating-point operations of the matrix products that a network needs for one signal with all its channels."""
+
+    forward: int
+    """Of its estimates."""
+    step: int
+    """Of a training step: forward and backward."""
+
+
+class Imported(NamedTuple):
+    """A model as a file of other software holds it, under the names of our tensors."""
+
+    config: ModelConfig
+    tensors: Mapping[str, Tensor]
+    training_data: str
+    """For the card: what it was trained on, as far as the file tells."""
+    licence: str
+    """For the card: licence of the weights."""
+    format: str
+    """For the card: what kind of file it is."""
+
+
+class OnnxCore(Protocol):
+    """How a family is exported to ONNX, and what is computed around its graph when onnxruntime runs it.
+
+    The graph has one input, ``mixture``, and one output, ``estimates``, both float32.
+    """
+
+    def build(self, model: Any, metadata: Mapping[str, str], int8: bool) -> bytes:
+        """Write the graph of a network; the only part that needs PyTorch and onnx.
+
+        Args:
+            model: the network.
+            metadata: what the file says of itself.
+            int8: whether its largest products are computed with 8-bit integers.
+        """
+        ...
+
+    def has_int8(self, config: Any) -> bool:
+        """Whether 8-bit integers change anything."""
+        ...
+
+    def shapes(self, config: Any) -> tuple[list[int | None], list[int | None]]:
+        """Return the shapes of input and output; None: any size."""
+        ...
+
+    def before(self, config: Any, batch: np.ndarray) -> np.ndarray:
+        """Turn signals ``b c samples`` into the graph's input."""
+        ...
+
+    def after(self, config: Any, estimates: np.ndarray, samples: int) -> np.ndarray:
+        """Turn the graph's output into signals ``b s c samples``."""
+        ...
+
+    def check(self, file: OnnxFile, config: Any) -> None:
+        """Make sure that a file's graph takes no more time and memory than a model of its configuration can need.
+
+        Raises:
+            ValueError: it takes more.
+        """
+        ...

@@ -1,0 +1,133 @@
+"""The families of networks: one line for each, the rest in a folder of its own.
+
+The parts of a family are named ``module:attribute`` and imported when they are used, so that configurations are read
+without PyTorch, and networks are built without ONNX.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from bandsplit.core.errors import ConfigError
+from bandsplit.models.contract import Flop, ModelConfig, OnnxCore, Shapes
+
+if TYPE_CHECKING:
+    from bandsplit.models.network import SeparationModel
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of network: where its parts are."""
+
+    config: str
+    """Its class of configurations, a `ModelConfig`."""
+    shapes: str
+    """Function from a configuration to `Shapes`, which judges files before anything is built."""
+    build: str
+    """Function from a configuration to a `SeparationModel` with random weights from torch's global generator."""
+    flop: str
+    """Function from a configuration and a number of samples to `Flop`."""
+    weights: str | None = None
+    """Function from a path to `Imported`; it raises ModelFileError for files that it does not know."""
+    onnx: str | None = None
+    """Class without arguments that is an `OnnxCore`."""
+
+
+FAMILIES = {
+    "bsrnn": Family(
+        config="bandsplit.models.bsrnn.config:BsrnnConfig",
+        shapes="bandsplit.models.bsrnn.shapes:tensor_shapes",
+        build="bandsplit.models.bsrnn.build:build_network",
+        flop="bandsplit.models.bsrnn.flop:count_flop",
+        weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
+        onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
+    ),
+}
+UNNAMED = "bsrnn"
+"""The family of configurations that name none: those from before there was a second one."""
+
+
+_MISSING = {
+    "weights": "checkpoints of other software cannot be imported",
+    "onnx": "its models cannot be exported to ONNX; separate with the .safetensors model",
+}
+"""What users of a family cannot do without one of the parts that a family may lack."""
+
+
+def find_part(family: str, part: str) -> Any:
+    """Import a part of a family.
+
+    Raises:
+        ConfigError: there is no such family, or it lacks the part.
+    """
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(str(family), FAMILIES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ConfigError(f"family: {family!r} is not a family of networks; {hint}legal: {', '.join(FAMILIES)}")
+    place = getattr(FAMILIES[family], part)
+    if place is None:
+        raise ConfigError(f"family {family!r} has no part {part!r}: {_MISSING[part]}")
+    try:
+        return resolve_name(place)
+    except ModuleNotFoundError as error:
+        if error.name is None or not place.startswith(error.name):
+            raise  # a library that the part needs: whoever asked for it knows what to install
+        raise ConfigError(f"family {family!r} lacks its part {part!r}: there is no module {error.name}") from None
+    except AttributeError:
+        raise ConfigError(f"family {family!r} lacks its part {part!r}: {place.replace(':', ' has no ')}") from None
+
+
+def parse_model(data: Any) -> ModelConfig:
+    """Turn plain data into the configuration of the family that it names.
+
+    Raises:
+        ConfigError: it is not one, or names no family that is known.
+    """
+    return _config_class(data).parse(data)
+
+
+def _config_class(data: Any) -> type[ModelConfig]:
+    return find_part(data.get("family", UNNAMED) if isinstance(data, dict) else UNNAMED, "config")
+
+
+def _validate(data: Any) -> ModelConfig:
+    if isinstance(data, ModelConfig):
+        return data
+    try:
+        kind = _config_class(data)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return kind.model_validate(data)
+
+
+AnyModelConfig = Annotated[SerializeAsAny[ModelConfig], BeforeValidator(_validate)]
+"""Type of a field that holds a configuration of any family."""
+
+
+def tensor_shapes(config: ModelConfig) -> Shapes:
+    """Yield name and shape of each tensor in the network's state dict, in its order."""
+    return find_part(config.family, "shapes")(config)
+
+
+def build_network(config: ModelConfig) -> SeparationModel:
+    """Build the network with random weights; `bandsplit.models.network.build_model` judges its size before."""
+    return find_part(config.family, "build")(config)
+
+
+def count_flop(config: ModelConfig, samples: int) -> Flop:
+    """Count the operations that one signal of ``samples`` with all its channels takes."""
+    return find_part(config.family, "flop")(config, samples)
+
+
+def onnx_core(config: ModelConfig) -> OnnxCore:
+    """Return how the family is exported.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    return find_part(config.family, "onnx")()

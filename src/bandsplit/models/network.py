@@ -1,0 +1,63 @@
+"""What separation and training know of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bandsplit.models.contract import ModelConfig
+from bandsplit.models.families import build_network
+from bandsplit.models.tensors import check_size
+
+
+class Separation(NamedTuple):
+    """What a model returns."""
+
+    signal: Tensor
+    """Signals ``b s c samples``."""
+    spec: Tensor | None
+    """The spectrograms ``b s c f t`` that they were made from, by ``config.loss_stft``; None if there are none."""
+
+
+class SeparationModel(nn.Module):
+    """Base of the networks of all families. ``config`` describes one completely."""
+
+    config: ModelConfig
+
+    def forward(self, mixture: Tensor) -> Separation:
+        """Estimate all targets of ``mixture``, ``b c samples``, of a length that ``config.geometry`` has."""
+        raise NotImplementedError
+
+    def spectrograms(self, mixture: Tensor) -> Tensor | None:
+        """Estimate the spectrograms alone, where the signals are not wanted."""
+        return self(mixture).spec
+
+    def separate(self, mixture: Tensor) -> Tensor:
+        """Estimate all targets of ``mixture``, ``b c samples``, of any length that a chunk may have: ``b s c samples``.
+
+        What the network needs beyond it is zeros, whose estimates are cut off.
+        """
+        samples = mixture.shape[-1]
+        missing = self.config.geometry.fitting(samples) - samples
+        return self(F.pad(mixture, (0, missing)) if missing else mixture).signal[..., :samples]
+
+    def narrowed(self, targets: Sequence[str]) -> SeparationModel:
+        """Return a model of the wanted targets alone, which shares this one's parts; itself, where they need others."""
+        return self
+
+    def repeated_parts(self) -> Iterable[nn.Module]:
+        """Parts that may be computed again in the backward pass, or compiled, one by one."""
+        return ()
+
+
+def build_model(config: ModelConfig) -> SeparationModel:
+    """Build the network that ``config`` describes, with random weights from torch's global generator.
+
+    Raises:
+        ConfigError: it would be too large, see `bandsplit.models.tensors`.
+    """
+    check_size(config)
+    return build_network(config)

@@ -1,0 +1,86 @@
+"""Names and shapes of a network's tensors, judged before it is built: too many, or others than those of a file.
+
+The shapes come from the configuration by the arithmetic of its family, one after the other, so that a reader can stop
+where a file has no more.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
+
+from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.models.contract import ModelConfig, Shape
+from bandsplit.models.families import tensor_shapes
+
+MOST_TENSORS = 100_000
+MOST_PARAMETERS = 1 << 31
+"""Of any network that is built; the largest of the paper has 1.1e8."""
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Count the parameters of the network without building it."""
+    return sum(prod(shape) for _, shape in tensor_shapes(config))
+
+
+def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
+    """List the tensors that ``config`` needs, in time and memory proportional to the shapes ``found`` in a file.
+
+    Raises:
+        ConfigError: ``config`` needs far more tensors or numbers.
+    """
+    sizes = [prod(shape) for shape in found]
+    most_tensors, most_numbers = 1000 + 2 * len(sizes), 1_000_000 + 2 * sum(sizes)
+    shapes: dict[str, Shape] = {}
+    numbers = 0
+    for name, shape in tensor_shapes(config):
+        shapes[name] = shape
+        numbers += prod(shape)
+        # The file may be damaged, and what is missing should be named: hence some room.
+        if len(shapes) > most_tensors or numbers > most_numbers:
+            raise ConfigError(
+                f"its configuration needs {numbers:.1e} numbers or more in {len(shapes)} tensors or more, but the file "
+                f"has {sum(sizes):.1e} in {len(sizes)}"
+            )
+    return shapes
+
+
+def check_size(config: ModelConfig) -> None:
+    """Refuse a network that no machine of today's users can hold, before any of it is built.
+
+    Raises:
+        ConfigError: it has too many tensors or parameters.
+    """
+    parameters = 0
+    for tensors, (_, shape) in enumerate(tensor_shapes(config), 1):
+        parameters += prod(shape)
+        if tensors > MOST_TENSORS or parameters > MOST_PARAMETERS:
+            counts = [f"{name} {value}" for name, value in config if name.startswith("n_")]
+            sizes = ", ".join([*counts, f"{len(config.targets)} target(s)"])
+            raise ConfigError(
+                f"model: has more than {MOST_PARAMETERS:,} parameters or {MOST_TENSORS:,} tensors with {sizes}; make "
+                f"it smaller (the paper's largest has 108,730,000 parameters)"
+            )
+
+
+def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
+    """Compare names and shapes of tensors with those that ``config`` needs, before anything is built.
+
+    Raises:
+        ModelFileError: one is missing, unexpected or misshapen.
+        ConfigError: ``config`` needs far more than there is.
+    """
+    expected = shapes_in(config, found.values())
+    problems = [f"missing: {name}" for name in expected if name not in found]
+    problems += [f"unexpected: {name}" for name in found if name not in expected]
+    problems += [
+        f"misshapen: {name} is {found[name]}, expected {shape}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if problems:
+        raise ModelFileError(describe_problems(problems))
+
+
+def describe_problems(problems: list[str], shown: int = 10) -> str:
+    """Join the first ``shown`` problems and count the others."""
+    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
+    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more
