@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study test pythons soak lint format clean force
+.PHONY: help setup demo study check test pythons soak lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -80,8 +80,11 @@ study: .venv/.base ## nine small variants, three seeds each, on songs made from 
 	@$(BIN)/bandsplit study figures mini
 	@$(BIN)/bandsplit study report mini --data study/songs
 
-test: lint ## lint, then run the tests
-	@$(BIN)/pytest
+check: lint ## lint, then run the tests that are not marked slow
+	@$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
+
+test: lint ## lint, then run all tests
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 pythons: ## install on each Python from 3.10 to 3.13 that is found, and run the fast part of the suite there
 	@$(PYTHON) benchmarks/pythons.py

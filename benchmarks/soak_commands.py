@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -297,10 +298,16 @@ class Export(Command):
 class Bench(Command):
     """A benchmark whose runtimes have a process each."""
 
+    programs = False  # one of its own would multiply large matrices for most of its time
+
     def __init__(self, base: Path) -> None:
-        """Write the model."""
+        """Write the model, and take small matrices for the rate that is measured beside it."""
+        from bandsplit.core.processes import worker_pool
+        from bandsplit.tools.bench import separation
+
         super().__init__(base)
         self.file = self.model()
+        separation.worker_pool = functools.partial(worker_pool, initializer=multiply_small)  # type: ignore[assignment]
 
     def prepare(self, folder: Path, draw: random.Random) -> list[str]:
         """Measure a little."""
@@ -311,6 +318,13 @@ class Bench(Command):
         """It writes nothing."""
         if found := [path.name for path in folder.iterdir() if path.name not in ("output.txt", "tmp")]:
             yield f"files: {found}"
+
+
+def multiply_small() -> None:
+    """Take small matrices in this process."""
+    from bandsplit.tools.bench.matrix_rate import MATRIX_SIZE
+
+    MATRIX_SIZE["cpu"] = 256
 
 
 COMMANDS: dict[str, type[Command]] = {

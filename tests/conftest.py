@@ -1,5 +1,6 @@
-"""Fixtures shared by the suite."""
+"""Fixtures shared by the suite, and the conditions that every test runs under."""
 
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,12 @@ from webserver import Server
 
 # The tests' tensors are tiny: threads would only wait for each other, badly so on a machine that does other work too.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put slow tests first, so that with several workers the end is not one long test."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """Every command and every line of Python in the README runs."""
 
+import dataclasses
 import re
 import shlex
 import shutil
@@ -11,19 +12,24 @@ import pytest
 import soundfile
 
 from bandsplit.cli import main as cli
+from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.recipes.recipe import apply_changes
+from matrices import multiply_small_everywhere
 from places import CHECKPOINT, ROOT
 from songs import noise_stems, write_song
 
 README = (ROOT / "README.md").read_text()
-# A full-size model of the paper, but one step on half a second.
+# One step on half a second.
 ONE_STEP = [
     "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
     "--set", "training.excerpt_s=0.5", "--set", "training.mixing.activity=null",  # songs are shorter than its segments
 ]  # fmt: skip
+SMALL = {"model.n_features": 8, "model.n_blocks": 1, "model.mask.hidden_factor": 1}
+"""What `base` becomes: the README's commands run as they stand, on a network of the same kind."""
 SHORTER = {
     "train": ONE_STEP,
     "bench train": ["--recipe", "demo", "--steps", "1"],
-    "bench separate": ["--recipe", "demo", "--rounds", "1", "--chunk", "0.5"],
+    "bench separate": ["--recipe", "demo", "--rounds", "1", "--chunk", "0.5", "--runtime", "plain,torch"],
 }
 
 
@@ -41,17 +47,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the recipe that the README trains a small one."""
+    base = RECIPES["base"]
+    settings = apply_changes(base.settings, SMALL)
+    monkeypatch.setitem(RECIPES, "base", dataclasses.replace(base, settings=settings))
+
+
 def commands() -> list[list[str]]:
     lines = re.findall(r"^\.venv/bin/bandsplit (.*)$", README, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small")
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
     named = {command[0] for command in commands()}
     assert named == {
         *("models", "separate", "data", "train", "runs", "energy", "bench", "export", "evaluate", "doctor", "study")
     }
     monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 1.0)
+    multiply_small_everywhere(monkeypatch)
     for command in commands():
         arguments = [str(match) for word in command for match in (sorted(folder.glob(word)) if "*" in word else [word])]
         shorter = next((more for start, more in SHORTER.items() if " ".join(command).startswith(start)), [])

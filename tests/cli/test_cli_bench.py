@@ -5,6 +5,13 @@ from importlib.util import find_spec
 import pytest
 from test_cli_data import run
 
+from matrices import multiply_small_everywhere
+
+
+@pytest.fixture(autouse=True)
+def _small_matrices(monkeypatch: pytest.MonkeyPatch):
+    multiply_small_everywhere(monkeypatch)
+
 
 def test_steps_are_measured_beside_the_matrix_rate(capsys: pytest.CaptureFixture[str]):
     options = ("--recipe", "demo", "--batch", "1", "--steps", "1", "--device", "cpu", "--markdown")
@@ -14,10 +21,11 @@ def test_steps_are_measured_beside_the_matrix_rate(capsys: pytest.CaptureFixture
     assert "batch 1 x 1 s, fp32, medians of 1 step(s)" in output
     (row,) = [line for line in output.splitlines() if line.startswith("| demo |")]
     step_ms, examples_per_s, gflop, share, peak_mb = (cell.strip(" %") for cell in row.strip("| ").split("|")[1:])
-    assert float(examples_per_s) == pytest.approx(1000 / float(step_ms), rel=0.02)
-    assert float(gflop) > 0
-    assert 0 < float(share) < 100
-    assert float(peak_mb) > 0
+    # To the printed digits: whole milliseconds, and two digits after the point. How they are computed is tested with
+    # the measurement (`tests/tools/test_bench.py`).
+    least, most = (1000 / (float(step_ms) + digit) for digit in (0.5, -0.5))
+    assert least - 0.005 <= float(examples_per_s) <= most + 0.005
+    assert float(gflop) > 0 and float(share) >= 0 and float(peak_mb) > 0
 
 
 @pytest.mark.parametrize(
@@ -38,6 +46,7 @@ def test_what_cannot_be_measured_is_named(options: tuple[str, ...], text: str, c
 SEPARATE = ("bench", "separate", "--device", "cpu", "--recipe", "mini-base", "--chunk", "0.5", "--rounds", "1")
 
 
+@pytest.mark.slow
 def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixture[str]):
     ways = ["plain", "torch"]
     if find_spec("onnxruntime") and find_spec("onnx"):
@@ -50,8 +59,12 @@ def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixt
     assert list(measured) == ways
     for way, (realtime, quicker, gflop, matrix_rate, share, peak_mb, difference) in measured.items():
         assert float(realtime) > 0 and float(matrix_rate) > 0 and float(peak_mb) > 0
-        assert 0 <= float(share) < 100
-        assert float(quicker) == pytest.approx(float(realtime) / float(measured["plain"][0]), rel=0.02)  # of one round
+        assert float(share) >= 0
+        # Of one round, so the ratio of what is printed: each of the three numbers to 0.005.
+        low, high = (
+            (float(realtime) + digit) / max(float(measured["plain"][0]) - digit, 1e-9) for digit in (-0.005, 0.005)
+        )
+        assert low - 0.005 <= float(quicker) <= high + 0.005
         assert gflop == measured["plain"][2]
         assert float(difference) < (0.3 if way == "int8" else 1e-5)
 

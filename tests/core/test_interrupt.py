@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,17 @@ import pytest
 from bandsplit.core.interrupt import check, collected, held, stopping, watching
 from bandsplit.core.processes import worker_pool
 from bandsplit.core.unfinished import Unfinished, hidden_folder, swept, temporary_folder, temporary_name
+from waiting import wait_until
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+
+@pytest.fixture(autouse=True)
+def _hang_ups_are_not_ignored() -> Iterator[None]:
+    """Give SIGHUP its default, which it lacks where the suite was started with nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def send(number: int) -> None:
@@ -106,7 +115,8 @@ def test_an_exception_that_python_drops_comes_again(capsys: pytest.CaptureFixtur
 
     def work() -> None:
         Late()
-        time.sleep(60)
+        for _ in range(6000):
+            time.sleep(0.01)
 
     is_stopped(work)
     assert "ignored" not in capsys.readouterr().err
@@ -206,18 +216,12 @@ def sleep_and_say(path: Path) -> None:
 
 
 def wait_for(path: Path) -> int:
-    until = time.monotonic() + 120
-    while not (path.exists() and path.read_text()):
-        assert time.monotonic() < until, path
-        time.sleep(0.01)
+    wait_until(lambda: path.exists() and path.read_text(), str(path))
     return int(path.read_text())
 
 
 def wait_for_end(process: int) -> None:
-    until = time.monotonic() + 60
-    while is_running(process):
-        assert time.monotonic() < until, f"{process} lives"
-        time.sleep(0.01)
+    wait_until(lambda: not is_running(process), f"the end of process {process}")
 
 
 def is_running(process: int) -> bool:

@@ -14,7 +14,8 @@ from bandsplit.core.errors import AudioError
 from places import ROOT
 
 SCRIPT = ROOT / "benchmarks" / "fuzz.py"
-FILES = 60
+FILES = 10
+"""Of each format; `benchmarks/fuzz.py` damages thousands."""
 
 
 def load() -> ModuleType:
@@ -46,22 +47,24 @@ def test_a_damaged_song_is_separated_whole_or_refused(tmp_path: Path, name: str,
         song.write_bytes(whole)
         assert fuzz.attempt(separator, song, out) == "separated"
         shutil.rmtree(out)
+    song.write_bytes(songs[0][:16])
+    assert fuzz.attempt(separator, song, out) == "refused"
     for number in range(FILES):
         song.write_bytes(fuzz.damage(songs, others, np.random.default_rng(number)))
         verdicts.append(fuzz.attempt(separator, song, out))
         shutil.rmtree(out, ignore_errors=True)
-    assert set(verdicts) == {"separated", "refused"}, verdicts
+    assert set(verdicts) <= {"separated", "refused"}, verdicts
 
 
 @pytest.mark.parametrize("name", fuzz.MODELS)
 def test_a_damaged_model_is_read_or_refused(tmp_path: Path, name: str):
     (whole,) = fuzz.make_songs(name, tmp_path)
     path, verdicts = tmp_path / f"m.{fuzz.suffix_of(name)}", []
-    for number in range(FILES if name == "safetensors" else FILES // 5):  # 1976 tensors take their time
+    for number in range(FILES):
         data = fuzz.damage([whole], [whole[:3000]], np.random.default_rng(number))
         path.write_bytes(fuzz.in_checkpoint(data) if name == "pickle" else data)
         verdicts.append(fuzz.attempt(None, path, tmp_path / "out"))
-    assert set(verdicts) == {"separated", "refused"}, verdicts
+    assert set(verdicts) <= {"separated", "refused"} and "refused" in verdicts, verdicts
 
 
 class Broken:

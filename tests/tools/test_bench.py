@@ -1,5 +1,6 @@
 """The arithmetic of a step against torch's own count, and the measurement of training speed."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from bandsplit.models.families import count_flop
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
-from bandsplit.tools.bench.steps import TrainingStep, matrix_rate, measure
+from bandsplit.tools.bench import steps
+from bandsplit.tools.bench.matrix_rate import MATRIX_SIZE, matrix_rate
+from bandsplit.tools.bench.steps import TrainingStep, measure
 
 CPU = torch.device("cpu")
 
@@ -53,15 +56,26 @@ def test_a_gru_takes_three_quarters_of_the_gates_of_an_lstm():
     assert count_flop(lstm, 22050).step - count_flop(gru, 22050).step == positions * 2 * 2 * hidden * (n + hidden)
 
 
-def test_rates_and_shares_are_those_of_the_measured_times():
+def test_rates_and_shares_are_those_of_the_measured_times(monkeypatch: pytest.MonkeyPatch):
+    def time_s(work: Callable[[], object], device: torch.device) -> float:
+        work()
+        return 0.25
+
+    monkeypatch.setattr(steps, "time_s", time_s)
+    monkeypatch.setattr(steps, "matrix_rate", lambda *_: 40e9)
     config = short("base", **{"model.n_features": 8})
     speed = measure({"small": config}, batch=2, steps=2, device=CPU)
     small = speed.recipes["small"]
-    assert small.examples_per_s == pytest.approx(2 / small.step_s)
+    assert (small.step_s, small.examples_per_s) == (0.25, 8.0)
     assert small.gflop == pytest.approx(2 * count_flop(config.model, 22050).step / 1e9)
-    assert 0 < small.share < 1
+    assert small.share == pytest.approx(small.gflop / 0.25 / 40)
     assert small.peak_mb > 100
-    assert speed.matrix_gflop_per_s > 1
+    assert speed.matrix_gflop_per_s == 40
+
+
+def test_the_matrix_rate_is_measured_on_this_machine(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(MATRIX_SIZE, "cpu", 256)
+    assert matrix_rate(CPU) > 1e6
 
 
 def test_a_step_changes_the_weights_and_leaves_torch_as_it_was():
@@ -71,5 +85,4 @@ def test_a_step_changes_the_weights_and_leaves_torch_as_it_was():
     step()
     assert all(not torch.equal(a, b) for a, b in zip(before, step.learner.plain_model.parameters(), strict=True))
     assert torch.equal(state, torch.random.get_rng_state())
-    assert matrix_rate(CPU) > 0
     assert torch.get_float32_matmul_precision() == precision

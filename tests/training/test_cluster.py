@@ -4,17 +4,19 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import submitit
 from safetensors.torch import load_file
 from submitit.core.utils import FailedJobError
+from typer.testing import CliRunner
 
+from bandsplit.cli.main import app
 from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.training.cluster import TrainingJob, command_line, submit, with_resume
 from songs import write_dataset
+from waiting import wait_until
 
 SMALL = [
     "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
@@ -51,9 +53,11 @@ def epochs_done(runs: Path, target: str) -> int:
 
 
 def wait_for_epochs(job: submitit.Job, runs: Path, target: str, epochs: int) -> None:
-    while epochs_done(runs, target) < epochs:
-        assert not job.done(), job.stderr()
-        time.sleep(0.02)
+    def done() -> bool:
+        assert epochs_done(runs, target) >= epochs or not job.done(), job.stderr()
+        return epochs_done(runs, target) >= epochs
+
+    wait_until(done, f"epoch {epochs} of {target}")
 
 
 def interrupt_as_slurm_would(job: submitit.LocalJob) -> None:
@@ -67,14 +71,15 @@ def interrupt_as_slurm_would(job: submitit.LocalJob) -> None:
     assert len(processes) >= 3  # controller, job, training
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a job in /proc")
 def test_a_job_stopped_by_its_wall_time_is_requeued_and_ends_with_the_same_weights(songs: Path, tmp_path: Path):
     whole = arguments(songs, tmp_path / "whole", "vocals", epochs=15)
-    subprocess.run(command_line(whole, gpus=0, patience_s=1), check=True, capture_output=True)
+    assert CliRunner().invoke(app, whole).exit_code == 0
     runs = tmp_path / "runs"
-    commands = [arguments(songs, runs, "vocals", epochs=15), arguments(songs, runs, "drums", epochs=3)]
+    commands = [arguments(songs, runs, "vocals", epochs=15), arguments(songs, runs, "drums", epochs=1)]
     vocals, drums = submit(commands, tmp_path / "jobs", executor="local", hours=1, gpus=0)
-    wait_for_epochs(vocals, runs, "vocals", 4)
+    wait_for_epochs(vocals, runs, "vocals", 2)
     interrupt_as_slurm_would(vocals)  # type: ignore[arg-type]
     assert vocals.result() is None and drums.result() is None
     output, log = vocals.stdout() or "", vocals.stderr() or ""
@@ -82,7 +87,7 @@ def test_a_job_stopped_by_its_wall_time_is_requeued_and_ends_with_the_same_weigh
     assert f"Requeued job {vocals.job_id}" in output + log
     first, second = best(tmp_path / "whole", "vocals"), best(runs, "vocals")
     assert first.keys() == second.keys() and all((first[name] == second[name]).all() for name in first)
-    assert epochs_done(runs, "drums") >= 3
+    assert epochs_done(runs, "drums") >= 2
     # The other run was not touched.
     assert "SIGTERM" not in (drums.stdout() or "") + (drums.stderr() or "")
 
