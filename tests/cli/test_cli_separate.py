@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.models.network import build_model
 from command_line import run_command
+from waiting import wait_until
 
 RATE_HZ = 8000
 
@@ -517,8 +517,12 @@ def test_ctrl_c_leaves_no_half_file(model: Path, number: int, jobs: str):
     names = ["first.wav", "long 1.wav", "long 2.wav"]
     command = [sys.executable, "-m", "bandsplit", "separate", *names, "-n", model, "--jobs", jobs, "--flac"]
     process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
-    while not list(Path().glob("separated/long*/.bandsplit-*.part")) and process.poll() is None:
-        time.sleep(0.02)
+
+    def writes() -> bool:
+        assert process.poll() is None, process.communicate()
+        return bool(list(Path().glob("separated/long*/.bandsplit-*.part")))
+
+    wait_until(writes, "the first part of a long song")
     process.send_signal(number)
     _, errors = process.communicate()
     assert process.returncode == 1 and "Traceback" not in errors and "stopped; finished songs stay" in errors, errors

@@ -7,7 +7,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ import torch
 
 from bandsplit.core.files import Journal, write_atomically
 from disks import largest_file
+from waiting import wait_until
 
 # --- files -----------------------------------------------------------------------------------------------------------
 
@@ -147,8 +147,7 @@ def test_lines_of_several_processes_never_mix_even_if_one_is_killed(journal: Jou
     journal.path.write_text("garbage")
     names = ["a", "b", "killed"]
     processes = [subprocess.Popen([sys.executable, "-c", APPEND, str(journal.path), name]) for name in names]
-    while b'{"name": "killed"' not in journal.path.read_bytes() and processes[2].poll() is None:
-        time.sleep(0.01)
+    wait_until(lambda: b'{"name": "killed"' in journal.path.read_bytes(), "a line of the third process")
     processes[2].send_signal(signal.SIGKILL)
     assert [process.wait() for process in processes[:2]] == [0, 0]
     processes[2].wait()

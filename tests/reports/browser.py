@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from waiting import wait_until
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -109,10 +110,15 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, script: str, until: Callable[[Any], bool] = bool) -> Any:
-        """Value of an expression once it is as wanted: a test that waits in vain hangs, and names what for."""
-        while not until(value := self.run(script)):
-            time.sleep(0.02)
-        return value
+        """Value of an expression once it is as wanted."""
+        values: list[Any] = []
+
+        def arrived() -> bool:
+            values[:] = [self.run(script)]
+            return until(values[0])
+
+        wait_until(arrived, script)
+        return values[0]
 
     def click(self, selector: str, at: float = 0.5) -> None:
         """Press the mouse on an element, at a share of its width."""

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -39,6 +38,7 @@ from bandsplit.studies.runner.status import account_energy, estimate_left
 from bandsplit.studies.runner.training import check_data
 from small_study import COMMAND, SMALL, STUDY, put
 from songs import write_dataset
+from waiting import wait_until
 
 PAPER = STUDIES["paper"]
 
@@ -108,9 +108,11 @@ def test_a_study_killed_at_once_goes_on_without_training_a_run_twice_and_ctrl_c_
         return run.record.epochs if run.record else 0
 
     def wait_for(epoch: int, process: subprocess.Popen) -> None:
-        while epochs() < epoch:
+        def reached() -> bool:
             assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
+            return epochs() >= epoch
+
+        wait_until(reached, f"epoch {epoch}")
 
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_for(2, first)
@@ -181,8 +183,12 @@ def python(code: str, tmp_path: Path, name: str = "job") -> Job:
 
 def wait(processes: Processes) -> dict[str, int]:
     codes: dict[str, int] = {}
-    while processes.running:
-        codes |= {ended.job.name: ended.code for ended in processes.ended(0.01)}
+
+    def all_ended() -> bool:
+        codes.update({ended.job.name: ended.code for ended in processes.ended(0.01)})
+        return not processes.running
+
+    wait_until(all_ended, "the end of the processes")
     return codes
 
 
@@ -207,6 +213,11 @@ def test_each_process_gets_its_share_of_the_cores(tmp_path: Path, monkeypatch: p
     assert Processes((), 1).environment["OMP_NUM_THREADS"] == "7"
 
 
+def said_by(processes: Processes, tmp_path: Path, word: str) -> bool:
+    processes.ended(0.01)
+    return word in (tmp_path / "job.log").read_text().splitlines()
+
+
 def test_the_first_signal_asks_processes_to_end_and_a_second_ctrl_c_makes_them(tmp_path: Path):
     stubborn = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True))\n"
     stubborn += "print('ready', flush=True)\nwhile True: time.sleep(0.01)"
@@ -215,8 +226,7 @@ def test_the_first_signal_asks_processes_to_end_and_a_second_ctrl_c_makes_them(t
         processes.start_alone(python(stubborn, tmp_path), tmp_path / "lock")
         said = {"ready": signal.SIGTERM, "asked": signal.SIGINT}
         for word, number in said.items():
-            while word not in (tmp_path / "job.log").read_text().splitlines():
-                processes.ended(0.01)
+            wait_until(lambda word=word: said_by(processes, tmp_path, word), word)
             assert processes.stopping is (word == "asked")
             os.kill(os.getpid(), number)
         assert wait(processes) == {"job": -signal.SIGKILL}

@@ -54,6 +54,7 @@ class EnergyMeter:
         gpu_tdp_w: watts of each GPU for the Green Algorithms estimate, where its table lacks the GPU.
         period_s: seconds between two samples.
         idle_s: seconds over which idle power is measured.
+        clock: seconds since some moment, by which phases are timed.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class EnergyMeter:
         gpu_tdp_w: float | None = None,
         period_s: float = PERIOD_S,
         idle_s: float = IDLE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder, self.node, self.pue, self.intensity = folder, node, pue, intensity
         self.period_s, self.idle_s, self.gpu_tdp_w = period_s, idle_s, gpu_tdp_w
@@ -91,7 +93,8 @@ class EnergyMeter:
         self._spent: dict[Phase, Spent] = {}
         self._joules = 0.0
         self._last: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
-        self._started = self._sampled = time.monotonic()
+        self._clock = clock
+        self._started = self._sampled = clock()
         self._started_unix_s = time.time()
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -100,7 +103,7 @@ class EnergyMeter:
 
     def start(self) -> None:
         """Find the sensors, measure idle power if they can, and sample from now on."""
-        self._started = self._sampled = time.monotonic()
+        self._started = self._sampled = self._clock()
         self._started_unix_s = time.time()
         with self._lock:
             self._try(self._open)
@@ -122,7 +125,7 @@ class EnergyMeter:
 
     def wall_s(self) -> float:
         """Return the time of all attempts."""
-        now = self._sampled if self._over.is_set() else time.monotonic()
+        now = self._sampled if self._over.is_set() else self._clock()
         return self._earlier_wall_s + now - self._started
 
     def stop(self, reason: str) -> None:
@@ -170,7 +173,7 @@ class EnergyMeter:
         joules = self._last
         if self._sensors is not None:
             joules = self._try(self._sensors.read) or self._last
-        now = time.monotonic()
+        now = self._clock()
         before = self._spent.get(self._phase, Spent())
         gained: dict[Part, float] = {part: max(joules[part] - self._last[part], 0.0) for part in PARTS}
         self._spent[self._phase] = Spent(
@@ -185,7 +188,7 @@ class EnergyMeter:
         try:
             return what()
         except Exception as error:
-            after = time.monotonic() - self._started
+            after = self._clock() - self._started
             why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if isinstance(error, ImportError):
                 why += "; pip install 'bandsplit[train]' brings codecarbon"
