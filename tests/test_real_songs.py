@@ -9,7 +9,6 @@ import pytest
 import soundfile
 
 from bandsplit.cli import main as cli
-from songs import link_songs
 
 
 def run(*arguments: str | Path) -> None:
@@ -19,11 +18,23 @@ def run(*arguments: str | Path) -> None:
     assert not stop.value.code
 
 
+def write_cuts(source: Path, root: Path, seconds: int = 8) -> Path:
+    """Write the middle of each song."""
+    for file in source.glob("*/*/*.flac"):
+        rate_hz, frames = soundfile.info(file).samplerate, soundfile.info(file).frames
+        signal, _ = soundfile.read(file, seconds * rate_hz, start=max(0, (frames - seconds * rate_hz) // 2))
+        cut = root / file.relative_to(source)
+        cut.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(cut, signal, rate_hz)
+    return root
+
+
+@pytest.mark.slow
 def test_train_evaluate_and_separate_real_songs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
     monkeypatch.chdir(tmp_path)
-    data = link_songs(shared / "data" / "everything_is_free", tmp_path / "everything_is_free")
-    changes = [f"training.{change}" for change in ("examples_per_epoch=24", "max_epochs=4", "validate_every=1")]
+    data = write_cuts(shared / "data" / "everything_is_free", tmp_path / "everything_is_free")
+    changes = [f"training.{change}" for change in ("examples_per_epoch=8", "max_epochs=3", "validate_every=1")]
     run("train", "demo", "--data", data, "--device", "cpu", *(word for change in changes for word in ("--set", change)))
     (folder,) = (tmp_path / "runs").glob("demo/*/*")
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

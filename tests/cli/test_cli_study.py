@@ -2,8 +2,6 @@
 
 import inspect
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -157,14 +155,3 @@ def test_options_of_songs_reach_training_and_scoring_as_they_were_given():
 )
 def test_mistakes_are_told(arguments: list[str], message: str):
     assert message in refusal(*arguments)
-
-
-def test_listing_and_status_do_not_load_torch(tmp_path: Path):
-    code = (
-        "import sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', 'study', *sys.argv[1:]]\n"
-        "try: cli.main()\n"
-        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
-    )
-    for arguments in (["list"], ["plan", "paper"], ["status", "paper"]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-        assert done.stderr.strip() == "False", arguments

@@ -162,6 +162,7 @@ def start_metered(folder: Path, attempt: int) -> "subprocess.Popen[str]":
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_killed_attempt_counts_and_the_next_one_adds_to_it(tmp_path: Path):
     first = start_metered(tmp_path, 1)
 

@@ -1,8 +1,6 @@
 """Run folders read back: what the table says of whole, running, killed and damaged ones."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -181,14 +179,3 @@ def test_the_curves_are_drawn_with_a_panel_for_each_target(tmp_path: Path):
     assert (tmp_path / "curves.svg").read_text().count('id="axes_') == 2
     result = CliRunner().invoke(app, ["runs", str(tmp_path), "--plot", str(tmp_path / "curves.doc")])
     assert "name a .png, .svg or .pdf" in str(result.exception)
-
-
-def test_listing_runs_does_not_load_torch(tmp_path: Path):
-    write_run(tmp_path, [1.0])
-    code = (
-        "import sys; from bandsplit.cli import main as cli; sys.argv = ['bandsplit', 'runs', sys.argv[1]]\n"
-        "try: cli.main()\n"
-        "except SystemExit: print('torch' in sys.modules, file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "False"

@@ -77,6 +77,7 @@ def started(folder: StudyFolder) -> list[str]:
 # --- real runs -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_the_others_going_and_stays_in_the_energy_account(folder: StudyFolder, songs: Songs):
     planned = planned_runs(STUDY, ["good", "broken"], ["small", "small-broken"], [1], ["vocals"])
     result, told = go(folder, songs, planned, jobs=2, evaluate=False)
@@ -95,6 +96,7 @@ def test_a_run_that_fails_leaves_the_others_going_and_stays_in_the_energy_accoun
     assert account is not None and account.attempts == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the processes of a study in /proc")
 def test_a_study_killed_at_once_goes_on_without_training_a_run_twice_and_ctrl_c_saves_states(
     folder: StudyFolder, songs: Songs
@@ -143,6 +145,7 @@ def test_a_study_killed_at_once_goes_on_without_training_a_run_twice_and_ctrl_c_
     assert [event["event"] for event in folder.events()] == ["started", "started", "stopped"]
 
 
+@pytest.mark.slow
 def test_models_are_scored_once_as_one_system_for_each_seed(folder: StudyFolder, songs: Songs):
     planned = planned_runs(STUDY, ["good"], ["small"], [1])
     result, _ = go(folder, songs, planned, jobs=2)
@@ -163,6 +166,7 @@ def test_models_are_scored_once_as_one_system_for_each_seed(folder: StudyFolder,
     assert [file.stat().st_mtime_ns for file in folder.path.glob("scores/*")] == time_ns
 
 
+@pytest.mark.slow
 def test_a_run_of_a_study_is_the_run_that_train_makes(folder: StudyFolder, songs: Songs, tmp_path: Path):
     (one,) = planned_runs(STUDY, ["good"], ["small-too"], [1], ["bass"])
     go(folder, songs, [one], evaluate=False)

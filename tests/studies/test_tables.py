@@ -5,8 +5,6 @@ import io
 import json
 import re
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -372,13 +370,6 @@ def test_latex_is_escaped_and_continued_rows_stand_together() -> None:
 def test_csv_without_records_is_the_table_itself() -> None:
     table = TextTable("caption", ("name", "a, b"), (("x", '1"'),))
     assert list(csv.reader(io.StringIO(table.csv()))) == [["name", "a, b"], ["x", '1"']]
-
-
-def test_tables_are_made_without_torch() -> None:
-    code = (
-        "import sys, bandsplit.studies.tables.validation, bandsplit.studies.figures; sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_data_of_a_run_are_its_audio_and_not_its_folder(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_a_job_stopped_by_its_wall_time_is_requeued_and_ends_with_the_same_weigh
     assert "SIGTERM" not in (drums.stdout() or "") + (drums.stderr() or "")
 
 
+@pytest.mark.slow
 def test_a_failed_training_fails_its_job_and_its_message_is_in_the_jobs_output(songs: Path, tmp_path: Path):
     (job,) = submit([["train", "bsae", "--data", str(songs)]], tmp_path / "jobs", executor="local", hours=1, gpus=0)
     with pytest.raises(FailedJobError, match="ended with exit code 2; the job's output says why"):
@@ -120,6 +121,7 @@ def test_several_gpus_are_run_by_torchrun_which_leaves_time_to_save():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_torchrun_understands_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     command = command_line(["runs", str(tmp_path)], gpus=2, patience_s=10)
     done = subprocess.run(command, capture_output=True, text=True)

@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,14 +45,6 @@ def test_a_model_is_found_by_name_and_alias(typed: str, name: str):
 def test_an_unknown_name_is_told_the_nearest_and_all():
     with pytest.raises(ModelFileError, match=r"^obsrn: no such file, .* did you mean 'obsrnn'\? legal: the path of a "):
         find_model("obsrn")
-
-
-def test_the_registry_is_read_without_loading_torch():
-    code = (
-        "import sys; from bandsplit.models.pretrained.registry import entries; entries(); print('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
