@@ -11,6 +11,7 @@ from bandsplit.models.network import build_model
 
 CARD = ModelCard(name="test", training_data="none", licence="MIT", scores={"usdr_db": 1.5})
 THREE = {"targets": ["vocals", "bass", "drums"]}
+OVERLAPPING = {"bands": {"kind": "bins", "ranges": [[0, 20], [10, 30], [20, 40], [35, 65], [64, 65]]}}
 ARCHITECTURES = {
     "lstm": {},
     "gru": {"time": {"kind": "gru"}, "band": {"kind": "gru"}},
@@ -30,6 +31,8 @@ ARCHITECTURES = {
     "targets": THREE,
     "residual": THREE | {"residual": "bass"},
     "consistency": THREE | {"mixture_consistency": True},
+    "overlapping bands": OVERLAPPING,
+    "overlapping bands, merged, context": OVERLAPPING | {"mask": {"context": 1}, "stereo": {"kind": "merged"}},
     "context": {"mask": {"context": 2}},
     "context, merged": {"mask": {"context": 1, "hidden_layers": 1}, "stereo": {"kind": "merged"}},
 }

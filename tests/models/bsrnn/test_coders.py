@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bandsplit.models.bsrnn.bands import BandRun
+from bandsplit.models.bsrnn.bands import BandRun, range_runs
 from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
 
 RUNS = [BandRun(0, 3, 2), BandRun(6, 2, 4), BandRun(14, 1, 7)]
@@ -110,3 +110,50 @@ def test_context_starts_at_the_centre_tap():
     taps = decoder.mask(torch.randn(2, 2, len(WIDTHS), 5, 8))
     assert taps[:, :, 2].abs().min() > 0
     assert taps[:, :, [0, 1, 3, 4]].abs().max() == 0
+
+
+OVERLAPPING = [(0, 4), (2, 6), (4, 8), (7, 15), (11, 21)]
+
+
+def overlapping(count: int) -> list[BandRun]:
+    return range_runs(OVERLAPPING, count)
+
+
+def test_overlapping_bands_each_see_their_bins():
+    encoder, spec = shake(BandEncoder(overlapping(21), 8)), spectrogram()
+    latent = encoder(spec)
+    bands = [
+        (project, i) for run, project in zip(encoder.runs, encoder.projections, strict=True) for i in range(run.count)
+    ]
+    for k, ((first, end), (project, i)) in enumerate(zip(OVERLAPPING, bands, strict=True)):
+        alone = BandEncoder([BandRun(0, 1, end - first)], 8)
+        alone.projections[0].load_state_dict({name: each[i : i + 1] for name, each in project.state_dict().items()})
+        torch.testing.assert_close(latent[:, :, k], alone(spec[:, :, first:end])[:, :, 0])
+
+
+@pytest.mark.parametrize("merged", [1, 2])
+@pytest.mark.parametrize("context", [0, 1])
+def test_a_bin_of_several_bands_gets_the_mean_of_their_masks(merged: int, context: int):
+    runs = overlapping(21)
+    decoder = shake(MaskDecoder(runs, 8, 12, 1, merged, context))
+    latent = torch.randn(2, 2 // merged, 5, 5, 8)
+    apart, start = [], 0  # the same bands, each with bins of its own
+    for run in runs:
+        apart.append(BandRun(start, run.count, run.width))
+        start += run.count * run.width
+    plain = MaskDecoder(apart, 8, 12, 1, merged, context)
+    plain.load_state_dict(decoder.state_dict())
+    masks, found = plain.mask(latent), decoder.mask(latent)
+    for bin in range(21):
+        places, at = [], 0
+        for first, end in OVERLAPPING:
+            places += [at + bin - first] if first <= bin < end else []
+            at += end - first
+        torch.testing.assert_close(found[:, :, :, bin], masks[:, :, :, places].mean(dim=3))
+
+
+def test_overlapping_bands_survive_a_network_without_memory():
+    with torch.device("meta"):
+        encoder = BandEncoder(overlapping(21), 8)
+    assert encoder.bins is not None and encoder.bins.device.type == "cpu"
+    assert [*encoder.state_dict()] == [*BandEncoder(overlapping(21), 8).state_dict()]

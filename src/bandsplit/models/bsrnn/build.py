@@ -3,7 +3,6 @@
 from torch import nn
 from typing_extensions import assert_never
 
-from bandsplit.models.bsrnn.bands import band_runs
 from bandsplit.models.bsrnn.blocks import Along, FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
 from bandsplit.models.bsrnn.config import (
@@ -21,7 +20,7 @@ from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentL
 
 def build_network(config: BsrnnConfig) -> BandSplitModel:
     """Build the network that ``config`` describes, with random weights from torch's global generator."""
-    runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
+    runs = config.band_runs()
     merged_channels = config.merged_channels
     n, mask = config.n_features, config.mask
     decoders = nn.ModuleDict(

@@ -8,13 +8,14 @@ Source: NUMERICS "Band encoder" and "Mask decoder"; paper, section III-A.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bandsplit.models.bsrnn.bands import BandRun
+from bandsplit.models.bsrnn.bands import BandRun, are_side_by_side, mean_of_bands
 from bandsplit.models.layers.sequence import EPS
 
 
@@ -49,6 +50,11 @@ class BandNormLinear(BandLinear):
         return torch.baddbmm(bias, normed, self.norm_weight * self.weight)
 
 
+def _table(values: list[Any] | None) -> Tensor | None:
+    """Keep numbers of the configuration; on the CPU also where a network is built without memory for its weights."""
+    return None if values is None else torch.tensor(values, device="cpu")
+
+
 class BandEncoder(nn.Module):
     """Project the complex bins of every band to ``n_features`` features: the paper's band split module."""
 
@@ -60,15 +66,22 @@ class BandEncoder(nn.Module):
         self.projections = nn.ModuleList(
             BandNormLinear(run.count, 2 * merged_channels * run.width, n_features) for run in self.runs
         )
+        self.bins: Tensor | None
+        """The bins of all bands, band by band; None where that is their order already."""
+        bins = None if are_side_by_side(self.runs) else [bin for run in self.runs for bin in run.bins()]
+        self.register_buffer("bins", _table(bins), persistent=False)
 
     def forward(self, spec: Tensor) -> Tensor:
         """Map ``(b c f t)`` complex to ``(b c k t n)``; with merged channels c becomes 1."""
         frames = spec.shape[-1]
         parts = rearrange(torch.view_as_real(spec), "b (c m) f t r -> (b c) m r t f", m=self.merged_channels)
-        encoded = []
+        if self.bins is not None:
+            parts = parts[..., self.bins]
+        encoded, start = [], 0
         for run, project in zip(self.runs, self.projections, strict=True):
-            bins = rearrange(parts[..., run.start : run.stop], "b m r t (k w) -> k b t (m r w)", k=run.count)
-            encoded.append(project(bins))
+            stop = start + run.count * run.width
+            encoded.append(project(rearrange(parts[..., start:stop], "b m r t (k w) -> k b t (m r w)", k=run.count)))
+            start = stop
         return rearrange(torch.cat(encoded), "k (b c t) n -> b c k t n", b=spec.shape[0], t=frames)
 
 
@@ -101,6 +114,11 @@ class MaskDecoder(nn.Module):
         )
         if context:
             self._start_at_the_centre_tap()
+        self.places: Tensor | None
+        self.shares: Tensor | None
+        places, shares = (None, None) if are_side_by_side(self.runs) else mean_of_bands(self.runs)
+        self.register_buffer("places", _table(places), persistent=False)
+        self.register_buffer("shares", _table(shares), persistent=False)
 
     @torch.no_grad()
     def _start_at_the_centre_tap(self) -> None:
@@ -127,7 +145,10 @@ class MaskDecoder(nn.Module):
             gated = F.glu(halves, dim=-2)
             axes = {"b": b, "t": t, "j": self.taps, "r": 2}
             parts.append(rearrange(gated, "k (b c t) m 1 (j r w) -> b (c m) j (k w) t r", **axes))
-        return torch.view_as_complex(torch.cat(parts, dim=3))
+        masks = torch.cat(parts, dim=3)
+        if self.places is not None and self.shares is not None:
+            masks = torch.einsum("bcjfdtr,fd->bcjftr", masks[:, :, :, self.places], self.shares)
+        return torch.view_as_complex(masks)
 
     def forward(self, latent: Tensor, mixture: Tensor) -> Tensor:
         """Estimate ``(b c f t)`` from the latent and the mixture's spectrogram ``(b c f t)``."""

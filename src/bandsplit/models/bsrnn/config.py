@@ -13,7 +13,7 @@ from typing_extensions import Self
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.config import Config, Size
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.bands import SCHEMES, Scheme, band_runs
+from bandsplit.models.bsrnn.bands import SCHEMES, BandRun, Scheme, band_runs, range_runs
 from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.models.contract import Geometry, ModelConfig
 
@@ -126,14 +126,22 @@ def _divisors(n: int) -> str:
     return ", ".join(str(divisor) for divisor in range(1, n + 1) if n % divisor == 0)
 
 
+class BinBands(Config):
+    """Bands as ranges of bins. A bin of several bands gets the mean of their masks."""
+
+    kind: Literal["bins"] = "bins"
+    ranges: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=1000)
+    """(first bin, first bin after it) of each band; every bin of the transform is in one or several."""
+
+
 class BsrnnConfig(ModelConfig):
     """One band-split model: how it splits, models and masks."""
 
     family: Literal["bsrnn"] = "bsrnn"
     """Kind of network."""
-    bands: Scheme = Field(max_length=1000)
+    bands: Annotated[Scheme, Field(max_length=1000)] | BinBands
     """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded; a
-    model of one target has by default the scheme that is named like it."""
+    model of one target has by default the scheme that is named like it. Or ranges of bins, which may overlap."""
     stft: StftConfig = StftConfig()
     """Time-frequency representation."""
     n_features: Size = 64
@@ -183,7 +191,9 @@ class BsrnnConfig(ModelConfig):
 
     @field_validator("bands")
     @classmethod
-    def _positive_bands(cls, value: Scheme) -> Scheme:
+    def _positive_bands(cls, value: Scheme | BinBands) -> Scheme | BinBands:
+        if isinstance(value, BinBands):
+            return value
         if not value or not all(0 < width_hz <= 1e6 and 1 <= count <= 1_000_000 for width_hz, count in value):
             raise ValueError("must be a list of (width in Hz > 0, count >= 1) pairs, at least one, none over a million")
         return value
@@ -230,7 +240,7 @@ class BsrnnConfig(ModelConfig):
 
     def _bands_problem(self) -> str | None:
         try:
-            band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz)
+            self.band_runs()
         except ConfigError as error:
             return str(error)
         return None
@@ -263,7 +273,13 @@ class BsrnnConfig(ModelConfig):
     @property
     def n_bands(self) -> int:
         """Number K of bands, the remainder included."""
-        return sum(run.count for run in band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz))
+        return sum(run.count for run in self.band_runs())
+
+    def band_runs(self) -> list[BandRun]:
+        """Return the bands as runs of equal width, see `bandsplit.models.bsrnn.bands`."""
+        if isinstance(self.bands, BinBands):
+            return range_runs(self.bands.ranges, self.n_bins)
+        return band_runs(self.bands, self.stft.n_fft, self.sample_rate_hz)
 
 
 # --- inference -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bandsplit.audio.stft_numpy import istft, stft
+from bandsplit.models.bsrnn.bands import are_side_by_side, mean_of_bands
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig
 from bandsplit.models.onnx.metadata import Graph, OnnxFile
 from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
@@ -71,7 +72,9 @@ def limit_costs(graph: Graph, config: BsrnnConfig) -> Costs:
     Raises:
         ValueError: the configuration is of a larger model than the graph has weights for.
     """
-    places, bins = _BATCH * _FRAMES * config.channels, config.n_bins
+    runs, bins = config.band_runs(), config.n_bins
+    places = _BATCH * _FRAMES * config.channels
+    masks = bins if are_side_by_side(runs) else bins * len(mean_of_bands(runs)[0][0])
     k, n, mask = config.n_bands, config.n_features, config.mask
     taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
     weights = sum(prod(array.shape) for array in graph.weights.values())
@@ -83,7 +86,7 @@ def limit_costs(graph: Graph, config: BsrnnConfig) -> Costs:
     factors = [
         getattr(one, "hidden_factor", 1) * (getattr(one, "kernel", 1) + getattr(one, "depth", 0)) for one in layers
     ]
-    latent, spectra = k * n * max(mask.hidden_factor, *factors), 2 * bins * (taps + len(config.targets))
+    latent, spectra = k * n * max(mask.hidden_factor, *factors), 2 * (masks * taps + bins * len(config.targets))
     heads, dim = (config.attention.heads, config.attention.encoding_dim) if config.attention else (0, 0)
     attended = config.n_blocks * k * (heads * dim + n) if heads else 0
     return Costs(

@@ -29,7 +29,9 @@ def encode(nodes: Nodes, encoder: BandEncoder, mixture: str) -> str:
     """Map the mixture ``(t b f m*2)`` to the latent ``(t b k n)``; m channels are merged."""
     latents = []
     m, n = encoder.merged_channels, 0
-    bins = nodes.split(mixture, [run.stop - run.start for run in encoder.runs], axis=2)
+    if encoder.bins is not None:
+        mixture = nodes.add("Gather", mixture, nodes.axes(*encoder.bins.tolist()), axis=2)
+    bins = nodes.split(mixture, [run.count * run.width for run in encoder.runs], axis=2)
     for run, project, x in zip(encoder.runs, encoder.projections, bins, strict=True):
         assert isinstance(project, BandNormLinear)
         banded = nodes.transpose(nodes.reshape(x, 0, 0, run.count, run.width * m * 2), 2, 0, 1, 3)
@@ -74,7 +76,7 @@ def decode(nodes: Nodes, decoder: MaskDecoder, latent: str, mixture: tuple[str, 
             mask.append(nodes.reshape(nodes.transpose(gated, 1, 0, 2), 0, run.count * half))
     frames, bins = nodes.size(mixture[0], 0), nodes.size(mixture[0], 2)
     sizes = (frames, -1, bins, m, taps) if taps > 1 else (frames, -1, bins, m)
-    re, im = (nodes.reshape(nodes.concat(mask, axis=1), *sizes) for mask in masks)
+    re, im = (nodes.reshape(_mean_of_bands(nodes, decoder, nodes.concat(mask, axis=1)), *sizes) for mask in masks)
     if taps > 1:
         mixture = _neighbours(nodes, mixture[0], taps), _neighbours(nodes, mixture[1], taps)
     estimate = _complex_product(nodes, (re, im), mixture)
@@ -82,6 +84,17 @@ def decode(nodes: Nodes, decoder: MaskDecoder, latent: str, mixture: tuple[str, 
         re, im = (nodes.add("ReduceSum", part, nodes.axes(4), keepdims=0) for part in estimate)
         return re, im
     return estimate
+
+
+def _mean_of_bands(nodes: Nodes, decoder: MaskDecoder, masks: str) -> str:
+    """Turn masks of overlapping bands ``(t*b, bins of all bands * m * taps)`` into those of the bins."""
+    if decoder.places is None or decoder.shares is None:
+        return masks
+    bins, most = decoder.places.shape
+    separate = nodes.reshape(masks, 0, sum(run.count * run.width for run in decoder.runs), -1)
+    together = nodes.add("Gather", separate, nodes.axes(*decoder.places.flatten().tolist()), axis=1)
+    shared = nodes.add("Mul", nodes.reshape(together, 0, bins, most, -1), nodes.constant(decoder.shares.unsqueeze(-1)))
+    return nodes.add("ReduceSum", shared, nodes.axes(2), keepdims=0)
 
 
 def _neighbours(nodes: Nodes, part: str, taps: int) -> str:

@@ -6,7 +6,7 @@ of `bandsplit.models.bsrnn.build`.
 
 from typing_extensions import assert_never
 
-from bandsplit.models.bsrnn.bands import BandRun, band_runs
+from bandsplit.models.bsrnn.bands import BandRun
 from bandsplit.models.bsrnn.config import (
     AttentionConfig,
     BsrnnConfig,
@@ -22,7 +22,7 @@ from bandsplit.models.contract import Shapes
 
 def tensor_shapes(config: BsrnnConfig) -> Shapes:
     """Yield name and shape of each tensor in the network's state dict, in its order."""
-    runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
+    runs = config.band_runs()
     merged = config.merged_channels
     for number, run in enumerate(runs):
         layer = _band_norm_linear(run.count, 2 * merged * run.width, config.n_features)

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.bsrnn.bands import band_runs
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.contract import Shape
 from bandsplit.models.tensors import describe_problems, shapes_in
@@ -99,7 +98,7 @@ def _sequence_name(name: str) -> str:
 
 def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset: int) -> Source:
     """Stack one parameter over the bands of a run, or of all bands; ``offset`` is the layer's place in theirs."""
-    runs = band_runs(config.bands, config.stft.n_fft, config.sample_rate_hz)
+    runs = config.band_runs()
     first = sum(r.count for r in runs[:run]) if run is not None else 0
     count = runs[run].count if run is not None else config.n_bands
     index, parameter, reshape = _BAND_PARTS[part]

@@ -289,6 +289,11 @@ def _split(node: Node, x: Array, sizes: Array) -> list[Array]:
     return [_array((*x.shape[:axis], part, *x.shape[axis + 1 :]), x) for part in parts]
 
 
+def _gather(node: Node, x: Array, places: Array) -> list[Array]:
+    axis = _axis(node.attributes["axis"], x)
+    return [_array((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]), x)]
+
+
 def _squeeze(node: Node, x: Array, axes: Array) -> list[Array]:
     gone = {_axis(axis, x) for axis in _numbers(axes)}
     _require(all(x.shape[axis] == 1 for axis in gone))
@@ -315,6 +320,7 @@ _RULES: dict[str, tuple[set[str], Callable[..., list[Array]]]] = {
     "ConstantOfShape": (set(), _constant_of_shape),
     "DynamicQuantizeLinear": (set(), _quantise),
     "GRU": ({"hidden_size", "direction", "linear_before_reset"}, _recurrent),
+    "Gather": ({"axis"}, _gather),
     "LSTM": ({"hidden_size", "direction"}, _recurrent),
     "LeakyRelu": ({"alpha"}, _elementwise),
     "MatMul": (set(), _matmul),
