@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from bandsplit.core.errors import RunError
+from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
@@ -53,6 +53,14 @@ class Progress:
     def mean_loss(self) -> float:
         """Mean over this epoch's batches so far; NaN before the first."""
         return self.loss_sum / self.batches if self.batches else math.nan
+
+
+def _in_todays_words(run: Any) -> Any:
+    """Return a stored configuration as this version would store it: a setting that was added has its default."""
+    try:
+        return RunConfig.parse(run).model_dump(mode="json")
+    except ConfigError:
+        return run  # what differs is named as it stands
 
 
 class RunFolder:
@@ -152,7 +160,7 @@ class RunFolder:
         self._lock.release()
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        changed = differing_keys(before["run"], now["run"])
+        changed = differing_keys(_in_todays_words(before["run"]), now["run"])
         if changed:
             raise RunError(
                 f"{self.path}: holds a run with another configuration ({'; '.join(changed)}); choose another --runs"
