@@ -325,8 +325,6 @@ class _Run:
             scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         )
 
-    # --- small parts -------------------------------------------------------------------------------------------------
-
     def _stop_or_save(self) -> None:
         decision = self.interruptions.decide()
         if decision.stop or decision.save:
