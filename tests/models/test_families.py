@@ -146,6 +146,12 @@ def test_what_a_family_cannot_do_is_said_in_one_message(tmp_path: Path, monkeypa
         monkeypatch.setitem(FAMILIES, "dummy", replace(dummy_family.FAMILY, flop=place))
         with pytest.raises(ConfigError, match=rf"^family 'dummy' lacks its part 'flop': {lack}$"):
             count_flop(config(), 1000)
+    for family in (["dummy"], None, 3):
+        with pytest.raises(ConfigError, match=r"^family: .* is not a family of networks; "):
+            parse_model({"family": family, "targets": ["vocals"]})
+    monkeypatch.delattr(DummyConfig, "geometry")
+    with pytest.raises(ConfigError, match=r"^family 'dummy' lacks its part 'geometry'"):
+        Separator(tmp_path / "m.safetensors")
     with pytest.raises(ConfigError, match=r"^family: 'dumy' is not a family of networks; did you mean 'dummy'\?"):
         parse_model({"family": "dumy", "targets": ["vocals"]})
 

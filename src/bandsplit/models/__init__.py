@@ -1,1 +1,1 @@
-"""The band-split model family."""
+"""Models: the contract of a family, the families themselves, and files of weights."""

@@ -20,8 +20,6 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bandsplit.models.onnx.metadata import OnnxFile
 
 Shape = tuple[int, ...]
@@ -86,7 +84,7 @@ class ModelConfig(Config):
     @property
     def geometry(self) -> Geometry:
         """The lengths of signals that the model takes, and how its authors cut songs."""
-        raise NotImplementedError
+        raise ConfigError(f"family {self.family!r} lacks its part 'geometry': the lengths of signals that it takes")
 
     @property
     def loss_stft(self) -> StftConfig | None:
@@ -107,7 +105,8 @@ class Imported(NamedTuple):
     """A model as a file of other software holds it, under the names of our tensors."""
 
     config: ModelConfig
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
+    """Tensors of PyTorch."""
     training_data: str
     """For the card: what it was trained on, as far as the file tells."""
     licence: str

@@ -51,7 +51,6 @@ FAMILIES = {
 UNNAMED = "bsrnn"
 """The family of configurations that name none: those from before there was a second one."""
 
-
 _MISSING = {
     "weights": "checkpoints of other software cannot be imported",
     "onnx": "its models cannot be exported to ONNX; separate with the .safetensors model",
@@ -65,7 +64,7 @@ def find_part(family: str, part: str) -> Any:
     Raises:
         ConfigError: there is no such family, or it lacks the part.
     """
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         near = difflib.get_close_matches(str(family), FAMILIES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ConfigError(f"family: {family!r} is not a family of networks; {hint}legal: {', '.join(FAMILIES)}")

@@ -1,1 +1,1 @@
-"""Carrying out a study: what its runs cost, running them as processes of their own, and scoring what they trained."""
+"""Studies: plans of many runs, their tables and figures."""

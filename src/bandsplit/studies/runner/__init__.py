@@ -1,1 +1,1 @@
-"""Running a study: processes, states, costs."""
+"""Running a study: what its runs cost, training them as processes of their own, scoring what they trained."""
