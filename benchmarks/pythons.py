@@ -64,7 +64,8 @@ def main() -> None:
             continue
         inside = install(python, options.environments.resolve() / version)
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-        command = [str(inside), "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow"]
+        how = ["-p", "no:cacheprovider", "-n", "2", "--dist", "worksteal", "-m", "not slow"]
+        command = [str(inside), "-m", "pytest", *how]
         code = subprocess.run(command, cwd=ROOT, env=environment).returncode
         lines.append((version, "passed" if code == 0 else f"failed (exit code {code})"))
     for version, verdict in lines:

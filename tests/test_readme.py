@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import bandsplit
 from bandsplit.cli import main as cli
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.recipes.recipe import apply_changes
@@ -86,6 +87,8 @@ def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
 
     save_model("bass.safetensors", *import_checkpoint("bass.ckpt"))
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    # Not only modules that some test before this one has loaded.
+    assert set(re.findall(r"bandsplit\.(\w+)[.(]", example)) <= set(bandsplit.__all__)
     random = np.random.default_rng(0)
     audio = random.normal(0, 0.1, (2, 50000)).astype(np.float32)
     references, estimates = random.normal(0, 0.1, (2, 1, 2, 50000))
