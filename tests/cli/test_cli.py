@@ -94,7 +94,11 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
     [
         (["separate", "x.wav", "-n", "none.safetensors"], 1, "none.safetensors: no such model file"),
         (["separate", "x.wav"], 1, "no model is named, none is in the cache"),
-        (["separate", "x.wav", "-n", "m", "--hop", "1"], 2, "--hop: has no meaning with --method crossfade"),
+        (
+            ["separate", "x.wav", "-n", "m", "--method", "crossfade", "--hop", "1"],
+            2,
+            "--hop: has no meaning with --method crossfade",
+        ),
         (["separate", "x.wav", "-n", "m", "--overlap", "0.7"], 2, "overlap: Input should be less than 0.5 (got 0.7)"),
         (["train", "bsae", "--data", "."], 2, "no recipe is named 'bsae'; did you mean 'base'?"),
         (["train", "base", "--data", "."], 2, "name one of vocals, bass, drums, other with --target"),

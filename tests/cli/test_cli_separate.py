@@ -604,3 +604,9 @@ def test_a_full_disk_leaves_nothing_behind(capsys, model, options: list[str]):
         assert len(listing("disk/out")) == 2 and not Path("disk/out/big").exists()
     finally:
         subprocess.run(["umount", "disk"], check=True)
+
+
+def test_an_option_without_a_method_is_judged_by_the_plan_of_the_models_authors(capsys: pytest.CaptureFixture[str]):
+    model = save(Path("m.safetensors"), ("vocals",))
+    code, _, err = run(capsys, song("x.wav"), "-n", model, "--hop", "1")
+    assert (code, "--hop: has no meaning with --method crossfade; leave it out" in err) == (2, True), err

@@ -216,6 +216,18 @@ def open_dataset(
 def chunk_settings(
     method: str | None, chunk: float | None, overlap: float | None, hop: float | None, geometry: str | None
 ) -> dict[str, Any]:
-    """Return what is to differ from the chunk plan of the model's authors."""
+    """Return what is to differ from the chunk plan of the model's authors.
+
+    Raises:
+        ConfigError: an option has an illegal value, or no meaning with the method, where one is named.
+    """
+    from bandsplit.models.chunk_config import CrossfadeConfig
+    from bandsplit.separation.chunks import check_settings
+
     values = {"kind": method, "chunk_s": chunk, "overlap": overlap, "hop_s": hop, "geometry": geometry}
-    return {name: value for name, value in values.items() if value is not None}
+    settings = {name: value for name, value in values.items() if value is not None}
+    if method is not None:
+        check_settings(settings, method)
+    if overlap is not None:
+        CrossfadeConfig.parse({"overlap": overlap})
+    return settings

@@ -120,12 +120,22 @@ def choose_chunks(
 def _change(settings: Mapping[str, Any], geometry: Geometry) -> ChunkConfig:
     published = geometry.published
     kind = settings.get("kind", published.kind)
-    config = CrossfadeConfig if kind == "crossfade" else OverlapAddConfig
-    if wrong := [_OPTIONS[name] for name in settings if name in _OPTIONS and name not in config.model_fields]:
-        raise ConfigError(f"{', '.join(wrong)}: has no meaning with --method {kind}; leave it out")
+    config = check_settings(settings, kind)
     best = {} if geometry.best_s is None else {"chunk_s": geometry.best_s}
     start = published.model_dump() if kind == published.kind else best
     return config.parse({**start, **settings})
+
+
+def check_settings(settings: Mapping[str, Any], kind: str) -> type[CrossfadeConfig] | type[OverlapAddConfig]:
+    """Return the class of the method ``kind``.
+
+    Raises:
+        ConfigError: a setting has no meaning with it.
+    """
+    config = CrossfadeConfig if kind == "crossfade" else OverlapAddConfig
+    if wrong := [_OPTIONS[name] for name in settings if name in _OPTIONS and name not in config.model_fields]:
+        raise ConfigError(f"{', '.join(wrong)}: has no meaning with --method {kind}; leave it out")
+    return config
 
 
 def check_chunks(config: ChunkConfig, geometry: Geometry, sample_rate_hz: int, name: str) -> None:
