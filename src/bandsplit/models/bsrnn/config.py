@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, WrapValidator, field_validator, model_validator
 from typing_extensions import Self
 
 from bandsplit.audio.stft_config import StftConfig
@@ -134,12 +134,25 @@ class BinBands(Config):
     """(first bin, first bin after it) of each band; every bin of the transform is in one or several."""
 
 
+_SCHEME = TypeAdapter(Annotated[Scheme, Field(max_length=1000)])
+
+
+def _read_bands(value: Any, _: Any) -> Scheme | BinBands:
+    """Take the one that is meant, so that a mistake is named once."""
+    if isinstance(value, dict | BinBands):
+        return BinBands.model_validate(value)
+    return _SCHEME.validate_python(value)
+
+
+Bands = Annotated[Scheme | BinBands, WrapValidator(_read_bands)]
+
+
 class BsrnnConfig(ModelConfig):
     """One band-split model: how it splits, models and masks."""
 
     family: Literal["bsrnn"] = "bsrnn"
     """Kind of network."""
-    bands: Annotated[Scheme, Field(max_length=1000)] | BinBands
+    bands: Bands
     """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded; a
     model of one target has by default the scheme that is named like it. Or ranges of bins, which may overlap."""
     stft: StftConfig = StftConfig()
