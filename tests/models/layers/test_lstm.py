@@ -1,5 +1,7 @@
 """Our LSTM for CPUs against torch.nn.LSTM: outputs, gradients, and when it is taken."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,12 +9,13 @@ from torch import Tensor, nn
 from bandsplit.models.layers import lstm, sequence
 from bandsplit.models.layers.lstm import projected_bilstm
 from bandsplit.models.layers.sequence import RecurrentLayer
+from bandsplit.models.layers.threads import map_apart
 
 
 @pytest.fixture(autouse=True)
 def _seed_and_no_least_batch(monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(sequence, "least_sequences", lambda: 1)
+    monkeypatch.setattr(sequence, "our_lstm_is_quicker", lambda sequences, hidden: True)
 
 
 def layer_of(n: int, hidden: int, norm_groups: int = 1) -> RecurrentLayer:
@@ -35,7 +38,7 @@ def run(layer: RecurrentLayer, x: Tensor, upstream: Tensor) -> dict[str, Tensor]
 
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence, "_runs_our_lstm", lambda x: False)
+    monkeypatch.setattr(sequence, "_is_plain_cpu_work", lambda x: False)
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -100,28 +103,70 @@ def test_double_precision_and_exports_take_the_layers_of_torch():
     assert any("lstm" in str(node.target) for node in exported.graph.nodes)
 
 
-def test_few_sequences_take_the_layers_of_torch(monkeypatch: pytest.MonkeyPatch):
+def took_ours(layer: RecurrentLayer, x: Tensor) -> bool:
+    function = layer(x).grad_fn
+    assert function is not None
+    return "Bilstm" in function.name()
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, until the test ends."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_in_one_thread_it_is_taken_from_48_sequences_on(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+):
     monkeypatch.undo()
-    layer, x = layer_of(6, 10), torch.randn(50, 3, 6)
-    functions = [layer(part).grad_fn for part in (x, x[:47])]
-    assert ["Bilstm" in function.name() for function in functions if function is not None] == [True, False]
+    threads(1)
+    layer, x = layer_of(6, 10), torch.randn(48, 3, 6)
+    assert (took_ours(layer, x), took_ours(layer, x[1:])) == (True, False)
     with torch.no_grad():
-        assert sequence._runs_our_lstm(torch.randn(32, 3, 6))
-        assert not sequence._runs_our_lstm(torch.randn(31, 3, 6))
+        assert sequence.our_lstm_is_quicker(32, hidden=10)
+        assert not sequence.our_lstm_is_quicker(31, hidden=10)
 
 
-def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch):
+def test_in_several_threads_it_is_taken_for_large_layers_only(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+):
+    monkeypatch.undo()
+    threads(2)
+    x = torch.randn(64, 3, 6)
+    assert (took_ours(layer_of(6, 128), x), took_ours(layer_of(6, 128), x[1:])) == (True, False)
+    assert not took_ours(layer_of(6, 127), x)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_threads_that_share_out_sequences_change_nothing(
+    kind: type[nn.LSTM] | type[nn.GRU], monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+):
+    monkeypatch.undo()
+    monkeypatch.setattr(sequence, "LEAST_NUMBERS_APART", 1)
+    threads(3)
+    layer, x = RecurrentLayer(kind, 6, 10), torch.randn(7, 4, 6)
+    cuts = []
+    monkeypatch.setattr(sequence, "map_apart", lambda work, parts: cuts.append(len(parts)) or map_apart(work, parts))
+    with torch.inference_mode():
+        shared, two = layer(x), layer(x[:2])
+    assert cuts == [3, 2]
+    expected = layer(x)
+    assert cuts == [3, 2], "with gradients the sequences stay together"
+    torch.testing.assert_close(shared, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(two, expected[:2], rtol=1e-5, atol=1e-6)
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]):
     monkeypatch.setattr(lstm, "CHUNK", 16)
     inputs = [torch.randn(shape, requires_grad=True) for shape in ((40, 9, 16), (2, 128, 49), (2, 16, 32), (16,))]
-    threads, found = torch.get_num_threads(), []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            y = projected_bilstm(*inputs)
-            with torch.inference_mode():
-                estimate = projected_bilstm(*inputs)
-            found.append([y, estimate, *torch.autograd.grad(y.square().sum(), inputs[:3])])
-    finally:
-        torch.set_num_threads(threads)
+    found = []
+    for count in (1, 2, 3):
+        threads(count)
+        y = projected_bilstm(*inputs)
+        with torch.inference_mode():
+            estimate = projected_bilstm(*inputs)
+        found.append([y, estimate, *torch.autograd.grad(y.square().sum(), inputs[:3])])
     for other in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))

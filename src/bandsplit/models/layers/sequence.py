@@ -9,14 +9,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.models.layers.lstm import projected_bilstm
+from bandsplit.models.layers.threads import map_apart
 
 EPS = 1e-7
 """Epsilon of every normalisation, except inside the dilated stack where stated."""
 
 
-def least_sequences() -> int:
-    """Return from how many sequences on our LSTM is quicker than torch's."""
-    return 48 if torch.is_grad_enabled() else 32
+LEAST_NUMBERS_APART = 400_000
+"""Numbers in the sequences from which on it is quicker that threads share them out, by measurement."""
+
+
+def our_lstm_is_quicker(sequences: int, hidden: int) -> bool:
+    """Return whether our LSTM with ``hidden`` features per direction is quicker than torch's, by measurement."""
+    if torch.get_num_threads() == 1:
+        return sequences >= (48 if torch.is_grad_enabled() else 32)
+    # Python starts each of our steps: where steps are short, threads wait for each other there.
+    return sequences >= 64 and hidden >= 128
 
 
 class SequenceNorm(nn.Module):
@@ -43,8 +51,8 @@ class SequenceNorm(nn.Module):
 class RecurrentLayer(nn.Module):
     """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension.
 
-    An LSTM over many sequences in single precision on a CPU takes `projected_bilstm`, which is quicker than torch's and
-    equals it.
+    On a CPU, in single precision, a large LSTM takes `projected_bilstm`, which is quicker than torch's and equals it;
+    where no gradients are wanted, threads share out the sequences of any other layer that has many.
     """
 
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
@@ -56,12 +64,18 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
-        if isinstance(self.rnn, nn.LSTM):
-            if _lacks_bf16_lstm(x):
-                with torch.autocast("cpu", enabled=False):
-                    return self.forward(x.float())
-            if _runs_our_lstm(x):
+        if isinstance(self.rnn, nn.LSTM) and _lacks_bf16_lstm(x):
+            with torch.autocast("cpu", enabled=False):
+                return self.forward(x.float())
+        if _is_plain_cpu_work(x):
+            if isinstance(self.rnn, nn.LSTM) and our_lstm_is_quicker(len(x), self.rnn.hidden_size):
                 return self._forward_on_cpu(x, self.rnn)
+            if not torch.is_grad_enabled() and x.numel() >= LEAST_NUMBERS_APART:
+                parts = min(torch.get_num_threads(), len(x))
+                return torch.cat(map_apart(self._forward_plainly, x.tensor_split(parts)))
+        return self._forward_plainly(x)
+
+    def _forward_plainly(self, x: Tensor) -> Tensor:
         return self.project(self.rnn(self.norm(x))[0])
 
     def _forward_on_cpu(self, x: Tensor, lstm: nn.LSTM) -> Tensor:
@@ -79,12 +93,12 @@ class RecurrentLayer(nn.Module):
         return torch.cat([into, forget, outof, candidate])
 
 
-def _runs_our_lstm(x: Tensor) -> bool:
+def _is_plain_cpu_work(x: Tensor) -> bool:
+    """Return whether ``x`` is computed here and now, on a CPU in single precision: nothing traces or casts."""
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if tracing or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
-    enough = len(x) >= least_sequences()
-    return enough and x.device.type == "cpu" and x.dtype == torch.float32
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _lacks_bf16_lstm(x: Tensor) -> bool:

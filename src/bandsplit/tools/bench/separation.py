@@ -169,7 +169,7 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)
-        sequence.least_sequences = lambda: sys.maxsize  # torch's own LSTM
+        sequence.RecurrentLayer.forward = sequence.RecurrentLayer._forward_plainly  # torch's own LSTM, all threads
         estimate, size = network.estimate_plainly, 1
     config = network.config
     generator = np.random.default_rng(0)
