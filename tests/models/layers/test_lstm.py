@@ -129,33 +129,13 @@ def test_in_one_thread_it_is_taken_from_48_sequences_on(
         assert not sequence.our_lstm_is_quicker(31, hidden=10)
 
 
-def test_in_several_threads_it_is_taken_for_large_layers_only(
+def test_beside_other_threads_it_is_taken_for_large_layers_only(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
 ):
     monkeypatch.undo()
     threads(2)
-    x = torch.randn(64, 3, 6)
-    assert (took_ours(layer_of(6, 128), x), took_ours(layer_of(6, 128), x[1:])) == (True, False)
-    assert not took_ours(layer_of(6, 127), x)
-
-
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
-def test_threads_that_share_out_sequences_change_nothing(
-    kind: type[nn.LSTM] | type[nn.GRU], monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
-):
-    monkeypatch.undo()
-    monkeypatch.setattr(sequence, "LEAST_NUMBERS_APART", 1)
-    threads(3)
-    layer, x = RecurrentLayer(kind, 6, 10), torch.randn(7, 4, 6)
-    cuts = []
-    monkeypatch.setattr(sequence, "map_apart", lambda work, parts: cuts.append(len(parts)) or map_apart(work, parts))
-    with torch.inference_mode():
-        shared, two = layer(x), layer(x[:2])
-    assert cuts == [3, 2]
-    expected = layer(x)
-    assert cuts == [3, 2], "with gradients the sequences stay together"
-    torch.testing.assert_close(shared, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(two, expected[:2], rtol=1e-5, atol=1e-6)
+    assert map_apart(lambda hidden: sequence.our_lstm_is_quicker(48, hidden), [127, 128]) == [False, True]
+    assert sequence.our_lstm_is_quicker(48, 127)
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]):

@@ -4,13 +4,11 @@ What makes it quicker than `torch.nn.LSTM` on a CPU:
 
 * one product per step gives all gates, from ``[input, last output, 1]`` side by side: there is no array of input
   products to write and read again, and the gradients of all weights and biases are one product, too;
-* a thread takes a direction of some sequences through all steps alone: threads meet at the end of the layer, not at
-  every step, and what a step works on stays in a core's cache;
+* one direction of some sequences goes through all steps before the next, so that what a step works on stays in a
+  core's cache;
 * in training the batch axis is the innermost one, so that each gate is one piece of memory and the product needs no
   transposition;
 * the linear layer works on the steps' outputs in place, so that the wide output of the LSTM is never put together.
-
-Sequences are cut alike for any number of threads, which therefore changes no bit here.
 
 Axes: ``d`` direction, ``m`` hidden feature of a direction; the second direction runs on reversed positions.
 """
@@ -21,8 +19,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-
-from bandsplit.models.layers.threads import map_apart
 
 CHUNK = 192
 """Sequences that are worked on at once, at most."""
@@ -51,25 +47,24 @@ def projected_bilstm(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -
     """
     if torch.is_grad_enabled():
         return _ProjectedBilstm.apply(x, weight, project, bias)  # type: ignore[return-value]
-    y = torch.stack([bias.expand_as(x), torch.zeros_like(x)])
-    tasks = [(part, out, d) for d in (0, 1) for part, out in zip(_chunks(x), _chunks(y[d]), strict=True)]
-    map_apart(lambda task: _infer(*task, weight, project), tasks)
-    return y[0].add_(y[1])
+    y = bias.expand_as(x).contiguous()
+    for part, out in zip(_chunks(x), _chunks(y), strict=True):
+        for d in (0, 1):
+            _infer(part, out, d, weight, project)
+    return y
 
 
 class _ProjectedBilstm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -> Tensor:
-        def run(task: tuple[Tensor, int]) -> tuple[Record, Tensor]:
-            part, d = task
-            record = _run(part if d == 0 else part.flip(1), weight[d])
-            return record, _project(record, project[d])
-
-        found = map_apart(run, _both_ways(x))
         y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for out, (_, ahead), (_, back) in zip(_chunks(y), found[::2], found[1::2], strict=True):
-            torch.add(ahead, back.flip(0), out=out.transpose(0, 1)).add_(bias)
-        ctx.save_for_backward(weight, project, *(tensor for record, _ in found for tensor in record))
+        records: list[Record] = []
+        for part, out in zip(_chunks(x), _chunks(y), strict=True):
+            ahead, back = _run(part, weight[0]), _run(part.flip(1), weight[1])
+            torch.add(_project(ahead, project[0]), _project(back, project[1]).flip(0), out=out.transpose(0, 1))
+            out += bias
+            records += ahead, back
+        ctx.save_for_backward(weight, project, *(tensor for record in records for tensor in record))
         return y
 
     @staticmethod
@@ -77,34 +72,20 @@ class _ProjectedBilstm(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # type: ignore[override]
         weight, project, *kept = ctx.saved_tensors
         records = [Record(*kept[at : at + 3]) for at in range(0, len(kept), 3)]
-
-        def run(task: tuple[tuple[Tensor, int], Record]) -> tuple[Tensor, Tensor, Tensor]:
-            (part, d), record = task
-            return _run_back(part if d == 0 else part.flip(1), record, weight[d], project[d])
-
-        found = map_apart(run, list(zip(_both_ways(dy), records, strict=True)))
         dx = torch.empty_like(dy, memory_format=torch.contiguous_format)
-        for out, (ahead, *_), (back, *_) in zip(_chunks(dx), found[::2], found[1::2], strict=True):
+        dweight, dproject = torch.zeros_like(weight), torch.zeros_like(project)
+        for part, out, *both in zip(_chunks(dy), _chunks(dx), records[::2], records[1::2], strict=True):
+            ahead, back = (
+                _run_back(dy_, record, weight[d], project[d], dweight[d], dproject[d])
+                for d, (dy_, record) in enumerate(zip((part, part.flip(1)), both, strict=True))
+            )
             torch.add(ahead.mT, back.mT.flip(0), out=out.transpose(0, 1))
-        dweight, dproject = (torch.stack([_sum(one[at] for one in found[d::2]).mT for d in (0, 1)]) for at in (1, 2))
         return dx, dweight, dproject, dy.sum((0, 1))
 
 
 def _chunks(x: Tensor) -> tuple[Tensor, ...]:
     """Cut the first axis in pieces that differ by one at most."""
     return x.tensor_split(max(1, -(-len(x) // CHUNK)))
-
-
-def _both_ways(x: Tensor) -> list[tuple[Tensor, int]]:
-    """Cut ``(b l n)``: each piece with each direction."""
-    return [(part, d) for part in _chunks(x) for d in (0, 1)]
-
-
-def _sum(tensors: Iterator[Tensor]) -> Tensor:
-    total = next(tensors)
-    for tensor in tensors:
-        total += tensor
-    return total
 
 
 def _infer(x: Tensor, y: Tensor, d: int, weight: Tensor, project: Tensor) -> None:
@@ -162,17 +143,16 @@ def _project(record: Record, project: Tensor) -> Tensor:
     return torch.matmul(record.inputs[1:, len(project) : -1].mT, project.mT)
 
 
-def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Go back over one direction.
+def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor, dweight: Tensor, dproject: Tensor) -> Tensor:
+    """Return the gradient of one direction's input, ``(l n b)``, and add to those of its weights.
 
     Args:
         dy: gradient of the output, ``(b l n)``, positions in the direction's order.
         record: of the way there.
         weight: of the gates, ``(4m n+m+1)``.
         project: of the linear layer, ``(n m)``.
-
-    Returns:
-        Gradients: of the input ``(l n b)``, of the weights ``(n+m+1 4m)`` and of the linear layer ``(m n)``.
+        dweight: gradient of ``weight``.
+        dproject: gradient of ``project``.
     """
     inputs, gates, cells = record
     n, m = project.shape
@@ -180,7 +160,7 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor) -> tu
     from_gates_to_input = weight[:, :n].mT.contiguous()
     from_gates_to_output = weight[:, n:-1].mT.contiguous()
     from_y_to_output = project.mT.contiguous()
-    dweight, dproject = weight.new_zeros(n + m + 1, 4 * m), torch.zeros_like(from_y_to_output)
+    dweight_turned, dproject_turned = weight.new_zeros(n + m + 1, 4 * m), torch.zeros_like(from_y_to_output)
     dys = dy.transpose(0, 1).contiguous()
     dxs = dy.new_empty(len(dys), n, dys.shape[1])
     dgate, doutput = torch.empty_like(gates[0]), torch.zeros_like(cells[0])
@@ -201,11 +181,13 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor) -> tu
         _sigmoid_backward(dsigmoids, sigmoids, dsigmoids)
         _tanh_backward(torch.mul(dcell, into, out=dcandidate), candidate, dcandidate)
         dcell.mul_(forget)
-        dweight.addmm_(before, dgate_turned)
-        dproject.addmm_(after, dy_)
+        dweight_turned.addmm_(before, dgate_turned)
+        dproject_turned.addmm_(after, dy_)
         torch.mm(from_gates_to_input, dgate, out=dx)
         torch.mm(from_gates_to_output, dgate, out=doutput)
-    return dxs, dweight, dproject
+    dweight += dweight_turned.mT
+    dproject += dproject_turned.mT
+    return dxs
 
 
 def _sigmoid_backward(grad: Tensor, sigmoid: Tensor, out: Tensor) -> Tensor:

@@ -9,22 +9,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.models.layers.lstm import projected_bilstm
-from bandsplit.models.layers.threads import map_apart
+from bandsplit.models.layers.threads import apply_apart, is_apart
 
 EPS = 1e-7
 """Epsilon of every normalisation, except inside the dilated stack where stated."""
 
 
-LEAST_NUMBERS_APART = 400_000
+LEAST_NUMBERS_APART = 200_000
 """Numbers in the sequences from which on it is quicker that threads share them out, by measurement."""
 
 
 def our_lstm_is_quicker(sequences: int, hidden: int) -> bool:
     """Return whether our LSTM with ``hidden`` features per direction is quicker than torch's, by measurement."""
-    if torch.get_num_threads() == 1:
-        return sequences >= (48 if torch.is_grad_enabled() else 32)
-    # Python starts each of our steps: where steps are short, threads wait for each other there.
-    return sequences >= 64 and hidden >= 128
+    if is_apart() and hidden < 128:
+        return False  # Python starts each of our steps: where steps are short, threads wait for each other there
+    return sequences >= (48 if torch.is_grad_enabled() else 32)
 
 
 class SequenceNorm(nn.Module):
@@ -67,19 +66,21 @@ class RecurrentLayer(nn.Module):
         if isinstance(self.rnn, nn.LSTM) and _lacks_bf16_lstm(x):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
-        if _is_plain_cpu_work(x):
-            if isinstance(self.rnn, nn.LSTM) and our_lstm_is_quicker(len(x), self.rnn.hidden_size):
-                return self._forward_on_cpu(x, self.rnn)
-            if not torch.is_grad_enabled() and x.numel() >= LEAST_NUMBERS_APART:
-                parts = min(torch.get_num_threads(), len(x))
-                return torch.cat(map_apart(self._forward_plainly, x.tensor_split(parts)))
+        if not _is_plain_cpu_work(x):
+            return self._forward_plainly(x)
+        if torch.get_num_threads() == 1:
+            return self._forward_in_one_thread(x)
+        if x.numel() >= LEAST_NUMBERS_APART:
+            return apply_apart(self._forward_in_one_thread, x, list(self.parameters()))
         return self._forward_plainly(x)
 
     def _forward_plainly(self, x: Tensor) -> Tensor:
         return self.project(self.rnn(self.norm(x))[0])
 
-    def _forward_on_cpu(self, x: Tensor, lstm: nn.LSTM) -> Tensor:
-        weight = torch.stack([self._gate_weights(lstm, suffix) for suffix in ("", "_reverse")])
+    def _forward_in_one_thread(self, x: Tensor) -> Tensor:
+        if not isinstance(self.rnn, nn.LSTM) or not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
+            return self._forward_plainly(x)
+        weight = torch.stack([self._gate_weights(self.rnn, suffix) for suffix in ("", "_reverse")])
         project = rearrange(self.project.weight, "n (d m) -> d n m", d=2)
         return projected_bilstm(self.norm.standardise(x), weight, project, self.project.bias)
 

@@ -4,21 +4,32 @@ The threads of one small product wait for each other at its end, some thousand t
 On a machine that does other work too, each such wait may last as long as the scheduler keeps one of them off its core.
 """
 
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_NAME = "bandsplit-apart"
+
+
+def is_apart() -> bool:
+    """Return whether this is a thread of `map_apart`, beside which others run."""
+    return threading.current_thread().name.startswith(_NAME)
 
 
 def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Apply ``work`` to each item, in as many threads as torch uses here; with fewer items, each gets several threads.
 
-    The mode of autograd is that of the caller, that of autocast is not. In other threads that are first used while this
-    lasts, `torch.get_num_threads` is smaller.
+    The mode of autograd is that of the caller, that of autocast is not. Within ``work``, it is a plain loop.
 
     Args:
         work: called with one item, in any thread.
@@ -29,7 +40,7 @@ def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
     """
     threads = torch.get_num_threads()
     parts = min(threads, len(items))
-    if parts <= 1:
+    if parts <= 1 or is_apart():
         return [work(item) for item in items]
     inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -38,7 +49,86 @@ def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
             return work(item)
 
     try:
-        with ThreadPoolExecutor(parts, initializer=torch.set_num_threads, initargs=(threads // parts,)) as pool:
-            return list(pool.map(in_mode, items))
+        return list(_pool(parts, threads // parts).map(in_mode, items))
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(threads)  # what a new thread of the pool sets is also the default of others
+
+
+@lru_cache
+def _pool(parts: int, threads_each: int) -> ThreadPoolExecutor:
+    # Kept, since what PyTorch sets up in a new thread takes milliseconds.
+    return ThreadPoolExecutor(parts, _NAME, initializer=torch.set_num_threads, initargs=(threads_each,))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+def apply_apart(module: Callable[[Tensor], Tensor], x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
+    """Apply ``module`` to ``x``, whose first axis threads share out by `map_apart`, in the backward pass too.
+
+    Args:
+        module: treats each item of the first axis alone.
+        x: its input.
+        parameters: all tensors with gradients that it uses.
+    """
+    if torch.is_grad_enabled():
+        return _Apart.apply(module, x, *(one for one in parameters if one.requires_grad))  # type: ignore[return-value]
+    return torch.cat(map_apart(module, _shares(x)))
+
+
+def _shares(x: Tensor) -> tuple[Tensor, ...]:
+    return x.tensor_split(min(torch.get_num_threads(), len(x)))
+
+
+class _Graph(NamedTuple):
+    """What a share leaves behind for the backward pass."""
+
+    share: Tensor
+    output: Tensor
+    saved: list[Tensor]
+    """What the graph reads; empty but during the backward pass."""
+    n_saved: int
+
+
+class _Apart(torch.autograd.Function):
+    """Keeps a graph for each share, whose tensors are saved here, so that activation checkpointing finds them."""
+
+    @staticmethod
+    def forward(ctx: Any, module: Callable[[Tensor], Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+        def run(share: Tensor) -> tuple[_Graph, list[Tensor]]:
+            kept: list[Tensor] = []
+            saved: list[Tensor] = []
+
+            def keep(tensor: Tensor) -> int:
+                kept.append(tensor.detach())  # with its graph, it would keep itself alive
+                return len(kept) - 1
+
+            with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda at: saved[at]):
+                share = share.detach().requires_grad_()
+                y = module(share)
+            graph, tensors = _Graph(share, y, saved, len(kept)), list(kept)
+            kept.clear()  # the graph holds on to `keep`, and must not hold them
+            return graph, tensors
+
+        found = map_apart(run, _shares(x))
+        ctx.graphs, ctx.parameters = [graph for graph, _ in found], parameters
+        ctx.save_for_backward(*(tensor for _, tensors in found for tensor in tensors))
+        return torch.cat([graph.output.detach() for graph in ctx.graphs])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        kept = list(ctx.saved_tensors)
+        for graph in ctx.graphs:
+            graph.saved[:], kept = kept[: graph.n_saved], kept[graph.n_saved :]
+
+        def run(task: tuple[_Graph, Tensor]) -> tuple[Tensor, ...]:
+            graph, dshare = task
+            return torch.autograd.grad(graph.output, [graph.share, *ctx.parameters], dshare, retain_graph=True)
+
+        shares = dy.split([len(graph.share) for graph in ctx.graphs])
+        dx, *dparameters = zip(*map_apart(run, list(zip(ctx.graphs, shares, strict=True))), strict=True)
+        for graph in ctx.graphs:
+            graph.saved.clear()
+        return None, torch.cat(dx), *(torch.stack(parts).sum(0) for parts in dparameters)
