@@ -50,8 +50,8 @@ class SequenceNorm(nn.Module):
 class RecurrentLayer(nn.Module):
     """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension.
 
-    On a CPU, in single precision, a large LSTM takes `projected_bilstm`, which is quicker than torch's and equals it;
-    where no gradients are wanted, threads share out the sequences of any other layer that has many.
+    On a CPU, in single precision, a large LSTM takes `projected_bilstm`, which is quicker than torch's and equals it,
+    and threads share out the sequences of a layer that has many.
     """
 
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
@@ -70,7 +70,9 @@ class RecurrentLayer(nn.Module):
             return self._forward_plainly(x)
         if torch.get_num_threads() == 1:
             return self._forward_in_one_thread(x)
-        if x.numel() >= LEAST_NUMBERS_APART:
+        # With gradients a GRU is many small operations, for which threads would wait for each other in Python.
+        few_operations = isinstance(self.rnn, nn.LSTM) or not torch.is_grad_enabled()
+        if few_operations and x.numel() >= LEAST_NUMBERS_APART:
             return apply_apart(self._forward_in_one_thread, x, list(self.parameters()))
         return self._forward_plainly(x)
 
