@@ -36,7 +36,7 @@ COMMANDS = {
     "train": "train base --target vocals --data songs --seed {} --set model.n_features=32 --set model.n_blocks=1 "
     "--set training.examples_per_epoch=2 --set training.global_batch=2 --set training.max_epochs=1 "
     "--set training.validate_max_s=3",
-    "bench": "bench train --recipe mini-base --steps 1 --batch 1",
+    "bench": "bench train mini-base --steps 1 --batch 1",
 }
 
 

@@ -29,7 +29,8 @@ SMALL = {"model.n_features": 8, "model.n_blocks": 1, "model.mask.hidden_factor":
 """What `base` becomes: the README's commands run as they stand, on a network of the same kind."""
 SHORTER = {
     "train": ONE_STEP,
-    "bench train": ["--recipe", "demo", "--steps", "1"],
+    "plan": ONE_STEP,
+    "bench train": ["demo", "--steps", "1"],
     "bench separate": ["--recipe", "demo", "--rounds", "1", "--chunk", "0.5", "--runtime", "plain,torch"],
 }
 
@@ -66,7 +67,20 @@ def commands() -> list[list[str]]:
 def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPatch):
     named = {command[0] for command in commands()}
     assert named == {
-        *("models", "separate", "data", "train", "runs", "energy", "bench", "export", "evaluate", "doctor", "study")
+        *(
+            "models",
+            "separate",
+            "data",
+            "plan",
+            "train",
+            "runs",
+            "energy",
+            "bench",
+            "export",
+            "evaluate",
+            "doctor",
+            "study",
+        )
     }
     monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 1.0)
     multiply_small_everywhere(monkeypatch)

@@ -62,7 +62,7 @@ def tone(path: Path, channels: int = 2, samples: int = 8000, sample_rate_hz: int
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]):
     code, text = run(capsys, "--help")
     assert code == 0
-    for command in ("separate", "train", "evaluate", "demo", "models"):
+    for command in ("separate", "train", "plan", "submit", "evaluate", "demo", "models"):
         assert command in text
 
 
@@ -146,33 +146,51 @@ def test_train_evaluate_and_separate_follow_each_other(capsys: pytest.CaptureFix
     assert sorted(os.listdir("separated/mixture")) == ["drums.wav", "vocals.wav"]
 
 
-def test_the_launcher_submits_a_job_for_each_target(
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (["train", "base", "-t", "bass", "--data", ".", "--plan", "--price-kwh", "0.3"], "bandsplit plan RECIPE"),
+        (["train", "base", "--data", ".", "--launcher", "slurm", "--hours", "2"], "bandsplit submit RECIPE"),
+        (["train", "base", "--data", ".", "--launcher=local"], "bandsplit submit RECIPE"),
+        (["bench", "train", "--recipe", "demo"], "bandsplit bench train RECIPE ..."),
+    ],
+)
+def test_options_that_became_commands_name_them(capsys: pytest.CaptureFixture[str], arguments: list[str], command: str):
+    code, text = run(capsys, *arguments)
+    assert (code, f"any more; use `{command}`" in text) == (2, True), text
+
+
+def test_a_job_is_submitted_for_each_target(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     submitted = []
 
-    def submit(runs: list[list[str]], folder: Path, **options: object) -> list[Any]:
+    def submit(runs: list[tuple[str, ...]], folder: Path, **options: object) -> list[Any]:
         submitted.append((runs, folder, options))
         paths = SimpleNamespace(stderr=folder / "err")
         return [SimpleNamespace(job_id=number, paths=paths) for number in range(len(runs))]
 
     monkeypatch.setattr("bandsplit.training.cluster.submit", submit)
-    launch = ["--launcher", "slurm", "--hours=12", "--gpus", "2", "--slurm", "partition=gpu", "--slurm=account=x"]
-    arguments = ["train", "base", "-t", "vocals", "--target=bass", "--data", "songs", "--seed", "3"]
-    code, text = run(capsys, *arguments, *launch)
+    jobs = ["--hours=12", "--gpus", "2", "--slurm", "partition=gpu", "--slurm=account=x"]
+    arguments = ["submit", "base", "-t", "vocals", "--target=bass", "--data", "songs", "--seed", "3"]
+    code, text = run(capsys, *arguments, *jobs, "--save-every", "2", "--no-energy", "--set", "training.patience=3")
     assert code == 0, text
     assert "job 1: base bass, output in jobs/err" in text
     ((runs, folder, options),) = submitted
-    common = ["train", "base", "--data", "songs", "--seed", "3", "--target"]
-    assert runs == [[*common, "vocals"], [*common, "bass"]]
+    common = [
+        "--data", "songs", "--seed", "3", "--set", "training.patience=3", "--device", "auto", "--save-every", "2.0",
+        "--no-energy",
+    ]  # fmt: skip
+    assert [list(one) for one in runs] == [["train", "base", "--target", name, *common] for name in ("vocals", "bass")]
     assert folder == Path("jobs")
     assert options == {
         "executor": "slurm", "hours": 12.0, "gpus": 2, "cpus": 4, "options": {"partition": "gpu", "account": "x"},
         "name": "bandsplit-base",
     }  # fmt: skip
-    code, text = run(capsys, "train", "simo", "--data", "songs", "--launcher", "local")
-    assert submitted[1][0] == [["train", "simo", "--data", "songs"]]
-    code, text = run(capsys, "train", "base", "-t", "piano", "--data", "songs", "--launcher", "local")
+    code, text = run(capsys, "submit", "simo", "--data", "songs", "--launcher", "local")
+    assert submitted[1][0] == [("train", "simo", "--data", "songs", "--device", "auto")]
+    assert submitted[1][2]["executor"] == "local"
+    code, text = run(capsys, "submit", "base", "-t", "piano", "--data", "songs")
     assert (code, len(submitted)) == (2, 2), text
-    code, text = run(capsys, *arguments, "--launcher", "slurm", "--slurm", "gpu")
+    code, text = run(capsys, *arguments, "--slurm", "gpu")
     assert (code, "--slurm gpu: must be KEY=VALUE" in text) == (2, True)

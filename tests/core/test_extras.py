@@ -29,8 +29,8 @@ CASES = [
     ("separate songs/test/*/mixture.wav -n m.onnx", "onnx"),
     ("evaluate m.safetensors --data songs --yardsticks -o rows.jsonl -d cpu", ""),
     ("train base -t vocals --data songs --device cpu", "train"),
-    ("train base -t vocals --data songs --device cpu --plan", "train"),
-    ("train base -t vocals --data songs --launcher local", "train"),
+    ("plan base -t vocals --data songs --device cpu", "train"),
+    ("submit base -t vocals --data songs --launcher local --gpus 0", "slurm"),
     ("export m.safetensors out.onnx", "onnx"),
     ("doctor", ""),
     ("runs runs", ""),
@@ -141,9 +141,11 @@ def test_without_extras_every_command_works_or_names_the_extra_that_it_needs(tmp
 def test_with_one_extra_an_option_that_needs_another_names_it(tmp_path: Path, model: Path):
     environment = Environment(tmp_path / "train", extras=["train"])
     furnish(environment, model)
-    train = "train base -t vocals --data songs --device cpu"
-    cases = {f"{train} --tensorboard": "tensorboard", f"{train} --launcher local --gpus 0": "slurm"}
-    cases["export m.safetensors out.onnx"] = "onnx"
+    cases = {
+        "train base -t vocals --data songs --device cpu --tensorboard": "tensorboard",
+        "submit base -t vocals --data songs --launcher local --gpus 0": "slurm",
+        "export m.safetensors out.onnx": "onnx",
+    }
     for (line, extra), (code, text) in zip(cases.items(), run_all(environment, list(cases)), strict=True):
         assert code != 0 and f"pip install 'bandsplit[{extra}]'" in text and "Traceback" not in text, f"{line}: {text}"
 

@@ -1,4 +1,4 @@
-"""The commands ``bandsplit bench train`` and ``bandsplit bench separate``."""
+"""The commands ``bandsplit bench ...``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli.terminal import (
-    DEFAULT_STEMS,
+from bandsplit.cli.options import (
+    MODEL_NAMES,
+    DatasetOptions,
     DeviceOption,
     RootArgument,
     StemsOption,
-    make_console,
-    open_dataset,
-    split_names,
-    tell,
+    refuse_moved,
 )
+from bandsplit.cli.terminal import make_console, split_names, tell
 
 if TYPE_CHECKING:
     from bandsplit.tools.bench.separation import SeparationSpeed
@@ -26,24 +25,28 @@ if TYPE_CHECKING:
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
 
-DEFAULT_RECIPES = "base,optimised,simo-optimised"
+TargetOption = Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")]
+MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
+TRAINED = ("base", "optimised", "simo-optimised")
 
 
-@bench_app.command("train")
+@bench_app.command("train", cls=refuse_moved({"--recipe": "`bandsplit bench train RECIPE ...`"}))
 def bench_train(
-    recipes: Annotated[str, typer.Option("--recipe", help="Whose steps; separated by commas.")] = DEFAULT_RECIPES,
-    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
+    recipes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="RECIPE", help=f"Whose steps (default: {' '.join(TRAINED)}).", show_default=False),
+    ] = None,
+    target: TargetOption = "vocals",
     batch: Annotated[int, typer.Option("--batch", help="Examples of a step.", min=1)] = 2,
     steps: Annotated[int, typer.Option("--steps", help="Steps of each recipe that count.", min=1)] = 5,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[
         Literal["fp32", "tf32", "bf16"], typer.Option("--precision", help="Of products; tf32 needs CUDA.")
     ] = "fp32",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
-    from bandsplit.core.machine import environment
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.steps import measure
@@ -52,18 +55,14 @@ def bench_train(
     picked = pick_device(device)
     if precision == "tf32" and picked.type != "cuda":
         raise ConfigError(f"precision: 'tf32' needs CUDA, and the device is {picked.type!r}; use 'fp32' or 'bf16'")
-    found = [find_recipe(name) for name in split_names(recipes)]
-    if not found:
-        raise ConfigError(f"recipe: {recipes!r} names none; name some, separated by commas, as {DEFAULT_RECIPES}")
+    found = [find_recipe(name) for name in recipes or TRAINED]
     configs = {recipe.id: recipe.run_config([] if recipe.shared else [target]) for recipe in found}
     with console.status(f"{steps + 1} steps of each recipe"):
         speed = measure(configs, batch=batch, steps=steps, device=picked, precision=precision)
-    facts = environment()
-    machine = facts["gpu"] if picked.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
     matrix = f"large matrix products {speed.matrix_gflop_per_s:.0f} GFLOP/s"
     excerpts = ", ".join(sorted({f"{config.training.excerpt_s:g} s" for config in configs.values()}))
     what = f"batch {batch} x {excerpts}, {precision}, medians of {steps} step(s)"
-    tell(out, f"{machine}, torch {facts['torch']}: {matrix}; {what}")
+    tell(out, f"{_machine(picked.type)}: {matrix}; {what}")
     for line in _lines(speed, markdown):
         tell(out, line)
 
@@ -75,9 +74,9 @@ def bench_separate(
     ] = "base",
     model: Annotated[
         list[str] | None,
-        typer.Option("--name", "-n", "--model", "-m", help="Models, by file or name, instead of recipes."),
+        typer.Option(*MODEL_NAMES, help="Models, by file or name, instead of recipes."),
     ] = None,
-    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
+    target: TargetOption = "vocals",
     runtimes: Annotated[
         str | None,
         typer.Option(
@@ -90,14 +89,13 @@ def bench_separate(
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], typer.Option("--precision", help="Of the products of `torch`.")
     ] = "fp32",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
+    markdown: MarkdownOption = False,
 ) -> None:
     """Measure separation of noise, beside the rate of large matrix products on the same machine.
 
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
     from bandsplit.cli.model_choice import choose_models
-    from bandsplit.core.machine import environment
     from bandsplit.core.unfinished import temporary_folder
     from bandsplit.separation.torch_network import pick_device
     from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure
@@ -107,8 +105,6 @@ def bench_separate(
     has_onnx = all(find_spec(name) for name in ("onnx", "onnxruntime"))
     wanted = split_names(runtimes) if runtimes is not None else RUNTIMES if has_onnx else RUNTIMES[:2]
     files = choose_models(console, model) if model else split_names(recipes)
-    facts = environment()
-    machine = facts["gpu"] if picked.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
     with temporary_folder() as folder:
         rows = []
         for name, ways in benchmark_files(files, target, wanted, Path(folder)):
@@ -117,15 +113,30 @@ def bench_separate(
                     list(ways.values()), chunk_s=chunk, rounds=rounds, device=str(picked), precision=precision
                 )
             rows += [_separation_row(name, runtime, speed) for runtime, speed in zip(ways, speeds, strict=True)]
-    tell(out, f"{machine}, torch {facts['torch']}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
+    tell(out, f"{_machine(picked.type)}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
+    for line in _separation_lines(rows, markdown):
+        tell(out, line)
+
+
+def _machine(device: str) -> str:
+    """Name what computes, and the version of PyTorch."""
+    from bandsplit.core.machine import environment
+
+    facts = environment()
+    machine = facts["gpu"] if device == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
+    return f"{machine}, torch {facts['torch']}"
+
+
+def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
     heading = (
         "model", "runtime", "x real time", "x first", "GFLOP per 10 s", "matrix rate", "share", "MB", "differs by",
     )  # fmt: skip
-    for line in _table([heading, *rows], markdown):
-        tell(out, line)
-    tell(out, "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;")
-    tell(out, "x first: times as quick as the model's first line in the same round; differs by: from that line, as a")
-    tell(out, "part of the peak; MB: peak of the process")
+    return [
+        *_table([heading, *rows], markdown),
+        "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;",
+        "x first: times as quick as the model's first line in the same round; differs by: from that line, as a",
+        "part of the peak; MB: peak of the process",
+    ]
 
 
 def _separation_row(name: str, runtime: str, speed: SeparationSpeed) -> Sequence[str]:
@@ -159,8 +170,8 @@ def _table(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
 def bench_data(
     root: RootArgument,
     recipe: Annotated[str, typer.Option("--recipe", help="Whose examples are made.")] = "no-activity-detection",
-    target: Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")] = "vocals",
-    stems: StemsOption = DEFAULT_STEMS,
+    target: TargetOption = "vocals",
+    stems: StemsOption = DatasetOptions.stems,
     examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
 ) -> None:
     """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
@@ -172,7 +183,7 @@ def bench_data(
     console, out = make_console(), make_console(err=False)
     found = find_recipe(recipe)
     config = found.run_config([] if found.shared else [target])
-    dataset = open_dataset(console, root, ("train",), stems=stems, mixture="sum")
+    dataset = DatasetOptions(stems, mixture="sum").open(console, root, ("train",))
     tracks, mixing = dataset.songs("train"), config.training.mixing
     made = make_examples(
         tracks,

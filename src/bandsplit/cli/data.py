@@ -1,4 +1,4 @@
-"""The commands ``bandsplit data ...`` and ``bandsplit bench data``."""
+"""The commands ``bandsplit data ...``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.cli.terminal import (
-    DEFAULT_STEMS,
+from bandsplit.cli.options import (
     AllowOption,
+    DatasetOptions,
     LengthsOption,
     MixtureOption,
     RootArgument,
     StemsOption,
-    byte_progress,
-    make_console,
-    open_dataset,
-    song_progress,
-    split_names,
-    tell,
+    YesOption,
+    with_options,
 )
+from bandsplit.cli.terminal import byte_progress, make_console, song_progress, split_names, tell
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,7 +37,7 @@ data_app = typer.Typer(no_args_is_help=True, help="Check, look at, fetch, pack a
 @data_app.command()
 def check(
     root: RootArgument,
-    stems: StemsOption = DEFAULT_STEMS,
+    stems: StemsOption = DatasetOptions.stems,
     lengths: LengthsOption = "error",
     mixture: MixtureOption = "file",
 ) -> None:
@@ -108,7 +105,7 @@ def _residual(residual_db: float | None) -> str:
 @data_app.command()
 def activity(
     root: RootArgument,
-    stems: StemsOption = DEFAULT_STEMS,
+    stems: StemsOption = DatasetOptions.stems,
     lengths: LengthsOption = "error",
     song: Annotated[str | None, typer.Option("--song", help="Song of the picture (default: the first).")] = None,
     allow: AllowOption = False,
@@ -121,7 +118,7 @@ def activity(
     from bandsplit.reports.spectrograms import draw_activity
 
     console, out = make_console(), make_console(err=False)
-    dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture="sum", allow=allow)
+    dataset = DatasetOptions(stems, lengths, "sum", allow).open(console, root, SPLITS)
     tracks = dataset.tracks
     drawn = next((track for track in tracks if song in (None, track.name)), None)
     if drawn is None:
@@ -179,7 +176,7 @@ def download(
     ] = None,
     md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, where its record cannot be asked.")] = None,
     keep_archive: Annotated[bool, typer.Option("--keep-archive", help="Do not remove it after unpacking.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
 ) -> None:
     """Fetch a data set from its record, check it and unpack it; a break is resumed by the same command."""
     from bandsplit.data.songs.download import download_dataset, find_known_set, is_downloaded
@@ -206,22 +203,21 @@ def download(
 
 
 @data_app.command()
+@with_options
 def pack(
     root: RootArgument,
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     sample_rate_hz: Annotated[
         int | None, typer.Option("--sample-rate", help="In Hz (default: each song's own).", min=1)
     ] = None,
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
+    *,
+    songs: DatasetOptions,
 ) -> None:
     """Copy songs to 16-bit wav at one rate: no decoding or resampling while training."""
     from bandsplit.data.songs.pack import pack_dataset
 
     console = make_console()
-    dataset = open_dataset(console, root, SPLITS, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
+    dataset = songs.open(console, root, SPLITS)
     with song_progress(console, "packing") as progress:
         pack_dataset(dataset, out, sample_rate_hz, progress)
     tell(console, f"{len(dataset.tracks)} songs in {out}; train with --data {out}")

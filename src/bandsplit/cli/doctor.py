@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from bandsplit.cli.options import JsonOption
 from bandsplit.cli.terminal import make_console, show_json
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Look at versions, device, formats, models and disk, and separate a little; exit code 1 if anything is broken."""
     from bandsplit.tools.doctor import examine
 

@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli.terminal import (
-    DEFAULT_STEMS,
-    AllowOption,
-    ChunkOption,
-    DataOption,
-    DeviceOption,
-    GeometryOption,
-    HopOption,
-    LengthsOption,
-    MethodOption,
-    MixtureOption,
-    OverlapOption,
-    StemsOption,
-    chunk_settings,
-    make_console,
-    open_dataset,
-    split_names,
-    tell,
-)
+from bandsplit.cli.options import ChunkOptions, DataOption, DatasetOptions, DeviceOption, with_options
+from bandsplit.cli.terminal import make_console, split_names, tell
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
@@ -39,14 +23,16 @@ if TYPE_CHECKING:
     from bandsplit.evaluation.systems import System
 
 
-def evaluate(
-    data: DataOption,
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is scored, on which songs, and where the scores go."""
+
     model: Annotated[
         list[Path] | None,
         typer.Argument(
             help="Model files; those of different targets are scored together, a repeated target starts a new system."
         ),
-    ] = None,
+    ] = None
     estimates: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,40 +40,40 @@ def evaluate(
             metavar="[NAME=]DIR",
             help="Stems that any tool wrote: DIR/[<split>/]<song>/<target>.wav or .flac; may be repeated.",
         ),
-    ] = None,
-    split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test",
+    ] = None
+    split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test"
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="Rows are added to this file (default: results/<data>-<split>.jsonl)."),
-    ] = None,
+    ] = None
     yardsticks: Annotated[
         bool,
         typer.Option(
             "--yardsticks",
             help="Score silence, the mixture, a static gain fitted on train/ and ideal masks and filters too.",
         ),
-    ] = False,
+    ] = False
     targets: Annotated[
         str | None,
         typer.Option("--targets", help="Score these only, separated by commas (default: all that is estimated)."),
-    ] = None,
+    ] = None
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", help="Processes that share the songs, one thread each.", min=1)
-    ] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Score again what the file holds already.")] = False,
+    ] = 1
+    force: Annotated[bool, typer.Option("--force", help="Score again what the file holds already.")] = False
     all_metrics: Annotated[
         bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq too; the rows hold them always.")
-    ] = False,
+    ] = False
+
+
+@with_options
+def evaluate(
+    data: DataOption,
+    scoring: ScoringOptions,
+    *,
     device: DeviceOption = "auto",
-    method: MethodOption = None,
-    chunk: ChunkOption = None,
-    overlap: OverlapOption = None,
-    hop: HopOption = None,
-    geometry: GeometryOption = None,
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
+    chunks: ChunkOptions,
+    songs: DatasetOptions,
 ) -> None:
     """Score models, and stems of other tools, on whole songs: rows per song and target in a file, and tables.
 
@@ -98,27 +84,26 @@ def evaluate(
     from bandsplit.evaluation.systems import model_systems
     from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
 
-    console = make_console()
-    if not (model or estimates or yardsticks):
+    console, split = make_console(), scoring.split
+    if not (scoring.model or scoring.estimates or scoring.yardsticks):
         raise ConfigError("nothing to score: give model files, --estimates DIR or --yardsticks")
-    models = model_systems(model or [], device, chunk_settings(method, chunk, overlap, hop, geometry))
-    splits = ("train", split) if yardsticks else (split,)
-    dataset = open_dataset(console, data, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
-    wanted = _wanted(targets, dataset)
-    systems = _yardsticks(console, dataset) if yardsticks else {}
+    models = model_systems(scoring.model or [], device, chunks.settings())
+    dataset = songs.open(console, data, ("train", split) if scoring.yardsticks else (split,))
+    wanted = _wanted(scoring.targets, dataset)
+    systems = _yardsticks(console, dataset) if scoring.yardsticks else {}
     _add(systems, models)
-    _add(systems, _estimates(console, estimates or [], dataset, split, wanted))
-    path = out or Path("results") / f"{dataset.name}-{split}.jsonl"
+    _add(systems, _estimates(console, scoring.estimates or [], dataset, split, wanted))
+    path = scoring.out or Path("results") / f"{dataset.name}-{split}.jsonl"
     found: dict[tuple[str, str], list[Score]] = {}
-    if path.exists() and not force:
+    if path.exists() and not scoring.force:
         known = read_scores(path, lambda note: tell(console, f"note: {note}"))
         found = find_scored(systems, dataset, split, known, wanted)
     if found:
         tell(console, f"{len(found)} of {len(systems) * len(dataset.songs(split))} scored before, as {path} holds them")
     rows = [row for some in found.values() for row in some]
-    added = _score(console, path, systems, dataset, split, targets=wanted, jobs=jobs, skip=found.keys())
+    added = _score(console, path, systems, dataset, split, targets=wanted, jobs=scoring.jobs, skip=found.keys())
     order = list(systems)
-    shown = [row for row in rows + added if all_metrics or row.metric in MAIN_METRICS]
+    shown = [row for row in rows + added if scoring.all_metrics or row.metric in MAIN_METRICS]
     for table in score_tables(sorted(shown, key=lambda row: order.index(row.system))):
         console.print(table.screen())
     tell(console, f"{len(added)} rows added to {path}")

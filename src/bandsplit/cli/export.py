@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bandsplit.cli.options import ForceOption
+
 
 def export(
     model: Annotated[str, typer.Argument(help="Model file, folder of some, or name as in `bandsplit models list`.")],
@@ -14,7 +16,7 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="8-bit integers in the LSTMs: quicker on CPUs made for it, a little worse.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
     from bandsplit.cli.model_choice import choose_models

@@ -21,11 +21,13 @@ from bandsplit.cli.energy import energy_app
 from bandsplit.cli.evaluate import evaluate
 from bandsplit.cli.export import export
 from bandsplit.cli.models import models_app
+from bandsplit.cli.plan import plan
 from bandsplit.cli.runs import runs as runs_command
 from bandsplit.cli.separate import separate
 from bandsplit.cli.study.commands import study_app
+from bandsplit.cli.submit import submit
 from bandsplit.cli.terminal import PrintableLog, make_console, show, show_error
-from bandsplit.cli.train import train
+from bandsplit.cli.train import TrainCommand, train
 from bandsplit.core.errors import BandsplitError, ConfigError, RunStopped
 from bandsplit.core.extras import describe_missing
 from bandsplit.core.interrupt import finish, watching
@@ -46,7 +48,9 @@ app.add_typer(energy_app, name="energy")
 app.add_typer(study_app, name="study")
 app.command()(separate)
 app.command()(evaluate)
-app.command()(train)
+app.command(cls=TrainCommand)(train)
+app.command()(plan)
+app.command()(submit)
 app.command()(export)
 app.command()(doctor)
 app.command("runs")(runs_command)

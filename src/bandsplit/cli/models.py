@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bandsplit.cli.model_choice import agrees, install
+from bandsplit.cli.options import ForceOption, JsonOption, YesOption
 from bandsplit.cli.terminal import make_console, show, show_json, tell
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ MirrorOption = Annotated[
         "--mirror", envvar="BANDSPLIT_MIRROR", help="Address of a folder that has the archive, not its record."
     ),
 ]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @models_app.command("list")

@@ -10,6 +10,12 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.data.examples.mixing import UMX_LIKE
 from bandsplit.recipes.recipe import Recipe, apply_changes
 
+_UMX_LIKE = {f"training.mixing.{field}": value for field, value in UMX_LIKE.items()}
+_ATTENTION = {"model.attention.heads": 2, "model.attention.encoding_dim": 16}
+_TAC = {"model.stereo.kind": "tac", "model.stereo.activation": "prelu"}
+_DILATED = {"kind": "dilated", "depth": 3, "kernel": 3, "hidden_factor": 1}
+_LARGE = {"model.n_features": 128, "model.n_blocks": 12}
+
 
 def paper_recipes() -> list[Recipe]:
     """Make the recipes of the paper and of its authors' repository, parents before children."""
@@ -17,31 +23,24 @@ def paper_recipes() -> list[Recipe]:
     # global batch makes a row mean the same on other hardware.
     start = Recipe("base", "base model: N 64, R 8, one model and band split per target", "1", 32.3)
     base = dataclasses.replace(start, settings=apply_changes(start.settings, {"training.global_batch": 8}))
-    naive = base.vary(
-        "naive-stereo", "channels of a band merged", {"model.stereo.kind": "merged"}, row="10", parameters_m=37.1
-    )
-    large = base.vary(
-        "large",
-        "the original size",
-        {"model.n_features": 128, "model.n_blocks": 12, "training.global_batch": 4},
-        row="8",
-        parameters_m=146.7,
-    )
-    umx_like = {f"training.mixing.{field}": value for field, value in UMX_LIKE.items()}
-    attention = {"model.attention.heads": 2, "model.attention.encoding_dim": 16}
-    tac = {"model.stereo.kind": "tac", "model.stereo.activation": "prelu"}
-    dilated = {"kind": "dilated", "depth": 3, "kernel": 3, "hidden_factor": 1}
-    optimised_no_tac = large.vary(
-        "optimised-no-tac", "large, attention 2x16, patience 30, data as row 19",
-        {**attention, "training.patience": 30, **umx_like},
-        row="20", parameters_m=149.9,
-    )  # fmt: skip
-    simo = base.vary(
-        "simo", "shared encoder, joint bands, four decoders",
-        {"model.targets": list(TARGETS), "model.bands": "joint", **umx_like}, shared=True, parameters_m=26.62,
-    )  # fmt: skip
+    large = base.vary("large", "the original size", _LARGE | {"training.global_batch": 4}, row="8", parameters_m=146.7)
     return [
         base,
+        *_training_recipes(base),
+        large,
+        large.vary("large-patience-30", "large, patience 30", {"training.patience": 30}, row="9", parameters_m=146.7),
+        *_network_recipes(base),
+        *_data_recipes(base),
+        *_optimised_recipes(large),
+        base.vary("base-patience-30", "base model, patience 30", {"training.patience": 30}, parameters_m=32.3),
+        *_layer_recipes(base),
+        *_shared_recipes(base),
+    ]
+
+
+def _training_recipes(base: Recipe) -> list[Recipe]:
+    """Rows 2 to 7: batch, loss, early stopping, transform and width of the masks."""
+    return [
         base.vary("accumulate-gradients", "global batch 16", {"training.global_batch": 16}, row="2", parameters_m=32.3),
         base.vary("monitor-loss", "best epoch by the loss", {"training.monitor": "loss"}, row="3", parameters_m=32.3),
         base.vary("loss-time", "loss of the signal alone", {"training.loss_domain": "t"}, row="4", parameters_m=32.3),
@@ -51,44 +50,61 @@ def paper_recipes() -> list[Recipe]:
             {"model.stft.n_fft": 4096, "model.stft.hop_samples": 1024}, row="6", parameters_m=37.1,
         ),
         base.vary("mask-factor-2", "mask factor mu 2", {"model.mask.hidden_factor": 2}, row="7", parameters_m=20.6),
-        large,
-        large.vary("large-patience-30", "large, patience 30", {"training.patience": 30}, row="9", parameters_m=146.7),
+    ]  # fmt: skip
+
+
+def _network_recipes(base: Recipe) -> list[Recipe]:
+    """Rows 10 to 17: stereo, convolutions, attention, heads."""
+    naive = base.vary(
+        "naive-stereo", "channels of a band merged", {"model.stereo.kind": "merged"}, row="10", parameters_m=37.1
+    )
+    return [
         naive,
         naive.vary(
             "naive-stereo-mask-8", "channels merged, mask factor mu 8", {"model.mask.hidden_factor": 8},
             row="11", parameters_m=81.1,
         ),
         base.vary(
-            "tac-tanh", "TAC stereo, tanh", tac | {"model.stereo.activation": "tanh"}, row="12", parameters_m=34.7
+            "tac-tanh", "TAC stereo, tanh", _TAC | {"model.stereo.activation": "tanh"}, row="12", parameters_m=34.7
         ),
-        base.vary("tac-prelu", "TAC stereo, PReLU", tac, row="13", parameters_m=34.7),
+        base.vary("tac-prelu", "TAC stereo, PReLU", _TAC, row="13", parameters_m=34.7),
         base.vary(
-            "bscnn", "BSCNN: dilated convolutions for LSTMs", {"model.time": dilated, "model.band": dilated},
+            "bscnn", "BSCNN: dilated convolutions for LSTMs", {"model.time": _DILATED, "model.band": _DILATED},
             row="14", parameters_m=29.7,
         ),
         base.vary(
             "attention-1x8", "attention over frames, 1 head of 8",
             {"model.attention.heads": 1, "model.attention.encoding_dim": 8}, row="15", parameters_m=33.0,
         ),
-        base.vary("attention-2x16", "attention over frames, 2 heads of 16", attention, row="16", parameters_m=33.2),
+        base.vary("attention-2x16", "attention over frames, 2 heads of 16", _ATTENTION, row="16", parameters_m=33.2),
         base.vary("multi-head-2", "features in 2 heads", {"model.heads": 2}, row="17", parameters_m=22.0),
-        *_data_recipes(base),
-        optimised_no_tac,
-        optimised_no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", tac, row="20b", parameters_m=164.1),
-        base.vary("base-patience-30", "base model, patience 30", {"training.patience": 30}, parameters_m=32.3),
-        *_layer_recipes(base),
-        base.vary(
-            "joint-bands", "one band split for all targets, a model for each", {"model.bands": "joint", **umx_like}
-        ),
+    ]  # fmt: skip
+
+
+def _optimised_recipes(large: Recipe) -> list[Recipe]:
+    """Row 20, and oBSRNN, which adds TAC stereo to it."""
+    no_tac = large.vary(
+        "optimised-no-tac", "large, attention 2x16, patience 30, data as row 19",
+        {**_ATTENTION, "training.patience": 30, **_UMX_LIKE},
+        row="20", parameters_m=149.9,
+    )  # fmt: skip
+    return [no_tac, no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", _TAC, row="20b", parameters_m=164.1)]
+
+
+def _shared_recipes(base: Recipe) -> list[Recipe]:
+    """One band split for all targets: a model for each target, or one model with a decoder for each (SIMO)."""
+    joint = {"model.bands": "joint", **_UMX_LIKE}
+    simo = base.vary(
+        "simo", "shared encoder, joint bands, four decoders",
+        {"model.targets": list(TARGETS), **joint}, shared=True, parameters_m=26.62,
+    )  # fmt: skip
+    return [
+        base.vary("joint-bands", "one band split for all targets, a model for each", joint),
         simo.vary("simo-residual", "shared encoder, other = residual", {"model.residual": "other"}, parameters_m=20.86),
         simo,
         simo.vary(
             "simo-optimised", "oBSRNN-SIMO: large, attention 2x16, TAC, patience 30",
-            {
-                "model.n_features": 128, "model.n_blocks": 12, **attention, **tac,
-                "training.patience": 30, "training.global_batch": 4,
-            },
-            parameters_m=108.73,
+            {**_LARGE, **_ATTENTION, **_TAC, "training.patience": 30, "training.global_batch": 4}, parameters_m=108.73,
         ),
     ]  # fmt: skip
 
@@ -113,7 +129,6 @@ def _data_recipes(base: Recipe) -> list[Recipe]:
     Row 18 changes only what may be dropped; row 19 is the top of the ladder. Shuffling anew every epoch stands beside
     it: the paper saw no difference in preliminary experiments (section IV-A).
     """
-    steps = [(field, {f"training.mixing.{field}": value}) for field, value in UMX_LIKE.items()]
     recipes = [
         base.vary(
             "silent-target", "data: only the target is dropped", {"training.mixing.drop": "target"},
@@ -122,13 +137,14 @@ def _data_recipes(base: Recipe) -> list[Recipe]:
         base.vary("pairing-epoch", "data: shuffled anew every epoch", {"training.mixing.pairing": "epoch"}),
     ]  # fmt: skip
     rung = base
-    for number, (field, change) in enumerate(steps[:-1], start=1):
-        rung = rung.vary(f"ladder-{number}-{field.replace('_', '-')}", f"data: rung {number} of row 1 to 19", change)
+    for number, (field, value) in enumerate(list(UMX_LIKE.items())[:-1], start=1):
+        id = f"ladder-{number}-{field.replace('_', '-')}"
+        rung = rung.vary(id, f"data: rung {number} of row 1 to 19", {f"training.mixing.{field}": value})
         recipes.append(rung)
-    top = dict(pair for _, change in steps for pair in change.items())
     recipes.append(
         base.vary(
-            "no-activity-detection", "data: as Open-Unmix, without activity detection", top, row="19", parameters_m=32.3
+            "no-activity-detection", "data: as Open-Unmix, without activity detection", _UMX_LIKE,
+            row="19", parameters_m=32.3,
         )
-    )
+    )  # fmt: skip
     return recipes

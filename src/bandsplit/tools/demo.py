@@ -98,6 +98,11 @@ def run_demo(
     _separate(separator, track, stems, picture)
     passed = _tell_verdict(rows, say)
     say("Done. Listen to, look at, and go on with:")
+    _list_results(console, folder, stems, picture, model)
+    return passed
+
+
+def _list_results(console: Console, folder: Path, stems: Path, picture: Path, model: Path) -> None:
     for what, where in (
         ("stems", stems),
         ("spectrograms", picture),
@@ -108,7 +113,6 @@ def run_demo(
     ):
         console.print(f"       {what:13s} {escape(printable(where))}", highlight=False, soft_wrap=True)
     console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)
-    return passed
 
 
 def _program() -> str:

@@ -131,6 +131,11 @@ def submit(
     return list(submitted)
 
 
+def train_arguments(recipe: str, targets: Sequence[str], options: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line that trains a recipe for these targets, without ``bandsplit``."""
+    return ("train", recipe, *(word for target in targets for word in ("--target", target)), *options)
+
+
 def command_line(arguments: Sequence[str], gpus: int, patience_s: float) -> list[str]:
     """Return the command that runs ``bandsplit`` with these arguments, in one process for each GPU."""
     bandsplit = ["-m", "bandsplit", *arguments]

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.cli.study.outcome import FolderOption, StudyArgument, figures, report, tables
-from bandsplit.cli.terminal import (
-    DEFAULT_STEMS,
-    AllowOption,
+from bandsplit.cli.options import (
     DataOption,
+    DatasetOptions,
     DeviceOption,
-    LengthsOption,
-    MixtureOption,
-    StemsOption,
-    can_continue,
-    make_console,
-    open_dataset,
-    tell,
+    JobOptions,
+    Launcher,
+    as_arguments,
+    job_option,
+    with_options,
 )
+from bandsplit.cli.study.outcome import FolderOption, StudyArgument, figures, report, tables
+from bandsplit.cli.terminal import can_continue, make_console, split_names, tell
 from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,20 +29,53 @@ if TYPE_CHECKING:
     from bandsplit.studies.plans import PlannedRun, Study
     from bandsplit.studies.runner.costs import Measured
     from bandsplit.studies.runner.folder import StudyFolder
+    from bandsplit.studies.runner.run import Result
+    from bandsplit.studies.runner.scoring import Songs
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
 
-PartsOption = Annotated[
-    str | None, typer.Option("--parts", help="Parts of the study, separated by commas (default: all).")
-]
-RowsOption = Annotated[
-    str | None, typer.Option("--rows", help="Rows of Table II or recipes, as 1,5,20b or base,simo (default: all).")
-]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas (default: all).")]
-TargetsOption = Annotated[
-    str | None,
-    typer.Option("--targets", "--target", "-t", help="Targets, separated by commas (default: those of the study)."),
-]
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Which runs of a study are meant, and its folder."""
+
+    parts: Annotated[
+        str | None, typer.Option("--parts", help="Parts of the study, separated by commas (default: all).")
+    ] = None
+    rows: Annotated[
+        str | None, typer.Option("--rows", help="Rows of Table II or recipes, as 1,5,20b or base,simo (default: all).")
+    ] = None
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas (default: all).")] = None
+    targets: Annotated[
+        str | None,
+        typer.Option("--targets", "--target", "-t", help="Targets, separated by commas (default: those of the study)."),
+    ] = None
+    folder: FolderOption = None
+
+    def choose(self, study: str) -> tuple[Study, list[PlannedRun], StudyFolder]:
+        """Find a study, the runs of it that are meant, and its folder.
+
+        Raises:
+            ConfigError: there is no such study, part, row, seed or target, or no such run.
+        """
+        from bandsplit.studies.plans import find_study, planned_runs
+        from bandsplit.studies.runner.folder import StudyFolder
+
+        found = find_study(study)
+        seeds = split_names(self.seeds or "")
+        wrong = [seed for seed in seeds if not seed.isdecimal()]
+        if wrong:
+            raise ConfigError(
+                f"--seeds {self.seeds}: {wrong[0]!r} is no seed; give whole numbers separated by commas, as 1,2"
+            )
+        parts, rows, targets = (split_names(text or "") for text in (self.parts, self.rows, self.targets))
+        planned = planned_runs(found, parts, rows, [int(seed) for seed in seeds], targets)
+        if not planned:
+            raise ConfigError(
+                f"study {study}: no run has all that was chosen with --parts, --rows, --seeds and --targets"
+            )
+        return found, planned, StudyFolder(self.folder or Path("study") / found.id)
+
 
 study_app.command()(tables)
 study_app.command()(figures)
@@ -64,24 +97,19 @@ def list_(
 
 
 @study_app.command()
+@with_options
 def plan(
     study: StudyArgument,
+    *,
     data: Annotated[Path | None, typer.Option("--data", help="Songs, for --measure.")] = None,
-    parts: PartsOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    targets: TargetsOption = None,
-    folder: FolderOption = None,
+    selection: SelectionOptions,
     measure: Annotated[
         bool, typer.Option("--measure", help="Train some steps of each recipe on this machine: hours and kWh.")
     ] = False,
     workers: Annotated[int, typer.Option("--workers", help="As for train, for --measure.", min=0)] = 0,
     batch: Annotated[int | None, typer.Option("--batch", help="As for train, for --measure.", min=1)] = None,
     device: DeviceOption = "auto",
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
+    songs: DatasetOptions,
 ) -> None:
     """Say what a study takes before anything starts: runs, hours, kWh."""
     from bandsplit.cli.study.run import measure_run
@@ -89,7 +117,7 @@ def plan(
     from bandsplit.studies.runner.costs import cost_study
 
     console, out = make_console(), make_console(err=False)
-    found, planned, where = _choose(study, parts, rows, seeds, targets, folder)
+    found, planned, where = selection.choose(study)
     runs = where.look(planned)
     measured: dict[str, Measured | str] = {}
     if measure:
@@ -98,9 +126,7 @@ def plan(
         if data is None:
             raise ConfigError("--measure: needs songs to train some steps on; give --data")
         execution = Execution(device, workers=workers, batch_size=batch)
-        dataset = open_dataset(
-            console, data, ("train", "valid"), stems=stems, lengths=lengths, mixture=mixture, allow=allow
-        )
+        dataset = songs.open(console, data, ("train", "valid"))
         for recipe in dict.fromkeys(run.recipe for run in planned):
             with console.status(f"measuring some steps of {recipe}"):
                 one = next(run for run in planned if run.recipe == recipe)
@@ -112,6 +138,7 @@ def plan(
 
 
 @study_app.command()
+@with_options
 @can_continue("the same command continues")
 def run(
     study: StudyArgument,
@@ -119,11 +146,8 @@ def run(
     options: Annotated[
         list[str] | None, typer.Argument(help="After --: options of `train`, as -- --workers 4.", show_default=False)
     ] = None,
-    parts: PartsOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    targets: TargetsOption = None,
-    folder: FolderOption = None,
+    *,
+    selection: SelectionOptions,
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", help="Runs at once, each with its share of the cores.", min=1)
     ] = 1,
@@ -132,55 +156,58 @@ def run(
     also: Annotated[
         list[Path] | None, typer.Option("--also", help="Score the models on the test songs of this set too.")
     ] = None,
+    songs: DatasetOptions,
     launcher: Annotated[
-        Literal["slurm", "local"] | None, typer.Option("--launcher", help="Submit each run as a job; score nothing.")
+        Launcher | None, job_option("--launcher", help="Submit each run as a job; score nothing.")
     ] = None,
-    hours: Annotated[float, typer.Option("--hours", help="Wall time of a job, for --launcher.")] = 24.0,
-    gpus: Annotated[int, typer.Option("--gpus", help="GPUs of a job, for --launcher.", min=0)] = 1,
-    cpus: Annotated[int, typer.Option("--cpus", help="CPU cores of a job, for --launcher.", min=1)] = 4,
-    slurm: Annotated[
-        list[str] | None, typer.Option("--slurm", help="An option of sbatch, as partition=gpu; repeatable.")
-    ] = None,
-    again: Annotated[bool, typer.Option("--again", help="Submit what was submitted before, too.")] = False,
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
+    per_job: JobOptions,
+    again: Annotated[bool, job_option("--again", help="Submit what was submitted before, too.")] = False,
 ) -> None:
-    """Train the runs of a study that are not finished, then score the models; the same command goes on.
+    """Train the runs of a study that are not finished, then score the models; run it again to continue.
 
     Exit code 1 if something failed (the rest was done), 3 if something was stopped or left.
     """
-    from bandsplit.cli.study.run import check_train_options, data_options, submit_runs
-    from bandsplit.studies.runner.run import report_failures, run_study
-    from bandsplit.studies.runner.scoring import Songs
+    from bandsplit.cli.study.run import check_train_options, submit_runs
+    from bandsplit.studies.runner.run import run_study
     from bandsplit.studies.runner.training import check_data
 
-    console = make_console()
-    found, planned, where = _choose(study, parts, rows, seeds, targets, folder)
-    check_train_options(options or [])
+    console, passed = make_console(), options or []
+    found, planned, where = selection.choose(study)
+    check_train_options(passed)
     evaluate = not no_evaluate and launcher is None
-    named = data_options(stems, lengths, mixture, allow)
-    sets = []
-    paths: list[Path] = [data, *(also or [])] if evaluate else [data]
-    for number, path in enumerate(paths):
-        splits = (*(("train", "valid") if number == 0 else ()), *(("test",) if evaluate else ()))
-        dataset = open_dataset(console, path, splits, stems=stems, lengths=lengths, mixture=mixture, allow=allow)
-        for split in splits:
-            dataset.songs(split)  # what lacks is told now, not after hours of training
-        sets.append(Songs(dataset, ("--data", str(path), *named)))
+    sets = _open_sets(console, [data, *(also or [])] if evaluate else [data], songs, evaluate)
     if launcher is not None:
         runs = where.look(planned)
         check_data(runs, sets[0].dataset)
-        submit_runs(
-            console, runs, where, (*sets[0].options, "--device", device, *(options or [])), again=again,
-            executor=launcher, hours=hours, gpus=gpus, cpus=cpus, slurm=slurm or [],
-        )  # fmt: skip
+        named = (*sets[0].options, "--device", device, *passed)
+        submit_runs(console, runs, where, named, again=again, launcher=launcher, jobs=per_job)
         return
     result = run_study(
         found, planned, where, sets, lambda line: _tell_time(console, line), jobs=jobs, device=device,
-        options=options or [], evaluate=evaluate,
+        options=passed, evaluate=evaluate,
     )  # fmt: skip
+    _tell_result(console, study, result, len(planned))
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def _open_sets(console: Console, paths: Sequence[Path], songs: DatasetOptions, evaluate: bool) -> list[Songs]:
+    """Open the songs for training, those of the first path, and for scoring, those of all."""
+    from bandsplit.studies.runner.scoring import Songs
+
+    sets = []
+    for number, path in enumerate(paths):
+        splits = (*(("train", "valid") if number == 0 else ()), *(("test",) if evaluate else ()))
+        dataset = songs.open(console, path, splits)
+        for split in splits:
+            dataset.songs(split)  # an empty split is an error now, not after hours of training
+        sets.append(Songs(dataset, ("--data", str(path), *as_arguments(songs))))
+    return sets
+
+
+def _tell_result(console: Console, study: str, result: Result, planned: int) -> None:
+    from bandsplit.studies.runner.run import report_failures
+
     for name, runs in result.unscored.items():
         tell(console, f"not scored: {name}; not finished: {', '.join(runs)}")
     for line in report_failures(result):
@@ -189,30 +216,25 @@ def run(
     left = len(trained.stopped) + len(scored.stopped)
     tell(
         console,
-        f"{len(trained.finished)} of {len(planned)} runs finished, {len(trained.failed)} failed; "
+        f"{len(trained.finished)} of {planned} runs finished, {len(trained.failed)} failed; "
         f"{len(scored.finished)} scorings done, {len(scored.failed)} failed"
         + (f"; {left} stopped or left: the same command goes on" if left else "")
         + f"; `bandsplit study status {study}` tells more",
     )
-    if result.exit_code:
-        raise typer.Exit(result.exit_code)
 
 
 @study_app.command()
+@with_options
 def status(
     study: StudyArgument,
-    parts: PartsOption = None,
-    rows: RowsOption = None,
-    seeds: SeedsOption = None,
-    targets: TargetsOption = None,
-    folder: FolderOption = None,
+    selection: SelectionOptions,
 ) -> None:
     """Tell how far each run of a study is, what failed and why, what is left, and the energy of all attempts."""
     from bandsplit.cli.study.screen import status_lines, status_table
     from bandsplit.studies.runner.status import account_energy, estimate_left
 
     out = make_console(err=False)
-    _, planned, where = _choose(study, parts, rows, seeds, targets, folder)
+    _, planned, where = selection.choose(study)
     runs = where.look(planned)
     out.print(status_table(runs))
     for line in status_lines(runs, estimate_left(runs), account_energy(where)):
@@ -220,28 +242,6 @@ def status(
     for one in runs:
         if one.failure is not None:
             tell(out, f"FAILED: {one.name}: {one.failure}", style="red")
-
-
-def _choose(
-    study: str, parts: str | None, rows: str | None, seeds: str | None, targets: str | None, folder: Path | None
-) -> tuple[Study, list[PlannedRun], StudyFolder]:
-    from bandsplit.studies.plans import find_study, planned_runs
-    from bandsplit.studies.runner.folder import StudyFolder
-
-    found = find_study(study)
-    numbers = []
-    for text in _split(seeds):
-        if not text.isdecimal():
-            raise ConfigError(f"--seeds {seeds}: {text!r} is no seed; give whole numbers separated by commas, as 1,2")
-        numbers.append(int(text))
-    planned = planned_runs(found, _split(parts), _split(rows), numbers, _split(targets))
-    if not planned:
-        raise ConfigError(f"study {study}: no run has all that was chosen with --parts, --rows, --seeds and --targets")
-    return found, planned, StudyFolder(folder or Path("study") / found.id)
-
-
-def _split(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
 def _tell_time(console: Console, line: str) -> None:

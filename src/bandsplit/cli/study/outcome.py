@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli.terminal import (
-    DEFAULT_STEMS,
-    AllowOption,
-    DeviceOption,
-    LengthsOption,
-    MixtureOption,
-    StemsOption,
-    make_console,
-    open_dataset,
-    show,
-    tell,
-)
+from bandsplit.cli.options import DatasetOptions, DeviceOption, with_options
+from bandsplit.cli.terminal import make_console, show, split_names, tell
 
 if TYPE_CHECKING:
     from bandsplit.studies.outcome import Found
@@ -62,6 +52,7 @@ def figures(
         tell(make_console(err=False), f"{figure.path}: {figure.caption}")
 
 
+@with_options
 def report(
     study: StudyArgument,
     folder: FolderOption = None,
@@ -73,19 +64,16 @@ def report(
         str | None, typer.Option("--listen", help="Recipes that are heard, by commas (default: the first, the best).")
     ] = None,
     device: DeviceOption = "auto",
-    stems: StemsOption = DEFAULT_STEMS,
-    lengths: LengthsOption = "error",
-    mixture: MixtureOption = "file",
-    allow: AllowOption = False,
+    *,
+    options: DatasetOptions,
 ) -> None:
     """Write a page with all of it, and songs to listen to; it opens from the disk, without a network."""
     from bandsplit.studies.outcome import write_page
 
     found, console, dataset = _gather(study, folder), make_console(), None
     if data is not None:
-        dataset = open_dataset(console, data, ("test",), stems=stems, lengths=lengths, mixture=mixture, allow=allow)
-    recipes = [part.strip() for part in (listen or "").split(",") if part.strip()]
-    page = write_page(found, dataset=dataset, songs=songs, recipes=recipes, device=device)
+        dataset = options.open(console, data, ("test",))
+    page = write_page(found, dataset=dataset, songs=songs, recipes=split_names(listen or ""), device=device)
     tell(make_console(err=False), str(page))
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from bandsplit.cli.terminal import DEFAULT_STEMS, tell
+from bandsplit.cli.options import JobOptions, Launcher, option_name
+from bandsplit.cli.terminal import tell
+from bandsplit.cli.training_options import AttemptOptions, EnergyOptions, ExecutionOptions
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
@@ -18,10 +21,10 @@ if TYPE_CHECKING:
     from bandsplit.training.execution import Execution
 
 PASSED = {
-    "--workers": True, "--batch": True, "--devices": True, "--checkpointing": False, "--compile": False,
-    "--save-every": True, "--max-hours": True, "--tensorboard": False,
-    "--no-energy": False, "--pue": True, "--intensity": True, "--country": True, "--gpu-tdp": True,
-}  # fmt: skip
+    option_name(field): field.default is not False
+    for group in (ExecutionOptions, AttemptOptions, EnergyOptions)
+    for field in fields(group)
+}
 """Options of ``train`` that every run of a study may get, and whether they take a value."""
 
 
@@ -45,13 +48,6 @@ def check_train_options(options: Sequence[str]) -> None:
             raise ConfigError(f"{text}: {option} takes no value")
         if PASSED[option] and not equals and next(rest, None) is None:
             raise ConfigError(f"{option}: lacks its value")
-
-
-def data_options(stems: str, lengths: str, mixture: str, allow: bool) -> tuple[str, ...]:
-    """Return the options that say how songs are read, as both ``train`` and ``evaluate`` take them."""
-    named = {"--stems": (stems, DEFAULT_STEMS), "--lengths": (lengths, "error"), "--mixture": (mixture, "file")}
-    given = [part for option, (value, usual) in named.items() if value != usual for part in (option, value)]
-    return (*given, *(["--allow"] if allow else []))
 
 
 def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Measured | str:
@@ -78,16 +74,11 @@ def submit_runs(
     options: Sequence[str],
     *,
     again: bool,
-    executor: Literal["slurm", "local"],
-    hours: float,
-    gpus: int,
-    cpus: int,
-    slurm: Sequence[str],
+    launcher: Launcher,
+    jobs: JobOptions,
 ) -> None:
     """Submit a job for each run that is not finished, running, or submitted before."""
-    from bandsplit.cli.launch import parse_options
-    from bandsplit.studies.runner.training import train_arguments
-    from bandsplit.training.cluster import submit
+    from bandsplit.studies.runner.training import run_arguments
 
     todo = []
     for run in runs:
@@ -101,12 +92,9 @@ def submit_runs(
     if not todo:
         tell(console, f"nothing to submit; {sum(run.finished for run in runs)} of {len(runs)} runs are finished")
         return
-    commands = [train_arguments(run.planned, folder, options) for run in todo]
-    jobs = submit(
-        commands, folder.jobs, executor=executor, hours=hours, gpus=gpus, cpus=cpus, options=parse_options(slurm),
-        name="bandsplit-study",
-    )  # fmt: skip
-    for run, job, command in zip(todo, jobs, commands, strict=True):
+    commands = [run_arguments(run.planned, folder, options) for run in todo]
+    submitted = jobs.submit(commands, folder.jobs, launcher, "bandsplit-study")
+    for run, job, command in zip(todo, submitted, commands, strict=True):
         folder.tell("submitted", run=run.name, command=list(command), job=str(job.job_id))
         tell(console, f"job {job.job_id}: {run.name}, output in {job.paths.stderr}")
     tell(console, "when they are finished, the same command without --launcher scores the models")

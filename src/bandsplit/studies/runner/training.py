@@ -12,6 +12,7 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyFolder, StudyRun
 from bandsplit.studies.runner.processes import Ended, Job, Processes, last_lines
+from bandsplit.training.cluster import train_arguments
 
 STOPPED = 3
 """Exit code of ``bandsplit train`` when it was stopped and can go on."""
@@ -50,11 +51,10 @@ def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
                 )
 
 
-def train_arguments(run: PlannedRun, folder: StudyFolder, options: Sequence[str]) -> tuple[str, ...]:
-    """Return the command line of a run, without ``bandsplit``: it starts the run or goes on with it."""
-    targets = [part for target in run.targets for part in ("--target", target)]
+def run_arguments(run: PlannedRun, folder: StudyFolder, options: Sequence[str]) -> tuple[str, ...]:
+    """Return the command line of a run, without ``bandsplit``: it starts the run or continues it."""
     where = ("--seed", str(run.seed), "--runs", str(folder.runs), "--resume")
-    return ("train", run.recipe, *targets, *where, *options)
+    return train_arguments(run.recipe, run.targets, (*where, *options))
 
 
 def train_runs(
@@ -115,7 +115,7 @@ def _ended_since(run: StudyRun, began: float, outcome: Outcome) -> bool:
 def _start(run: StudyRun, folder: StudyFolder, options: Sequence[str], processes: Processes) -> bool:
     """Start a run, unless another process has it: the run's own lock is taken only when training begins."""
     name = run.name.replace(" ", "-")
-    job = Job(run.name, train_arguments(run.planned, folder, options), folder.logs / f"{name}.log")
+    job = Job(run.name, run_arguments(run.planned, folder, options), folder.logs / f"{name}.log")
     if run.running or not processes.start_alone(job, folder.locks / f"{name}.lock"):
         return False
     folder.tell("started", run=run.name, command=[*processes.command, *job.arguments], log=str(job.log))

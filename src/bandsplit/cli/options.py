@@ -1,0 +1,250 @@
+"""Options of several commands, each declared once, in groups that reach a command as one object."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import partial, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+from typer.core import TyperCommand
+
+from bandsplit.cli.terminal import song_progress, split_names, tell
+from bandsplit.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from submitit import Job
+
+    from bandsplit.data.songs.tracks import Dataset
+
+
+def with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups of options: Typer sees their fields, the command gets the objects.
+
+    Args:
+        command: a function for Typer. A parameter whose type is a dataclass stands for the fields of that class, which
+            are annotated as Typer's options are.
+    """
+    seen: list[inspect.Parameter] = []
+    groups: dict[str, Any] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        group = parameter.annotation
+        if not is_dataclass(group):
+            seen.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = group
+        hints = get_type_hints(group, include_extras=True)
+        for field in fields(group):
+            default = parameter.empty if field.default is MISSING else field.default
+            option = inspect.Parameter(
+                field.name, parameter.KEYWORD_ONLY, default=default, annotation=hints[field.name]
+            )
+            seen.append(option)
+
+    @wraps(command)
+    def run(**options: Any) -> None:
+        made = {
+            name: group(**{field.name: options.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**made, **options)
+
+    run.__dict__["__signature__"] = inspect.Signature(seen)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in seen}
+    return run
+
+
+def option_name(field: Field[Any]) -> str:
+    """Return what an option is called on the command line; its field has the same name."""
+    return f"--{field.name.replace('_', '-')}"
+
+
+def as_arguments(*groups: Any) -> list[str]:
+    """Return the part of a command line that gives these options, without those that are as by default."""
+    words: list[str] = []
+    for group in groups:
+        for field in fields(group):
+            value = getattr(group, field.name)
+            if value is True:
+                words.append(option_name(field))
+            elif value != field.default:
+                for one in value if isinstance(value, list) else [value]:
+                    words += [option_name(field), str(one)]
+    return words
+
+
+def refuse_moved(moved: Mapping[str, str]) -> type[TyperCommand]:
+    """Make a kind of command that refuses options of earlier versions, and names what took their place.
+
+    Args:
+        moved: what to use instead, by option.
+    """
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            for option in (word.partition("=")[0] for word in args):
+                if option in moved:
+                    raise ConfigError(f"{option}: is no option of `{ctx.command_path}` any more; use {moved[option]}")
+            return super().parse_args(ctx, args)
+
+    return Command
+
+
+RootArgument = Annotated[
+    Path, typer.Argument(help="Songs as MUSDB18-HQ, stem folders, a CSV file of instrum,path, or MoisesDB.")
+]
+DataOption = Annotated[
+    Path,
+    typer.Option("--data", help="Songs: a folder as MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),
+]
+StemsOption = Annotated[
+    str, typer.Option("--stems", help="Names of the stems, where they are not these four; separated by commas.")
+]
+LengthsOption = Annotated[
+    Literal["error", "pad", "trim"], typer.Option("--lengths", help="For files of one song that differ in length.")
+]
+MixtureOption = Annotated[
+    Literal["file", "sum"],
+    typer.Option("--mixture", help="Take the mixture from its file, or as the sum of the stems (as the authors)."),
+]
+AllowOption = Annotated[
+    bool, typer.Option("--allow", help="Continue although `bandsplit data check` finds the songs broken.")
+]
+DEVICE_HELP = "auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP)]
+MODEL_NAMES = ("--name", "-n", "--model", "-m")
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How the songs of a data set are read."""
+
+    stems: StemsOption = "vocals,bass,drums,other"
+    lengths: LengthsOption = "error"
+    mixture: MixtureOption = "file"
+    allow: AllowOption = False
+
+    def open(self, console: Console, root: Path, splits: Sequence[str]) -> Dataset:
+        """Index the songs of some splits, check them, and print what was noticed.
+
+        Raises:
+            DataError: the set is broken, and that is not allowed.
+        """
+        from bandsplit.data.songs.check import check_dataset, require_sound
+        from bandsplit.data.songs.layouts import index_dataset
+
+        dataset = index_dataset(
+            root, split_names(self.stems), splits,
+            mixture=self.mixture, lengths=self.lengths, allow_broken=self.allow,
+        )  # fmt: skip
+        tell(console, *dataset.notes)
+        with song_progress(console, "checking") as progress:
+            report = check_dataset(dataset, splits, progress)
+        for problem in report.broken if self.allow else ():
+            tell(console, f"allowed: {problem}", style="red")
+        sound = require_sound(report, self.allow)
+        tell(console, *sound.notes[len(dataset.notes) :])
+        return sound
+
+
+chunk_option, job_option = (partial(typer.Option, rich_help_panel=panel) for panel in ("Chunks", "Jobs"))
+
+
+@dataclass(frozen=True)
+class ChunkOptions:
+    """What is to differ from the chunk plan of the model's authors."""
+
+    method: Annotated[
+        Literal["crossfade", "overlap-add"] | None,
+        chunk_option(
+            "--method", help="How a song is cut into chunks and joined (default: as the model's authors did)."
+        ),
+    ] = None
+    chunk: Annotated[
+        float | None,
+        chunk_option(
+            "--chunk",
+            "--segment",
+            metavar="S",
+            help="Chunk length in seconds (default: the authors' own, else 10 for crossfade, 3 for overlap-add).",
+            min=0.01,
+        ),
+    ] = None
+    overlap: Annotated[
+        float | None,
+        chunk_option(
+            "--overlap", metavar="PART", help="Shared part of crossfaded chunks, as a fraction (default: 0.1)."
+        ),
+    ] = None
+    hop: Annotated[
+        float | None,
+        chunk_option("--hop", metavar="S", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001),
+    ] = None
+    geometry: Annotated[
+        Literal["authors", "even"] | None,
+        chunk_option("--geometry", help="Chunks as the paper's authors cut them, or equal ones (default: authors)."),
+    ] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a chunk plan that were given.
+
+        Raises:
+            ConfigError: an option has an illegal value, or no meaning with the method, where one is named.
+        """
+        from bandsplit.models.chunk_config import CrossfadeConfig
+        from bandsplit.separation.chunks import check_settings
+
+        values = {
+            "kind": self.method, "chunk_s": self.chunk, "overlap": self.overlap, "hop_s": self.hop,
+            "geometry": self.geometry,
+        }  # fmt: skip
+        settings = {name: value for name, value in values.items() if value is not None}
+        if self.method is not None:
+            check_settings(settings, self.method)
+        if self.overlap is not None:
+            CrossfadeConfig.parse({"overlap": self.overlap})
+        return settings
+
+
+Launcher = Literal["slurm", "local"]
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What each job of a cluster, or of this machine, gets."""
+
+    hours: Annotated[float, job_option("--hours", help="Wall time of a job, in hours.")] = 24.0
+    gpus: Annotated[int, job_option("--gpus", help="GPUs of a job.", min=0)] = 1
+    cpus: Annotated[int, job_option("--cpus", help="CPU cores of a job.", min=1)] = 4
+    slurm: Annotated[
+        list[str] | None,
+        job_option("--slurm", metavar="KEY=VALUE", help="An option of sbatch, as partition=gpu; repeatable."),
+    ] = None
+
+    def submit(self, commands: Sequence[Sequence[str]], folder: Path, launcher: Launcher, name: str) -> list[Job[None]]:
+        """Submit one job for each command line; see `bandsplit.training.cluster.submit`."""
+        from bandsplit.training.cluster import submit
+
+        return submit(
+            commands, folder, executor=launcher, hours=self.hours, gpus=self.gpus, cpus=self.cpus,
+            options=self.sbatch_options(), name=name,
+        )  # fmt: skip
+
+    def sbatch_options(self) -> dict[str, str]:
+        """Read the values of ``--slurm``.
+
+        Raises:
+            ConfigError: one is not KEY=VALUE.
+        """
+        pairs = [option.partition("=") for option in self.slurm or []]
+        for key, equals, value in pairs:
+            if not key or not equals:
+                raise ConfigError(f"--slurm {key}{equals}{value}: must be KEY=VALUE, for example partition=gpu")
+        return {key: value for key, _, value in pairs}

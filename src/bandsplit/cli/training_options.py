@@ -1,0 +1,157 @@
+"""Options of the commands that train, plan or submit a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bandsplit.cli.options import DataOption, DatasetOptions
+from bandsplit.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from bandsplit.data.songs.tracks import Dataset
+    from bandsplit.recipes.recipe import Recipe
+    from bandsplit.runs.config import RunConfig
+    from bandsplit.runs.energy.interface import MakeMeter
+    from bandsplit.training.execution import Execution
+
+_execution, _energy = (partial(typer.Option, rich_help_panel=panel) for panel in ("Execution", "Energy"))
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(metavar="RECIPE", help="Name of a recipe; see `bandsplit models list --architectures`."),
+]
+TargetOption = Annotated[
+    list[str] | None,
+    typer.Option("--target", "--targets", "-t", help="Stem to estimate; not for recipes that share a model."),
+]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The songs, the seed and the settings of a run."""
+
+    data: DataOption
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every example.", min=0)] = 0
+    set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."
+        ),
+    ] = None
+    valid: Annotated[
+        Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
+    ] = None
+
+    def config(self, recipe: Recipe, targets: Sequence[str]) -> RunConfig:
+        """Make the configuration of the run.
+
+        Raises:
+            ConfigError: the targets do not suit the recipe, or a setting is unknown or illegal.
+        """
+        return recipe.run_config(targets, seed=self.seed, changes=dict(map(_parse_change, self.set or [])))
+
+    def open_dataset(self, console: Console, songs: DatasetOptions) -> Dataset:
+        """Open the songs for training and validation.
+
+        Raises:
+            DataError: they are broken, and that is not allowed.
+        """
+        if self.valid is None:
+            return songs.open(console, self.data, ("train", "valid"))
+        dataset = songs.open(console, self.data, ("train",))
+        return dataset.with_validation(songs.open(console, self.valid, ("valid",)))
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """What a step is executed on."""
+
+    workers: Annotated[
+        int,
+        _execution("--workers", help="Processes that prepare examples for a device; no effect on the result.", min=0),
+    ] = 0
+    batch: Annotated[
+        int | None, _execution("--batch", help="Examples per step and device; the global batch stays.", min=1)
+    ] = None
+    devices: Annotated[
+        int | None, _execution("--devices", help="Devices of this machine, one process each.", min=1)
+    ] = None
+    checkpointing: Annotated[
+        bool, _execution("--checkpointing", help="Save memory: compute activations again in the backward pass.")
+    ] = False
+    compile: Annotated[bool, _execution("--compile", help="Compile the blocks with torch.compile.")] = False
+
+    def execution(self, device: str, attempt: AttemptOptions | None = None) -> Execution:
+        """Return what the run is executed on."""
+        from bandsplit.training.execution import Execution
+
+        attempt = attempt or AttemptOptions()
+        return Execution(
+            device, self.devices, None, self.workers, self.batch, self.checkpointing, self.compile,
+            60 * attempt.save_every, None if attempt.max_hours is None else 3600 * attempt.max_hours,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AttemptOptions:
+    """How long one attempt at a run lasts, and what it keeps on the way."""
+
+    save_every: Annotated[float, _execution("--save-every", help="Minutes between saved states.", min=0)] = 5.0
+    max_hours: Annotated[
+        float | None,
+        _execution("--max-hours", help="Save the state and stop after so many hours (exit code 3).", min=0),
+    ] = None
+    tensorboard: Annotated[
+        bool, _execution("--tensorboard", help="Write curves for TensorBoard into the run's folder.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class EnergyOptions:
+    """How energy is measured, and what is known of the electricity."""
+
+    no_energy: Annotated[bool, _energy("--no-energy", help="Do not measure energy.")] = False
+    pue: Annotated[float, _energy("--pue", help="Energy of the building / of its computers; kept apart.", min=1)] = 1.5
+    intensity: Annotated[float | None, _energy("--intensity", help="Grams of CO2e per kWh of this electricity.")] = None
+    country: Annotated[
+        str | None, _energy("--country", help="Or the country, as in FRA: its mean, from codecarbon.")
+    ] = None
+    gpu_tdp: Annotated[
+        float | None, _energy("--gpu-tdp", help="TDP in watts, for GPUs missing from the built-in table.", min=1)
+    ] = None
+
+    def make_meter(self) -> MakeMeter | None:
+        """Return what makes the run's meter; none where energy is not measured."""
+        from bandsplit.runs.energy.meter import meters
+        from bandsplit.runs.energy.sensors import find_intensity
+
+        return None if self.no_energy else meters(self.pue, find_intensity(self.intensity, self.country), self.gpu_tdp)
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Where a run is kept, and whether it may be there already."""
+
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs")
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run if it exists.")] = False
+
+
+def _parse_change(text: str) -> tuple[str, Any]:
+    import yaml
+
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {text}: must be PATH=VALUE, for example training.max_epochs=20")
+    try:
+        return path, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: {value!r} is not a value; quote it as in YAML or JSON") from None
