@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.files import read_card
+from bandsplit.models.card import read_card
 from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import MARKER, cached_files
