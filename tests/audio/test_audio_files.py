@@ -194,19 +194,6 @@ def test_resampling_keeps_silence_silent():
     assert not arrays.resample(np.zeros((2, 5000), np.float32), 48000, 44100).any()
 
 
-def test_mono_is_duplicated_and_averaged_back():
-    signal = noise(1, 10)
-    stereo = audio.to_channels(signal, 2)
-    assert stereo.shape == (2, 10)
-    np.testing.assert_allclose(audio.from_channels(stereo[None], 1)[0], signal, atol=1e-7)
-    assert audio.to_channels(stereo, 2) is stereo and audio.from_channels(stereo, 2) is stereo
-
-
-def test_other_channel_counts_are_refused():
-    with pytest.raises(AudioError, match="has 6 channels, but the model needs 2; give 2 of them"):
-        audio.to_channels(noise(6, 10), 2)
-
-
 @pytest.mark.parametrize(
     "speakers, in_ogg",
     [

@@ -200,27 +200,3 @@ def make_folder(folder: Path) -> None:
         raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
     finally:
         probe.remove()
-
-
-# --- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def to_channels(audio: np.ndarray, channels: int, name: str = "audio") -> np.ndarray:
-    """Return ``audio`` with ``channels`` channels; mono is duplicated. Errors call it ``name``.
-
-    Raises:
-        AudioError: for any other mismatch.
-    """
-    if len(audio) == channels:
-        return audio
-    if len(audio) == 1:
-        return np.repeat(audio, channels, axis=0)
-    raise AudioError(
-        f"{name}: has {len(audio)} channels, but the model needs {channels}; give {channels} of them (or 1, which is "
-        f"duplicated), or use a model with independent channels"
-    )
-
-
-def from_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Undo `to_channels` on ``... channels samples``: what was duplicated is averaged."""
-    return audio if audio.shape[-2] == channels else audio.mean(axis=-2, keepdims=True)
