@@ -17,9 +17,7 @@ from bandsplit.audio.stft import stft
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.pictures import save_figure
 from bandsplit.data.examples.mixing import ActivityConfig
-from bandsplit.data.songs.tracks import Track
-
-Audio = NDArray[np.float32]
+from bandsplit.data.songs.tracks import Audio, Track
 
 _RANGE_DB = 70.0
 _STRIP_HZ, _STRIP_SIZE = (40.0, 16_000.0), (128, 1000)

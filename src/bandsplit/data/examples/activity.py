@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.data.examples.mixing import ActivityConfig
-from bandsplit.data.songs.facts import Facts, Progress
+from bandsplit.data.songs.facts import Facts, SongProgress
 from bandsplit.data.songs.tracks import Audio, Dataset, Track
 
 
@@ -37,7 +37,7 @@ def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArr
 
 
 def index_activity(
-    dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: Progress | None = None
+    dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: SongProgress | None = None
 ) -> dict[tuple[int, str], NDArray[np.int64]]:
     """Find the active segments of all stems of ``tracks``, by number of the track and stem; found once per file.
 

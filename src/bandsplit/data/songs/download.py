@@ -21,14 +21,14 @@ from bandsplit.core.errors import DataError
 from bandsplit.core.fetching import (
     CHECK_CONNECTION,
     PATIENCE,
+    ByteProgress,
     Patience,
-    Progress,
     check_source,
+    failure_of,
     fetch,
     in_gb,
     part_of,
     persist,
-    reason,
     require_space,
     size_of,
 )
@@ -116,7 +116,7 @@ def download_dataset(
     mirror: str | None = None,
     md5: str | None = None,
     keep_archive: bool = False,
-    progress: Progress = lambda stage, done_bytes, total_bytes: None,
+    progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> Downloaded:
     """Bring a data set to ``TO/<name>``, unless it is there; an archive ``TO/<file>`` that is whole is used.
@@ -177,7 +177,7 @@ def _check_space(known: KnownSet, archive: Path) -> None:
     require_space(archive.parent, needed_bytes, what, "choose a folder on another disk with --to")
 
 
-def _md5_of_record(known: KnownSet, progress: Progress, patience: Patience) -> str:
+def _md5_of_record(known: KnownSet, progress: ByteProgress, patience: Patience) -> str:
     progress("record", 0, 0)
     record = pooch.create(path=".", base_url=f"doi:{known.doi}")
     try:
@@ -187,14 +187,14 @@ def _md5_of_record(known: KnownSet, progress: Progress, patience: Patience) -> s
             raise ValueError(f"{algorithm} instead of md5")
         return digest
     except (requests.RequestException, ValueError, KeyError) as error:
-        why = reason(error) if isinstance(error, requests.RequestException) else f"unexpected answer, {error!r}"
+        why = failure_of(error) if isinstance(error, requests.RequestException) else f"unexpected answer, {error!r}"
         raise DataError(
             f"https://doi.org/{known.doi}: the md5 of {known.file} cannot be read there ({why}); {CHECK_CONNECTION}, "
             f"try again later, or give the md5 with --md5"
         ) from error
 
 
-def _unpack_whole(known: KnownSet, archive: Path, folder: Path, source: dict[str, str], progress: Progress) -> None:
+def _unpack_whole(known: KnownSet, archive: Path, folder: Path, source: dict[str, str], progress: ByteProgress) -> None:
     """Unpack beside ``folder``, mark what is whole, then give it its name."""
     hidden = _hidden(folder)
     try:

@@ -20,8 +20,8 @@ from bandsplit.core.archives import member_sizes, unpack
 from bandsplit.core.errors import DownloadError, ModelFileError
 from bandsplit.core.fetching import (
     PATIENCE,
+    ByteProgress,
     Patience,
-    Progress,
     check_source,
     fetch,
     in_gb,
@@ -53,7 +53,7 @@ def install_model(
     mirror: str | None = None,
     md5: str | None = None,
     archive: Path | None = None,
-    progress: Progress = lambda stage, done_bytes, total_bytes: None,
+    progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> list[Path]:
     """Bring a model to the cache, unless it is there; the archive and its checkpoints are removed afterwards.
@@ -133,7 +133,7 @@ def remove_model(entry: Entry) -> int:
     return freed
 
 
-def export_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
+def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     """Copy the files of a cached model to a folder, as ``<name>.safetensors`` or ``<name>-<target>.safetensors``.
 
     Raises:
@@ -158,7 +158,7 @@ def export_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
 
 
 @contextmanager
-def _locked(entry: Entry, progress: Progress) -> Iterator[None]:
+def _locked(entry: Entry, progress: ByteProgress) -> Iterator[None]:
     models_folder().mkdir(parents=True, exist_ok=True)
     lock = FileLock(models_folder() / f".{entry.name}.lock")
     try:
@@ -183,7 +183,7 @@ def _expected_md5(entry: Entry, given: str | None) -> str:
     )
 
 
-def _import_whole(entry: Entry, archive: Path, md5: str, progress: Progress) -> None:
+def _import_whole(entry: Entry, archive: Path, md5: str, progress: ByteProgress) -> None:
     """Unpack and import in a hidden folder, mark what is whole, then give it its name."""
     hidden = _hidden(entry)
     shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
