@@ -142,11 +142,10 @@ def separate(
 
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli.model_choice import choose_models
+    from bandsplit.cli.model_choice import choose_separator
     from bandsplit.core.machine import cpu_threads
     from bandsplit.separation.batch import Batch, choose_shard, find_songs
     from bandsplit.separation.outputs import OutputConfig
-    from bandsplit.separation.separator import Separator
 
     formats = {"--flac": flac, "--ogg": ogg, "--mp3": mp3}
     samples = {"--int16": int16, "--int24": int24, "--float32": float32}
@@ -166,12 +165,11 @@ def separate(
     songs = choose_shard(songs, shard) if shard else songs
     _end_without_songs(console, songs, as_json)
     wanted = split_names(stems) if stems is not None else (two_stems,) if two_stems else None
-    models = choose_models(console, model or [], yes, runtime)
-    threads = max(1, cpu_threads() // jobs)
-    separator = Separator(
-        models, device, chunks, batch_size, wanted, runtime=runtime, threads=threads, precision=precision
-    )
-    batch = Batch(separator, out, output, models=models, start_s=start, duration_s=duration, shard=shard)
+    separator = choose_separator(
+        console, model or [], yes, device=device, chunks=chunks, batch_size=batch_size, targets=wanted,
+        runtime=runtime, threads=max(1, cpu_threads() // jobs), precision=precision,
+    )  # fmt: skip
+    batch = Batch(separator, out, output, start_s=start, duration_s=duration, shard=shard)
     for note in batch.notes:
         tell(console, f"note: {note}")
     batch.check(songs)
