@@ -133,6 +133,11 @@ def size_of(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def missing_bytes(path: Path, size_bytes: int) -> int:
+    """Return how much of a file of about ``size_bytes`` is still to be downloaded to ``path``."""
+    return 0 if path.exists() else max(size_bytes - size_of(part_of(path)), 0)
+
+
 def in_gb(size_bytes: int) -> str:
     """Write a size in gigabytes, small ones in megabytes."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e8 else f"{size_bytes / 1e6:.1f} MB"
