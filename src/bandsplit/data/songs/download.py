@@ -139,16 +139,7 @@ def download_dataset(
     try:
         _check_unused(known, folder)
         _check_space(known, path)
-        archive = Archive(
-            url=f"{(mirror or known.url).rstrip('/')}/{known.file}",
-            path=path,
-            md5=(md5 or _md5_of_record(known, progress, patience)).lower(),
-            most_bytes=_most(known.archive_bytes),
-            most_unpacked_bytes=_most(known.unpacked_bytes),
-            other_ways=f"name another source with --mirror, or put {known.file} of https://doi.org/{known.doi} into "
-            f"{path.parent}",
-            if_wrong="remove it and name another source with --mirror",
-        )
+        archive = _archive_of(known, path, mirror, md5 or _md5_of_record(known, progress, patience))
         path.parent.mkdir(parents=True, exist_ok=True)
         install(
             archive, _hidden(folder), folder, MARKER, partial(_find_top, known, archive),
@@ -160,6 +151,19 @@ def download_dataset(
             f"another folder with --to"
         ) from error
     return Downloaded(folder, new=True)
+
+
+def _archive_of(known: KnownSet, path: Path, mirror: str | None, md5: str) -> Archive:
+    return Archive(
+        url=f"{(mirror or known.url).rstrip('/')}/{known.file}",
+        path=path,
+        md5=md5.lower(),
+        most_bytes=_most(known.archive_bytes),
+        most_unpacked_bytes=_most(known.unpacked_bytes),
+        other_ways=f"name another source with --mirror, or put {known.file} of https://doi.org/{known.doi} into "
+        f"{path.parent}",
+        if_wrong="remove it and name another source with --mirror",
+    )
 
 
 def _check_unused(known: KnownSet, folder: Path) -> None:
