@@ -168,13 +168,12 @@ def test_an_mp3_of_constant_bit_rate_needs_no_index(tmp_path: Path):
     "from_hz, to_hz", [(48000, 44100), (22050, 44100), (44100, 22050), (8000, 44100), (192000, 44100)]
 )
 @pytest.mark.parametrize("samples", [1, 2, 3, 17, 1000, 48_011])
-def test_resampling_there_and_back_gives_the_same_length(from_hz: int, to_hz: int, samples: int):
+def test_resampling_gives_the_nearest_length_and_at_least_a_sample(from_hz: int, to_hz: int, samples: int):
     signal = np.ones((2, samples), np.float32)
     there = arrays.resample(signal, from_hz, to_hz)
     assert there.shape == (2, arrays.resampled_length(samples, from_hz, to_hz))
     assert abs(there.shape[1] - samples * to_hz / from_hz) <= 1
     assert np.abs(there).max() > 0.1, "even one sample must not vanish"
-    assert arrays.resample(there, to_hz, from_hz, samples).shape == (2, samples)
 
 
 @pytest.mark.parametrize("from_hz, to_hz", [(48000, 44100), (44100, 48000), (22050, 44100)])
