@@ -81,14 +81,13 @@ class Separator:
     Example:
         >>> import numpy as np
         >>> from bandsplit import Separator
-        >>> from bandsplit.models.bsrnn.config import BsrnnConfig
         >>> from bandsplit.models.network import build_model
-        >>> config = BsrnnConfig.parse({"targets": ["bass"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
-        >>> separator = Separator(build_model(config), device="cpu")  # or a file: Separator("bass.safetensors")
-        >>> mixture = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 22050))
-        >>> stems = separator.separate(mixture, 44100)
-        >>> stems["bass"].shape, stems["bass"].dtype
-        ((2, 22050), dtype('float32'))
+        >>> from bandsplit.recipes.catalogue import find_recipe
+        >>> model = build_model(find_recipe("demo").run_config().model)  # untrained; or a file: "bass.safetensors"
+        >>> separator = Separator(model, device="cpu")
+        >>> stems = separator.separate(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 22050)), 44100)
+        >>> {target: stem.shape for target, stem in stems.items()}
+        {'vocals': (2, 22050), 'bass': (2, 22050), 'drums': (2, 22050), 'other': (2, 22050)}
     """
 
     def __init__(
