@@ -45,7 +45,8 @@ def prepare() -> None:
     import numpy as np
 
     from bandsplit.audio import files as audio
-    from bandsplit.models.files import ModelCard, save_model
+    from bandsplit.models.card import ModelCard
+    from bandsplit.models.files import save_model
     from bandsplit.models.network import build_model
     from bandsplit.recipes.catalogue import RECIPES
 

@@ -121,7 +121,8 @@ def _make_model(name: str, folder: Path) -> bytes:
         return CHECKPOINT.read_bytes()
     if name == "pickle":
         return next(part for name, part in _parts().items() if name.endswith(PICKLE))
-    from bandsplit.models.files import ModelCard, save_model
+    from bandsplit.models.card import ModelCard
+    from bandsplit.models.files import save_model
 
     save_model(folder / "m.safetensors", make_model(), ModelCard(name="m", training_data="none", licence="CC0"))
     return (folder / "m.safetensors").read_bytes()

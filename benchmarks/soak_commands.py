@@ -55,7 +55,8 @@ class Command:
         import torch
 
         from bandsplit.models.bsrnn.config import BsrnnConfig
-        from bandsplit.models.files import ModelCard, save_model
+        from bandsplit.models.card import ModelCard
+        from bandsplit.models.files import save_model
         from bandsplit.models.network import build_model
 
         path = self.base / "small.safetensors"

@@ -50,6 +50,7 @@ WITHOUT_TORCH = (
     "studies.figures",
     "studies.plans",
     "studies.tables",
+    "tools.loading",
 )
 """Rooms and files; `core.machine` describes torch where it is installed."""
 TORCH = {"torch", "lightning_fabric"}

@@ -14,7 +14,8 @@ import pytest
 import bandsplit
 from bandsplit.audio import files as audio
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from places import ROOT
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bandsplit.models.files import load_model
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.separator import Separator
+    from bandsplit.tools.loading import load_separator
     from bandsplit.training import losses
 
 bound_spinning()  # before anything below loads torch
@@ -29,12 +30,13 @@ _LAZY = {
     "OutputConfig": "bandsplit.separation.outputs",
     "Separator": "bandsplit.separation.separator",
     "load_model": "bandsplit.models.files",
+    "load_separator": "bandsplit.tools.loading",
     "errors": "bandsplit.core.errors",
     "metrics": "bandsplit.evaluation.metrics",
     "losses": "bandsplit.training.losses",
 }
 
-__all__ = ["OutputConfig", "Separator", "__version__", "errors", "load_model", "losses", "metrics"]
+__all__ = ["OutputConfig", "Separator", "__version__", "errors", "load_model", "load_separator", "losses", "metrics"]
 
 
 def __getattr__(name: str) -> Any:

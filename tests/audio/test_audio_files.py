@@ -168,13 +168,12 @@ def test_an_mp3_of_constant_bit_rate_needs_no_index(tmp_path: Path):
     "from_hz, to_hz", [(48000, 44100), (22050, 44100), (44100, 22050), (8000, 44100), (192000, 44100)]
 )
 @pytest.mark.parametrize("samples", [1, 2, 3, 17, 1000, 48_011])
-def test_resampling_there_and_back_gives_the_same_length(from_hz: int, to_hz: int, samples: int):
+def test_resampling_gives_the_nearest_length_and_at_least_a_sample(from_hz: int, to_hz: int, samples: int):
     signal = np.ones((2, samples), np.float32)
     there = arrays.resample(signal, from_hz, to_hz)
     assert there.shape == (2, arrays.resampled_length(samples, from_hz, to_hz))
     assert abs(there.shape[1] - samples * to_hz / from_hz) <= 1
     assert np.abs(there).max() > 0.1, "even one sample must not vanish"
-    assert arrays.resample(there, to_hz, from_hz, samples).shape == (2, samples)
 
 
 @pytest.mark.parametrize("from_hz, to_hz", [(48000, 44100), (44100, 48000), (22050, 44100)])
@@ -192,19 +191,6 @@ def test_resampling_to_the_same_rate_changes_nothing():
 
 def test_resampling_keeps_silence_silent():
     assert not arrays.resample(np.zeros((2, 5000), np.float32), 48000, 44100).any()
-
-
-def test_mono_is_duplicated_and_averaged_back():
-    signal = noise(1, 10)
-    stereo = audio.to_channels(signal, 2)
-    assert stereo.shape == (2, 10)
-    np.testing.assert_allclose(audio.from_channels(stereo[None], 1)[0], signal, atol=1e-7)
-    assert audio.to_channels(stereo, 2) is stereo and audio.from_channels(stereo, 2) is stereo
-
-
-def test_other_channel_counts_are_refused():
-    with pytest.raises(AudioError, match="has 6 channels, but the model needs 2; give 2 of them"):
-        audio.to_channels(noise(6, 10), 2)
 
 
 @pytest.mark.parametrize(

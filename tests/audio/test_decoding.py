@@ -183,7 +183,7 @@ def test_decoding_is_told_and_can_be_stopped(tmp_path: Path, decoder: str, monke
     path, told = encode(tmp_path / "a.m4a", sine(20), "aac"), []
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    with open_song(path, tell=lambda *news: told.append(news)) as source:
+    with open_song(path, progress=lambda *news: told.append(news)) as source:
         assert source.samples >= 960_000
     assert {stage for _, _, stage in told} == {"decode"}
     done = [done_s for done_s, _, _ in told]
@@ -193,7 +193,7 @@ def test_decoding_is_told_and_can_be_stopped(tmp_path: Path, decoder: str, monke
     def stop(*_news: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), open_song(path, tell=stop):
+    with pytest.raises(KeyboardInterrupt), open_song(path, progress=stop):
         pass
     assert not os.listdir(tmp_path / "temporary")
 

@@ -12,7 +12,8 @@ import soundfile
 import torch
 
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from command_line import run_command
 from places import CHECKPOINT

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from matplotlib import image
 
-from bandsplit.models.files import read_card
+from bandsplit.models.card import read_card
 from command_line import run_command
 from songs import noise_stems, write_dataset, write_song
 

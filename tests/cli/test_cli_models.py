@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandsplit.cli.model_choice import choose_models
+from bandsplit.cli.model_choice import choose_models, choose_separator
 from bandsplit.cli.terminal import make_console
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.pretrained import registry
@@ -134,9 +134,9 @@ def test_a_failure_is_one_message_and_exit_code_1(run: Callable[..., tuple[int, 
 # --- the choice that other commands make -----------------------------------------------------------------------------
 
 
-def choose(store: Store, *names: str, answer: Answer | None = None, **options: Any) -> list[Path]:
+def choose(store: Store, *names: str, answer: Answer | None = None) -> list[Path]:
     store.patch.setattr(sys, "stdin", answer or Answer("", tty=False))
-    return choose_models(make_console(), names, **options)
+    return choose_models(make_console(), names)
 
 
 def test_without_a_name_the_best_is_offered_at_a_terminal(store: Store, capsys: pytest.CaptureFixture[str]):
@@ -163,7 +163,9 @@ def test_nothing_is_asked_or_fetched_where_nobody_can_answer_or_says_no(
 
 def test_yes_fetches_without_asking(store: Store):
     store.has(BASS)
-    assert choose(store, yes=True) == cached_files(store.entry) != []
+    store.patch.setattr(sys, "stdin", Answer("", tty=False))
+    separator = choose_separator(make_console(), (), yes=True, device="cpu")
+    assert list(separator.files) == cached_files(store.entry) != []
 
 
 def test_several_names_are_all_their_files(store: Store, tmp_path: Path):
@@ -172,4 +174,4 @@ def test_several_names_are_all_their_files(store: Store, tmp_path: Path):
     (tmp_path / "drums.safetensors").touch()
     files = choose(store, "tiny", str(tmp_path / "drums.safetensors"))
     assert files == [*cached_files(store.entry), tmp_path / "drums.safetensors"]
-    assert registry.find_model("tiny") == files[:1]
+    assert registry.find_models("tiny") == files[:1]

@@ -18,7 +18,8 @@ import torch
 import bandsplit.separation.batch
 from bandsplit.audio import files as audio
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from command_line import run_command
 from waiting import wait_until

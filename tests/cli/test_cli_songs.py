@@ -53,7 +53,7 @@ def test_ten_thousand_names_are_found_once_each_and_in_their_order(model):
     Path("list.txt").write_text("\n".join([*names, *names]))
     songs = find_songs(["@list.txt"], Path("out"))
     assert [song.path for song in songs] == [Path(name) for name in names]
-    Batch(Separator(model, device="cpu"), Path("out"), OutputConfig(), models=[model]).check(songs)
+    Batch(Separator(model, device="cpu"), Path("out"), OutputConfig()).check(songs)
 
 
 # --- what is not there -----------------------------------------------------------------------------------------------

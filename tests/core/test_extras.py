@@ -15,7 +15,8 @@ from bandsplit.cli import main as cli
 from bandsplit.cli.main import app
 from bandsplit.core.extras import describe_missing, extras, requirements
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from bandsplit.separation.export import export_model
 from environments import Environment

@@ -24,7 +24,8 @@ from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import score_tables
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from bandsplit.models.pretrained.registry import entries
 from command_line import run_command

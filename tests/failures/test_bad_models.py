@@ -12,7 +12,8 @@ import torch
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, load_model, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import load_model, save_model
 from bandsplit.models.network import build_model
 
 CONFIG = BsrnnConfig.parse({"targets": ["vocals"], "bands": [[500, 4]], "n_features": 8, "n_blocks": 1})

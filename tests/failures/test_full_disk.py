@@ -16,7 +16,8 @@ from bandsplit.core.errors import BandsplitError, RunError
 from bandsplit.data.songs.download import download_dataset
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.folder import RunFolder

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, load_model, read_card, save_model
+from bandsplit.models.card import ModelCard, read_card
+from bandsplit.models.files import load_model, save_model
 from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.network import SeparationModel, build_model
 from places import CHECKPOINT

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.pretrained.registry import find_model
+from bandsplit.models.pretrained.registry import find_models
 from bandsplit.separation.export import export_model
 from bandsplit.separation.separator import Separator
 from command_line import run_command
@@ -82,8 +82,8 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
 
 
 def test_a_folder_is_taken_by_its_runtime(exported: Path):
-    assert find_model(exported) == [exported / "model.safetensors"]
-    assert find_model(exported, runtime="onnx") == [exported / "model.onnx"]
+    assert find_models(exported) == [exported / "model.safetensors"]
+    assert find_models(exported, runtime="onnx") == [exported / "model.onnx"]
 
 
 def test_the_runtime_is_an_option_of_the_command(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

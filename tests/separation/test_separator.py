@@ -12,8 +12,9 @@ import torch
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
 from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.card import ModelCard
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.files import save_model
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from bandsplit.core.table import TextTable
 from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import compare
 from bandsplit.published import paper as published
-from bandsplit.runs.records import read_runs
+from bandsplit.runs.records import RunRecord, read_runs
 from bandsplit.studies.agreement import describe_agreement, pairs_in_print
 from bandsplit.studies.plans import STUDIES
 from bandsplit.studies.tables.cells import comparison_table
 from bandsplit.studies.tables.rows import count_parameters, measure_runs, validation_scores
 from bandsplit.studies.tables.test_set import table_1, table_3
-from bandsplit.studies.tables.validation import convergence_tables, study_tables, table_2, validation_tables
+from bandsplit.studies.tables.validation import convergence_tables, study_tables, validation_tables
 from places import ROOT
 from study_runs import MUSDB, TOY, make_scores, write_study_run
+
+
+def table_2(runs: Sequence[RunRecord]) -> list[TextTable]:
+    return validation_tables("Table II", list(published.table2()), runs)
 
 
 def lines_of(table: TextTable, name: str) -> dict[str, tuple[str, ...]]:

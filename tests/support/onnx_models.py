@@ -6,7 +6,8 @@ from typing import Any
 import torch
 
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import build_model
 
 CARD = ModelCard(name="test", training_data="none", licence="MIT", scores={"usdr_db": 1.5})

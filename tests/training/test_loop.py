@@ -20,7 +20,7 @@ from bandsplit.core.errors import AudioError, DataError, RunError, RunStopped
 from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.files import read_card
+from bandsplit.models.card import read_card
 from bandsplit.models.network import build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder

@@ -7,6 +7,9 @@ import soxr
 
 from bandsplit.core.errors import AudioError
 
+HIGHEST_RATE_HZ = 10_000_000
+"""Far beyond any recording; to resample a second of an absurd rate would take hours."""
+
 
 def check_sample_rate(sample_rate_hz: Any) -> None:
     """Refuse anything but an integer from 1 to `HIGHEST_RATE_HZ`.
@@ -46,12 +49,9 @@ def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
     return max(1, (2 * samples * to_hz + from_hz) // (2 * from_hz))
 
 
-def resample(audio: np.ndarray, from_hz: int, to_hz: int, length: int | None = None) -> np.ndarray:
-    """Resample ``channels samples`` with soxr at very high quality; at least one sample in and out.
-
-    ``length`` cuts or pads the result with zeros: a round trip may come out one sample off.
-    """
-    length = resampled_length(audio.shape[1], from_hz, to_hz) if length is None else length
+def resample(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resample ``channels samples`` with soxr at very high quality; at least one sample in and out."""
+    length = resampled_length(audio.shape[1], from_hz, to_hz)
     if from_hz == to_hz:
         resampled = np.asarray(audio, np.float32)
     else:
@@ -61,7 +61,3 @@ def resample(audio: np.ndarray, from_hz: int, to_hz: int, length: int | None = N
         resampled = soxr.resample(np.asarray(padded.T, np.float32), from_hz, to_hz, quality="VHQ").T[:, :length]
     missing = length - resampled.shape[1]
     return np.ascontiguousarray(np.pad(resampled, ((0, 0), (0, missing))) if missing else resampled)
-
-
-HIGHEST_RATE_HZ = 10_000_000
-"""Far beyond any recording; to resample a second of an absurd rate would take hours."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import soundfile
 
 from bandsplit.audio.opening import UnknownFormatError, fetch_again
-from bandsplit.audio.streams import Source, Tell
+from bandsplit.audio.streams import SecondsProgress, Source
 from bandsplit.audio.writing import SoundFormat, Writer
 from bandsplit.core.errors import AudioError
 from bandsplit.core.unfinished import temporary_folder
@@ -39,7 +39,7 @@ class _Failed(Exception):  # noqa: N818  an answer
 
 @contextmanager
 def open_song(
-    path: Path, start_s: float = 0, duration_s: float | None = None, tell: Tell | None = None
+    path: Path, start_s: float = 0, duration_s: float | None = None, progress: SecondsProgress | None = None
 ) -> Iterator[Source]:
     """Open a song of any format that can be decoded here, or a part of it.
 
@@ -49,26 +49,26 @@ def open_song(
         path: the file.
         start_s: where the part begins.
         duration_s: its length, at most; None for all that follows.
-        tell: told the seconds done, the seconds in all as far as they are known, and the stage, "decode" or "count",
-            where one of these comes first; what it raises stops it.
+        progress: called while the song is decoded or counted, where one of these comes first (stages "decode" and
+            "count"); an exception from it aborts.
 
     Raises:
         AudioError: as `bandsplit.audio.streams.Source`; for an unknown format it says which decoders were tried.
     """
     try:
-        source = Source(path, start_s, duration_s, tell=tell)
+        source = Source(path, start_s, duration_s, progress=progress)
     except UnknownFormatError as error:
         unknown = error
     else:
         with source:
             yield source
         return
-    tell = tell or (lambda *_: None)
+    progress = progress or (lambda *_: None)
     with _temporary_folder(path) as folder:
         wav, tried = Path(folder) / "decoded.wav", []
         for name, decode in (("PyAV", _decode_with_av), ("ffmpeg", _decode_with_ffmpeg)):
             try:
-                decode(path, wav, tell)
+                decode(path, wav, progress)
                 break
             except _Failed as failed:
                 tried.append(f"{name} ({failed})")
@@ -91,7 +91,7 @@ def _temporary_folder(path: Path) -> Iterator[str]:
         yield folder.name
 
 
-def _decode_with_av(path: Path, wav: Path, tell: Tell) -> None:
+def _decode_with_av(path: Path, wav: Path, progress: SecondsProgress) -> None:
     try:
         import av
         from av.error import FFmpegError
@@ -116,7 +116,7 @@ def _decode_with_av(path: Path, wav: Path, tell: Tell) -> None:
                 for block in _av_blocks(container, stream):
                     out.write(block)
                     written += block.shape[1]
-                    tell(written / rate_hz, max(stated_s, written / rate_hz), "decode")
+                    progress(written / rate_hz, max(stated_s, written / rate_hz), "decode")
                 out.commit()
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
         raise _Failed(str(getattr(error, "strerror", None) or error) or "more than memory holds") from None
@@ -184,7 +184,7 @@ class _Kept(Writer):
         )
 
 
-def _decode_with_ffmpeg(path: Path, wav: Path, tell: Tell) -> None:
+def _decode_with_ffmpeg(path: Path, wav: Path, progress: SecondsProgress) -> None:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
         raise _Failed("no such program on the path; install ffmpeg")
@@ -203,7 +203,7 @@ def _decode_with_ffmpeg(path: Path, wav: Path, tell: Tell) -> None:
                     if name == b"out_time_us":
                         with suppress(ValueError):  # N/A before the first sound
                             done_s = int(value) / 1e6
-                            tell(done_s, done_s, "decode")
+                            progress(done_s, done_s, "decode")
             except BaseException:
                 child.kill()
                 raise

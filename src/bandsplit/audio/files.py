@@ -1,4 +1,4 @@
-"""Audio files and arrays ``channels samples``: read, write, resample, and the checks that keep bad input out."""
+"""Audio files: reading and writing arrays ``channels samples``, and the checks that keep bad input out."""
 
 import logging
 import os
@@ -23,7 +23,6 @@ _MP3_GRACE_SAMPLES = 2 * 1152
 
 _BLOCK_SAMPLES = 1 << 18
 
-
 _log = logging.getLogger("bandsplit")
 
 
@@ -38,9 +37,6 @@ class AudioInfo:
     """Container, as libsndfile names it: WAV, FLAC, MP3, OGG..."""
     subtype: str
     """Sample format or codec, as libsndfile names it: PCM_16, FLOAT, VORBIS..."""
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def info(path: Path | str) -> AudioInfo:
@@ -99,7 +95,7 @@ def read_excerpt(
         start: first sample.
         samples: number of samples.
         of: samples that the file held when it was checked.
-        gain: factor, free of cost.
+        gain: factor, applied in the same pass at no extra cost.
         out: where to put it, float32 ``channels samples``; made if None.
 
     Returns:
@@ -200,27 +196,3 @@ def make_folder(folder: Path) -> None:
         raise AudioError(f"{folder}: cannot be written to ({error.strerror}); choose another output folder") from None
     finally:
         probe.remove()
-
-
-# --- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def to_channels(audio: np.ndarray, channels: int, name: str = "audio") -> np.ndarray:
-    """Return ``audio`` with ``channels`` channels; mono is duplicated. Errors call it ``name``.
-
-    Raises:
-        AudioError: for any other mismatch.
-    """
-    if len(audio) == channels:
-        return audio
-    if len(audio) == 1:
-        return np.repeat(audio, channels, axis=0)
-    raise AudioError(
-        f"{name}: has {len(audio)} channels, but the model needs {channels}; give {channels} of them (or 1, which is "
-        f"duplicated), or use a model with independent channels"
-    )
-
-
-def from_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Undo `to_channels` on ``... channels samples``: what was duplicated is averaged."""
-    return audio if audio.shape[-2] == channels else audio.mean(axis=-2, keepdims=True)

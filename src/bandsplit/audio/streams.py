@@ -14,12 +14,12 @@ from bandsplit.audio.opening import ForwardSound, channel_order, fetch_again, op
 from bandsplit.audio.writing import TAGS
 from bandsplit.core.errors import AudioError
 
-Tell: TypeAlias = Callable[[float, float, str], Any]
-"""Told the seconds done, the seconds in all and the stage."""
+SecondsProgress: TypeAlias = Callable[[float, float, str], Any]
+"""Called with the seconds done, the seconds in all as far as they are known, and the stage."""
 
 BLOCK_SAMPLES = 1 << 16
 _BLOCK_VALUES = 1 << 20
-"""Samples times channels of a block, at most: a damaged header may tell of a thousand channels."""
+"""Samples times channels of a block, at most: a damaged header may announce a thousand channels."""
 _RATES_HZ = (1000, 1_000_000)
 
 
@@ -51,7 +51,7 @@ class Source(AbstractContextManager):
         start_s: float = 0,
         duration_s: float | None = None,
         name: str | None = None,
-        tell: Tell | None = None,
+        progress: SecondsProgress | None = None,
     ) -> None:
         """Open it.
 
@@ -60,7 +60,7 @@ class Source(AbstractContextManager):
             start_s: where the part begins.
             duration_s: its length, at most; None for all that follows.
             name: what errors call it; its path by default.
-            tell: told how far the counting of an mp3 is; what it raises stops it.
+            progress: called while an mp3 is counted; an exception from it aborts.
 
         Raises:
             AudioError: as `bandsplit.audio.files.info`; or nothing lies in this range.
@@ -79,7 +79,7 @@ class Source(AbstractContextManager):
         self._block_samples = min(BLOCK_SAMPLES, _BLOCK_VALUES // self.channels)
         self._order = channel_order(self._file.format, self.channels)
         self.tags = {tag: text for tag in TAGS if (text := getattr(self._file, tag))}
-        length = self._count(tell) if self._file.format == "MP3" else self._file.frames
+        length = self._count(progress) if self._file.format == "MP3" else self._file.frames
         length_s = length / self.sample_rate_hz
         inside = 0 <= start_s < length_s and (duration_s is None or duration_s > 0)  # not for NaN either
         self._start = round(start_s * self.sample_rate_hz) if inside else 0
@@ -135,14 +135,14 @@ class Source(AbstractContextManager):
     def _damaged(self, error: soundfile.LibsndfileError) -> AudioError:
         return AudioError(f"{self._name}: is damaged or truncated ({reason(error)}); {fetch_again(Path(self._name))}")
 
-    def _count(self, tell: Tell | None) -> int:
+    def _count(self, progress: SecondsProgress | None) -> int:
         """Count the samples of an mp3 by decoding it: without an index, its header only has an estimate."""
         length, stated = 0, self._file.frames
         try:
             while found := len(self._read(self._block_samples)):
                 length += found
-                if tell:
-                    tell(length / self.sample_rate_hz, max(length, stated) / self.sample_rate_hz, "count")
+                if progress:
+                    progress(length / self.sample_rate_hz, max(length, stated) / self.sample_rate_hz, "count")
         finally:
             self._file.close()
         self._refuse_change()

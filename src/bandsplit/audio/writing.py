@@ -63,6 +63,20 @@ class SoundFormat:
         """Whether samples beyond full scale survive."""
         return self.subtype in ("FLOAT", "DOUBLE")
 
+    def open(self, path: Path, sample_rate_hz: int, channels: int, samples: int) -> soundfile.SoundFile:
+        """Open a file for ``samples`` samples; wav files above 4 GB become RF64.
+
+        Raises:
+            soundfile.LibsndfileError: the format does not take it.
+        """
+        container, encoder = self.container, {}
+        if container == "WAV" and samples * channels * _SAMPLE_BYTES.get(self.subtype, 8) > _LARGEST_WAV_BYTES:
+            container = "RF64"  # a wav header cannot count beyond 4 GiB
+        if self.kbps is not None:
+            least, most = _MP3_KBPS  # libsndfile counts LAME's range upside down, from 0 to 1
+            encoder = {"bitrate_mode": "CONSTANT", "compression_level": (most - self.kbps) / (most - least)}
+        return ForwardSound(file_name(path), "w", sample_rate_hz, channels, self.subtype, format=container, **encoder)
+
 
 class Writer:
     """An audio file in the making. It gets its name when committed; left without that, nothing remains of it."""
@@ -84,7 +98,7 @@ class Writer:
             form: its format.
             sample_rate_hz: its sample rate.
             channels: its channels.
-            samples: how many will be written; wav files above 4 GB become RF64.
+            samples: how many will be written.
             tags: what it says of its music, by the names in `TAGS`; what the format cannot hold is left out.
             unfinished: the temporary file in the folder of ``path``, where the caller wants to see to it too.
 
@@ -98,22 +112,9 @@ class Writer:
         order = channel_order(form.container, channels)
         self._order = order if isinstance(order, slice) else np.argsort(order)
         self._what = f"{form.container} with {channels} channels at {sample_rate_hz} Hz"
-        container = form.container
-        if container == "WAV" and samples * channels * _SAMPLE_BYTES.get(form.subtype, 8) > _LARGEST_WAV_BYTES:
-            container = "RF64"  # a wav header cannot count beyond 4 GiB
-        least, most = _MP3_KBPS  # libsndfile counts LAME's range upside down, from 0 to 1
         try:
             self.temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
-            self._file = ForwardSound(
-                file_name(self.temporary),
-                "w",
-                sample_rate_hz,
-                channels,
-                form.subtype,
-                format=container,
-                bitrate_mode=None if form.kbps is None else "CONSTANT",
-                compression_level=None if form.kbps is None else (most - form.kbps) / (most - least),
-            )
+            self._file = form.open(self.temporary, sample_rate_hz, channels, samples)
             for name in TAGS:
                 with suppress(soundfile.LibsndfileError, KeyError):  # no such tag in this format, or here
                     setattr(self._file, name, (tags or {})[name])

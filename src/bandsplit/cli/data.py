@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bandsplit.data.examples.mixing import ActivityConfig
-    from bandsplit.data.songs.check import Report
+    from bandsplit.data.songs.check import DatasetReport
     from bandsplit.data.songs.tracks import Track
 
 EXACT_DB = -140.0
@@ -71,7 +71,7 @@ def check(
     tell(out, f"{dataset.layout}: {len(report.songs)} songs, nothing broken")
 
 
-def _check_table(report: Report) -> Table:
+def _check_table(report: DatasetReport) -> Table:
     from rich import box
 
     from bandsplit.core.screen import PlainTable

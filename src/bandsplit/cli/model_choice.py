@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,37 +13,52 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.models.pretrained.registry import Entry
+    from bandsplit.separation.separator import Separator
 
 from bandsplit.cli.terminal import byte_progress, tell
 
 
-def choose_models(
-    console: Console, names: Sequence[str | Path] = (), yes: bool = False, runtime: str = "auto"
-) -> list[Path]:
+def choose_models(console: Console, names: Sequence[str | Path] = ()) -> list[Path]:
     """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
 
     Args:
         console: where the question is asked and the choice is told.
         names: paths or registered names; none for the best that is here.
-        yes: fetch without asking.
-        runtime: what will compute them, see `find_model`.
 
     Raises:
         BandsplitError: there is no such model, or it cannot be fetched.
     """
+    from bandsplit.models.pretrained.registry import find_models
+
+    return find_models(names, *_conversation(console))
+
+
+def choose_separator(console: Console, names: Sequence[str | Path], yes: bool, **options: Any) -> Separator:
+    """Load the models that a user means, as `choose_models` finds them.
+
+    Args:
+        console: as for `choose_models`.
+        names: as for `choose_models`.
+        yes: fetch without asking.
+        options: those of `Separator`.
+
+    Raises:
+        BandsplitError: as `choose_models`, or the models cannot be used.
+    """
+    from bandsplit.tools.loading import load_separator
+
+    return load_separator(names, *_conversation(console, yes), **options)
+
+
+def _conversation(console: Console, yes: bool = False) -> tuple[Callable[[Entry], None], Callable[[str], None]]:
+    """Return what offers a model, and brings it if the user agrees, and what prints a line."""
     from bandsplit.core.settings import is_offline
-    from bandsplit.models.pretrained.registry import find_model
 
     def fetch(entry: Entry) -> None:
         if yes or (sys.stdin.isatty() and not is_offline() and agrees(console, entry)):
             install(console, entry)
 
-    def say(text: str) -> None:
-        tell(console, text)
-
-    if not names:
-        return find_model(None, fetch, say, runtime)
-    return [path for name in names for path in find_model(name, fetch, say, runtime)]
+    return fetch, lambda text: tell(console, text)
 
 
 def agrees(console: Console, entry: Entry) -> bool:

@@ -67,10 +67,10 @@ def show_model(
     model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
 ) -> None:
     """Show what is known of a registered model, or the card and the configuration of a model file."""
-    from bandsplit.models.card import read_card
+    from bandsplit.models.card import MODEL_SUFFIXES, read_card
     from bandsplit.models.pretrained.registry import cached_files, find_entry
 
-    if os.path.isfile(model) or Path(model).suffix in (".safetensors", ".onnx"):
+    if os.path.isfile(model) or Path(model).suffix in MODEL_SUFFIXES:
         files = [Path(model)]
     else:
         entry = find_entry(model)
@@ -150,9 +150,9 @@ def export_model(
 ) -> None:
     """Copy a model out of the cache, as one .safetensors per network; any of them can be used by its path."""
     from bandsplit.models.pretrained.registry import find_entry
-    from bandsplit.models.pretrained.store import export_model
+    from bandsplit.models.pretrained.store import copy_model
 
-    for path in export_model(find_entry(name), to, force):
+    for path in copy_model(find_entry(name), to, force):
         show(path)
 
 

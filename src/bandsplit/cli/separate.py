@@ -163,22 +163,19 @@ def separate(
 
     What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli.model_choice import choose_models
+    from bandsplit.cli.model_choice import choose_separator
     from bandsplit.core.machine import cpu_threads
     from bandsplit.separation.batch import Batch
-    from bandsplit.separation.separator import Separator
 
     config, settings = output.config(), chunks.settings()
     console = make_console()
     songs = _find_songs(console, files, output.out, batch)
-    paths = choose_models(console, models.model or [], models.yes, models.runtime)
-    separator = Separator(
-        paths, models.device, settings, chunks.batch_size, _choose_stems(models.stems, output.two_stems),
-        runtime=models.runtime, threads=max(1, cpu_threads() // batch.jobs), precision=models.precision,
+    separator = choose_separator(
+        console, models.model or [], models.yes, device=models.device, chunks=settings, batch_size=chunks.batch_size,
+        targets=_choose_stems(models.stems, output.two_stems), runtime=models.runtime,
+        threads=max(1, cpu_threads() // batch.jobs), precision=models.precision,
     )  # fmt: skip
-    todo = Batch(
-        separator, output.out, config, models=paths, start_s=part.start, duration_s=part.duration, shard=batch.shard
-    )
+    todo = Batch(separator, output.out, config, start_s=part.start, duration_s=part.duration, shard=batch.shard)
     for note in todo.notes:
         tell(console, f"note: {note}")
     todo.check(songs)

@@ -1,32 +1,86 @@
-"""Unpack zip archives that strangers made: nothing leads out of the folder, no links, no more than was announced."""
+"""Zip archives that strangers made: fetched, unpacked safely, and made to folders that are complete or absent.
+
+Nothing leads out of the folder it is unpacked into, there are no links, and no more than was announced.
+"""
 
 from __future__ import annotations
 
+import json
+import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path, PureWindowsPath
+from typing import Any, NamedTuple
 
 from bandsplit.core.errors import DownloadError
-from bandsplit.core.fetching import in_gb, size_of
+from bandsplit.core.fetching import PATIENCE, ByteProgress, Patience, fetch, in_gb, size_of
 
 
-def member_sizes(archive: Path, most_bytes: int, fix: str) -> dict[str, int]:
-    """List the files of an archive by name, with their size in bytes when unpacked.
+class Archive(NamedTuple):
+    """A zip archive, where it comes from, and what it may be."""
+
+    url: str
+    path: Path
+    """Where it is put, or is already; its folder must exist."""
+    md5: str
+    """In small letters."""
+    most_bytes: int
+    most_unpacked_bytes: int
+    other_ways: str
+    """What to do if it cannot be fetched, for error messages."""
+    if_wrong: str
+    """What to do if it is not what it should be, for error messages."""
+
+
+def install(
+    archive: Archive,
+    hidden: Path,
+    folder: Path,
+    marker: str,
+    finish: Callable[[Path], tuple[Path, dict[str, Any]]],
+    *,
+    wanted: Callable[[str], bool] = lambda member: True,
+    keep: bool = False,
+    progress: ByteProgress,
+    patience: Patience = PATIENCE,
+) -> None:
+    """Fetch an archive, unless it is there, and make a folder of it: complete, or not at all.
 
     Args:
-        archive: a zip file.
-        most_bytes: what all of them may have together.
-        fix: what to do about an archive that is refused, for the error message.
+        archive: which one.
+        hidden: where it is unpacked, on the disk of ``folder``; what a killed process left there is removed.
+        folder: made by one renaming; it must not exist then.
+        marker: name of a JSON file in it that says what it is, written last.
+        finish: called with ``hidden``; returns the folder in it that becomes ``folder``, and what the marker says.
+        wanted: says of a member, by its name, whether it is unpacked.
+        keep: leave the archive.
+        progress: called often; stages: download, check, unpack.
+        patience: time limit and retries of the download.
 
     Raises:
-        DownloadError: it is no zip file, or a member leads out of the folder it is unpacked into, is a link, or they
-            are too big together; then nothing was unpacked.
+        DownloadError: the archive cannot be fetched or unpacked.
+        OSError: a file cannot be written.
     """
-    with _opened(archive, fix) as file:
-        return {member.filename: member.file_size for member in _checked(archive, file, most_bytes, fix)}
+    fetch(archive.url, archive.path, archive.md5, archive.other_ways, progress, patience, most_bytes=archive.most_bytes)
+    shutil.rmtree(hidden, ignore_errors=True)
+    try:
+        unpack(
+            archive.path, hidden, most_bytes=archive.most_unpacked_bytes, fix=archive.if_wrong, wanted=wanted,
+            progress=lambda done_bytes, total_bytes: progress("unpack", done_bytes, total_bytes),
+        )  # fmt: skip
+        made, facts = finish(hidden)
+        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        text = json.dumps({**facts, "md5": archive.md5, "date": date}, indent=1)
+        (made / marker).write_text(text + "\n", encoding="utf-8")
+        made.rename(folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    if not keep:
+        archive.path.unlink()
 
 
 def unpack(
@@ -35,7 +89,7 @@ def unpack(
     *,
     most_bytes: int,
     fix: str,
-    only: Collection[str] | None = None,
+    wanted: Callable[[str], bool] = lambda member: True,
     progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None,
 ) -> None:
     """Unpack into ``folder``, and nowhere else.
@@ -45,16 +99,16 @@ def unpack(
         folder: made if missing.
         most_bytes: what all members may have together.
         fix: what to do about an archive that is refused, for the error message.
-        only: names of the members to unpack; all by default.
+        wanted: says of a member, by its name, whether it is unpacked.
         progress: called with the bytes done and in all, at the start and after each member.
 
     Raises:
-        DownloadError: as `member_sizes`, or a member is damaged or vanishes at once.
+        DownloadError: it is no zip file, a member leads out of ``folder`` or is a link, or they are too big together;
+            then nothing was unpacked. Or a member is damaged, or disappears right after it was extracted.
         OSError: the folder cannot be written.
     """
     with _opened(archive, fix) as file:
-        members = _checked(archive, file, most_bytes, fix)
-        members = [member for member in members if only is None or member.filename in only]
+        members = [member for member in _checked(archive, file, most_bytes, fix) if wanted(member.filename)]
         done, total = 0, sum(member.file_size for member in members)
         progress(done, total)
         unpacked: list[tuple[Path, int]] = []

@@ -26,7 +26,7 @@ HEADERS = {"User-Agent": f"bandsplit/{__version__}", "Accept-Encoding": "identit
 
 CHECK_CONNECTION = "check the connection (behind a proxy, set HTTPS_PROXY)"
 
-Progress = Callable[[str, int, int], None]
+ByteProgress = Callable[[str, int, int], None]
 """Called as ``progress(stage, done_bytes, total_bytes)``; here the stage is download or check."""
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ PATIENCE = Patience()
 
 
 def fetch(
-    url: str, path: Path, md5: str, fix: str, progress: Progress, patience: Patience = PATIENCE, *, most_bytes: int
+    url: str, path: Path, md5: str, fix: str, progress: ByteProgress, patience: Patience = PATIENCE, *, most_bytes: int
 ) -> None:
     """Download ``url`` to ``path``, or to where an earlier call stopped; a whole file that is there is left alone.
 
@@ -77,7 +77,7 @@ def fetch(
     except requests.RequestException as error:
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
         kept = f"; the {in_gb(size_of(part))} that arrived are kept, the same command goes on from there"
-        raise DownloadError(f"{url}: {reason(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
+        raise DownloadError(f"{url}: {failure_of(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
     if (found := _md5(part, progress)) != md5:
         size_bytes = size_of(part)
         part.unlink()
@@ -106,7 +106,7 @@ def persist(action: Callable[[], T], patience: Patience, arrived_bytes: Callable
         time.sleep(patience.pause_s * failures)
 
 
-def reason(error: requests.RequestException) -> str:
+def failure_of(error: requests.RequestException) -> str:
     """Say in a few words what went wrong."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
@@ -131,6 +131,11 @@ def part_of(path: Path) -> Path:
 def size_of(path: Path) -> int:
     """Give a file's size in bytes, 0 if there is none."""
     return path.stat().st_size if path.exists() else 0
+
+
+def missing_bytes(path: Path, size_bytes: int) -> int:
+    """Return how much of a file of about ``size_bytes`` is still to be downloaded to ``path``."""
+    return 0 if path.exists() else max(size_bytes - size_of(part_of(path)), 0)
 
 
 def in_gb(size_bytes: int) -> str:
@@ -171,7 +176,7 @@ def require_space(folder: Path, needed_bytes: int, what: str, fix: str) -> None:
         )
 
 
-def _receive(url: str, part: Path, timeout_s: float, progress: Progress, most_bytes: int) -> None:
+def _receive(url: str, part: Path, timeout_s: float, progress: ByteProgress, most_bytes: int) -> None:
     """Download to ``part``, going on where it ends if the server can."""
     done = size_of(part)
     headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
@@ -210,7 +215,7 @@ def _may_pass(error: requests.RequestException) -> bool:
     return not isinstance(error, ValueError)
 
 
-def _md5(path: Path, progress: Progress) -> str:
+def _md5(path: Path, progress: ByteProgress) -> str:
     size_bytes = size_of(path)
     progress("check", 0, size_bytes)
     digest = pooch.file_hash(str(path), alg="md5")

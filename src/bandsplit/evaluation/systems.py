@@ -12,8 +12,8 @@ from pooch import file_hash
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
+from bandsplit.models.card import read_card
 from bandsplit.models.chunk_config import ChunkConfig
-from bandsplit.models.files import read_card
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.separation.separator import Separator
 

@@ -17,6 +17,7 @@ from bandsplit.models.tensors import shapes_in
 FORMAT = "bandsplit-model-1"
 ONNX_FORMAT = "bandsplit-onnx-1"
 ONNX_SUFFIX = ".onnx"
+MODEL_SUFFIXES = (ONNX_SUFFIX, ".safetensors")
 
 _LONGEST_HEADER_BYTES = 10_000_000
 _LONGEST_TEXT = 200_000  # of a configuration, which takes a thousand characters, or a card

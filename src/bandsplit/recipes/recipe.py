@@ -15,7 +15,16 @@ from bandsplit.runs.config import RunConfig
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A named experiment; `run_config` makes it concrete for targets and a seed."""
+    """A named experiment; `run_config` makes it concrete for targets and a seed.
+
+    Example:
+        >>> from bandsplit.recipes.catalogue import find_recipe
+        >>> base = find_recipe("base")
+        >>> wide = base.vary("wide", "twice the features", {"model.n_features": 128})
+        >>> config = wide.run_config(["vocals"], seed=1, changes={"training.max_epochs": 5})
+        >>> config.model.n_features, config.model.targets, config.training.max_epochs, config.seed
+        (128, ('vocals',), 5, 1)
+    """
 
     id: str
     about: str

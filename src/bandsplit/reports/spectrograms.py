@@ -17,9 +17,7 @@ from bandsplit.audio.stft import stft
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.pictures import save_figure
 from bandsplit.data.examples.mixing import ActivityConfig
-from bandsplit.data.songs.tracks import Track
-
-Audio = NDArray[np.float32]
+from bandsplit.data.songs.tracks import Audio, Track
 
 _RANGE_DB = 70.0
 _STRIP_HZ, _STRIP_SIZE = (40.0, 16_000.0), (128, 1000)
@@ -60,27 +58,6 @@ def draw_separation(
         axes.set_xlabel("s")
     _add_scale(figure)
     save_figure(figure, path, dpi=110)
-
-
-def draw_song(path: Path, title: str, stems: Mapping[str, Audio], rate_hz: int) -> None:
-    """Draw spectrograms of a song: the mixture, which is the sum of the stems, and each stem below it.
-
-    Args:
-        path: the PNG to write.
-        title: a line above all.
-        stems: stem -> ``c samples``; channels are averaged for the picture.
-        rate_hz: their sample rate.
-    """
-    figure = Figure(figsize=(10, 1.5 * (len(stems) + 1)), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title)
-    signals = {"mixture": np.sum(list(stems.values()), axis=0), **stems}
-    reference_db = peak_level_db(signals["mixture"])
-    for row, (name, signal) in enumerate(signals.items(), start=1):
-        _draw_panel(figure.add_subplot(len(signals), 1, row), name, signal, rate_hz, reference_db).label_outer()
-    figure.axes[-1].set_xlabel("s")
-    _add_scale(figure)
-    save_figure(figure, path, dpi=90)
 
 
 def draw_strip(path: Path, signal: Audio, rate_hz: int, reference_db: float) -> None:

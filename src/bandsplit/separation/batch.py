@@ -12,11 +12,12 @@ from typing import Any
 
 from pooch import file_hash
 
+from bandsplit.audio.streams import SecondsProgress
 from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError
 from bandsplit.core.files import Journal
 from bandsplit.core.version import __version__
 from bandsplit.separation.outputs import OutputConfig, track_name
-from bandsplit.separation.separator import FileResult, Progress, Separator
+from bandsplit.separation.separator import FileResult, Separator
 
 SUFFIXES = frozenset(
     "." + suffix
@@ -84,7 +85,6 @@ class Batch:
         out_dir: Path,
         output: OutputConfig,
         *,
-        models: Sequence[Path],
         start_s: float = 0,
         duration_s: float | None = None,
         shard: str | None = None,
@@ -92,10 +92,9 @@ class Batch:
         """Take the settings and read what was done before.
 
         Args:
-            separator: the models.
+            separator: the models, loaded from files.
             out_dir: the output folder.
             output: what is written.
-            models: files of the models.
             start_s: where the separated part of each song begins.
             duration_s: its length, at most.
             shard: "I/N" if other processes write to the same folder; each keeps a manifest of its own.
@@ -108,7 +107,7 @@ class Batch:
         self.part = {"start_s": start_s, "duration_s": duration_s}
         settings = {"chunks": separator.chunks.model_dump(mode="json"), "output": output.model_dump(mode="json")}
         self._how = {
-            "models": {path.name: file_hash(str(path)) for path in models},
+            "models": {path.name: file_hash(str(path)) for path in separator.files},
             "settings": settings | self.part | {"targets": list(separator.targets), "precision": separator.precision},
             "version": __version__,
         }
@@ -154,7 +153,7 @@ class Batch:
             and all(os.path.isfile(path) for path in self.paths(song).values())
         )
 
-    def separate(self, song: Song, progress: Progress | None = None) -> tuple[FileResult, dict[str, Any]]:
+    def separate(self, song: Song, progress: SecondsProgress | None = None) -> tuple[FileResult, dict[str, Any]]:
         """Separate a song and write the record of it.
 
         Raises:

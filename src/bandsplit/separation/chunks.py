@@ -207,41 +207,6 @@ def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) ->
     return ChunkPlan(config, total_samples, sample_rate_hz, hop, tuple(chunks))
 
 
-def apply_plan(
-    plan: ChunkPlan,
-    signal: np.ndarray,
-    estimate: Callable[[np.ndarray], np.ndarray],
-    batch_size: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> np.ndarray:
-    """Estimate a whole song ``c samples`` chunk by chunk; beside the result only one batch of chunks is held.
-
-    Args:
-        plan: the plan for the length of ``signal``.
-        signal: the mixture.
-        estimate: turns a batch of chunks ``b c samples`` into estimates ``b s c samples``.
-        batch_size: chunks of equal length given to ``estimate`` at once; it changes the speed, not the plan.
-        progress: told the number of samples that are final, after every batch.
-
-    Returns:
-        float32 ``s c samples``.
-    """
-
-    def read(start: int, samples: int) -> np.ndarray:
-        return signal[..., start : start + samples]
-
-    output = None
-    for start, block in stream_plan(plan, read, estimate, batch_size):
-        if output is None:
-            output = np.empty((*block.shape[:-1], plan.total_samples), np.float32)
-        stop = start + block.shape[-1]
-        output[..., start:stop] = block
-        if progress:
-            progress(stop)
-    assert output is not None, "a plan has at least one chunk"
-    return output
-
-
 def stream_plan(
     plan: ChunkPlan,
     read: Callable[[int, int], np.ndarray],

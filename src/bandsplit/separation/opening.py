@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from bandsplit.core.errors import ConfigError
-from bandsplit.models.card import ONNX_SUFFIX, read_card
+from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.models.card import MODEL_SUFFIXES, ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.separation.network import Model, Network, Precision, check_together
 
@@ -35,10 +36,15 @@ def open_networks(
         precision: of products; an .onnx file has its own.
 
     Raises:
-        ModelFileError: a file is not a model.
-        ConfigError: they do not go together, none has a wanted target, the device is not here, or the runtime is not,
-            or does not compute such models.
+        ModelFileError: a file is missing or not a model.
+        ConfigError: there is none, they do not go together, none has a wanted target, the device is not here, or the
+            runtime is not, or does not compute such models.
     """
+    if not models:
+        raise ConfigError("model: the list is empty; give at least one model")
+    for model in models:
+        if isinstance(model, str | Path):
+            _check_path(model)
     _check_runtime(models, device, runtime, precision)
     names = [
         str(item) if isinstance(item, str | Path) else f"model {number} of the list"
@@ -75,6 +81,14 @@ def _read_config(model: Model, name: str) -> ModelConfig:
     from bandsplit.separation.torch_network import config_of
 
     return config_of(model, name)
+
+
+def _check_path(model: str | Path) -> None:
+    if Path(model).suffix not in MODEL_SUFFIXES and not os.path.isfile(model):
+        raise ModelFileError(
+            f"{model}: no such model file; for a registered name or a folder of model files use "
+            f"bandsplit.load_separator({str(model)!r})"
+        )
 
 
 def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from bandsplit.audio import arrays
 from bandsplit.audio.decoding import open_song
-from bandsplit.audio.streams import Tell, Window, cut_blocks, resample_blocks
+from bandsplit.audio.streams import SecondsProgress, Source, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
-from bandsplit.models.pretrained.registry import find_model
 from bandsplit.separation.channels import ChannelGroups, group_channels
 from bandsplit.separation.chunks import ChunkPlan, choose_chunks, plan_chunks, stream_plan
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
@@ -28,9 +27,6 @@ from bandsplit.separation.outputs import OutputConfig, StemFiles, track_name
 if TYPE_CHECKING:
     import torch
 
-Progress: TypeAlias = Callable[[float, float, str], Any]
-"""Told the seconds done, the seconds in all and the stage: "decode" or "count" where the song needs it, "separate",
-"write". It cancels by returning False."""
 Array = TypeVar("Array", np.ndarray, "torch.Tensor")
 
 _log = logging.getLogger("bandsplit")
@@ -55,7 +51,7 @@ class FileResult:
     """Factor of all stems, where the format would have clipped them."""
 
 
-class _Song(NamedTuple):
+class _SongStream(NamedTuple):
     """A stream of blocks ``channels samples``, its facts, and what errors call it."""
 
     blocks: Iterable[np.ndarray]
@@ -63,6 +59,10 @@ class _Song(NamedTuple):
     channels: int
     sample_rate_hz: int
     name: str
+
+    @classmethod
+    def of(cls, source: Source, path: Path) -> _SongStream:
+        return cls(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
 
 
 class Separator:
@@ -76,6 +76,18 @@ class Separator:
         targets: Names of the estimated targets, in the order of the models.
         channels: Number of channels a model insists on; None if all take any number.
         name: Names of the models.
+        files: Files among the models, those that no wanted target needs included.
+
+    Example:
+        >>> import numpy as np
+        >>> from bandsplit import Separator
+        >>> from bandsplit.models.network import build_model
+        >>> from bandsplit.recipes.catalogue import find_recipe
+        >>> model = build_model(find_recipe("demo").run_config().model)  # untrained; or a file: "bass.safetensors"
+        >>> separator = Separator(model, device="cpu")
+        >>> stems = separator.separate(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 22050)), 44100)
+        >>> {target: stem.shape for target, stem in stems.items()}
+        {'vocals': (2, 22050), 'bass': (2, 22050), 'drums': (2, 22050), 'other': (2, 22050)}
     """
 
     def __init__(
@@ -92,9 +104,9 @@ class Separator:
         """Load the models and put them on the device.
 
         Args:
-            model: a model file or a folder of some, the name of a fetched model (`bandsplit models list`), a model, or
-                several of these with different targets. A model given as an object is moved to the device and put
-                into evaluation mode, not copied.
+            model: a model file, a model, or several of these with different targets; registered names and folders are
+                for `bandsplit.load_separator`. A model given as an object is moved to the device and put into
+                evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
             chunks: how songs are cut: a plan, or what is to differ from the one that the model's authors used, which is
                 the default.
@@ -114,17 +126,11 @@ class Separator:
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
-        named = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
-        given = [
-            item
-            for one in named
-            for item in (find_model(one, runtime=runtime) if isinstance(one, str | Path) else [one])
-        ]
-        if not given:
-            raise ConfigError("model: the list is empty; give at least one model")
+        models = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
+        self.files = tuple(Path(one) for one in models if isinstance(one, str | Path))
         self.batch_size = batch_size
         self.precision = precision
-        self._networks = open_networks(given, device, targets, runtime, threads, precision)
+        self._networks = open_networks(models, device, targets, runtime, threads, precision)
         self.device = self._networks[0].device
         self.name = "+".join(network.name for network in self._networks)
         configs = [network.config for network in self._networks]
@@ -145,13 +151,14 @@ class Separator:
         length = arrays.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
         return plan_chunks(length, self.chunks, self.sample_rate_hz)
 
-    def separate(self, audio: Array, sample_rate_hz: int, progress: Progress | None = None) -> dict[str, Array]:
+    def separate(self, audio: Array, sample_rate_hz: int, progress: SecondsProgress | None = None) -> dict[str, Array]:
         """Estimate all targets of a song.
 
         Args:
             audio: float ``(channels, samples)``, NumPy or torch, on any device. 0 samples give 0 samples.
             sample_rate_hz: its sample rate.
-            progress: called with the seconds done, the seconds in all and the stage, often; False cancels.
+            progress: called often with the seconds done, the seconds in all and the stage: "decode" or "count" where
+                a file needs it, then "separate" and "write". It cancels by returning False.
 
         Returns:
             Target -> float32 ``(channels, samples)`` of the input's kind (tensors on the CPU), rate and length.
@@ -168,7 +175,7 @@ class Separator:
             _log.info(note)
         estimates: dict[str, Any] = {target: np.empty((channels, samples), np.float32) for target in self.targets}
         if samples:
-            song = _Song(cut_blocks(mixture), samples, channels, sample_rate_hz, "audio")
+            song = _SongStream(cut_blocks(mixture), samples, channels, sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 for estimate, stem in zip(estimates.values(), stems, strict=True):
                     estimate[:, start : start + stem.shape[1]] = stem
@@ -181,7 +188,7 @@ class Separator:
     def stream(
         self,
         path: Path | str,
-        progress: Progress | None = None,
+        progress: SecondsProgress | None = None,
         *,
         start_s: float = 0,
         duration_s: float | None = None,
@@ -202,13 +209,13 @@ class Separator:
             AudioError: the file cannot be read, or has channels the models cannot take.
             Cancelled: ``progress`` returned False.
         """
-        with open_song(Path(path), start_s, duration_s, _teller(progress, str(path))) as source:
-            song = _Song(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
-            for start, _, stems in self._stream(song, progress):
+        path = Path(path)
+        with open_song(path, start_s, duration_s, _cancellable(progress, str(path))) as source:
+            for start, _, stems in self._stream(_SongStream.of(source, path), progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
 
     def stream_blocks(
-        self, blocks: Iterable[Array], sample_rate_hz: int, samples: int, progress: Progress | None = None
+        self, blocks: Iterable[Array], sample_rate_hz: int, samples: int, progress: SecondsProgress | None = None
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """Separate audio that comes in blocks, in memory that does not depend on its length.
 
@@ -230,7 +237,7 @@ class Separator:
         check_samples(samples)
         checked = check_blocks(blocks, sample_rate_hz, samples)
         for first in checked:  # once; then it asks for one more, so that surplus blocks are refused
-            song = _Song(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")
+            song = _SongStream(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
 
@@ -238,7 +245,7 @@ class Separator:
         self,
         path: Path | str,
         out_dir: Path | str,
-        progress: Progress | None = None,
+        progress: SecondsProgress | None = None,
         *,
         output: OutputConfig | None = None,
         start_s: float = 0,
@@ -269,15 +276,14 @@ class Separator:
         path, output = Path(path), output or OutputConfig()
         output.check(self.targets)
         paths = output.paths(Path(out_dir), path, self.targets, track=track, model=self.name)
-        with open_song(path, start_s, duration_s, _teller(progress, str(path))) as source:
+        with open_song(path, start_s, duration_s, _cancellable(progress, str(path))) as source:
             notes = [source.note] if source.note else []
             notes += self.notes(source.channels, source.sample_rate_hz, str(path))
-            facts = source.samples, source.channels, source.sample_rate_hz
-            song = _Song(source.blocks(), *facts, str(path))
+            song = _SongStream.of(source, path)
             with StemFiles(output, paths, source.sample_rate_hz, source.channels, source.samples, source.tags) as files:
                 for _, mixture, stems in self._stream(song, progress):
                     files.write(output.derive(mixture, dict(zip(self.targets, stems, strict=True))))
-                _tell(progress, song, 1, "write")
+                _report(progress, song, 1, "write")
                 gain, more = files.finish()
         return FileResult(
             track=track or track_name(path),
@@ -289,39 +295,45 @@ class Separator:
             gain=gain,
         )
 
-    def _stream(self, song: _Song, progress: Progress | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    def _stream(
+        self, song: _SongStream, progress: SecondsProgress | None
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
-        _tell(progress, song, 0, "separate")
+        _report(progress, song, 0, "separate")
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
         def estimate(batch: np.ndarray) -> np.ndarray:
             found = []
             for network, group in zip(self._networks, groups, strict=True):
-                found.append(self._hear(network, group, batch, song))
+                found.append(self._estimate_chunks(network, group, batch, song))
                 done = [next(steps) for _ in batch][-1]
-                _tell(progress, song, done, "separate")
+                _report(progress, song, done, "separate")
             return np.concatenate(found, axis=1)[:, self._kept]
 
-        # What resampling and chunks hold back bounds what the copy of the mixture must keep.
-        heard, kept = itertools.tee(song.blocks)
-        window = Window(resample_blocks(heard, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
+        # The song is read once and goes two ways: resampled to the models, and as it is beside their estimates. The
+        # second way waits for the first, by no more than resampling and the chunks in work hold back.
+        to_models, to_output = itertools.tee(song.blocks)
+        window = Window(resample_blocks(to_models, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
         streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
+        # All channels of all estimates are resampled as one signal: they keep in step, and length and ends agree.
         blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
-        mixture, start = Window(kept), 0
+        mixture, start = Window(to_output), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
             samples = block.shape[1]
             yield start, mixture.read(start, samples), block.reshape(-1, song.channels, samples)
             start += samples
 
-    def _hear(self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _Song) -> np.ndarray:
+    def _estimate_chunks(
+        self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _SongStream
+    ) -> np.ndarray:
         """Estimate chunks ``b c samples``: ``b s c samples``. Silence needs no network: it stays silence."""
         estimates = np.zeros((len(batch), len(network.config.targets), *batch.shape[1:]), np.float32)
-        heard = batch.any(axis=(1, 2))
-        if heard.any():
+        sounding = batch.any(axis=(1, 2))
+        if sounding.any():
             try:
-                estimates[heard] = groups.estimate(network.estimate, batch[heard])
+                estimates[sounding] = groups.estimate(network.estimate, batch[sounding])
             except MemoryError:
                 raise AudioError(
                     f"{song.name}: the memory of {network.device} does not hold a chunk of {batch.shape[-1]} samples; "
@@ -350,16 +362,16 @@ class Separator:
         return [group_channels(channels, needed_channels(network.config), name) for network in self._networks]
 
 
-def _tell(progress: Progress | None, song: _Song, share: float, stage: str) -> None:
+def _report(progress: SecondsProgress | None, song: _SongStream, share: float, stage: str) -> None:
     seconds = song.samples / song.sample_rate_hz
-    _teller(progress, song.name)(share * seconds, seconds, stage)
+    _cancellable(progress, song.name)(share * seconds, seconds, stage)
 
 
-def _teller(progress: Progress | None, name: str) -> Tell:
+def _cancellable(progress: SecondsProgress | None, name: str) -> SecondsProgress:
     """Make a callback whose False stops the work on the song called ``name``."""
 
-    def tell(done_s: float, total_s: float, stage: str) -> None:
+    def report(done_s: float, total_s: float, stage: str) -> None:
         if progress is not None and progress(done_s, total_s, stage) is False:
             raise Cancelled(f"{name}: cancelled; nothing was written")
 
-    return tell
+    return report

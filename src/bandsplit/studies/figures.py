@@ -279,11 +279,6 @@ def _join(points: Sequence[Point]) -> list[Point]:
 # --- points ----------------------------------------------------------------------------------------------------------
 
 
-def published_points(cost: str = "energy") -> list[Point]:
-    """Return the rows of Table II: average against ``energy`` in kWh (Fig. 3) or ``parameters`` in millions."""
-    return _published_points(list(published.table2()), AVERAGE, cost)
-
-
 def _published_points(recipes: Sequence[str], key: str, cost: str) -> list[Point]:
     rows = [published.table2()[recipe] for recipe in recipes if recipe in published.table2()]
     points = []

@@ -22,7 +22,8 @@ from bandsplit.core.machine import environment
 from bandsplit.data.examples.dataset import Example, shard_indices
 from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
 from bandsplit.runs.folder import Progress, RunFolder

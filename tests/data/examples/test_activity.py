@@ -3,7 +3,8 @@
 import json
 import os
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import soundfile
 import torch
 
 from bandsplit.data.examples import activity
-from bandsplit.data.examples.activity import active_segments, active_segments_of, index_activity, kept_share
+from bandsplit.data.examples.activity import active_segments_of, index_activity, kept_share
 from bandsplit.data.examples.mixing import ACTIVITY_MODES, AUTHORS, ActivityConfig
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track
@@ -24,6 +25,30 @@ def noise(gate: Sequence[float], channels: int = 2) -> np.ndarray:
     """Noise with one gain per second."""
     gains = np.repeat(gate, RATE_HZ)
     return (np.random.default_rng(0).normal(0, 0.1, (channels, len(gains))) * gains).astype(np.float32)
+
+
+@dataclass
+class Signal:
+    """A stem ``c samples`` in memory: as much of a track as activity detection asks for."""
+
+    signal: np.ndarray
+    sample_rate_hz: int
+    stems: Mapping[str, str] = field(default_factory=lambda: {"vocals": "here"})
+
+    @property
+    def channels(self) -> int:
+        return len(self.signal)
+
+    @property
+    def samples(self) -> int:
+        return self.signal.shape[1]
+
+    def read(self, stem: str, start: int, samples: int) -> np.ndarray:
+        return self.signal[:, start : start + samples]
+
+
+def active_segments(signal: np.ndarray, sample_rate_hz: int, config: ActivityConfig | None = None) -> np.ndarray:
+    return active_segments_of(Signal(signal, sample_rate_hz), "vocals", config or ActivityConfig())  # type: ignore[arg-type]
 
 
 def test_the_authors_setting_finds_the_authors_segments(shared: Path):

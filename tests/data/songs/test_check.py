@@ -15,7 +15,7 @@ import soundfile
 
 from bandsplit.core.errors import DataError
 from bandsplit.data.songs import check, facts
-from bandsplit.data.songs.check import Report, check_dataset, require_sound
+from bandsplit.data.songs.check import DatasetReport, check_dataset, require_sound
 from bandsplit.data.songs.facts import facts_folder
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
@@ -24,7 +24,7 @@ from songs import STEMS, link_songs, noise_stems, write_dataset, write_song
 RATE_HZ = 8000
 
 
-def report_of(root: Path, **options: object) -> Report:
+def report_of(root: Path, **options: object) -> DatasetReport:
     return check_dataset(index_dataset(root, **options))  # type: ignore[arg-type]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandsplit.core.errors import DataError
-from bandsplit.data.songs.check import PartFacts, Report, SongFacts
+from bandsplit.data.songs.check import DatasetReport, PartFacts, SongFacts
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.musdb import VALIDATION_SONGS, looks_like_musdb18_hq
 from bandsplit.data.songs.tracks import Dataset, Problem, Track
@@ -113,13 +113,13 @@ def benchmark_tracks() -> list[Track]:
     return [Track(name, split, stems, None, 44100, 2, 44100) for split, songs in names.items() for name in songs]
 
 
-def report_of(tracks: list[Track], cliff_db: float | None, broken: tuple[Problem, ...] = ()) -> Report:
+def report_of(tracks: list[Track], cliff_db: float | None, broken: tuple[Problem, ...] = ()) -> DatasetReport:
     """Make the report of a check that found a fall of the level of ``cliff_db`` at 16 kHz in each song."""
     below = None if cliff_db is None else 0.0
     above = None if cliff_db is None else -cliff_db
     part = PartFacts("digest", 0.5, -20.0, 0, True, below, above)
     songs = tuple(SongFacts(track, dict.fromkeys((*STEMS, "mixture"), part), None) for track in tracks)
-    return Report(Dataset(Path("set"), "musdb", STEMS, tuple(tracks)), songs, broken, ())
+    return DatasetReport(Dataset(Path("set"), "musdb", STEMS, tuple(tracks)), songs, broken, ())
 
 
 def test_musdb18_hq_is_known_by_counts_names_headers_and_bandwidth() -> None:

@@ -11,7 +11,7 @@ import soundfile
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.synth import songs as synthesis
-from bandsplit.data.synth.composition import STEMS, Plan, bass_line, compose, melody, played
+from bandsplit.data.synth.composition import STEMS, Composition, bass_line, compose, melody, played
 from bandsplit.data.synth.songs import song_title, synthesise_song, write_dataset
 from bandsplit.data.synth.sound import pluck, reverb, sawtooth
 
@@ -119,7 +119,7 @@ def test_no_bar_of_the_drums_returns_sample_for_sample(seed: int) -> None:
     assert remains.min() > 0.05 * np.sum(one**2)
 
 
-def rest_shares(plan: Plan, duration_s: float) -> list[float]:
+def rest_shares(plan: Composition, duration_s: float) -> list[float]:
     return [
         sum(min(end, duration_s) - max(start, 0.0) for start, end in plan.silences[stem] if start < duration_s)
         / duration_s
@@ -164,10 +164,10 @@ def test_a_late_stem_is_silent_until_it_enters() -> None:
     pytest.fail("no song in forty has a stem that enters late")
 
 
-def make_plan(mode: str = "minor") -> Plan:
+def make_plan(mode: str = "minor") -> Composition:
     silences: dict[str, list[tuple[float, float]]] = {stem: [] for stem in STEMS}
     silences["bass"] = [(4.0, 6.0)]
-    return Plan(9, mode, 120, 0.0, 0.0, (0, 5, 3, 4), False, 16.0, silences)
+    return Composition(9, mode, 120, 0.0, 0.0, (0, 5, 3, 4), False, 16.0, silences)
 
 
 def test_melody_and_bass_stay_in_the_scale_and_the_range() -> None:

@@ -9,7 +9,7 @@ import pytest
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.targets import TARGETS
 from bandsplit.models.pretrained import registry
-from bandsplit.models.pretrained.registry import Entry, cached_files, entries, find_entry, find_model, models_folder
+from bandsplit.models.pretrained.registry import Entry, cached_files, entries, find_entry, find_models, models_folder
 from bandsplit.recipes.catalogue import RECIPES
 from checkpoints import Store
 from places import CHECKPOINT
@@ -44,7 +44,7 @@ def test_a_model_is_found_by_name_and_alias(typed: str, name: str):
 
 def test_an_unknown_name_is_told_the_nearest_and_all():
     with pytest.raises(ModelFileError, match=r"^obsrn: no such file, .* did you mean 'obsrnn'\? legal: the path of a "):
-        find_model("obsrn")
+        find_models("obsrn")
 
 
 def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -60,19 +60,19 @@ def test_the_cache_is_the_users_unless_set(monkeypatch: pytest.MonkeyPatch, tmp_
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_path_is_itself(tmp_path: Path, kind: type):
     (tmp_path / "x.safetensors").touch()
-    assert find_model(kind(tmp_path / "x.safetensors")) == [tmp_path / "x.safetensors"]
-    assert find_model(kind("missing.safetensors")) == [Path("missing.safetensors")]  # loading it names it
+    assert find_models(kind(tmp_path / "x.safetensors")) == [tmp_path / "x.safetensors"]
+    assert find_models(kind("missing.safetensors")) == [Path("missing.safetensors")]  # loading it names it
 
 
 def test_a_folder_means_its_model_files_in_the_order_of_the_targets(tmp_path: Path):
     for name in ("zither", "drums", "vocals"):
         (tmp_path / f"{name}.safetensors").touch()
-    assert [path.stem for path in find_model(tmp_path)] == ["vocals", "drums", "zither"]
+    assert [path.stem for path in find_models(tmp_path)] == ["vocals", "drums", "zither"]
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path):
     with pytest.raises(ModelFileError, match="no folder with model files"):
-        find_model(tmp_path)
+        find_models(tmp_path)
 
 
 def test_a_folder_called_like_a_model_does_not_hide_it(store: Store, tmp_path: Path):
@@ -80,24 +80,24 @@ def test_a_folder_called_like_a_model_does_not_hide_it(store: Store, tmp_path: P
     files = store.install()
     store.patch.chdir(tmp_path)
     (tmp_path / "tiny").mkdir()
-    assert find_model("tiny") == files
+    assert find_models("tiny") == files
 
 
 def test_a_name_means_the_cached_files(store: Store):
     store.has(BASS)
     with pytest.raises(ModelFileError, match=r"tiny: is not in the cache .* fetch it first .* models fetch tiny$"):
-        find_model("otiny")
+        find_models("otiny")
     files = store.install()
-    assert find_model("otiny") == find_model(Path("tiny")) == files == cached_files(store.entry)
+    assert find_models("otiny") == find_models(Path("tiny")) == files == cached_files(store.entry)
 
 
 def test_a_name_that_is_not_cached_is_offered(store: Store):
     store.has(BASS)
     offered: list[str] = []
     with pytest.raises(ModelFileError, match="is not in the cache"):
-        find_model("tiny", lambda entry: offered.append(entry.name))
+        find_models("tiny", lambda entry: offered.append(entry.name))
     assert offered == ["tiny"]
-    assert find_model("tiny", lambda entry: store.install()) == cached_files(store.entry) != []
+    assert find_models("tiny", lambda entry: store.install()) == cached_files(store.entry) != []
 
 
 # --- no name ---------------------------------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def two(store: Store) -> Store:
 
 def test_without_a_name_the_best_in_the_cache_is_used_and_told(two: Store):
     said: list[str] = []
-    assert find_model(None, say=said.append) == cached_files(two.entry)
+    assert find_models(say=said.append) == cached_files(two.entry)
     assert said == [
         "model: tiny, the best in the cache (9.07 dB cSDR on average on MUSDB18-HQ, as published; licence: not stated)"
     ]
@@ -124,7 +124,7 @@ def test_without_a_name_the_best_in_the_cache_is_used_and_told(two: Store):
 def test_with_an_empty_cache_the_best_is_offered_then_used(store: Store):
     store.has(BASS)
     said: list[str] = []
-    assert find_model(None, lambda entry: store.install(), said.append) == cached_files(store.entry) != []
+    assert find_models((), lambda entry: store.install(), said.append) == cached_files(store.entry) != []
     assert said[0].startswith("model: tiny, the best in the cache")
 
 
@@ -137,9 +137,7 @@ def test_without_any_the_newest_of_the_demo_is_used_and_called_a_toy(store: Stor
         path.touch()
         os.utime(path, (1e9 - age, 1e9 - age))
     said: list[str] = []
-    assert find_model(None, lambda entry: None, said.append) == [
-        Path("demo/runs/demo/vocals/seed-0-a/best.safetensors")
-    ]
+    assert find_models((), lambda entry: None, said.append) == [Path("demo/runs/demo/vocals/seed-0-a/best.safetensors")]
     assert "on real music it is a toy; better: bandsplit models fetch tiny" in said[0]
 
 
@@ -147,6 +145,6 @@ def test_without_any_model_the_error_tells_the_ways_to_one(store: Store, tmp_pat
     store.has(BASS)
     store.patch.chdir(tmp_path)
     with pytest.raises(ModelFileError) as caught:
-        find_model()
+        find_models()
     assert "-n with a model file or a registered name" in str(caught.value)
     assert "bandsplit models fetch tiny" in str(caught.value) and "bandsplit demo" in str(caught.value)

@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.models.files import read_card
+from bandsplit.models.card import read_card
 from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import MARKER, cached_files
@@ -380,19 +380,19 @@ def test_two_processes_that_fetch_the_same_wait_for_each_other(store: Store):
 def test_a_model_is_copied_out_and_the_copy_works(store: Store, tmp_path: Path):
     store.has({**BASS, "drums.ckpt": checkpoint_of("drums")}, targets=["bass", "drums"])
     files = store.install()
-    copies = model_store.export_model(store.entry, tmp_path / "out")
+    copies = model_store.copy_model(store.entry, tmp_path / "out")
     assert [copy.name for copy in copies] == ["tiny-bass.safetensors", "tiny-drums.safetensors"]
     assert [copy.read_bytes() for copy in copies] == [file.read_bytes() for file in files]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [copy.name for copy in copies]
     with pytest.raises(ModelFileError, match=r"tiny-bass.safetensors: exists already; .* --force"):
-        model_store.export_model(store.entry, tmp_path / "out")
-    assert model_store.export_model(store.entry, tmp_path / "out", force=True) == copies
+        model_store.copy_model(store.entry, tmp_path / "out")
+    assert model_store.copy_model(store.entry, tmp_path / "out", force=True) == copies
 
 
 def test_what_is_not_cached_cannot_be_copied_out(store: Store, tmp_path: Path):
     store.has(BASS)
     with pytest.raises(ModelFileError, match="fetch it first: bandsplit models fetch tiny"):
-        model_store.export_model(store.entry, tmp_path)
+        model_store.copy_model(store.entry, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(store: Store, tmp_path: Path):
@@ -400,7 +400,7 @@ def test_a_folder_that_cannot_be_written_is_named(store: Store, tmp_path: Path):
     store.install()
     (tmp_path / "file").touch()
     with pytest.raises(ModelFileError, match=r"cannot be written .*; choose another folder"):
-        model_store.export_model(store.entry, tmp_path / "file")
+        model_store.copy_model(store.entry, tmp_path / "file")
 
 
 def test_a_removed_model_leaves_nothing(store: Store):

@@ -11,20 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.data.examples.mixing import ActivityConfig
-from bandsplit.data.songs.facts import Facts, Progress
+from bandsplit.data.songs.facts import Facts, SongProgress
 from bandsplit.data.songs.tracks import Audio, Dataset, Track
 
 
-def active_segments(signal: Audio, sample_rate_hz: int, config: ActivityConfig | None = None) -> NDArray[np.int64]:
-    """Return the first sample of every active segment of a stem ``c samples``; all segments lie inside the stem."""
-    config = config or ActivityConfig()
-    length, hop = segment_samples(config, sample_rate_hz)
-    starts = np.arange(0, signal.shape[-1] - length + 1, hop)
-    return _choose(starts, (signal[:, start : start + length] for start in starts), config)
-
-
 def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArray[np.int64]:
-    """Return what `active_segments` returns for a stem of a song, holding one segment of it in memory at a time.
+    """Return the first sample of every active segment of a stem; all segments lie inside it.
+
+    One segment at a time is held in memory.
 
     Raises:
         AudioError: a file is gone or cut.
@@ -43,7 +37,7 @@ def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArr
 
 
 def index_activity(
-    dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: Progress | None = None
+    dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: SongProgress | None = None
 ) -> dict[tuple[int, str], NDArray[np.int64]]:
     """Find the active segments of all stems of ``tracks``, by number of the track and stem; found once per file.
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.songs import musdb
-from bandsplit.data.songs.facts import Facts, Progress
+from bandsplit.data.songs.facts import Facts, SongProgress
 from bandsplit.data.songs.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
 
 # To be raised whenever something is measured in another way.
@@ -81,7 +81,7 @@ class SongFacts:
 
 
 @dataclass(frozen=True)
-class Report:
+class DatasetReport:
     """All about a data set."""
 
     dataset: Dataset
@@ -150,7 +150,9 @@ def _digest_lines(song: SongFacts) -> list[str]:
     return [f"{name}/{part}/{digest}" for part, digest in digests.items()]
 
 
-def check_dataset(dataset: Dataset, splits: Sequence[str] = SPLITS, progress: Progress | None = None) -> Report:
+def check_dataset(
+    dataset: Dataset, splits: Sequence[str] = SPLITS, progress: SongProgress | None = None
+) -> DatasetReport:
     """Read all songs of ``splits`` once (later, only those whose files changed) and judge them."""
     tracks = [track for track in dataset.tracks if track.split in splits]
     # What could not be read is tried again each time: the file may have been mended without a new date.
@@ -169,11 +171,11 @@ def check_dataset(dataset: Dataset, splits: Sequence[str] = SPLITS, progress: Pr
         if not all(part.finite for part in parts.values()):
             unusable.append(track)
     broken, remarks = _judge(songs)
-    report = Report(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks), tuple(unusable))
+    report = DatasetReport(dataset, tuple(songs), (*unreadable, *broken), tuple(remarks), tuple(unusable))
     return replace(report, dataset=replace(dataset, fingerprints=report.fingerprints, benchmark=report.benchmark))
 
 
-def require_sound(report: Report, allow: bool = False) -> Dataset:
+def require_sound(report: DatasetReport, allow: bool = False) -> Dataset:
     """Return the data set with its fingerprints, unless it is broken.
 
     Where that is allowed, songs that nothing can be done with are left out, with notes; the others stay.
@@ -202,7 +204,7 @@ def require_sound(report: Report, allow: bool = False) -> Dataset:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-class _Meter:
+class _StemMeter:
     """Measures a stem that comes in blocks."""
 
     def __init__(self, sample_rate_hz: int, channels: int) -> None:
@@ -248,7 +250,7 @@ class _Meter:
 
 def _find(track: Track) -> dict[str, Any]:
     """Measure a song block by block: memory does not grow with its length."""
-    meters = {part: _Meter(track.sample_rate_hz, track.channels) for part in (MIXTURE, *track.stems)}
+    meters = {part: _StemMeter(track.sample_rate_hz, track.channels) for part in (MIXTURE, *track.stems)}
     residual = total = 0.0
     for start in range(0, track.samples, BLOCK_SAMPLES):
         samples = min(BLOCK_SAMPLES, track.samples - start)

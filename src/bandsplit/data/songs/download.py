@@ -1,4 +1,4 @@
-"""Download known data sets: check the disk, fetch the archive, check its md5, unpack it, mark the folder as whole.
+"""Known data sets and their download.
 
 Nothing half done looks done: the archive has its name only with the right md5, and the songs lie in a hidden folder
 until all of them, and then a marker file, are there.
@@ -6,31 +6,28 @@ until all of them, and then a marker file, are there.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pooch
 import requests
 
-from bandsplit.core.archives import unpack
+from bandsplit.core.archives import Archive, install
 from bandsplit.core.errors import DataError
 from bandsplit.core.fetching import (
     CHECK_CONNECTION,
     PATIENCE,
+    ByteProgress,
     Patience,
-    Progress,
     check_source,
-    fetch,
+    failure_of,
     in_gb,
-    part_of,
+    missing_bytes,
     persist,
-    reason,
     require_space,
-    size_of,
 )
 
 MARKER = ".bandsplit-download.json"
@@ -116,7 +113,7 @@ def download_dataset(
     mirror: str | None = None,
     md5: str | None = None,
     keep_archive: bool = False,
-    progress: Progress = lambda stage, done_bytes, total_bytes: None,
+    progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> Downloaded:
     """Bring a data set to ``TO/<name>``, unless it is there; an archive ``TO/<file>`` that is whole is used.
@@ -136,21 +133,18 @@ def download_dataset(
         DownloadError: the archive cannot be fetched or unpacked; both messages say what to do.
     """
     check_source(mirror, md5)
-    folder, archive = Path(to) / known.name, Path(to) / known.file
+    folder, path = Path(to) / known.name, Path(to) / known.file
     if is_downloaded(known, to):
         return Downloaded(folder, new=False)
     try:
         _check_unused(known, folder)
-        _check_space(known, archive)
-        digest = (md5 or _md5_of_record(known, progress, patience)).lower()
-        url = f"{(mirror or known.url).rstrip('/')}/{known.file}"
-        by_hand = f"put {known.file} of https://doi.org/{known.doi} into {archive.parent}"
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        fix = f"name another source with --mirror, or {by_hand}"
-        fetch(url, archive, digest, fix, progress, patience, most_bytes=_most(known.archive_bytes))
-        _unpack_whole(known, archive, folder, {"source": url, "md5": digest}, progress)
-        if not keep_archive:
-            archive.unlink()
+        _check_space(known, path)
+        archive = _archive_of(known, path, mirror, md5 or _md5_of_record(known, progress, patience))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        install(
+            archive, _hidden(folder), folder, MARKER, partial(_find_top, known, archive),
+            keep=keep_archive, progress=progress, patience=patience,
+        )  # fmt: skip
     except OSError as error:
         raise DataError(
             f"{error.filename or folder}: cannot be written or read ({error.strerror or error}); mend that, or choose "
@@ -159,25 +153,36 @@ def download_dataset(
     return Downloaded(folder, new=True)
 
 
+def _archive_of(known: KnownSet, path: Path, mirror: str | None, md5: str) -> Archive:
+    return Archive(
+        url=f"{(mirror or known.url).rstrip('/')}/{known.file}",
+        path=path,
+        md5=md5.lower(),
+        most_bytes=_most(known.archive_bytes),
+        most_unpacked_bytes=_most(known.unpacked_bytes),
+        other_ways=f"name another source with --mirror, or put {known.file} of https://doi.org/{known.doi} into "
+        f"{path.parent}",
+        if_wrong="remove it and name another source with --mirror",
+    )
+
+
 def _check_unused(known: KnownSet, folder: Path) -> None:
     if folder.exists():
         raise DataError(
             f"{folder}: exists, but not as a whole download ({MARKER}, {'/ or '.join(known.splits)}/ is missing); if "
             f"its songs are whole, use it as it is, else move it away or choose another folder with --to"
         )
-    if _hidden(folder).exists():  # an earlier run was killed while it unpacked
-        shutil.rmtree(_hidden(folder))
+    shutil.rmtree(_hidden(folder), ignore_errors=True)  # of a killed process: it may fill the disk that is needed now
 
 
-def _check_space(known: KnownSet, archive: Path) -> None:
-    missing_bytes = 0 if archive.exists() else max(known.archive_bytes - size_of(part_of(archive)), 0)
-    needed_bytes = missing_bytes + known.unpacked_bytes
-    needs = f"{in_gb(missing_bytes)} to download, {in_gb(known.unpacked_bytes)} unpacked"
-    what = f"{known.name} needs {in_gb(needed_bytes)} ({needs})"
-    require_space(archive.parent, needed_bytes, what, "choose a folder on another disk with --to")
+def _check_space(known: KnownSet, path: Path) -> None:
+    missing = missing_bytes(path, known.archive_bytes)
+    needed = missing + known.unpacked_bytes
+    what = f"{known.name} needs {in_gb(needed)} ({in_gb(missing)} to download, {in_gb(known.unpacked_bytes)} unpacked)"
+    require_space(path.parent, needed, what, "choose a folder on another disk with --to")
 
 
-def _md5_of_record(known: KnownSet, progress: Progress, patience: Patience) -> str:
+def _md5_of_record(known: KnownSet, progress: ByteProgress, patience: Patience) -> str:
     progress("record", 0, 0)
     record = pooch.create(path=".", base_url=f"doi:{known.doi}")
     try:
@@ -187,43 +192,23 @@ def _md5_of_record(known: KnownSet, progress: Progress, patience: Patience) -> s
             raise ValueError(f"{algorithm} instead of md5")
         return digest
     except (requests.RequestException, ValueError, KeyError) as error:
-        why = reason(error) if isinstance(error, requests.RequestException) else f"unexpected answer, {error!r}"
+        why = failure_of(error) if isinstance(error, requests.RequestException) else f"unexpected answer, {error!r}"
         raise DataError(
             f"https://doi.org/{known.doi}: the md5 of {known.file} cannot be read there ({why}); {CHECK_CONNECTION}, "
             f"try again later, or give the md5 with --md5"
         ) from error
 
 
-def _unpack_whole(known: KnownSet, archive: Path, folder: Path, source: dict[str, str], progress: Progress) -> None:
-    """Unpack beside ``folder``, mark what is whole, then give it its name."""
-    hidden = _hidden(folder)
-    try:
-        unpack(
-            archive,
-            hidden,
-            most_bytes=_most(known.unpacked_bytes),
-            fix="remove it and name another source with --mirror",
-            progress=lambda done, total: progress("unpack", done, total),
-        )
-        top = _find_top(known, archive, hidden)
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        marker = {"name": known.name, "doi": known.doi, **source, "date": date, "licence": known.licence}
-        (top / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        top.rename(folder)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _find_top(known: KnownSet, archive: Path, unpacked: Path) -> Path:
-    """Find the splits at the top of the archive or in one of its folders, as some mirrors have them."""
+def _find_top(known: KnownSet, archive: Archive, unpacked: Path) -> tuple[Path, dict[str, str]]:
+    """Find the folder that holds the splits, the top or one below it, as in some mirrors; say what the set is."""
     folders = sorted(path for path in unpacked.iterdir() if path.is_dir()) if unpacked.exists() else []
     for top in (unpacked, *folders):
         if all((top / split).is_dir() for split in known.splits):
-            return top
+            return top, {"name": known.name, "doi": known.doi, "source": archive.url, "licence": known.licence}
     inside = ", ".join(path.name for path in folders) or "none"
     raise DataError(
-        f"{archive}: not {known.name}: it needs the folders {' and '.join(known.splits)}, and has {inside}; remove it "
-        f"and name another source with --mirror"
+        f"{archive.path}: not {known.name}: it needs the folders {' and '.join(known.splits)}, and has {inside}; "
+        f"{archive.if_wrong}"
     )
 
 

@@ -22,7 +22,7 @@ from bandsplit.data.songs.tracks import Dataset, Track
 FORMAT = 1
 """To be raised whenever files of facts are written in another way: those written before then count as empty."""
 
-Progress = Callable[[int, int], None]
+SongProgress = Callable[[int, int], None]
 """Told how many songs are done, of how many."""
 
 
@@ -72,7 +72,7 @@ class Facts:
         self,
         tracks: Sequence[Track],
         find: Callable[[Track], Any],
-        progress: Progress | None = None,
+        progress: SongProgress | None = None,
         *,
         keep: Callable[[Any], bool] = lambda facts: True,
     ) -> Iterator[Any]:

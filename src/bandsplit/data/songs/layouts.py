@@ -38,7 +38,7 @@ MOISESDB_STEMS = {
 }
 """The stem that each of MoisesDB's eleven goes to, as its authors reduce them to four."""
 
-Found = tuple[list[Track], list[Problem], tuple[str, ...]]
+IndexedSongs = tuple[list[Track], list[Problem], tuple[str, ...]]
 
 
 UNFINISHED = "synthesis.json.part"
@@ -87,7 +87,9 @@ def index_dataset(
     return Dataset(root, layout, order, tuple(track for track in tracks if track.split in splits), notes)
 
 
-def _find_layout(root: Path, stems: Sequence[str], mixture: Literal["file", "sum"]) -> tuple[str, Callable[..., Found]]:
+def _find_layout(
+    root: Path, stems: Sequence[str], mixture: Literal["file", "sum"]
+) -> tuple[str, Callable[..., IndexedSongs]]:
     if root.is_file() and root.suffix.lower() == ".csv":
         return "list", _index_list
     if root.is_dir():
@@ -108,7 +110,7 @@ def _folders(folder: Path) -> set[str]:
 # --- loose stems -----------------------------------------------------------------------------------------------------
 
 
-def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> IndexedSongs:
     """Index files in folders named after their stems: what has one name in all folders and one length is a song."""
     places = {split: root / split for split in SPLITS if (root / split).is_dir()} or {"train": root}
     asked = {*splits, *(["train"] if "valid" in splits and "valid" not in places else [])}
@@ -127,7 +129,7 @@ def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str],
     return _with_validation(tracks, problems, own="valid" in places)
 
 
-def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> IndexedSongs:
     """Index a CSV file of ``instrum,path``; paths are relative to its folder."""
     try:
         with root.open(newline="", encoding="utf-8-sig") as file:
@@ -183,7 +185,7 @@ def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track]
     return tracks, problems
 
 
-def _with_validation(tracks: list[Track], problems: list[Problem], own: bool) -> Found:
+def _with_validation(tracks: list[Track], problems: list[Problem], own: bool) -> IndexedSongs:
     """Hold a song out for validation unless the set has validation songs of its own."""
     notes: tuple[str, ...] = ()
     if tracks and not own:
@@ -207,7 +209,7 @@ def _moises_songs(root: Path) -> list[Path]:
     return sorted(path.parent for path in files if path not in hidden)
 
 
-def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> Found:
+def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> IndexedSongs:
     """Index songs of MoisesDB, whose files are summed to the four stems of `MOISESDB_STEMS`; it names no splits."""
     tracks: list[Track] = []
     problems: list[Problem] = []

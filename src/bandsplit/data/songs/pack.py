@@ -17,14 +17,14 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
 from bandsplit.core.unfinished import hidden_folder
-from bandsplit.data.songs.facts import Progress
+from bandsplit.data.songs.facts import SongProgress
 from bandsplit.data.songs.tracks import MIXTURE, Dataset, Track
 
 RECORD = "pack.json"
 
 
 def pack_dataset(
-    dataset: Dataset, out: Path, sample_rate_hz: int | None = None, progress: Progress | None = None
+    dataset: Dataset, out: Path, sample_rate_hz: int | None = None, progress: SongProgress | None = None
 ) -> None:
     """Write all songs of ``dataset`` to ``out``: as song folders, or as stem folders where it has loose stems.
 
@@ -59,7 +59,7 @@ def pack_dataset(
         ) from None
 
 
-def _pack_songs(dataset: Dataset, out: Path, sample_rate_hz: int | None, progress: Progress | None) -> None:
+def _pack_songs(dataset: Dataset, out: Path, sample_rate_hz: int | None, progress: SongProgress | None) -> None:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         jobs = [pool.submit(_pack_song, dataset, track, out, sample_rate_hz) for track in dataset.tracks]
         try:

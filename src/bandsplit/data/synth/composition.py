@@ -66,7 +66,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Composition:
     """A song before it is played."""
 
     tonic: int
@@ -116,11 +116,11 @@ class Plan:
         return any(start <= time_s < end for start, end in self.silences[stem])
 
 
-def compose(rng: Rng, duration_s: float) -> Plan:
+def compose(rng: Rng, duration_s: float) -> Composition:
     """A song drawn at random."""
     tempo_bpm = int(rng.integers(76, 149))
     n_bars = int(np.ceil(duration_s * tempo_bpm / 240))
-    return Plan(
+    return Composition(
         tonic=int(rng.integers(12)),
         mode=str(rng.choice(list(SCALES), p=[0.36, 0.36, 0.14, 0.14])),
         tempo_bpm=tempo_bpm,
@@ -169,7 +169,7 @@ def _arrange(rng: Rng, kinds: list[str]) -> NDArray[np.bool_]:
     return plays
 
 
-def played(plan: Plan, stem: str, notes: list[Note], rng: Rng) -> list[Note]:
+def played(plan: Composition, stem: str, notes: list[Note], rng: Rng) -> list[Note]:
     """The notes as a person plays them: a little early or late, stronger or softer, and not in the stem's silences."""
     kept = []
     for note in notes:
@@ -183,7 +183,7 @@ def played(plan: Plan, stem: str, notes: list[Note], rng: Rng) -> list[Note]:
     return kept
 
 
-def bass_line(plan: Plan, rng: Rng) -> list[Note]:
+def bass_line(plan: Composition, rng: Rng) -> list[Note]:
     """Roots and neighbours between 52 and 185 Hz in one rhythm and now and then another."""
     rhythms = [BASS_RHYTHMS[i] for i in rng.permutation(len(BASS_RHYTHMS))[:2]]
     gate = rng.uniform(0.55, 0.95)
@@ -201,12 +201,12 @@ def bass_line(plan: Plan, rng: Rng) -> list[Note]:
     return notes
 
 
-def chord_tones(plan: Plan, bar: int, lowest: float) -> list[float]:
+def chord_tones(plan: Composition, bar: int, lowest: float) -> list[float]:
     """Pitches of the chord of a bar within the octave above `lowest`, from low to high: chords stay close."""
     return sorted(lowest + (plan.tonic + plan.pitch(degree) - lowest) % 12 for degree in plan.chord(bar))
 
 
-def chord_part(plan: Plan, rng: Rng, sustained: bool, strum_s: float) -> list[Note]:
+def chord_part(plan: Composition, rng: Rng, sustained: bool, strum_s: float) -> list[Note]:
     """Chords in a rhythm of the song; `strum_s` is the time between the notes of a chord."""
     rhythm = CHORD_RHYTHMS[rng.integers(3 if sustained else len(CHORD_RHYTHMS))]
     lowest = int(rng.integers(50, 60))
@@ -223,7 +223,7 @@ def chord_part(plan: Plan, rng: Rng, sustained: bool, strum_s: float) -> list[No
     return notes
 
 
-def arpeggio_part(plan: Plan, rng: Rng) -> list[Note]:
+def arpeggio_part(plan: Composition, rng: Rng) -> list[Note]:
     """Chord tones one after the other over two octaves, with gaps."""
     step = float(rng.choice([0.25, 0.5, 0.5]))
     shape = rng.choice(["up", "down", "both", "any"])
@@ -244,7 +244,7 @@ def arpeggio_part(plan: Plan, rng: Rng) -> list[Note]:
     return notes
 
 
-def melody(plan: Plan, rng: Rng, lowest: float, highest: float) -> list[Note]:
+def melody(plan: Composition, rng: Rng, lowest: float, highest: float) -> list[Note]:
     """What is sung: phrases of two bars in one of two rhythms, stepping through the scale, with time to breathe."""
     degrees = [d for d in range(0, 80) if lowest <= plan.tonic + plan.pitch(d) <= highest]
     rhythms = [_phrase_rhythm(rng) for _ in range(2)]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandsplit.data.synth.composition import Plan
+from bandsplit.data.synth.composition import Composition
 from bandsplit.data.synth.sound import (
-    Audio,
     Rng,
+    Signal,
     band_pass,
     bend,
     decay,
@@ -77,7 +77,7 @@ class Kit:
     snare_low_hz: float
     snare_high_hz: float
     clap: bool
-    metal: Audio
+    metal: Signal
     """The sound of the metal of the cymbals, from which each stroke takes a piece."""
     metal_share: float
     hat_low_hz: float
@@ -99,7 +99,7 @@ def draw_kit(rate_hz: int, rng: Rng) -> Kit:
     )
 
 
-def strokes(plan: Plan, rng: Rng) -> list[tuple[float, str, float]]:
+def strokes(plan: Composition, rng: Rng) -> list[tuple[float, str, float]]:
     """(time in seconds, piece, velocity) of every stroke: a groove that varies from bar to bar, fills and crashes."""
     groove = GROOVES[rng.integers(len(GROOVES))]
     hits = []
@@ -124,7 +124,7 @@ def strokes(plan: Plan, rng: Rng) -> list[tuple[float, str, float]]:
     return hits
 
 
-def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+def play_drums(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
     """The drums of a song, ``c samples``."""
     kit = draw_kit(rate_hz, rng)
     sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
@@ -147,7 +147,7 @@ def play_drums(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     return high_pass(one_pole(bend(track, 1.2), kit.dark_hz, rate_hz), 25, rate_hz)
 
 
-def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Audio:
+def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Signal:
     if piece == "kick":
         return _membrane(kit.kick_hz, kit.kick_sweep, kit.kick_decay_s, kit.kick_click * velocity, rate_hz, rng)
     if piece == "snare":
@@ -161,7 +161,7 @@ def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Au
     return _cymbal(kit, kit.metal_share, decay_s, kit.hat_low_hz, rate_hz, rng)
 
 
-def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz: int, rng: Rng) -> Audio:
+def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz: int, rng: Rng) -> Signal:
     """A kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
     t = times(5 * decay_s, rate_hz)
     f_hz = f0_hz * (1 + rng.normal(0, 0.008)) * (1 + sweep * np.exp(-t / rng.uniform(0.016, 0.022)))
@@ -172,7 +172,7 @@ def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz:
     return ramps(sound, 0.0008, 0.01, rate_hz)
 
 
-def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
+def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Signal:
     """Two modes of the skin and the noise of the wires; or, for a clap, four bursts of noise."""
     t = times(5 * kit.snare_decay_s, rate_hz)
     decay_s = kit.snare_decay_s * rng.uniform(0.9, 1.1)
@@ -186,7 +186,7 @@ def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Audio:
     return ramps(0.7 * skin + kit.snare_noise * velocity**0.4 * wires * decay(t, decay_s), 0.0008, 0.01, rate_hz)
 
 
-def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Audio:
+def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Signal:
     """A hat or a crash: clashing square waves and noise above `low_hz`."""
     t = times(5 * decay_s, rate_hz)
     start = rng.integers(kit.metal.size - t.size)

@@ -5,10 +5,10 @@ from functools import partial
 
 import numpy as np
 
-from bandsplit.data.synth.composition import Note, Plan, arpeggio_part, bass_line, chord_part, played
+from bandsplit.data.synth.composition import Composition, Note, arpeggio_part, bass_line, chord_part, played
 from bandsplit.data.synth.sound import (
-    Audio,
     Rng,
+    Signal,
     bend,
     chorus,
     decay,
@@ -31,11 +31,11 @@ from bandsplit.data.synth.sound import (
     tremolo,
 )
 
-Voice = Callable[[Note, int, Rng], Audio]
+Voice = Callable[[Note, int, Rng], Signal]
 """Makes the sound of one note at a sampling rate."""
 
 
-def play_bass(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+def play_bass(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
     """The bass of a song, ``c samples``: one instrument in the middle."""
     voice = draw_bass(rng)
     mono = np.zeros((1, samples), dtype=np.float32)
@@ -68,7 +68,7 @@ def draw_bass(rng: Rng) -> Voice:
     )
 
 
-def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float, pop: float) -> Audio:
+def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float, pop: float) -> Signal:
     bright = brightness * (0.6 + 0.4 * note.velocity)
     string = pluck(pitch_hz(note.pitch), note.length_s, bright, ring_s, rate_hz, rng)
     # The body passes the fundamental, of which a burst of noise has no more than of any other harmonic.
@@ -81,14 +81,14 @@ def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: 
     return ramps(string, 0.002, 0.03, rate_hz)
 
 
-def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) -> Audio:
+def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) -> Signal:
     t = times(note.length_s, rate_hz)
     f0_hz = pitch_hz(note.pitch) * (1 + 0.6 * np.exp(-t / 0.01))
     tone = sine(np.cumsum(f0_hz) / rate_hz + rng.uniform(-0.2, 0.2) / (2 * np.pi))
     return ramps(np.tanh(drive * (tone + 0.15 * tone**2)) * decay(t, decay_s) / drive**0.5, 0.006, 0.04, rate_hz)
 
 
-def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+def play_other(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
     """The accompaniment of a song, ``c samples``: chords and mostly a second layer, wide in the stereo image.
 
     As in most mixes the middle is left to voice, bass and drums: layers are played twice, once for each side, or stand
@@ -107,7 +107,7 @@ def play_other(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
     return high_pass(track, 80, rate_hz)
 
 
-def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+def _chords(plan: Composition, samples: int, rate_hz: int, rng: Rng, side: float) -> Signal:
     kind = str(rng.choice(["pad", "organ", "electric piano", "guitar"], p=[0.1, 0.1, 0.4, 0.4]))
     sustained = kind in ("pad", "organ")
     strum_s = {"guitar": rng.uniform(0.008, 0.025)}.get(kind, 0.002)
@@ -115,12 +115,12 @@ def _chords(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Au
     return _layer(plan, part, kind, samples, rate_hz, rng, side)
 
 
-def _arpeggio(plan: Plan, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+def _arpeggio(plan: Composition, samples: int, rate_hz: int, rng: Rng, side: float) -> Signal:
     kind = str(rng.choice(["guitar", "electric piano", "synth pluck", "bell"]))
     return _layer(plan, arpeggio_part(plan, rng), kind, samples, rate_hz, rng, side)
 
 
-def _layer(plan: Plan, part: list[Note], kind: str, samples: int, rate_hz: int, rng: Rng, side: float) -> Audio:
+def _layer(plan: Composition, part: list[Note], kind: str, samples: int, rate_hz: int, rng: Rng, side: float) -> Signal:
     """One instrument on one or both sides of the stereo image, at unit energy per active sample, or so."""
     voice = _draw_voice(kind, rng)
     track = np.zeros((2, samples), dtype=np.float32)
@@ -168,14 +168,14 @@ def _draw_voice(kind: str, rng: Rng) -> Voice:
     )
 
 
-def _guitar(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float) -> Audio:
+def _guitar(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float) -> Signal:
     # The string rings on a little after the note.
     return ramps(
         pluck(pitch_hz(note.pitch), note.length_s + 0.1, brightness, ring_s, rate_hz, rng), 0.0015, 0.1, rate_hz
     )
 
 
-def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Audio, tremolo_hz: float, depth: float) -> Audio:
+def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Signal, tremolo_hz: float, depth: float) -> Signal:
     f0_hz = pitch_hz(note.pitch - 12)
     amplitudes = np.zeros(16)
     amplitudes[[0, 1, 2, 3, 5, 7, 9, 15]] = drawbars
@@ -185,7 +185,7 @@ def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Audio, tremolo_hz: floa
     return ramps(wave, 0.008, 0.04, rate_hz)
 
 
-def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s: float) -> Audio:
+def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s: float) -> Signal:
     """One sine modulates another, less and less: the harder the stroke, the brighter."""
     t = times(note.length_s + 0.15, rate_hz).astype(np.float32)
     turn = 2 * np.pi * pitch_hz(note.pitch) * t
@@ -210,7 +210,7 @@ def _synth(
     sweep_s: float,
     attack_s: float,
     release_s: float,
-) -> Audio:
+) -> Signal:
     """Detuned sawtooth or (`odd`) square waves whose low-pass falls from `bright_hz` to `dark_hz`."""
     f0_hz = pitch_hz(note.pitch)
     number = harmonics(f0_hz, rate_hz)

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import filtfilt
 
-from bandsplit.data.synth.composition import Note, Plan, melody, played
+from bandsplit.data.synth.composition import Composition, Note, melody, played
 from bandsplit.data.synth.sound import (
     HOP_SAMPLES,
     NOTHING,
-    Audio,
     Rng,
+    Signal,
     band_pass,
     blocks,
     decay,
@@ -90,7 +90,7 @@ def draw_singer(rng: Rng) -> Singer:
     )
 
 
-def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
+def play_vocals(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
     """The singing of a song, ``c samples``: one voice in the middle, in some songs doubled at the sides, in a room."""
     singer = draw_singer(rng)
     notes = played(plan, "vocals", melody(plan, rng, singer.lowest, singer.highest), rng)
@@ -111,9 +111,9 @@ def play_vocals(plan: Plan, samples: int, rate_hz: int, rng: Rng) -> Audio:
 
 def sing(
     singer: Singer, notes: list[Note], words: list[tuple[str, str]], samples: int, rate_hz: int, rng: Rng
-) -> Audio:
+) -> Signal:
     """One voice singing notes with a consonant and a vowel each, ``samples``."""
-    score = _Score(singer, notes, words, samples, rate_hz, rng)
+    score = _Performance(singer, notes, words, samples, rate_hz, rng)
     begins = score.cycles(rate_hz)
     source = np.zeros(samples, dtype=np.float32)
     for part in blocks(samples):
@@ -130,12 +130,12 @@ def sing(
     return voice
 
 
-def _between(values: Audio) -> Audio:
+def _between(values: Signal) -> Signal:
     """Values given once per `HOP_SAMPLES`, interpolated for every sample up to the last of them."""
     return (np.diff(values)[:, None] * (np.arange(HOP_SAMPLES) / HOP_SAMPLES) + values[:-1, None]).ravel()
 
 
-class _Score:
+class _Performance:
     """What the voice does over time, one value per `HOP_SAMPLES`: pitch, loudness, breath, three formants."""
 
     def __init__(
@@ -190,13 +190,13 @@ class _Score:
         return np.concatenate([[0.0], np.cumsum(steps)]) % 1.0
 
 
-def _smooth(values: Audio, frames: float) -> Audio:
+def _smooth(values: Signal, frames: float) -> Signal:
     """Averaged forwards and backwards over about `frames`, so that nothing jumps and nothing comes late."""
     keep = np.exp(-1.0 / max(frames, 0.3))
     return filtfilt([1 - keep], [1, -keep], values, axis=0, padlen=0)
 
 
-def _vocal_tract(singer: Singer, score: _Score, rate_hz: int) -> Callable[[slice], NDArray[np.complex64]]:
+def _vocal_tract(singer: Singer, score: _Performance, rate_hz: int) -> Callable[[slice], NDArray[np.complex64]]:
     """Response ``t f`` of the vocal tract at given frames: a cascade of resonances, levelled to make vowels as loud.
 
     The source (-12 dB per octave) and the radiation from the lips (+6) make the sawtooth; a tube has a resonance
@@ -232,7 +232,7 @@ def _vocal_tract(singer: Singer, score: _Score, rate_hz: int) -> Callable[[slice
 
 
 def _add_consonants(
-    track: Audio, singer: Singer, notes: list[Note], words: list[tuple[str, str]], rate_hz: int, rng: Rng
+    track: Signal, singer: Singer, notes: list[Note], words: list[tuple[str, str]], rate_hz: int, rng: Rng
 ) -> None:
     """Add the noises of the unvoiced consonants, each just before its note, to a track of one channel."""
     for note, (consonant, _) in zip(notes, words, strict=True):

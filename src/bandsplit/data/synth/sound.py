@@ -15,7 +15,7 @@ from scipy import fft
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter, sosfilt
 
-Audio = NDArray[np.floating]
+Signal = NDArray[np.floating]
 Rng = np.random.Generator
 
 TABLE_SAMPLES = 4096
@@ -30,7 +30,7 @@ def pitch_hz(pitch: float) -> float:
     return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
 
 
-def times(length_s: float, rate_hz: int) -> Audio:
+def times(length_s: float, rate_hz: int) -> Signal:
     """Sample times from 0 to `length_s`, at least one."""
     return _numbers(max(1, round(length_s * rate_hz))) / rate_hz
 
@@ -53,18 +53,18 @@ def blocks(samples: int) -> Iterator[slice]:
         yield slice(start, min(start + BLOCK_SAMPLES, samples))
 
 
-def decay(t: Audio, seconds: float) -> NDArray[np.float32]:
+def decay(t: Signal, seconds: float) -> NDArray[np.float32]:
     """What falls to 1/e in so many seconds, at times `t`; no less than exp(-60), since denormal numbers are slow."""
     fall = (t / -seconds).astype(np.float32)
     return np.exp(np.maximum(fall, np.float32(-60.0), out=fall), out=fall)
 
 
-def sine(cycles: Audio) -> NDArray[np.float32]:
+def sine(cycles: Signal) -> NDArray[np.float32]:
     """Sine of a phase in cycles, wrapped before it is rounded to float32."""
     return np.sin((2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32))
 
 
-def deviation(track: Audio) -> float:
+def deviation(track: Signal) -> float:
     """Standard deviation over all samples, summed in blocks."""
     total = squares = 0.0
     for row in track:
@@ -74,13 +74,13 @@ def deviation(track: Audio) -> float:
     return math.sqrt(max(0.0, squares / track.size - (total / track.size) ** 2))
 
 
-def harmonics(f0_hz: float, rate_hz: int) -> Audio:
+def harmonics(f0_hz: float, rate_hz: int) -> Signal:
     """Numbers 1, 2, ... of the harmonics of `f0_hz` that the sampling rate can hold without aliasing."""
     top = int(min(16000.0, 0.45 * rate_hz) / f0_hz)
     return np.arange(1.0, min(max(top, 1), TABLE_SAMPLES // 2 - 1) + 1)
 
 
-def period(amplitudes: Audio) -> NDArray[np.float32]:
+def period(amplitudes: Signal) -> NDArray[np.float32]:
     """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read at `positions`."""
     spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=np.complex64)
     spectrum.imag[1 : len(amplitudes) + 1] = -0.5 * TABLE_SAMPLES * amplitudes
@@ -97,7 +97,7 @@ def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.
     return whole
 
 
-def sawtooth(f0_hz: Audio, rate_hz: int, begin: float = 0.0) -> Audio:
+def sawtooth(f0_hz: Signal, rate_hz: int, begin: float = 0.0) -> Signal:
     """A sawtooth whose frequency is given per sample, its jumps rounded (PolyBLEP) so that it hardly aliases.
 
     `begin` is its phase in cycles just before the first sample.
@@ -116,7 +116,7 @@ def sawtooth(f0_hz: Audio, rate_hz: int, begin: float = 0.0) -> Audio:
     return wave
 
 
-def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_hz: int, rng: Rng) -> Audio:
+def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_hz: int, rng: Rng) -> Signal:
     """A plucked string: a burst of noise that goes round and round, losing its high harmonics first.
 
     `brightness` (0 to 1) sets the colour of the burst and how long the high harmonics last, `ring_s` the time in
@@ -144,7 +144,7 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
     return _read(string, _numbers(round(length_s * rate_hz)) * (f0_hz * size / rate_hz))
 
 
-def _read(sound: Audio, at: NDArray[np.float64]) -> Audio:
+def _read(sound: Signal, at: NDArray[np.float64]) -> Signal:
     """The sound at fractional positions within it, interpolated linearly."""
     whole = at.astype(np.int64)
     share = (at - whole).astype(np.float32)
@@ -160,7 +160,7 @@ def _fast_length(samples: int) -> int:
     return length
 
 
-def ramps(sound: Audio, attack_s: float, release_s: float, rate_hz: int) -> Audio:
+def ramps(sound: Signal, attack_s: float, release_s: float, rate_hz: int) -> Signal:
     """The sound itself, changed: raised-cosine ramps at both ends, so that it starts and stops without a click."""
     for seconds, part in ((attack_s, slice(None)), (release_s, slice(None, None, -1))):
         n = min(round(seconds * rate_hz), sound.shape[-1])
@@ -175,7 +175,7 @@ def _rise(samples: int) -> NDArray[np.float64]:
     return rise
 
 
-def _filtered(sos: NDArray[np.float64], sound: Audio) -> Audio:
+def _filtered(sos: NDArray[np.float64], sound: Signal) -> Signal:
     """The sound ``... samples`` through a filter, block by block; where nothing sounds there is nothing to do."""
     if sound.ndim == 1 and sound.size <= BLOCK_SAMPLES:
         return np.asarray(sosfilt(sos, sound))
@@ -190,22 +190,22 @@ def _filtered(sos: NDArray[np.float64], sound: Audio) -> Audio:
     return filtered
 
 
-def one_pole(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+def one_pole(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
     """Low-passed at 6 dB per octave."""
     return _filtered(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
-def low_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+def low_pass(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
     """Low-passed at 12 dB per octave."""
     return _filtered(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
-def high_pass(sound: Audio, cutoff_hz: float, rate_hz: int) -> Audio:
+def high_pass(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
     """High-passed at 12 dB per octave."""
     return _filtered(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound)
 
 
-def band_pass(sound: Audio, low_hz: float, high_hz: float, rate_hz: int) -> Audio:
+def band_pass(sound: Signal, low_hz: float, high_hz: float, rate_hz: int) -> Signal:
     """Band-passed at 12 dB per octave on either side."""
     return _filtered(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound)
 
@@ -216,7 +216,7 @@ def _butterworth(order: int, kind: str, edges_hz: tuple[int, ...], rate_hz: int)
     return np.asarray(butter(order, edges if len(edges) > 1 else edges[0], kind, fs=rate_hz, output="sos"))
 
 
-def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float = 0.0, gain: float = 1.0) -> None:
+def mix_in(track: Signal, sound: Signal, start_s: float, rate_hz: int, pan: float = 0.0, gain: float = 1.0) -> None:
     """Add a sound to a track ``c samples`` at a time, at constant power for `pan` from -1 (left) to 1 (right).
 
     A track of one channel gets what would be the left one.
@@ -228,7 +228,7 @@ def mix_in(track: Audio, sound: Audio, start_s: float, rate_hz: int, pan: float 
         row[start : start + sound.size] += float(gain * share) * sound
 
 
-def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> NDArray[np.float32]:
+def reverb(sound: Signal, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> NDArray[np.float32]:
     """The tail of a room, ``c samples``, of a mono sound: decaying noise that differs between the channels.
 
     `decay_s` is the time in which the tail falls by 60 dB; its energy equals that of the sound, roughly.
@@ -252,7 +252,7 @@ def reverb(sound: Audio, decay_s: float, damping_hz: float, rate_hz: int, rng: R
     return wet
 
 
-def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio:
+def chorus(sound: Signal, depth_s: float, speed_hz: float, rate_hz: int) -> Signal:
     """The sound ``c samples`` plus a copy delayed by a time that swings, opposite in the two channels."""
     longest = math.ceil((0.012 + depth_s) * rate_hz) + 1
     swing = _swing(speed_hz, rate_hz)
@@ -273,12 +273,12 @@ def chorus(sound: Audio, depth_s: float, speed_hz: float, rate_hz: int) -> Audio
     return both
 
 
-def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Audio]:
+def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Signal]:
     """Sine of a low frequency in any block, by addition theorems from one block of it; `turn` is in cycles."""
     angle = 2 * np.pi * speed_hz / rate_hz * np.arange(BLOCK_SAMPLES)
     sines, cosines = np.sin(angle), np.cos(angle)
 
-    def swing(part: slice, turn: float = 0.0) -> Audio:
+    def swing(part: slice, turn: float = 0.0) -> Signal:
         begin = 2 * np.pi * (speed_hz / rate_hz * part.start + turn)
         n = part.stop - part.start
         return math.sin(begin) * cosines[:n] + math.cos(begin) * sines[:n]
@@ -286,7 +286,7 @@ def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Audio]:
     return swing
 
 
-def overdrive(sound: Audio, drive: float, cabinet_hz: float, rate_hz: int) -> Audio:
+def overdrive(sound: Signal, drive: float, cabinet_hz: float, rate_hz: int) -> Signal:
     """A valve amplifier and its loudspeaker: bends what is loud, and passes little above `cabinet_hz`.
 
     Highs are taken away before, lest their harmonics fold back from beyond half the sampling rate.
@@ -294,7 +294,7 @@ def overdrive(sound: Audio, drive: float, cabinet_hz: float, rate_hz: int) -> Au
     return low_pass(bend(low_pass(sound, 3000, rate_hz), drive), cabinet_hz, rate_hz)
 
 
-def bend(sound: Audio, drive: float) -> Audio:
+def bend(sound: Signal, drive: float) -> Signal:
     """The sound ``c samples`` itself, changed: the louder it is, the less louder it gets."""
     for row in sound:
         for part in blocks(row.size):
@@ -303,7 +303,7 @@ def bend(sound: Audio, drive: float) -> Audio:
     return sound
 
 
-def tremolo(sound: Audio, speed_hz: float, depth: float, turn: float, rate_hz: int) -> Audio:
+def tremolo(sound: Signal, speed_hz: float, depth: float, turn: float, rate_hz: int) -> Signal:
     """The sound ``c samples`` itself, swelling and fading; with half a `turn` between the channels to and fro."""
     swing = _swing(speed_hz, rate_hz)
     for part in blocks(sound.shape[1]):
@@ -313,7 +313,7 @@ def tremolo(sound: Audio, speed_hz: float, depth: float, turn: float, rate_hz: i
     return sound
 
 
-def echo(sound: Audio, delay_s: float, strength: float, rate_hz: int) -> Audio:
+def echo(sound: Signal, delay_s: float, strength: float, rate_hz: int) -> Signal:
     """The sound ``c samples`` and two duller echoes of it that change sides."""
     wet = sound.copy()
     delay = round(delay_s * rate_hz)
@@ -351,7 +351,7 @@ def mastering_gain(
     return np.asarray(uniform_filter1d(minimum_filter1d(allowed, 2 * width - 1), width), dtype=np.float32)
 
 
-def filter_by_frames(sound: Audio, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Audio:
+def filter_by_frames(sound: Signal, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Signal:
     """The sound through a filter that changes every `HOP_SAMPLES`.
 
     `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
@@ -382,6 +382,6 @@ def frame_count(samples: int) -> int:
     return -(-samples // HOP_SAMPLES) + 1
 
 
-def frame_bins_hz(rate_hz: int) -> Audio:
+def frame_bins_hz(rate_hz: int) -> Signal:
     """Frequencies of the bins of a response for `filter_by_frames`."""
     return np.fft.rfftfreq(4 * HOP_SAMPLES, 1 / rate_hz)

@@ -145,8 +145,3 @@ def mean_of_bands(runs: Sequence[BandRun]) -> tuple[list[list[int]], list[list[f
     in_order = [found[bin] for bin in sorted(found)]
     places = [[*own, *[0] * (most - len(own))] for own in in_order]
     return places, [[1 / len(own)] * len(own) + [0.0] * (most - len(own)) for own in in_order]
-
-
-def band_widths(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[int]:
-    """Return the width in bins of every band, low to high; raises as `band_runs`."""
-    return [run.width for run in band_runs(scheme, n_fft, sample_rate_hz) for _ in range(run.count)]

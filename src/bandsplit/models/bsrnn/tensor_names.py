@@ -25,7 +25,7 @@ _SEQUENCE_PARTS = {
 }  # fmt: skip
 _ATTENTION_PARTS = {"query": "attn_conv_Q_{}", "key": "attn_conv_K_{}", "value": "attn_conv_V_{}"}
 
-Source = tuple[list[str], Callable[[list[Tensor]], Tensor]]
+TensorOrigin = tuple[list[str], Callable[[list[Tensor]], Tensor]]
 """Their names, and how the tensors of these names become one of ours."""
 
 
@@ -64,7 +64,7 @@ def tensors_from_authors(
     return ours
 
 
-def _source(config: BsrnnConfig, name: str) -> Source:
+def _source(config: BsrnnConfig, name: str) -> TensorOrigin:
     module, _, rest = name.partition(".")
     if module == "encoder":
         _, run, part = rest.split(".")
@@ -87,7 +87,7 @@ def _source(config: BsrnnConfig, name: str) -> Source:
     return _same([f"{prefix}.{part}_net.{_sequence_name(rest.removeprefix('layer.'))}"])
 
 
-def _same(keys: list[str]) -> Source:
+def _same(keys: list[str]) -> TensorOrigin:
     return keys, lambda tensors: tensors[0]
 
 
@@ -96,7 +96,7 @@ def _sequence_name(name: str) -> str:
     return _SEQUENCE_PARTS.get(ours, ours) + dot + rest
 
 
-def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset: int) -> Source:
+def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset: int) -> TensorOrigin:
     """Stack one parameter over the bands of a run, or of all bands; ``offset`` is the layer's place in theirs."""
     runs = config.band_runs()
     first = sum(r.count for r in runs[:run]) if run is not None else 0
@@ -106,7 +106,7 @@ def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset:
     return keys, lambda tensors: torch.stack([reshape(tensor) for tensor in tensors])
 
 
-def _tac(prefix: str, name: str) -> Source:
+def _tac(prefix: str, name: str) -> TensorOrigin:
     if name != "activation.weight":
         layer, parameter = name.split(".")
         return _same([f"{prefix}.{layer.replace('concatenate', 'concat')}.0.{parameter}"])
@@ -119,7 +119,7 @@ def _tac(prefix: str, name: str) -> Source:
     return [f"{prefix}.{layer}.1.weight" for layer in ("transform", "average", "concat")], shared_slope
 
 
-def _attention(prefix: str, config: BsrnnConfig, name: str) -> Source:
+def _attention(prefix: str, config: BsrnnConfig, name: str) -> TensorOrigin:
     assert config.attention is not None
     projection, part = name.split(".", 1)
     if projection == "project":

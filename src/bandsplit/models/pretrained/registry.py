@@ -9,7 +9,7 @@ import difflib
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,11 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.core.targets import TARGETS
+from bandsplit.models.card import MODEL_SUFFIXES
 from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
 
 MARKER = "model.json"
 """Beside the model files of a cached model: what belongs to it. A folder without it is no model."""
-
-_SUFFIXES = (".onnx", ".safetensors")
 
 DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 
@@ -136,30 +135,35 @@ def cached_files(entry: Entry) -> list[Path]:
     return [folder_of(entry) / file["file"] for file in marker["files"]] if marker else []
 
 
-def find_model(
-    name: str | Path | None = None,
+def find_models(
+    names: str | Path | Sequence[str | Path] = (),
     fetch: Callable[[Entry], object] | None = None,
     say: Callable[[str], None] = lambda text: None,
     runtime: str = "auto",
 ) -> list[Path]:
-    """Find the files of a model: all that are needed for its stems.
+    """Find the files of models: all that are needed for their stems.
 
     Args:
-        name: the path of a model file or of a folder of some, or a registered name; None for the best that is here:
+        names: paths of model files or of folders of some, and registered names; none for the best model that is here:
             of the cache, else what ``fetch`` brings, else the model of the demo in this folder.
         fetch: called with a registered model that is asked for, or recommended, and not in the cache; it may bring it.
-        say: told which model is used and how good it can be, where none was named.
-        runtime: what will compute it: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
+        say: called with a line that names the chosen model and its published score, if none was named.
+        runtime: what will compute them: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
 
     Raises:
         ModelFileError: there is none; the message says how to get one.
     """
-    if name is None:
+    names = [names] if isinstance(names, str | Path) else names
+    if not names:
         return _find_default(fetch, say)
+    return [file for name in names for file in _find_named(name, fetch, runtime)]
+
+
+def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
     path = Path(name)
-    if os.path.isfile(path) or path.suffix in _SUFFIXES:
+    if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
         return [path]  # if it is missing or no model, loading it says so
-    for suffix in sorted(_SUFFIXES, reverse=runtime != "onnx"):
+    for suffix in sorted(MODEL_SUFFIXES, reverse=runtime != "onnx"):
         if files := _in_order(path, suffix):
             return files
     entry = find_entry(str(name))

@@ -1,30 +1,30 @@
 """Bring published models to the cache, copy them out of it, remove them.
 
-A model is there whole or not at all: the archive has its name only with the right md5, it is unpacked and imported in
-a hidden folder, and one renaming makes the model of it. No code in a checkpoint is run. Two processes wait for each
-other.
+Installation is atomic, a model is complete or absent: the archive has its name only with the right md5, it is unpacked
+and imported in a hidden folder, and one renaming makes the model of it. No code in a checkpoint is run. Two processes
+wait for each other.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bandsplit.core.archives import member_sizes, unpack
+from bandsplit.core.archives import Archive, install
 from bandsplit.core.errors import DownloadError, ModelFileError
 from bandsplit.core.fetching import (
     PATIENCE,
+    ByteProgress,
     Patience,
-    Progress,
     check_source,
-    fetch,
     in_gb,
+    missing_bytes,
     part_of,
     require_space,
     size_of,
@@ -53,7 +53,7 @@ def install_model(
     mirror: str | None = None,
     md5: str | None = None,
     archive: Path | None = None,
-    progress: Progress = lambda stage, done_bytes, total_bytes: None,
+    progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> list[Path]:
     """Bring a model to the cache, unless it is there; the archive and its checkpoints are removed afterwards.
@@ -78,30 +78,21 @@ def install_model(
     check_source(mirror or mirror_setting(), md5)
     if files := cached_files(entry):
         return files
-    digest, folder = _expected_md5(entry, md5), models_folder()
+    source, folder = _archive_of(entry, mirror, _expected_md5(entry, md5), archive), models_folder()
     try:
         with _locked(entry, progress):
             if files := cached_files(entry):  # the other process brought it
                 return files
-            if archive is None and is_offline():
-                raise DownloadError(
-                    f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or bring "
-                    f"{entry.file} here and give it with --archive"
-                )
-            missing = 0 if archive else max(entry.archive_bytes - size_of(part_of(folder / entry.file)), 0)
+            _check_archive(entry, archive)
+            missing = missing_bytes(source.path, entry.archive_bytes)
             needed = needed_bytes(entry) - entry.archive_bytes + missing
             what = f"fetching {entry.name} needs {in_gb(needed)} for a while ({in_gb(entry.kept_bytes)} stay)"
             require_space(folder, needed, what, "name a folder on another disk with BANDSPLIT_CACHE")
-            source = f"{(mirror or mirror_setting() or entry.url).rstrip('/')}/{entry.file}"
-            fix = f"name another source with --mirror, or bring {entry.file} here and give it with --archive"
-            path = archive or folder / entry.file
-            if archive is not None and not archive.is_file():
-                raise DownloadError(f"{archive}: no such file; name {entry.file} of https://doi.org/{entry.doi}")
-            most_bytes = int(entry.archive_bytes * _SIZE_TOLERANCE)
-            fetch(source, path, digest, fix, progress, patience, most_bytes=most_bytes)
-            _import_whole(entry, path, digest, progress)
-            if archive is None:
-                path.unlink()
+            install(
+                source, _hidden(entry), folder_of(entry), MARKER,
+                partial(_import_all, entry, source, progress),
+                wanted=_is_checkpoint, keep=archive is not None, progress=progress, patience=patience,
+            )  # fmt: skip
     except OSError as error:
         raise _cannot_write(error, folder) from error
     return cached_files(entry)
@@ -133,7 +124,7 @@ def remove_model(entry: Entry) -> int:
     return freed
 
 
-def export_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
+def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     """Copy the files of a cached model to a folder, as ``<name>.safetensors`` or ``<name>-<target>.safetensors``.
 
     Raises:
@@ -158,7 +149,7 @@ def export_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
 
 
 @contextmanager
-def _locked(entry: Entry, progress: Progress) -> Iterator[None]:
+def _locked(entry: Entry, progress: ByteProgress) -> Iterator[None]:
     models_folder().mkdir(parents=True, exist_ok=True)
     lock = FileLock(models_folder() / f".{entry.name}.lock")
     try:
@@ -183,56 +174,66 @@ def _expected_md5(entry: Entry, given: str | None) -> str:
     )
 
 
-def _import_whole(entry: Entry, archive: Path, md5: str, progress: Progress) -> None:
-    """Unpack and import in a hidden folder, mark what is whole, then give it its name."""
-    hidden = _hidden(entry)
-    shutil.rmtree(hidden, ignore_errors=True)  # of a process that was killed
-    fix = _other_source(entry)
-    most_bytes = int(entry.archive_bytes * _MOST_RATIO)
-    try:
-        members = [name for name in member_sizes(archive, most_bytes, fix) if _is_checkpoint(name)]
-        unpack(
-            archive, hidden / "unpacked", most_bytes=most_bytes, fix=fix, only=members,
-            progress=lambda done, total: progress("unpack", done, total),
-        )  # fmt: skip
-        files = []
-        for number, member in enumerate(members):
-            progress("import", number, len(members))
-            files.append(_import_one(entry, hidden, member, md5))
-        progress("import", len(members), len(members))
-        shutil.rmtree(hidden / "unpacked", ignore_errors=True)
-        files.sort(key=lambda file: entry.targets.index(file["targets"][0]))
-        if sorted(target for file in files for target in file["targets"]) != sorted(entry.targets):
-            found = ", ".join(f"{file['file']} ({'+'.join(file['targets'])})" for file in files) or "no checkpoint"
-            needed = ", ".join(entry.targets)
-            raise ModelFileError(
-                f"{entry.file}: is not {entry.name}: it needs {needed}, and has {found}; {_other_source(entry)}"
-            )
-        date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        source = {"doi": entry.doi, "archive": entry.file, "md5": md5, "date": date, "bandsplit_version": __version__}
-        marker = {"name": entry.name, **source, "files": files}
-        (hidden / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        if folder_of(entry).exists():  # damaged, else it would have been used
-            shutil.rmtree(folder_of(entry))
-        hidden.rename(folder_of(entry))
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+def _archive_of(entry: Entry, mirror: str | None, md5: str, path: Path | None) -> Archive:
+    return Archive(
+        url=f"{(mirror or mirror_setting() or entry.url).rstrip('/')}/{entry.file}",
+        path=path or models_folder() / entry.file,
+        md5=md5,
+        most_bytes=int(entry.archive_bytes * _SIZE_TOLERANCE),
+        most_unpacked_bytes=int(entry.archive_bytes * _MOST_RATIO),
+        other_ways=f"name another source with --mirror, or bring {entry.file} here and give it with --archive",
+        if_wrong=f"remove it (bandsplit models remove {entry.name}) and name another source with --mirror",
+    )
 
 
-def _import_one(entry: Entry, hidden: Path, member: str, md5: str) -> dict:
+def _check_archive(entry: Entry, path: Path | None) -> None:
+    """Make sure that an archive that was brought here is there, or that downloads are allowed."""
+    if path is None and is_offline():
+        raise DownloadError(
+            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or bring "
+            f"{entry.file} here and give it with --archive"
+        )
+    if path is not None and not path.is_file():
+        raise DownloadError(f"{path}: no such file; name {entry.file} of https://doi.org/{entry.doi}")
+
+
+def _import_all(entry: Entry, archive: Archive, progress: ByteProgress, unpacked: Path) -> tuple[Path, dict[str, Any]]:
+    """Import the checkpoints of an archive; return the folder of the models, and what its marker says."""
+    checkpoints = sorted(path for path in unpacked.rglob("*") if path.is_file())
+    made = unpacked / ".models"
+    made.mkdir(parents=True)
+    files = []
+    for number, checkpoint in enumerate(checkpoints):
+        progress("import", number, len(checkpoints))
+        files.append(_import_one(entry, archive, checkpoint, made))
+    progress("import", len(checkpoints), len(checkpoints))
+    files.sort(key=lambda file: entry.targets.index(file["targets"][0]))
+    if sorted(target for file in files for target in file["targets"]) != sorted(entry.targets):
+        found = ", ".join(f"{file['file']} ({'+'.join(file['targets'])})" for file in files) or "no checkpoint"
+        needed = ", ".join(entry.targets)
+        raise ModelFileError(
+            f"{entry.file}: is not {entry.name}: it needs {needed}, and has {found}; {archive.if_wrong}"
+        )
+    if folder_of(entry).exists():  # damaged, else it would have been used
+        shutil.rmtree(folder_of(entry))
+    facts = {"name": entry.name, "doi": entry.doi, "archive": entry.file, "bandsplit_version": __version__}
+    return made, {**facts, "files": files}
+
+
+def _import_one(entry: Entry, archive: Archive, checkpoint: Path, made: Path) -> dict[str, Any]:
     """Import one checkpoint, remove it, and return what the marker says of the model file."""
-    checkpoint = hidden / "unpacked" / member
+    member = checkpoint.relative_to(made.parent).as_posix()
     try:
         model, card = import_checkpoint(checkpoint)
     except ModelFileError as error:
         problem = str(error).removeprefix(f"{checkpoint}: ")
-        raise ModelFileError(f"{entry.file}: its member {member}: {problem}; {_other_source(entry)}") from None
+        raise ModelFileError(f"{entry.file}: its member {member}: {problem}; {archive.if_wrong}") from None
     checkpoint.unlink()
     targets = list(model.config.targets)
     if unexpected := set(targets) - set(entry.targets):
         what = f"is a model of {', '.join(sorted(unexpected))}, which {entry.name} has not"
-        raise ModelFileError(f"{entry.file}: its member {member} {what}; {_other_source(entry)}")
-    file = f"{targets[0] if len(targets) == 1 else PurePosixPath(member).stem}.safetensors"
+        raise ModelFileError(f"{entry.file}: its member {member} {what}; {archive.if_wrong}")
+    file = f"{targets[0] if len(targets) == 1 else checkpoint.stem}.safetensors"
     published = entry.scores.values_db if entry.scores else {}
     scores = {f"published test cSDR of {target} in dB": published.get(target) for target in targets}
     card = card.model_copy(
@@ -240,21 +241,17 @@ def _import_one(entry: Entry, hidden: Path, member: str, md5: str) -> dict:
             "name": entry.name,
             "training_data": entry.training_data,
             "licence": entry.licence,
-            "source": f"{member} in {entry.file} (md5 {md5}) of https://doi.org/{entry.doi}",
+            "source": f"{member} in {entry.file} (md5 {archive.md5}) of https://doi.org/{entry.doi}",
             "scores": {name: value for name, value in scores.items() if value is not None},
         }
     )
-    save_model(hidden / file, model, card)
-    return {"file": file, "targets": targets, "bytes": size_of(hidden / file)}
+    save_model(made / file, model, card)
+    return {"file": file, "targets": targets, "bytes": size_of(made / file)}
 
 
 def _is_checkpoint(member: str) -> bool:
     path = PurePosixPath(member)
     return path.suffix == ".ckpt" and not path.name.startswith(".")  # macOS adds files called ._name
-
-
-def _other_source(entry: Entry) -> str:
-    return f"remove it (bandsplit models remove {entry.name}) and name another source with --mirror"
 
 
 def _hidden(entry: Entry) -> Path:

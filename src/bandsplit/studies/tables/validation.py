@@ -88,11 +88,6 @@ def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score
 # --- validation scores of runs: Table II and its like ----------------------------------------------------------------
 
 
-def table_2(runs: Sequence[RunRecord]) -> list[TextTable]:
-    """Make Table II from runs: on MUSDB18-HQ first, then one table for each other data set."""
-    return validation_tables(_TITLES["table2"], list(published.table2()), runs)
-
-
 def validation_tables(
     title: str, recipes: Sequence[str], runs: Sequence[RunRecord], targets: Sequence[str] = TARGETS
 ) -> list[TextTable]:
