@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from bandsplit.core.errors import RunError
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.examples.dataset import Example, ExampleDataset
 from bandsplit.data.examples.loading import AHEAD, load_batches
@@ -178,8 +178,9 @@ def plan_run(
         watts = meter.kwh() * 3.6e6 / (time.perf_counter() - began) if meter else None
     low, *_, high = statistics.quantiles(steps_s, n=10)
     middle = statistics.median(steps_s)
-    resident_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    memory_gb = torch.cuda.max_memory_reserved() / 1e9 if fabric.device.type == "cuda" else resident_gb
+    on_gpu = fabric.device.type == "cuda"
+    # The GPU's caching allocator keeps more than its tensors take.
+    memory_gb = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else peak_memory_mb() / 1000
     limit_s = config.training.validate_max_s or float("inf")
     audio_s = sum(min(limit_s, song.samples / song.sample_rate_hz) for song in songs)
     return Plan(

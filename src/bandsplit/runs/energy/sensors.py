@@ -7,12 +7,12 @@ public, so that is looked up in the hardware objects of its tracker, here and no
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.machine import cores
 from bandsplit.runs.energy.card import JOULES_PER_KWH, Component, Hardware, Intensity, Part
 
 NEVER_S = 1e8
@@ -119,12 +119,12 @@ class Sensors:
         """Describe the node for an estimate without sensors."""
         import psutil
 
-        at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        cores = min(at_hand, psutil.cpu_count(logical=False) or at_hand)
+        at_hand = cores()
+        physical = min(at_hand, psutil.cpu_count(logical=False) or at_hand)
         total = self._handler.total
         memory_gb = float(total.ram_total_size)
         return Hardware(
-            cpu=str(total.cpu_model), cores=cores, memory_gb=memory_gb, gpus=tuple(gpu_names), gpu_tdp_w=gpu_tdp_w
+            cpu=str(total.cpu_model), cores=physical, memory_gb=memory_gb, gpus=tuple(gpu_names), gpu_tdp_w=gpu_tdp_w
         )
 
     def _find_components(self) -> dict[Part, Component]:

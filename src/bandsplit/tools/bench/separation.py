@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.machine import memory_mb
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.processes import worker_pool
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.contract import ModelConfig
@@ -110,7 +108,7 @@ def _untrained(recipe: str, target: str, folder: Path) -> Path:
     return path
 
 
-def measure(
+def measure_separation(
     ways: Sequence[tuple[Way, Path]], *, chunk_s: float, rounds: int, device: str = "cpu", precision: str = "fp32"
 ) -> list[SeparationSpeed]:
     """Measure ways of computing a model, each in a process of its own, in turns; the first round does not count.
@@ -192,8 +190,4 @@ def _turn() -> tuple[float, float]:
 
 
 def _peak_mb() -> float:
-    if _work.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(_work.device) / 1e6
-    if sys.platform.startswith("linux"):
-        return memory_mb("VmHWM")  # the peak of getrusage begins with that of the parent
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_mb(_work.device)
