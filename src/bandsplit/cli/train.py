@@ -126,7 +126,7 @@ def train(
     from bandsplit.runs.energy.sensors import find_intensity
     from bandsplit.training.execution import Execution
     from bandsplit.training.loop import train as train_run
-    from bandsplit.training.reporters.interface import Both
+    from bandsplit.training.reporters.events import report_to
     from bandsplit.training.reporters.tensorboard import TensorBoard
     from bandsplit.training.reporters.terminal import TerminalProgress
 
@@ -155,7 +155,7 @@ def train(
         _show_plan(console, config, dataset, execution, make_meter, price_kwh, price_hour)
         return
     with TerminalProgress(console) as progress:
-        reporter = Both(progress, TensorBoard()) if tensorboard else progress
+        reporter = report_to(progress, TensorBoard()) if tensorboard else progress
         result = train_run(config, dataset, runs, reporter, execution=execution, resume=resume, make_meter=make_meter)
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
     tell(

@@ -30,7 +30,7 @@ from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
-from bandsplit.training.reporters.interface import Reporter, Silence, Start, Step
+from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import Validation, validate
 
@@ -48,7 +48,7 @@ def train(
     config: RunConfig,
     dataset: Dataset,
     root: Path,
-    reporter: Reporter,
+    report: Reporter,
     *,
     execution: Execution | None = None,
     resume: bool = False,
@@ -62,7 +62,7 @@ def train(
         config: the run.
         dataset: songs with the splits ``train`` and ``valid``.
         root: folder of all runs.
-        reporter: is told what happens, in the first process.
+        report: called with each event, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
         resume: go on if the run exists; otherwise an existing run is refused.
         make_meter: makes what measures energy, once on each machine.
@@ -76,7 +76,7 @@ def train(
     execution = execution or Execution()
     fabric = make_fabric(config.training, execution)
     fabric.launch()
-    run = _Run(config, dataset, root, reporter if fabric.is_global_zero else Silence(), execution, fabric)
+    run = _Run(config, dataset, root, report if fabric.is_global_zero else report_to(), execution, fabric)
     run.open(resume)
     try:
         run.begin(make_meter)
@@ -101,9 +101,9 @@ class _Run:
     """The parts of a run in progress."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, root: Path, reporter: Reporter, execution: Execution, fabric: Fabric
+        self, config: RunConfig, dataset: Dataset, root: Path, report: Reporter, execution: Execution, fabric: Fabric
     ) -> None:
-        self.config, self.training, self.reporter, self.execution = config, config.training, reporter, execution
+        self.config, self.training, self.report, self.execution = config, config.training, report, execution
         self.dataset, self.folder, self.fabric = dataset, RunFolder(root, config), fabric
         self.valid = validation_songs(dataset, config.model.channels)
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
@@ -164,9 +164,7 @@ class _Run:
         )  # fmt: skip
         self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
-        self.reporter.start(
-            Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done())
-        )
+        self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
 
     def close(self, reason: str) -> None:
         """Log why the attempt ended, write the energy card and let others go on with the run."""
@@ -247,9 +245,7 @@ class _Run:
         self.unread = update
         done, loss = self._updates_done(), self.progress.mean_loss
         kwh = self.meter.kwh() if self.meter else None
-        self.reporter.step(
-            Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh)
-        )
+        self.report(Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh))
 
     def _read_update(self) -> None:
         """Add the losses of the last update, or stop if they are not finite."""
@@ -310,7 +306,7 @@ class _Run:
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
             energy_kwh=self.meter.kwh() if self.meter else None, songs=[song._asdict() for song in validation.songs],
         )  # fmt: skip
-        self.reporter.validated(progress.epoch, loss, validation, best)
+        self.report(Validated(progress.epoch, loss, validation, best))
 
     def _card(self, validation: Validation) -> ModelCard:
         changed = f", changed by hand: {self.config.changes}" if self.config.changes else ""
@@ -341,11 +337,11 @@ class _Run:
             self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
             if problem not in self.told:
                 self.told.add(problem)
-                self.reporter.skipped(problem)
+                self.report(Skipped(problem))
 
     def _note(self, text: str) -> None:
         self._log("note", text=text)
-        self.reporter.note(text)
+        self.report(Note(text))
 
     def _log(self, kind: str, **values: Any) -> None:
         if self.fabric.is_global_zero:
