@@ -14,7 +14,7 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
-from bandsplit.training.loop import Result, train
+from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.plan import plan_run
 from bandsplit.training.reporters.events import Event, Step, report_to
 from songs import write_dataset
@@ -40,7 +40,7 @@ def config(**training: Any) -> RunConfig:
     return RunConfig.parse({"recipe": "test", "model": model, "training": settings})
 
 
-def run(settings: RunConfig, dataset: Dataset, root: Path, device: str, **how: Any) -> Result:
+def run(settings: RunConfig, dataset: Dataset, root: Path, device: str, **how: Any) -> TrainingResult:
     torch.manual_seed(settings.seed)
     return train(settings, dataset, root, how.pop("report", report_to()), execution=Execution(device), **how)
 

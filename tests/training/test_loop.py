@@ -26,13 +26,14 @@ from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
 from bandsplit.training import loop
 from bandsplit.training.execution import Execution
-from bandsplit.training.loop import Result, train
+from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.losses import separation_loss
 from bandsplit.training.reporters.events import Event, Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.validation import Validation
 from songs import write_dataset
 
 E = TypeVar("E")
+STOPPED = "stopped by SIGTERM, state saved; the same command with --resume continues the run"
 
 
 class Events(list[Event]):
@@ -86,7 +87,7 @@ def run(
     report: Reporter | None = None,
     resume: bool = False,
     **how: Any,
-) -> Result:
+) -> TrainingResult:
     torch.manual_seed(config.seed)
     execution = replace(Execution("cpu"), **how)
     return train(config, dataset, root, report or report_to(), execution=execution, resume=resume)
@@ -126,7 +127,7 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ):
     config = small()
     whole = run(config, dataset, tmp_path / "whole")
-    with pytest.raises(RunError, match=r"stopped by SIGTERM, state saved; the same command with --resume goes on"):
+    with pytest.raises(RunStopped, match=STOPPED):
         run(config, dataset, tmp_path / "parts", Events(stop_after))
     torch.manual_seed(99)  # a new process does not start from the same random state
     second = Events()
@@ -234,7 +235,7 @@ def test_a_run_stopped_during_its_validation_goes_on_with_it(
         return real(*arguments)
 
     monkeypatch.setattr(loop, "validate", interrupted)
-    with pytest.raises(RunStopped, match="SIGTERM"):
+    with pytest.raises(RunStopped, match=STOPPED):
         run(small(), dataset, tmp_path / "parts", workers=workers)
     events = Events()
     parts = run(small(), dataset, tmp_path / "parts", events, resume=True, workers=workers)

@@ -80,7 +80,7 @@ class Learner:
             self.averaged.load_state_dict(state["average"], strict=True)
 
     def check_fit(self) -> None:
-        """Run a step on silence, so that a batch that does not fit is told before anything else.
+        """Run a step on silence, so that a batch that does not fit is reported before anything else.
 
         Raises:
             RunError: it does not fit.

@@ -26,6 +26,7 @@ from bandsplit.models.files import ModelCard, save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
 from bandsplit.runs.folder import Progress, RunFolder
+from bandsplit.training.clock import Clock
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
@@ -35,7 +36,7 @@ from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import Validation, validate
 
 
-class Result(NamedTuple):
+class TrainingResult(NamedTuple):
     """How a run ended."""
 
     best: Path
@@ -53,8 +54,8 @@ def train(
     execution: Execution | None = None,
     resume: bool = False,
     make_meter: MakeMeter | None = None,
-) -> Result:
-    """Train one run to its end, or go on with it.
+) -> TrainingResult:
+    """Train one run to its end, or continue it.
 
     The caller seeds torch before, so that the initial weights are those of ``config.seed``.
 
@@ -64,11 +65,11 @@ def train(
         root: folder of all runs.
         report: called with each event, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
-        resume: go on if the run exists; otherwise an existing run is refused.
+        resume: continue the run if it exists; otherwise an existing run is refused.
         make_meter: makes what measures energy, once on each machine.
 
     Raises:
-        RunError: the run exists, cannot go on, does not fit the device, or its loss is not finite.
+        RunError: the run exists, cannot continue, does not fit the device, or its loss is not finite.
         RunStopped: a signal or the time limit stopped it; its state is saved.
         ConfigError: the device or the batch is not possible.
         DataError: the songs do not fit the model.
@@ -85,16 +86,22 @@ def train(
                 run.train_epoch()
                 run.end_epoch()
     except BaseException as error:
-        reason = f"error: {str(error) or type(error).__name__}"
-        if isinstance(error, RunStopped | KeyboardInterrupt):
-            reason = error.reason if isinstance(error, RunStopped) else stop_reason()
         with suppress(RunError):  # a full disk does not take the log's last line either
-            run.close(reason)
+            run.close(_why_ended(error))
         raise
     run.close(run.progress.finished)
     progress = run.progress
     assert progress.best_score is not None
-    return Result(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
+    return TrainingResult(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
+
+
+def _why_ended(error: BaseException) -> str:
+    """Say in the words of the log why an attempt ended before the run did."""
+    if isinstance(error, RunStopped):
+        return error.reason
+    if isinstance(error, KeyboardInterrupt):
+        return stop_reason()
+    return f"error: {str(error) or type(error).__name__}"
 
 
 class _Run:
@@ -113,9 +120,9 @@ class _Run:
         self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.unread: _Update | None = None
-        self.clock = _Clock()
+        self.clock = Clock()
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
 
@@ -151,11 +158,11 @@ class _Run:
             if starts and starts[-1]["global_batch"] != self.batches.global_batch:
                 raise RunError(
                     f"{self.folder.path}: began with global batch {starts[-1]['global_batch']}, not with "
-                    f"{self.batches}; go on with as many devices and the same --batch"
+                    f"{self.batches}; continue with as many devices and the same --batch"
                 )
             state, self.progress = found
             self.learner.load(state)
-        self.fabric.barrier()  # nobody reads the log any more
+        self.fabric.barrier()  # all have read the log: the first process may write to it
         options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
         self._log(
             "start", attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
@@ -167,7 +174,7 @@ class _Run:
         self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
 
     def close(self, reason: str) -> None:
-        """Log why the attempt ended, write the energy card and let others go on with the run."""
+        """Log why the attempt ended, write the energy card and let other processes have the folder."""
         if self.meter is not None:
             self.meter.stop(reason)
         try:
@@ -189,7 +196,7 @@ class _Run:
         """Do the updates that are left of this epoch."""
         self.learner.model.train()
         self._phase("training")
-        self.clock = _Clock()
+        self.clock = Clock()
         update = _Update(self.progress.examples)
         for example in self.clock.waits_for(self._loader()):
             self._report_missing([problem for problem in example.problem if problem])
@@ -213,7 +220,7 @@ class _Run:
         last = progress.epoch + 1 >= training.max_epochs
         validates = last or (progress.epoch + 1) % training.validate_every == 0
         if validates:
-            self.save()  # a run stopped during the validation goes on with it
+            self.save()  # a run that stops during the validation continues with it
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
         if validates:
             self._phase("validation")
@@ -239,7 +246,7 @@ class _Run:
 
     def _step(self, update: _Update) -> None:
         """Update the weights, and read the losses of the update before: a GPU need not be waited for."""
-        rate = self._rate(before=1)
+        rate = self._rate(before=1)  # the examples of this update are counted already
         update.norm = self.learner.update(rate)
         self._read_update()
         self.unread = update
@@ -254,13 +261,13 @@ class _Run:
             return
         losses, norm = [loss.item() for loss in update.losses], float(cast(Tensor, update.norm))
         if not all(map(math.isfinite, [*losses, norm])):
-            self._tell_not_finite(update, losses, norm)
+            self._stop_not_finite(update, losses, norm)
         for loss, missing in zip(losses, update.missing, strict=True):
             if not missing:
                 self.progress.loss_sum += loss
                 self.progress.batches += 1
 
-    def _tell_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
+    def _stop_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
         indices = list(range(update.first, update.first + self.batches.global_batch))
         songs = [
             {stem: self.examples.tracks[draw.track].name for stem, draw in self.examples.sampler.draw(i).stems.items()}
@@ -271,7 +278,7 @@ class _Run:
         raise RunError(
             f"{self.folder.path}: loss {losses} or gradient norm {norm} of epoch {self.progress.epoch + 1}, examples "
             f"{indices[0]} to {indices[-1]}, is not finite; {file.name} lists them and their songs. Lower "
-            f"training.learning_rate, or look at the songs; --resume goes on from the last state"
+            f"training.learning_rate, or look at the songs; --resume continues from the last state"
         )
 
     def _share_losses(self) -> None:
@@ -326,17 +333,14 @@ class _Run:
         if decision.stop or decision.save:
             self.save()
         if decision.stop:
-            text = (
-                f"{self.folder.path}: stopped by {decision.stop}, state saved; the same command with --resume goes on"
-            )
-            raise RunStopped(text, decision.stop)
+            raise self.interruptions.stopped(decision.stop)
 
     def _report_missing(self, problems: Sequence[str]) -> None:
-        """Log why examples were left out; each reason is told once on the terminal."""
+        """Log why examples were left out; each reason is reported once."""
         for problem in problems:
             self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
-            if problem not in self.told:
-                self.told.add(problem)
+            if problem not in self.reported:
+                self.reported.add(problem)
                 self.report(Skipped(problem))
 
     def _note(self, text: str) -> None:
@@ -368,29 +372,3 @@ class _Update:
         self.losses: list[Tensor] = []
         self.missing: list[bool] = []
         self.norm: Any = None
-
-
-class _Clock:
-    """Speed since it was made, and the time spent waiting for examples."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.waited_s, self.examples = 0.0, 0
-
-    def waits_for(self, batches: Iterator[Example]) -> Iterator[Example]:
-        """Yield the batches, and count the time that each takes to come."""
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            self.waited_s += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
-
-    @property
-    def examples_per_s(self) -> float:
-        return self.examples / (time.perf_counter() - self.began)
-
-    @property
-    def waiting(self) -> float:
-        return self.waited_s / (time.perf_counter() - self.began)

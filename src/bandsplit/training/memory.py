@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     again anyway. Numbers do not change.
 
     Returns:
-        Whether it was done; only glibc, the C library of most Linux systems, can be told.
+        Whether it was done; only glibc, the C library of most Linux systems, takes such settings.
     """
     if not sys.platform.startswith("linux"):
         return False
