@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,10 +9,9 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.network import RepeatedPart
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.torch_network import pick_device
 
@@ -124,11 +122,9 @@ def _started(*names: str) -> int:
     return int(values[0]) if values else 1
 
 
-def save_memory_and_time(blocks: Iterable[nn.Module], execution: Execution) -> None:
-    """Compile the blocks, or compute them again in the backward pass, as asked; names of parameters do not change."""
-    for block in blocks:
+def save_memory_and_time(parts: Iterable[RepeatedPart], execution: Execution) -> None:
+    """Compile the parts, or let the backward pass compute them again, as asked; names of parameters do not change."""
+    for part in parts:
+        part.recompute = execution.checkpointing
         if execution.compile:
-            block.compile()
-        if execution.checkpointing:
-            again = functools.partial(checkpoint, block.forward, use_reentrant=False)
-            setattr(block, "forward", again)  # noqa: B010  a method is replaced for this object alone
+            part.compile()

@@ -139,6 +139,14 @@ def test_in_several_threads_it_is_taken_for_large_layers_only(
     assert not took_ours(layer_of(6, 127), x)
 
 
+def test_a_layer_that_may_not_be_fast_is_torchs_own():
+    layer, x = layer_of(6, 10), torch.randn(64, 3, 6)
+    assert took_ours(layer, x)
+    layer.fast = False
+    assert not took_ours(layer, x)
+    assert torch.equal(layer(x), layer.project(layer.rnn(layer.norm(x))[0]))
+
+
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_threads_that_share_out_sequences_change_nothing(
     kind: type[nn.LSTM] | type[nn.GRU], monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]

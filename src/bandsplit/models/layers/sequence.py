@@ -55,6 +55,9 @@ class RecurrentLayer(nn.Module):
     where no gradients are wanted, threads share out the sequences of any other layer that has many.
     """
 
+    fast: bool = True
+    """Whether it may; otherwise torch's own layer computes everything."""
+
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
         """Make a layer of ``kind`` with ``hidden`` features per direction."""
         super().__init__()
@@ -67,7 +70,7 @@ class RecurrentLayer(nn.Module):
         if isinstance(self.rnn, nn.LSTM) and _lacks_bf16_lstm(x):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
-        if _is_plain_cpu_work(x):
+        if self.fast and _is_plain_cpu_work(x):
             if isinstance(self.rnn, nn.LSTM) and our_lstm_is_quicker(len(x), self.rnn.hidden_size):
                 return self._forward_on_cpu(x, self.rnn)
             if not torch.is_grad_enabled() and x.numel() >= LEAST_NUMBERS_APART:

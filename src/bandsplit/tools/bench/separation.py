@@ -17,7 +17,7 @@ from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
 from bandsplit.models.files import save_model
-from bandsplit.models.layers import sequence
+from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
@@ -167,7 +167,9 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)
-        sequence.RecurrentLayer.forward = sequence.RecurrentLayer._forward_plainly  # torch's own LSTM, all threads
+        for layer in network.model.modules():
+            if isinstance(layer, RecurrentLayer):
+                layer.fast = False
         estimate, size = network.estimate_plainly, 1
     config = network.config
     generator = np.random.default_rng(0)
