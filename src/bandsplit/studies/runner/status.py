@@ -62,12 +62,7 @@ def account_energy(folder: StudyFolder) -> Account | None:
     except RunError:  # there is no run
         return None
     kwh = {True: 0.0, False: 0.0}
-    for line in report["runs"]:
-        kwh[line["state"].startswith("finished")] += line["kwh"]
-    return Account(
-        report["total"]["kwh"],
-        kwh[True],
-        kwh[False],
-        sum(line["attempts"] for line in report["runs"]),
-        len(report["without_card"]),
-    )
+    for line in report.runs:
+        kwh[line.state.startswith("finished")] += line.kwh
+    attempts = sum(line.attempts for line in report.runs)
+    return Account(report.total.kwh, kwh[True], kwh[False], attempts, len(report.without_card))
