@@ -24,6 +24,7 @@ from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
+from bandsplit.runs.energy.card import Phase
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
 from bandsplit.runs.folder import Progress, RunFolder
 from bandsplit.training.clock import Clock
@@ -351,7 +352,7 @@ class _Run:
         if self.fabric.is_global_zero:
             self.folder.log(kind, **values)
 
-    def _phase(self, name: Any) -> None:
+    def _phase(self, name: Phase) -> None:
         if self.meter is not None:
             self.meter.phase(name)
 
