@@ -1,4 +1,4 @@
-"""What a run is executed on: devices, processes, savings of memory. None of it is part of the run's identity."""
+"""Devices, processes and savings of memory of a run, none of which is part of its identity."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bandsplit.separation.torch_network import pick_device
 
 @dataclass(frozen=True)
 class Execution:
-    """How to execute a run. It changes speed, memory and rounding, not what is computed."""
+    """Choices of where and how a run executes. They change speed, memory and rounding, not what is computed."""
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
@@ -42,7 +42,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How an update's examples are spread."""
+    """The examples of an update, spread over steps and devices."""
 
     batch_size: int
     """Examples per step and device."""

@@ -21,7 +21,7 @@ _TIME_IS_UP = 1000  # above all numbers of signals
 
 
 class Decision(NamedTuple):
-    """What to do after an update."""
+    """The consequence of an update: to stop, to save, or neither."""
 
     stop: str | None
     """Why to stop: a signal's name or ``time limit``."""

@@ -38,7 +38,7 @@ from bandsplit.training.validation import Validation, validate
 
 
 class TrainingResult(NamedTuple):
-    """How a run ended."""
+    """The end of a run."""
 
     best: Path
     best_epoch: int
@@ -365,7 +365,7 @@ class _Run:
 
 
 class _Update:
-    """What an update leaves on the device until it is read."""
+    """The numbers of an update, which stay on the device until they are read."""
 
     def __init__(self, first: int) -> None:
         self.first = first

@@ -1,4 +1,4 @@
-"""How the process keeps its memory while it trains."""
+"""Memory that the process keeps while it trains."""
 
 import ctypes
 import sys

@@ -55,7 +55,7 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class RunForecast:
-    """What a run will take on this machine."""
+    """Prediction of what a run will take on this machine."""
 
     batches: BatchPlan
     update_s: Range
@@ -95,7 +95,7 @@ class RunForecast:
 
     @property
     def starves(self) -> bool:
-        """Whether the steps will wait for examples."""
+        """True where the steps will wait for examples."""
         return self.loaded_per_s < 1.1 * self.needed_per_s
 
 

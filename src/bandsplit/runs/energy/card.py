@@ -36,7 +36,7 @@ class EnergyRecord(BaseModel):
 
 
 class Component(EnergyRecord):
-    """Where the joules of one part come from."""
+    """Source of the joules of one part."""
 
     state: State
     how: str
@@ -48,7 +48,7 @@ class Component(EnergyRecord):
 
 
 class Spent(EnergyRecord):
-    """What one phase of an attempt took."""
+    """Time and energy of one phase of an attempt."""
 
     wall_s: NonNegativeFloat = 0.0
     joules: dict[Part, NonNegativeFloat] = {}
@@ -56,7 +56,7 @@ class Spent(EnergyRecord):
 
 
 class Hardware(EnergyRecord):
-    """What the Green Algorithms estimate needs to know."""
+    """Facts that the Green Algorithms estimate needs."""
 
     cpu: str
     cores: NonNegativeInt
@@ -111,7 +111,7 @@ class Attempt(EnergyRecord):
 
 
 class EnergySum(EnergyRecord):
-    """What several attempts took."""
+    """Time and energy of several attempts."""
 
     kwh: float
     joules: float

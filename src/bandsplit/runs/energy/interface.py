@@ -12,7 +12,7 @@ from bandsplit.runs.energy.card import Phase
 
 
 class Place(NamedTuple):
-    """What a meter watches over."""
+    """The hardware that a meter watches."""
 
     device: torch.device
     """Of the process that makes the meter."""

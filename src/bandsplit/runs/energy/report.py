@@ -15,7 +15,7 @@ BEST_MODEL = (
     "of each recipe and target, the run with the highest validation uSDR in its log; of the recipes with the most "
     "targets, the one with the highest mean of these"
 )
-"""What the best model is; several runs where each target has a model of its own, as in the paper's rows."""
+"""Definition of the best model; several runs where each target has a model of its own, as in the paper's rows."""
 
 
 class ReportLine(EnergyRecord):
@@ -95,7 +95,7 @@ class ReportTotal(EnergyRecord):
 
 
 class BestModel(EnergyRecord):
-    """What the best model took, beside all runs together."""
+    """Energy of the best model, beside that of all runs together."""
 
     meaning: str
     runs: tuple[str, ...]

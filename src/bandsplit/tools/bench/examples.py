@@ -1,4 +1,4 @@
-"""How fast training examples are made, beside the rate at which soundfile alone reads the same excerpts."""
+"""Speed of making training examples, beside the rate at which soundfile alone reads the same excerpts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies large matrices: what every speed is compared to."""
+"""The rate at which this machine multiplies large matrices, which every speed is compared to."""
 
 from __future__ import annotations
 

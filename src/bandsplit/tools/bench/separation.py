@@ -1,4 +1,4 @@
-"""How fast networks separate, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of separation, beside the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
 Way = Literal["plain", "torch", "onnx"]
-"""What computes a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
+"""Ways to compute a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
 
 RUNTIMES = ("plain", "torch", "onnx", "int8")
 """The ways, and onnxruntime with 8-bit integers."""
@@ -47,7 +47,7 @@ class SeparationSpeed(NamedTuple):
     share: float
     """Rate of the chunks' products over the matrix rate of the same round."""
     quicker: float
-    """How many times as quick as the first way in the same round."""
+    """Speed over that of the first way in the same round."""
     peak_mb: float
     """CUDA: most memory allocated. CPU: the process's peak, with PyTorch in it for the matrix rate."""
     difference: float
@@ -147,7 +147,7 @@ def measure_separation(
 
 
 class _Work(NamedTuple):
-    """What the process of a way has to do in each round."""
+    """Work of a way's process in each round."""
 
     estimate: Callable[[np.ndarray], np.ndarray]
     chunks: np.ndarray

@@ -1,4 +1,4 @@
-"""How fast training steps are, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of training steps, beside the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StepSpeed(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """What was measured."""
+    """Speeds of recipes, and the rate that they are compared to."""
 
     matrix_gflop_per_s: float
     """Median rate of products of large square matrices, in the precision of the steps."""
@@ -82,7 +82,7 @@ def measure_steps(
 
 
 class TrainingStep:
-    """What learns, and one batch of noise; calling it does one update."""
+    """A learner and one batch of noise; calling it does one update."""
 
     def __init__(
         self, config: RunConfig, batch: int, device: torch.device, precision: ProductPrecision = "fp32"
