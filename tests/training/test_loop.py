@@ -84,13 +84,13 @@ def run(
     config: RunConfig,
     dataset: Dataset,
     root: Path,
-    report: Reporter | None = None,
+    report: Reporter = report_to(),
     resume: bool = False,
     **how: Any,
 ) -> TrainingResult:
     torch.manual_seed(config.seed)
     execution = replace(Execution("cpu"), **how)
-    return train(config, dataset, root, report or report_to(), execution=execution, resume=resume)
+    return train(config, dataset, root, report, execution=execution, resume=resume)
 
 
 def log(root: Path, kind: str = "validation") -> list[dict[str, Any]]:
