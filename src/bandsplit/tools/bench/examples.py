@@ -55,7 +55,7 @@ def measure_examples(examples: ExampleDataset, per_round: int = 60) -> DataSpeed
             rates_so_far.append(rate)
     ratios = [[a / b for a, b in zip(rates, floors, strict=True)] for rates in (made, loaded)]
     median = statistics.median
-    growth_mb = peak_memory_mb() - memory_mb
+    growth_mb = max(0.0, peak_memory_mb() - memory_mb)  # Linux counts to a few pages
     return DataSpeed(median(floors), median(made), median(ratios[0]), median(loaded), median(ratios[1]), growth_mb)
 
 
