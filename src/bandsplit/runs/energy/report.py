@@ -233,7 +233,7 @@ def _line(
         recipe=record.label,
         targets=record.targets,
         seed=record.seed,
-        state=record.state,
+        state=str(record.state),
         best=folder in best,
         best_usdr_db=run.best_usdr_db,
         attempts=len({one.attempt for one in card.attempts}),
