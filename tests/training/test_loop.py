@@ -33,6 +33,7 @@ from bandsplit.training.validation import Validation
 from songs import write_dataset
 
 E = TypeVar("E")
+SILENCE = report_to()
 STOPPED = "stopped by SIGTERM, state saved; the same command with --resume continues the run"
 
 
@@ -84,7 +85,7 @@ def run(
     config: RunConfig,
     dataset: Dataset,
     root: Path,
-    report: Reporter = report_to(),
+    report: Reporter = SILENCE,
     resume: bool = False,
     **how: Any,
 ) -> TrainingResult:
