@@ -17,7 +17,7 @@ from bandsplit.data.examples.mixing import UMX_LIKE, MixingConfig
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.pack import pack_dataset
 from bandsplit.data.synth.songs import synthesise_song
-from bandsplit.tools.bench.examples import DataSpeed, measure
+from bandsplit.tools.bench.examples import DataSpeed, measure_examples
 
 RATE_HZ = 44100
 PER_ROUND = 60
@@ -48,7 +48,7 @@ def speed(root: Path) -> DataSpeed:
     """Measure with the examples of row 19, one target."""
     tracks = index_dataset(root, mixture="sum").tracks
     options = {"excerpt_s": 3.0, "examples": PER_ROUND * 10, "sample_rate_hz": RATE_HZ, "channels": 2, "seed": 0}
-    return measure(make_examples(tracks, ["vocals"], MixingConfig.parse(UMX_LIKE), **options), PER_ROUND)
+    return measure_examples(make_examples(tracks, ["vocals"], MixingConfig.parse(UMX_LIKE), **options), PER_ROUND)
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from bandsplit.studies.runner.run import run_study
 from bandsplit.studies.runner.scoring import Songs
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.reporters.interface import Silence
+from bandsplit.training.reporters.events import report_to
 from command_line import run_command
 from places import ROOT
 from small_study import COMMAND, SMALL, STUDY
@@ -60,7 +60,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_it_had_not_been(tmp_path: Path, so
     shutil.copytree(PREVIOUS / "runs", tmp_path / "runs")
     dataset = check_dataset(index_dataset(songs)).dataset
     config = SMALL["small"].run_config(["bass"], seed=5)
-    result = train(config, dataset, tmp_path / "runs", Silence(), execution=Execution("cpu"), resume=True)
+    result = train(config, dataset, tmp_path / "runs", report_to(), execution=Execution("cpu"), resume=True)
     assert [path.name for path in (tmp_path / "runs" / "small" / "bass").iterdir()] == ["seed-5-9621dc46"]
     assert '"update": 5' in result.best.with_name("log.jsonl").read_text().splitlines()[2]
     expected = load_file(PREVIOUS / "model.safetensors")

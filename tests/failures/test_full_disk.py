@@ -24,7 +24,7 @@ from bandsplit.runs.folder import RunFolder
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train as train_run
-from bandsplit.training.reporters.interface import Silence
+from bandsplit.training.reporters.events import Event, Reporter, Validated, report_to
 from checkpoints import Store
 from command_line import Ended, run_command
 from disks import REASONS, Disk, assert_complete, largest_file
@@ -256,10 +256,9 @@ def test_the_journal_of_a_study_that_finds_no_room_is_one_message(tmp_path: Path
     assert folder.journal.read_bytes() == before
 
 
-class _FillDisk(Silence):
+def fill_disk(event: Event) -> None:
     """Leaves no room for a state after the first validation."""
-
-    def validated(self, *_: object) -> None:
+    if isinstance(event, Validated):
         resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
@@ -269,17 +268,17 @@ def test_a_run_whose_disk_is_full_keeps_its_states_and_goes_on_where_it_was(at: 
     config = find_recipe("base").run_config(("vocals",), changes=values)
     dataset, execution = index_dataset(at.songs), Execution("cpu")
 
-    def run(root: str, reporter: Silence, resume: bool) -> RunFolder:
+    def run(root: str, report: Reporter, resume: bool) -> RunFolder:
         torch.manual_seed(config.seed)
-        train_run(config, dataset, tmp_path / root, reporter, execution=execution, resume=resume)
+        train_run(config, dataset, tmp_path / root, report, execution=execution, resume=resume)
         return RunFolder(tmp_path / root, config)
 
-    whole = run("whole", Silence(), resume=False)
+    whole = run("whole", report_to(), resume=False)
     with largest_file(1 << 30), pytest.raises(RunError, match=r"state-\d+\.pt: cannot be written .File too large"):
-        run("filled", _FillDisk(), resume=False)
+        run("filled", fill_disk, resume=False)
     filled = RunFolder(tmp_path / "filled", config)
     assert len(filled.states) == 1 and not list(filled.path.rglob("*.part"))
-    run("filled", Silence(), resume=True)
+    run("filled", report_to(), resume=True)
     assert [row["attempt"] for row in filled.rows("start")] == [1, 2]
     ours, theirs = (load_file(folder.best) for folder in (whole, filled))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -20,21 +20,21 @@ from bandsplit.runs.energy.card import (
     JOULES_PER_KWH,
     Attempt,
     Component,
+    EnergyCard,
     Hardware,
     Intensity,
     Part,
     Phase,
     Spent,
     attempt_file,
-    make_card,
     read_attempts,
-    read_card,
-    write_json,
+    write_record,
 )
 from bandsplit.runs.energy.facts import CORE_POWER, GPU_TDP, find_watts, green_algorithms_kwh
 from bandsplit.runs.energy.meter import EnergyMeter
-from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
+from bandsplit.runs.energy.report import find_runs, make_report
 from bandsplit.runs.energy.sensors import Sensors, find_intensity
+from places import ROOT
 from waiting import wait_until
 
 GRID5000 = Hardware(
@@ -74,12 +74,13 @@ def write_run(
     folder = root / recipe / target / f"seed-{seed}-{'ffffffff' if changed else '01234567'}"
     run = {"recipe": recipe, "changes": {"seed": 1} if changed else {}, "seed": seed}
     run |= {"model": {"targets": target.split("+")}, "training": {"max_epochs": 3, "monitor": "usdr"}}
-    write_json(folder / "config.json", {"run": run})
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"run": run}))
     validation = {"kind": "validation", "validation_loss": 0.1, "best": False}
     rows = [validation | {"epoch": n, "validation_usdr_db": usdr_db - n} for n in (2, 0, 1)]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "val')
     for attempt in attempts:
-        write_json(attempt_file(folder, attempt.attempt), attempt.model_dump(mode="json"))
+        write_record(attempt_file(folder, attempt.attempt), attempt)
     return folder
 
 
@@ -209,20 +210,20 @@ def test_the_meter_says_where_its_figures_come_from_and_leaves_signals_alone(tmp
     meter.stop("finished")
     meter.stop("again")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    card, problems = read_card(tmp_path)
-    assert card is not None and not problems and card["missing"] == []
-    assert [one["stopped"] for one in card["attempts"]] == ["finished"]
-    assert card["tool"].startswith("codecarbon 3.") and "node" in card["scope"] and card["period_s"] == 0.1
-    assert card["co2e"]["kg"] == pytest.approx(card["total"]["kwh"] * 0.056)
-    cpu, gpu, memory = (card["components"][part] for part in ("cpu", "gpu", "memory"))
-    assert gpu["state"] == "absent" and gpu["joules"] is None and gpu["how"] == "the run uses no GPU"
-    assert memory["state"] == "estimated" and f"{memory['watts']:g} W" in memory["how"]
+    card, problems = EnergyCard.read(tmp_path)
+    assert card is not None and not problems and card.missing == ()
+    assert [one.stopped for one in card.attempts] == ["finished"]
+    assert card.tool.startswith("codecarbon 3.") and "node" in card.scope and card.period_s == 0.1
+    assert card.co2e is not None and card.co2e.kg == pytest.approx(card.total.kwh * 0.056)
+    cpu, gpu, memory = (card.components[part] for part in ("cpu", "gpu", "memory"))
+    assert gpu.state == "absent" and gpu.joules is None and gpu.how == "the run uses no GPU"
+    assert memory.state == "estimated" and f"{memory.watts:g} W" in memory.how
     # Memory is a constant: joules / watts must be the time it was sampled, codecarbon's own start and samples aside.
-    assert memory["joules"] / memory["watts"] <= card["total"]["wall_s"]
-    assert memory["joules"] / memory["watts"] >= 0.9 * measured_s
+    assert memory.joules is not None and memory.watts is not None
+    assert 0.9 * measured_s <= memory.joules / memory.watts <= card.total.wall_s
     has_counters = any(Path("/sys/class/powercap").glob("intel-rapl:*/energy_uj"))
     if not has_counters:
-        assert cpu["state"] == "estimated" and f"{cpu['watts']:g} W" in cpu["how"] and card["idle_w"] is None
+        assert cpu.state == "estimated" and f"{cpu.watts:g} W" in cpu.how and card.idle_w is None
 
 
 def test_without_codecarbon_all_parts_are_absent_and_the_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -232,11 +233,11 @@ def test_without_codecarbon_all_parts_are_absent_and_the_run_goes_on(tmp_path: P
     meter.phase("training")
     clock.now_s += 3600
     meter.stop("finished")
-    card, _ = read_card(tmp_path)
-    assert card is not None and meter.kwh() == 0 and card["total"]["wall_s"] == 3600
-    assert [line.partition(": the")[0] for line in card["missing"]] == ["attempt 1: cpu", "attempt 1: memory"]
-    assert "pip install 'bandsplit[train]'" in card["missing"][0]
-    assert card["green_algorithms"]["kwh"] > 0
+    card, _ = EnergyCard.read(tmp_path)
+    assert card is not None and meter.kwh() == 0 and card.total.wall_s == 3600
+    assert [line.partition(": the")[0] for line in card.missing] == ["attempt 1: cpu", "attempt 1: memory"]
+    assert "pip install 'bandsplit[train]'" in card.missing[0]
+    assert card.green_algorithms.kwh is not None and card.green_algorithms.kwh > 0
 
 
 def test_energy_and_time_go_to_the_phase_in_which_they_were_spent(tmp_path: Path, sensors: list[MadeUpSensors]):
@@ -248,13 +249,13 @@ def test_energy_and_time_go_to_the_phase_in_which_they_were_spent(tmp_path: Path
     meter.phase("validation")
     clock.now_s += 7
     meter.stop("finished")
-    card, _ = read_card(tmp_path)
+    card, _ = EnergyCard.read(tmp_path)
     assert card is not None and sensors[0].readings == 5
-    assert {phase: spent["wall_s"] for phase, spent in card["phases"].items()} == {
+    assert {phase: spent.wall_s for phase, spent in card.phases.items()} == {
         "preparation": 2, "training": 5, "validation": 7,
     }  # fmt: skip
     # Readings: as it starts, as each phase starts, and at the end; each of three parts of 10 J.
-    assert {phase: spent["joules"] for phase, spent in card["phases"].items()} == {
+    assert {phase: spent.joules for phase, spent in card.phases.items()} == {
         "preparation": 60, "training": 30, "validation": 30,
     }  # fmt: skip
 
@@ -269,9 +270,9 @@ def test_sensors_that_fail_on_the_way_keep_what_they_measured_and_are_told(
     assert before > 0
     sensors[0].broken = True
     meter.stop("finished")
-    card, _ = read_card(tmp_path)
-    assert card is not None and card["total"]["kwh"] == pytest.approx(before)
-    assert all("the driver is gone" in line for line in card["missing"]) and len(card["missing"]) == 2
+    card, _ = EnergyCard.read(tmp_path)
+    assert card is not None and card.total.kwh == pytest.approx(before)
+    assert all("the driver is gone" in line for line in card.missing) and len(card.missing) == 2
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path, sensors: list[MadeUpSensors]):
@@ -286,7 +287,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path, s
 
 
 def test_an_attempt_is_never_overwritten(tmp_path: Path):
-    write_json(attempt_file(tmp_path, 1), made_up(1, kwh=2.0).model_dump(mode="json"))
+    write_record(attempt_file(tmp_path, 1), made_up(1, kwh=2.0))
     meter = EnergyMeter(tmp_path, 1, clock=Clock())
     assert (meter.attempt, meter.kwh()) == (2, pytest.approx(2.0))
     assert meter.wall_s() == pytest.approx(36000)
@@ -303,51 +304,50 @@ def test_a_gpu_is_measured(tmp_path: Path):
         torch.cuda.synchronize()
         a = (a @ a).clamp(-1, 1)
     meter.stop("finished")
-    card, _ = read_card(tmp_path)
+    card, _ = EnergyCard.read(tmp_path)
     assert card is not None
-    gpu = card["components"]["gpu"]
-    assert gpu["state"] == "measured" and gpu["joules"] > 50 and card["idle_w"]["gpu"] > 0
+    gpu = card.components["gpu"]
+    assert gpu.state == "measured" and gpu.joules is not None and gpu.joules > 50
+    assert card.idle_w is not None and card.idle_w["gpu"] > 0
 
 
 # --- the card --------------------------------------------------------------------------------------------------------
 
 
 def test_a_damaged_attempt_is_told_and_the_others_count(tmp_path: Path):
-    write_json(attempt_file(tmp_path, 2), made_up(2).model_dump(mode="json"))
+    write_record(attempt_file(tmp_path, 2), made_up(2))
     attempt_file(tmp_path, 1).write_text('{"attempt": 1, "pha')
     meter = EnergyMeter(tmp_path, 3)
     assert meter.kwh() == pytest.approx(1.0)
-    card, problems = read_card(tmp_path)
-    assert card is not None and card["total"]["kwh"] == pytest.approx(1.0) and problems == card["problems"]
+    card, problems = EnergyCard.read(tmp_path)
+    assert card is not None and card.total.kwh == pytest.approx(1.0) and tuple(problems) == card.problems
     assert problems[0].startswith("energy/attempt-1.json: damaged (") and "not counted" in problems[0]
 
 
 def test_the_card_sums_attempts_by_phase_and_part_and_nodes_share_the_clock():
     absent = {**dict.fromkeys(("cpu", "memory"), MEASURED), "gpu": Component(state="absent", how="no driver")}
     estimated = {**dict.fromkeys(("cpu", "gpu"), MEASURED), "memory": Component(state="estimated", how="10 W")}
-    card = make_card(
+    card = EnergyCard.of(
         [
             made_up(1, kwh=1.0, hours=1.0, stopped=None, components=estimated),
             made_up(2, kwh=3.0, hours=2.0, components=absent, idle_w={"cpu": 20.0}),
             made_up(2, kwh=4.0, hours=2.0, node=1),
         ]
     )
-    assert card["total"] == {
-        "kwh": pytest.approx(8.0), "joules": pytest.approx(8.0 * 3.6e6), "wall_s": pytest.approx(3 * 3600),
-    }  # fmt: skip
-    assert [card["phases"][phase]["kwh"] for phase in ("preparation", "training", "validation")] == [
+    assert card.total.model_dump() == pytest.approx({"kwh": 8.0, "joules": 8.0 * 3.6e6, "wall_s": 3 * 3600})
+    assert [card.phases[phase].kwh for phase in ("preparation", "training", "validation")] == [
         pytest.approx(0.8), pytest.approx(5.6), pytest.approx(1.6),
     ]  # fmt: skip
-    assert card["components"]["memory"]["state"] == "estimated"
-    assert card["components"]["gpu"]["joules"] == pytest.approx(4.0 * 3.6e6)
-    assert card["missing"] == ["attempt 2: gpu: no driver"]
-    assert card["idle_w"] == {"cpu": 20.0}
+    assert card.components["memory"].state == "estimated"
+    assert card.components["gpu"].joules == pytest.approx(4.0 * 3.6e6)
+    assert card.missing == ("attempt 2: gpu: no driver",)
+    assert card.idle_w == {"cpu": 20.0}
 
 
 def test_green_algorithms_equals_the_formula_by_hand():
     # 32 cores of 125 W / 16, four GPUs of 250 W, 192 GB: 250 + 1000 + 71.52 W for 10 hours
-    card = make_card([made_up(hours=10.0)])
-    assert card["green_algorithms"]["kwh"] == pytest.approx(13.2152)
+    card = EnergyCard.of([made_up(hours=10.0)])
+    assert card.green_algorithms.kwh == pytest.approx(13.2152)
     half = green_algorithms_kwh(10, cores=32, core_w=125 / 16, gpus_w=1000, memory_gb=192, usage=0.5)
     assert half == pytest.approx(6.9652)
     # The paper's "3 W power per 8 GB of memory" (section IV-F)
@@ -356,10 +356,10 @@ def test_green_algorithms_equals_the_formula_by_hand():
 
 def test_an_unknown_gpu_has_no_estimate_until_its_tdp_is_named():
     unknown = GRID5000.model_copy(update={"gpus": ("Matrox Millennium",)})
-    card = make_card([made_up(hardware=unknown)])
-    assert card["green_algorithms"]["kwh"] is None and "Matrox Millennium" in card["green_algorithms"]["inputs"]["gpu"]
-    named = make_card([made_up(hardware=unknown.model_copy(update={"gpu_tdp_w": 1000.0}))])
-    assert named["green_algorithms"]["kwh"] == pytest.approx(13.2152)
+    card = EnergyCard.of([made_up(hardware=unknown)])
+    assert card.green_algorithms.kwh is None and "Matrox Millennium" in card.green_algorithms.inputs["gpu"]
+    named = EnergyCard.of([made_up(hardware=unknown.model_copy(update={"gpu_tdp_w": 1000.0}))])
+    assert named.green_algorithms.kwh == pytest.approx(13.2152)
 
 
 @pytest.mark.parametrize(
@@ -422,32 +422,33 @@ def project(root: Path) -> Path:
 
 def test_the_report_sums_all_runs_and_compares_with_the_best(tmp_path: Path):
     report = make_report(find_runs([project(tmp_path)]))
-    total, best = report["total"], report["best"]
-    assert (total["runs"], total["kwh"], total["kwh_with_pue"]) == (6, pytest.approx(20.0), pytest.approx(30.0))
-    assert total["hours"] == pytest.approx(70.0)
-    assert total["green_algorithms_kwh_with_pue"] == pytest.approx(7 * 13.2152 * 1.5)
-    assert total["co2e_kg"] is None
-    assert sorted(Path(run).parts[-3:-1] for run in best["runs"]) == [("large", "bass"), ("large", "vocals")]
-    assert best["kwh_with_pue"] == pytest.approx(1.5 * (3.0 + 2.0)) and best["total_to_best"] == pytest.approx(4.0)
-    assert [Path(run["folder"]).parts[-3] for run in report["without_card"]] == ["one-target"]
-    person, car = report["equivalents"]
-    assert person["number"] == pytest.approx(30 / 2223) and "data.gouv.fr" in person["source"]
-    assert car["number"] == pytest.approx(30 / 0.19) and "ev-database.org" in car["source"]
-    assert [describe_equivalent(one) for one in (person, car)] == [
+    total, best = report.total, report.best
+    assert (total.runs, total.kwh, total.kwh_with_pue) == (6, pytest.approx(20.0), pytest.approx(30.0))
+    assert total.hours == pytest.approx(70.0)
+    assert total.green_algorithms_kwh_with_pue == pytest.approx(7 * 13.2152 * 1.5)
+    assert total.co2e_kg is None
+    assert sorted(Path(run).parts[-3:-1] for run in best.runs) == [("large", "bass"), ("large", "vocals")]
+    assert best.kwh_with_pue == pytest.approx(1.5 * (3.0 + 2.0)) and best.total_to_best == pytest.approx(4.0)
+    assert [Path(run.folder).parts[-3] for run in report.without_card] == ["one-target"]
+    person, car = report.equivalents
+    assert person.number == pytest.approx(30 / 2223) and "data.gouv.fr" in person.source
+    assert car.number == pytest.approx(30 / 0.19) and "ev-database.org" in car.source
+    assert [str(person), str(car)] == [
         "0.0135 years of electricity of a person in France", "158 km of electric car",
     ]  # fmt: skip
-    assert describe_equivalent(person | {"number": 1.85e-9}).startswith("less than 0.01 years of electricity")
-    vocals = next(run for run in report["runs"] if run["recipe"] == "base" and run["targets"] == ["vocals"])
-    assert (vocals["attempts"], vocals["kwh"], vocals["best_usdr_db"]) == (2, pytest.approx(2.0), 7.0)
-    assert vocals["phases_kwh"]["training"] == pytest.approx(1.4)
+    little = person.model_copy(update={"number": 1.85e-9})
+    assert str(little).startswith("less than 0.01 years of electricity")
+    vocals = next(run for run in report.runs if run.recipe == "base" and run.targets == ("vocals",))
+    assert (vocals.attempts, vocals.kwh, vocals.best_usdr_db) == (2, pytest.approx(2.0), 7.0)
+    assert vocals.phases_kwh["training"] == pytest.approx(1.4)
 
 
 def test_pue_and_intensity_of_the_report_take_the_place_of_the_cards(tmp_path: Path):
     runs = find_runs([project(tmp_path)])
     report = make_report(runs, pue=2.0, intensity=Intensity(g_per_kwh=50.0, source="here"))
-    assert report["total"]["kwh"] == pytest.approx(20.0)
-    assert report["total"]["kwh_with_pue"] == pytest.approx(40.0)
-    assert report["total"]["co2e_kg"] == pytest.approx(2.0)
+    assert report.total.kwh == pytest.approx(20.0)
+    assert report.total.kwh_with_pue == pytest.approx(40.0)
+    assert report.total.co2e_kg == pytest.approx(2.0)
 
 
 def test_the_papers_table_gives_its_ratio(tmp_path: Path, shared: Path):
@@ -462,8 +463,8 @@ def test_the_papers_table_gives_its_ratio(tmp_path: Path, shared: Path):
         targets = "vocals+bass+drums+other"
         write_run(tmp_path, cells[column["id"]], targets, usdr, made_up(kwh=kwh / 1.5))
     report = make_report(find_runs([tmp_path]))
-    assert report["total"]["kwh_with_pue"] == pytest.approx(sum(sums))
-    assert report["best"]["total_to_best"] == pytest.approx(sum(sums) / 508)
+    assert report.total.kwh_with_pue == pytest.approx(sum(sums))
+    assert report.best.total_to_best == pytest.approx(sum(sums) / 508)
 
 
 def test_the_command_prints_the_project_and_what_it_leaves_out(tmp_path: Path):
@@ -483,8 +484,24 @@ def test_the_command_prints_the_project_and_what_it_leaves_out(tmp_path: Path):
 
 def test_a_stored_card_without_attempts_counts(tmp_path: Path):
     folder = write_run(tmp_path, "base", "bass", 5.0)
-    write_json(folder / "energy.json", make_card([made_up(kwh=5.0)]))
-    assert make_report(find_runs([folder]))["total"]["kwh"] == pytest.approx(5.0)
+    write_record(folder / "energy.json", EnergyCard.of([made_up(kwh=5.0)]))
+    assert make_report(find_runs([folder])).total.kwh == pytest.approx(5.0)
+
+
+def test_a_stored_card_that_is_damaged_is_reported(tmp_path: Path):
+    folder = write_run(tmp_path, "base", "bass", 5.0)
+    (folder / "energy.json").write_text('{"total": {"kwh": 1.0}}')
+    (run,) = make_report(find_runs([folder])).without_card
+    assert run.problems == ("energy.json: damaged (Field required); its energy is not counted",)
+
+
+def test_cards_of_the_version_before_are_what_this_one_makes_of_their_attempts():
+    (file,) = (ROOT / "tests" / "golden" / "previous").rglob("energy.json")
+    stored = json.loads(file.read_text())
+    card, problems = EnergyCard.read(file.parent)
+    assert card is not None and not problems
+    assert card.model_dump(mode="json") == stored
+    assert EnergyCard.model_validate(stored) == card
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path):

@@ -12,7 +12,7 @@ from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.tools.bench import steps
 from bandsplit.tools.bench.matrix_rate import MATRIX_SIZE, matrix_rate
-from bandsplit.tools.bench.steps import TrainingStep, measure
+from bandsplit.tools.bench.steps import TrainingStep, measure_steps
 
 CPU = torch.device("cpu")
 
@@ -64,7 +64,7 @@ def test_rates_and_shares_are_those_of_the_measured_times(monkeypatch: pytest.Mo
     monkeypatch.setattr(steps, "time_s", time_s)
     monkeypatch.setattr(steps, "matrix_rate", lambda *_: 40e9)
     config = short("base", **{"model.n_features": 8})
-    speed = measure({"small": config}, batch=2, steps=2, device=CPU)
+    speed = measure_steps({"small": config}, batch=2, steps=2, device=CPU)
     small = speed.recipes["small"]
     assert (small.step_s, small.examples_per_s) == (0.25, 8.0)
     assert small.gflop == pytest.approx(2 * count_flop(config.model, 22050).step / 1e9)

@@ -1,5 +1,7 @@
 """What only a GPU can show: the same numbers as on a CPU, lower precisions, and what fits."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
-from bandsplit.training.loop import Result, train
+from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.plan import plan_run
-from bandsplit.training.reporters.interface import Silence, Step
+from bandsplit.training.reporters.events import Event, Step, report_to
 from songs import write_dataset
 
 pytestmark = [
@@ -38,9 +40,9 @@ def config(**training: Any) -> RunConfig:
     return RunConfig.parse({"recipe": "test", "model": model, "training": settings})
 
 
-def run(settings: RunConfig, dataset: Dataset, root: Path, device: str, **how: Any) -> Result:
+def run(settings: RunConfig, dataset: Dataset, root: Path, device: str, **how: Any) -> TrainingResult:
     torch.manual_seed(settings.seed)
-    return train(settings, dataset, root, how.pop("reporter", Silence()), execution=Execution(device), **how)
+    return train(settings, dataset, root, how.pop("report", report_to()), execution=Execution(device), **how)
 
 
 def test_a_run_scores_as_on_a_cpu(dataset: Dataset, tmp_path: Path):
@@ -56,17 +58,13 @@ def test_lower_precisions_score_nearly_the_same(dataset: Dataset, tmp_path: Path
 
 
 def test_a_stopped_run_goes_on(dataset: Dataset, tmp_path: Path):
-    class Stops(Silence):
-        def step(self, step: Step) -> None:
-            if step.update == 3:
-                import os
-                import signal
-
-                os.kill(os.getpid(), signal.SIGTERM)
+    def stop(event: Event) -> None:
+        if isinstance(event, Step) and event.update == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     whole = run(config(), dataset, tmp_path / "whole", "cuda")
     with pytest.raises(RunStopped):
-        run(config(), dataset, tmp_path / "parts", "cuda", reporter=Stops())
+        run(config(), dataset, tmp_path / "parts", "cuda", report=stop)
     parts = run(config(), dataset, tmp_path / "parts", "cuda", resume=True)
     first, second = (load_file(result.best) for result in (whole, parts))
     for name, tensor in first.items():

@@ -84,10 +84,14 @@ def test_recomputed_activations_equal_kept_ones():
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
-def test_compiled_blocks_equal_plain_ones():
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_compiled_blocks_equal_plain_ones(checkpointing: bool):
     small = {"n_blocks": 1, "time": {"kind": "conv"}, "band": None, "attention": None}
-    batch = examples(2)
-    plain, compiled = learner(2, model=small), learner(2, model=small, how={"compile": True})
+    batch, how = examples(2), {"compile": True, "checkpointing": checkpointing}
+    plain, compiled = learner(2, model=small), learner(2, model=small, how=how)
+    (block,) = compiled.plain_model.repeated_parts()
+    function = block(torch.zeros(2, 2, 8, 63, 8, requires_grad=True)).grad_fn
+    assert function is not None and "Compiled" in function.name(), "what is computed again is compiled too"
     loss = plain.backward(batch, last=True)
     assert compiled.backward(batch, last=True).item() == pytest.approx(loss.item(), rel=1e-6)
     assert_close(gradients(plain), gradients(compiled), 1e-5)

@@ -9,7 +9,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -26,41 +26,36 @@ from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
 from bandsplit.training import loop
 from bandsplit.training.execution import Execution
-from bandsplit.training.loop import Result, train
+from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.losses import separation_loss
-from bandsplit.training.reporters.interface import Silence, Start, Step
+from bandsplit.training.reporters.events import Event, Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.validation import Validation
 from songs import write_dataset
 
+E = TypeVar("E")
+SILENCE = report_to()
+STOPPED = "stopped by SIGTERM, state saved; the same command with --resume continues the run"
 
-class Silent(Silence):
-    """Reports to lists; can stop a run after some updates."""
+
+class Events(list[Event]):
+    """A reporter that keeps the events, and can stop the run after some updates."""
 
     def __init__(self, stop_after: int | None = None) -> None:
-        self.updates, self.stop_after = 0, stop_after
-        self.validations: list[tuple[int, float, Validation, bool]] = []
-        self.steps: list[Step] = []
-        self.problems: list[str] = []
-        self.notes: list[str] = []
+        super().__init__()
+        self.stop_after = stop_after
 
-    def start(self, start: Start) -> None:
-        self.begun = start
-        self.first = start.done
-
-    def step(self, step: Step) -> None:
-        self.updates += 1
-        self.steps.append(step)
-        if self.updates == self.stop_after:
+    def __call__(self, event: Event) -> None:
+        self.append(event)
+        if isinstance(event, Step) and len(self.of(Step)) == self.stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    def skipped(self, problem: str) -> None:
-        self.problems.append(problem)
+    def of(self, kind: type[E]) -> list[E]:
+        return [event for event in self if isinstance(event, kind)]
 
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
-        self.validations.append((epoch, loss, validation, best))
+    @property
+    def first(self) -> int:
+        """Updates done before the run began or continued."""
+        return self.of(Start)[0].done
 
 
 @pytest.fixture
@@ -90,13 +85,13 @@ def run(
     config: RunConfig,
     dataset: Dataset,
     root: Path,
-    reporter: Silent | None = None,
+    report: Reporter = SILENCE,
     resume: bool = False,
     **how: Any,
-) -> Result:
+) -> TrainingResult:
     torch.manual_seed(config.seed)
     execution = replace(Execution("cpu"), **how)
-    return train(config, dataset, root, reporter or Silent(), execution=execution, resume=resume)
+    return train(config, dataset, root, report, execution=execution, resume=resume)
 
 
 def log(root: Path, kind: str = "validation") -> list[dict[str, Any]]:
@@ -114,11 +109,11 @@ def newest_state(root: Path) -> Path:
 
 
 def test_the_loss_falls_and_the_best_model_is_kept(dataset: Dataset, tmp_path: Path):
-    reporter = Silent()
-    result = run(small(max_epochs=6, examples_per_epoch=40), dataset, tmp_path / "runs", reporter)
-    losses = [loss for _, loss, _, _ in reporter.validations]
+    events = Events()
+    result = run(small(max_epochs=6, examples_per_epoch=40), dataset, tmp_path / "runs", events)
+    losses = [event.loss for event in events.of(Validated)]
     assert losses[-1] < losses[0]
-    scores = [validation.usdr_db for _, _, validation, _ in reporter.validations]
+    scores = [event.validation.usdr_db for event in events.of(Validated)]
     assert result.best_score == max(scores)
     assert result.best_epoch == 1 + scores.index(max(scores))
     config, card = read_card(result.best)
@@ -133,10 +128,10 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
 ):
     config = small()
     whole = run(config, dataset, tmp_path / "whole")
-    with pytest.raises(RunError, match=r"stopped by SIGTERM, state saved; the same command with --resume goes on"):
-        run(config, dataset, tmp_path / "parts", Silent(stop_after))
+    with pytest.raises(RunStopped, match=STOPPED):
+        run(config, dataset, tmp_path / "parts", Events(stop_after))
     torch.manual_seed(99)  # a new process does not start from the same random state
-    second = Silent()
+    second = Events()
     parts = train(config, dataset, tmp_path / "parts", second, execution=Execution("cpu"), resume=True)
     assert second.first == stop_after
     states = [torch.load(newest_state(result.best.parent), weights_only=True) for result in (whole, parts)]
@@ -170,9 +165,9 @@ def test_seeds_give_different_runs_in_different_folders(dataset: Dataset, tmp_pa
 
 
 def test_training_stops_when_patience_is_over(dataset: Dataset, tmp_path: Path):
-    reporter = Silent()
+    events = Events()
     # A learning rate this high destroys the model at once, so that the first epochs stay the best.
-    result = run(small(max_epochs=30, patience=3, learning_rate=50.0), dataset, tmp_path, reporter)
+    result = run(small(max_epochs=30, patience=3, learning_rate=50.0), dataset, tmp_path, events)
     assert result.epochs == result.best_epoch + 3
     assert result.epochs < 30
 
@@ -192,16 +187,16 @@ def test_a_plateau_lowers_the_learning_rate_after_epochs_that_are_no_better(
 
 
 def test_the_loss_can_be_monitored_instead(dataset: Dataset, tmp_path: Path):
-    reporter = Silent()
-    result = run(small(monitor="loss", max_epochs=4), dataset, tmp_path, reporter)
-    losses = [validation.loss for _, _, validation, _ in reporter.validations]
+    events = Events()
+    result = run(small(monitor="loss", max_epochs=4), dataset, tmp_path, events)
+    losses = [event.validation.loss for event in events.of(Validated)]
     assert result.best_score == -min(losses)
 
 
 def test_validation_can_be_rarer_and_always_ends_the_run(dataset: Dataset, tmp_path: Path):
-    reporter = Silent()
-    run(small(max_epochs=5, validate_every=2), dataset, tmp_path, reporter)
-    assert [epoch for epoch, *_ in reporter.validations] == [2, 4, 5]
+    events = Events()
+    run(small(max_epochs=5, validate_every=2), dataset, tmp_path, events)
+    assert [event.epoch for event in events.of(Validated)] == [2, 4, 5]
 
 
 def test_an_existing_run_is_refused_unless_resumed(dataset: Dataset, tmp_path: Path):
@@ -241,12 +236,12 @@ def test_a_run_stopped_during_its_validation_goes_on_with_it(
         return real(*arguments)
 
     monkeypatch.setattr(loop, "validate", interrupted)
-    with pytest.raises(RunStopped, match="SIGTERM"):
+    with pytest.raises(RunStopped, match=STOPPED):
         run(small(), dataset, tmp_path / "parts", workers=workers)
-    reporter = Silent()
-    parts = run(small(), dataset, tmp_path / "parts", reporter, resume=True, workers=workers)
-    assert [epoch for epoch, *_ in reporter.validations] == [2, 3]
-    assert reporter.first == 12
+    events = Events()
+    parts = run(small(), dataset, tmp_path / "parts", events, resume=True, workers=workers)
+    assert [event.epoch for event in events.of(Validated)] == [2, 3]
+    assert events.first == 12
     first, second = (load_file(result.best) for result in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert [row["loss"] for row in log(tmp_path / "parts")] == [row["loss"] for row in log(tmp_path / "whole")]
@@ -254,8 +249,8 @@ def test_a_run_stopped_during_its_validation_goes_on_with_it(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_loader_workers_survive_a_signal_to_all_processes(dataset: Dataset, tmp_path: Path, number: signal.Signals):
-    class All(Silent):
-        def step(self, step: Step) -> None:
+    def signal_all(event: Event) -> None:
+        if isinstance(event, Step):
             workers = multiprocessing.active_children()
             assert workers
             for process in (*(worker.pid for worker in workers), os.getpid()):
@@ -263,18 +258,17 @@ def test_loader_workers_survive_a_signal_to_all_processes(dataset: Dataset, tmp_
             time.sleep(0.2)
 
     with pytest.raises(RunStopped, match=f"stopped by {number.name}, state saved"):
-        run(small(), dataset, tmp_path, All(), workers=2)
+        run(small(), dataset, tmp_path, signal_all, workers=2)
     assert newest_state(tmp_path).name == "state-000000001.pt"
 
 
 def test_a_second_sigterm_does_not_kill_the_update_under_way(dataset: Dataset, tmp_path: Path):
-    class Twice(Silent):
-        def step(self, step: Step) -> None:
-            for _ in range(2):
-                os.kill(os.getpid(), signal.SIGTERM)
+    def signal_twice(event: Event) -> None:
+        for _ in range(2 if isinstance(event, Step) else 0):
+            os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(RunStopped, match="stopped by SIGTERM, state saved"):
-        run(small(), dataset, tmp_path, Twice())
+        run(small(), dataset, tmp_path, signal_twice)
     assert newest_state(tmp_path).name == "state-000000001.pt"
 
 
@@ -282,14 +276,15 @@ def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(dataset: Dat
     config = small(max_epochs=2)
     whole = run(config, dataset, tmp_path / "whole")
     with pytest.raises(RunStopped):
-        run(config, dataset, tmp_path / "parts", Silent(stop_after=8), save_every_s=0.0)
+        run(config, dataset, tmp_path / "parts", Events(stop_after=8), save_every_s=0.0)
     newest, before = sorted((tmp_path / "parts").rglob("state-*.pt"), reverse=True)
     newest.write_bytes(newest.read_bytes()[:1000])
-    reporter = Silent()
-    parts = run(config, dataset, tmp_path / "parts", reporter, resume=True)
-    assert reporter.notes == [log(tmp_path / "parts", "note")[0]["text"]]
-    assert re.fullmatch(rf".*{newest.name} is damaged \(.*\); going on from {before.name}, .*", reporter.notes[0])
-    assert reporter.first == 7
+    events = Events()
+    parts = run(config, dataset, tmp_path / "parts", events, resume=True)
+    (note,) = [event.text for event in events.of(Note)]
+    assert note == log(tmp_path / "parts", "note")[0]["text"]
+    assert re.fullmatch(rf".*{newest.name} is damaged \(.*\); going on from {before.name}, .*", note)
+    assert events.first == 7
     first, second = (load_file(result.best) for result in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -402,13 +397,14 @@ def test_a_song_that_goes_missing_stops_the_run_and_is_named(dataset: Dataset, t
 @pytest.mark.parametrize("batch_size", [1, 2, 12])
 def test_or_its_examples_are_left_out_and_logged(dataset: Dataset, tmp_path: Path, batch_size: int):
     path = _lose_a_song(dataset)
-    reporter = Silent()
-    run(small(broken_song="skip", batch_size=batch_size), dataset, tmp_path / "runs", reporter)
-    assert reporter.problems == [f"{path}: is gone since the data set was indexed; restore it"]
+    events = Events()
+    run(small(broken_song="skip", batch_size=batch_size), dataset, tmp_path / "runs", events)
+    (event,) = events.of(Skipped)
+    assert event.problem == f"{path}: is gone since the data set was indexed; restore it"
     skipped = log(tmp_path / "runs", "skipped")
     assert 6 < len(skipped) < 30  # half of 36 examples, as one of two songs is gone
     assert all(str(path) in line["problem"] for line in skipped)
-    assert all(math.isfinite(loss) for _, loss, _, _ in reporter.validations)
+    assert all(math.isfinite(event.loss) for event in events.of(Validated))
 
 
 def test_training_from_active_segments_needs_some(dataset: Dataset, tmp_path: Path):

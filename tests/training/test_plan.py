@@ -11,7 +11,7 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
-from bandsplit.training.plan import Fit, Plan, Range, describe_plan, find_fits, plan_run
+from bandsplit.training.plan import Fit, Range, RunForecast, describe_plan, find_fits, plan_run
 from songs import write_dataset
 
 
@@ -51,13 +51,13 @@ def config(**training: Any) -> RunConfig:
     return RunConfig.parse({"recipe": "test", "model": model, "training": settings})
 
 
-def plan(**changes: Any) -> Plan:
+def plan(**changes: Any) -> RunForecast:
     values: dict[str, Any] = {
         "batches": BatchPlan(2, 4, 1), "update_s": Range(0.9, 1.0, 1.2), "updates_per_epoch": 100,
         "validation_s": 60.0, "loaded_per_s": 80.0, "needed_per_s": 8.0, "memory_gb": 3.2, "watts": 200.0,
         "epochs": (11, 200), "validate_every": 1,
     }  # fmt: skip
-    return Plan(**values | changes)
+    return RunForecast(**values | changes)
 
 
 def test_a_plan_is_measured_and_nothing_is_left(dataset: Dataset, tmp_path: Path):
@@ -104,7 +104,7 @@ def test_batches_are_tried_until_one_does_not_fit(monkeypatch: pytest.MonkeyPatc
     real = Learner.backward
 
     def limited(self: Learner, batch: Any, *, last: bool) -> torch.Tensor:
-        keeps = 1 if "forward" in vars(next(iter(self.plain_model.repeated_parts()))) else 2
+        keeps = 1 if next(iter(self.plain_model.repeated_parts())).recompute else 2
         if keeps * len(batch.mixture) > 4:
             raise torch.OutOfMemoryError
         return real(self, batch, last=last)

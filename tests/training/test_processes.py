@@ -24,22 +24,12 @@ from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.reporters.interface import Silence, Step
+from bandsplit.training.reporters.events import Event, Step
 from songs import write_dataset
 
 KILLS = int(os.environ.get("BANDSPLIT_KILLS", "5"))
 MOST_UPDATES = 10
 """Of an attempt that will be killed: then it waits for that, so that no machine finishes the run before."""
-
-
-class _Counts(Silence):
-    def __init__(self, updates: "Synchronized[int]", most: float) -> None:
-        self.updates, self.most = updates, most
-
-    def step(self, step: Step) -> None:
-        self.updates.value += 1
-        while self.updates.value >= self.most:
-            time.sleep(1)
 
 
 def _config() -> RunConfig:
@@ -66,7 +56,14 @@ def _train(root: Path, updates: "Synchronized[int]", most: float = math.inf) -> 
     config = _config()
     torch.manual_seed(config.seed)
     execution = Execution("cpu", save_every_s=0.02)
-    train(config, index_dataset(root / "data"), root / "runs", _Counts(updates, most), execution=execution, resume=True)
+
+    def count(event: Event) -> None:
+        if isinstance(event, Step):
+            updates.value += 1
+            while updates.value >= most:
+                time.sleep(1)
+
+    train(config, index_dataset(root / "data"), root / "runs", count, execution=execution, resume=True)
 
 
 def _rows(folder: RunFolder) -> list[dict[str, Any]]:

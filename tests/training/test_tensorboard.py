@@ -7,7 +7,7 @@ import pytest
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.training.execution import BatchPlan
-from bandsplit.training.reporters.interface import Both, Silence, Start, Step
+from bandsplit.training.reporters.events import Start, Step, Validated, report_to
 from bandsplit.training.reporters.tensorboard import TensorBoard
 from bandsplit.training.validation import SongScore, Validation
 
@@ -26,21 +26,23 @@ def curves(folder) -> dict[str, list[tuple[int, float]]]:
     }
 
 
-def report(folder, done: int, updates: range) -> None:
+def write_curves(folder, done: int, updates: range) -> None:
     start = Start(folder, find_recipe("simo").run_config(), BatchPlan(2, 4, 1), 5e-4, 100, done)
     board = TensorBoard()
-    both = Both(Silence(), board)
-    both.start(start)
+    shown = []
+    report = report_to(shown.append, board)
+    report(start)
     for update in updates:
-        both.step(Step(1, update, update / 100, 5e-4, 2.0, 0.1, None if update < 20 else 0.5))
-    both.validated(1, 0.25, VALIDATION, True)
+        report(Step(1, update, update / 100, 5e-4, 2.0, 0.1, None if update < 20 else 0.5))
+    report(Validated(1, 0.25, VALIDATION, True))
+    assert [type(event) for event in shown] == [Start, *(Step for _ in updates), Validated]
     assert board.writer is not None
     board.writer.close()
 
 
 @pytest.mark.filterwarnings("ignore")  # of TensorBoard, about itself
 def test_curves_hold_losses_speed_energy_and_scores(tmp_path):
-    report(tmp_path, 0, range(1, 25))
+    write_curves(tmp_path, 0, range(1, 25))
     found = curves(tmp_path)
     assert found["train/loss"] == [(10, 0.1), (20, 0.2)]
     assert found["energy/kwh"] == [(20, 0.5)]
@@ -52,8 +54,8 @@ def test_curves_hold_losses_speed_energy_and_scores(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_resumed_run_goes_on_where_its_state_was(tmp_path):
-    report(tmp_path, 0, range(1, 35))
-    report(tmp_path, 15, range(16, 41))
+    write_curves(tmp_path, 0, range(1, 35))
+    write_curves(tmp_path, 15, range(16, 41))
     assert [step for step, _ in curves(tmp_path)["train/loss"]] == [10, 20, 30, 40]
 
 

@@ -16,7 +16,7 @@ from bandsplit.runs import folder as checkpoint
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
-from bandsplit.training.reporters.interface import Silence
+from bandsplit.training.reporters.events import report_to
 from songs import write_dataset
 
 OFFSETS_S = (0.0, 0.0, 0.03, 0.2)
@@ -47,7 +47,7 @@ def _train(root: Path, name: str, resume: bool, offset_s: float, both: Barrier) 
     both.wait(timeout=100)
     time.sleep(offset_s)
     try:
-        train(config, dataset, root / "runs", Silence(), execution=Execution("cpu"), resume=resume)
+        train(config, dataset, root / "runs", report_to(), execution=Execution("cpu"), resume=resume)
         outcome = ""
     except RunError as error:
         outcome = str(error)

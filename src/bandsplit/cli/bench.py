@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -47,9 +46,10 @@ def bench_train(
 ) -> None:
     """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
+    from bandsplit.core.machine import describe_machine
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.separation.torch_network import pick_device
-    from bandsplit.tools.bench.steps import measure
+    from bandsplit.tools.bench.steps import measure_steps
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
@@ -58,11 +58,11 @@ def bench_train(
     found = [find_recipe(name) for name in recipes or TRAINED]
     configs = {recipe.id: recipe.run_config([] if recipe.shared else [target]) for recipe in found}
     with console.status(f"{steps + 1} steps of each recipe"):
-        speed = measure(configs, batch=batch, steps=steps, device=picked, precision=precision)
+        speed = measure_steps(configs, batch=batch, steps=steps, device=picked, precision=precision)
     matrix = f"large matrix products {speed.matrix_gflop_per_s:.0f} GFLOP/s"
     excerpts = ", ".join(sorted({f"{config.training.excerpt_s:g} s" for config in configs.values()}))
     what = f"batch {batch} x {excerpts}, {precision}, medians of {steps} step(s)"
-    tell(out, f"{_machine(picked.type)}: {matrix}; {what}")
+    tell(out, f"{describe_machine(picked)}: {matrix}; {what}")
     for line in _lines(speed, markdown):
         tell(out, line)
 
@@ -96,35 +96,27 @@ def bench_separate(
     Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
     from bandsplit.cli.model_choice import choose_models
+    from bandsplit.core.machine import describe_machine, has_packages
     from bandsplit.core.unfinished import temporary_folder
     from bandsplit.separation.torch_network import pick_device
-    from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure
+    from bandsplit.tools.bench.separation import RUNTIMES, benchmark_files, measure_separation
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
-    has_onnx = all(find_spec(name) for name in ("onnx", "onnxruntime"))
-    wanted = split_names(runtimes) if runtimes is not None else RUNTIMES if has_onnx else RUNTIMES[:2]
+    here = RUNTIMES if has_packages("onnx", "onnxruntime") else RUNTIMES[:2]
+    wanted = split_names(runtimes) if runtimes is not None else here
     files = choose_models(console, model) if model else split_names(recipes)
     with temporary_folder() as folder:
         rows = []
         for name, ways in benchmark_files(files, target, wanted, Path(folder)):
             with console.status(f"{name}: {rounds + 1} rounds of {', '.join(ways)}"):
-                speeds = measure(
+                speeds = measure_separation(
                     list(ways.values()), chunk_s=chunk, rounds=rounds, device=str(picked), precision=precision
                 )
             rows += [_separation_row(name, runtime, speed) for runtime, speed in zip(ways, speeds, strict=True)]
-    tell(out, f"{_machine(picked.type)}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
+    tell(out, f"{describe_machine(picked)}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
     for line in _separation_lines(rows, markdown):
         tell(out, line)
-
-
-def _machine(device: str) -> str:
-    """Name what computes, and the version of PyTorch."""
-    from bandsplit.core.machine import environment
-
-    facts = environment()
-    machine = facts["gpu"] if device == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
-    return f"{machine}, torch {facts['torch']}"
 
 
 def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
@@ -178,7 +170,7 @@ def bench_data(
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.dataset import make_examples
     from bandsplit.recipes.catalogue import find_recipe
-    from bandsplit.tools.bench.examples import ROUNDS, measure
+    from bandsplit.tools.bench.examples import ROUNDS, measure_examples
 
     console, out = make_console(), make_console(err=False)
     found = find_recipe(recipe)
@@ -196,7 +188,7 @@ def bench_data(
         seed=0,
         active=index_activity(dataset, tracks, mixing.activity) if mixing.activity else None,
     )
-    speed = measure(made, examples)
+    speed = measure_examples(made, examples)
     audio_s = config.training.excerpt_s * len(dataset.stems)
     tell(
         out, f"{len(tracks)} songs, {examples} examples of {config.training.excerpt_s:g} s in {ROUNDS} rounds, medians"

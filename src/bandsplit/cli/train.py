@@ -36,7 +36,7 @@ def train(
 
     from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.training.loop import train as train_run
-    from bandsplit.training.reporters.interface import Both
+    from bandsplit.training.reporters.events import report_to
     from bandsplit.training.reporters.tensorboard import TensorBoard
     from bandsplit.training.reporters.terminal import TerminalProgress
 
@@ -46,7 +46,7 @@ def train(
     torch.manual_seed(config.seed)
     with TerminalProgress(console) as progress:
         result = train_run(
-            config, dataset, folder.runs, Both(progress, TensorBoard()) if attempt.tensorboard else progress,
+            config, dataset, folder.runs, report_to(progress, TensorBoard()) if attempt.tensorboard else progress,
             execution=execution.execution(device, attempt), resume=folder.resume, make_meter=energy.make_meter(),
         )  # fmt: skip
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bandsplit.core.version import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 
 def cpu_name() -> str:
@@ -35,6 +40,18 @@ def environment() -> dict[str, Any]:
     }
 
 
+def describe_machine(device: torch.device) -> str:
+    """Write what computes on ``device``, and the version of PyTorch, in a few words."""
+    facts = environment()
+    computes = facts["gpu"] if device.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
+    return f"{computes}, torch {facts['torch']}"
+
+
+def has_packages(*names: str) -> bool:
+    """Return whether all these packages are installed; none is imported."""
+    return all(find_spec(name) is not None for name in names)
+
+
 def forget_peak() -> bool:
     """Begin the peak of the memory in use anew; return whether the system, which must be Linux, allows it."""
     try:
@@ -44,14 +61,34 @@ def forget_peak() -> bool:
     return True
 
 
-def memory_mb(fact: str) -> float:
-    """Read "VmRSS", the memory of this process, or "VmHWM", its peak; Linux alone tells them."""
+def memory_mb() -> float:
+    """Return the memory that this process uses now; Linux alone says it."""
+    return _status_mb("VmRSS")
+
+
+def peak_memory_mb(device: torch.device | None = None) -> float:
+    """Return the most memory that was in use: tensors on a CUDA ``device``, or else all of this process."""
+    if device is not None and device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if sys.platform.startswith("linux"):
+        return _status_mb("VmHWM")  # the peak of getrusage begins with that of the parent
+    import resource  # Windows has none
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def _status_mb(fact: str) -> float:
     return int(Path("/proc/self/status").read_text().partition(f"{fact}:")[2].split()[0]) / 1024
 
 
-def cpu_threads() -> int:
-    """Return OMP_NUM_THREADS if it is a positive number, else the number of cores this process may use."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdecimal() and int(given):
-        return int(given)
+def cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_threads() -> int:
+    """Return OMP_NUM_THREADS if it is a positive number, else `cores`."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) else cores()

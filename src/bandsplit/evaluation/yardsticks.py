@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from bandsplit.audio.stft import istft, stft
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import DataError
+from bandsplit.core.machine import has_packages
 from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
 from bandsplit.evaluation.systems import About, System
 
@@ -229,7 +229,7 @@ def yardstick_systems(
 
 def has_wiener() -> bool:
     """Say whether `MultichannelWiener` can be used: norbert, its library, is an extra."""
-    return importlib.util.find_spec("norbert") is not None
+    return has_packages("norbert")
 
 
 def _import_norbert() -> Any:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import build_network
@@ -20,6 +21,23 @@ class Separation(NamedTuple):
     """Signals ``b s c samples``."""
     spec: Tensor | None
     """The spectrograms ``b s c f t`` that they were made from, by ``config.loss_stft``; None if there are none."""
+
+
+class RepeatedPart(nn.Sequential):
+    """A part that a network has several of in a row, such as a block.
+
+    That it is computed again is a flag and no wrapper around it, so that parameters keep their names.
+    """
+
+    recompute: bool = False
+    """Whether the backward pass computes it again instead of keeping its activations."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the modules in their order."""
+        return checkpoint(self._apply_all, input, use_reentrant=False) if self.recompute else self._apply_all(input)
+
+    def _apply_all(self, x: Tensor) -> Tensor:
+        return super().forward(x)
 
 
 class SeparationModel(nn.Module):
@@ -48,7 +66,7 @@ class SeparationModel(nn.Module):
         """Return a model of the wanted targets alone, which shares this one's parts; itself, where they need others."""
         return self
 
-    def repeated_parts(self) -> Iterable[nn.Module]:
+    def repeated_parts(self) -> Iterable[RepeatedPart]:
         """Parts that may be computed again in the backward pass, or compiled, one by one."""
         return ()
 

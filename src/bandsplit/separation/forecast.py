@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandsplit.core.machine import forget_peak, memory_mb
+from bandsplit.core.machine import forget_peak, memory_mb, peak_memory_mb
 from bandsplit.separation.chunks import Chunk, ChunkPlan
 from bandsplit.separation.separator import Separator
 
@@ -45,14 +45,14 @@ class Forecast:
         rate_hz = separator.sample_rate_hz
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
         plan = separator.plan(noise.shape[1], rate_hz)
-        before_mb = memory_mb("VmRSS") if forget_peak() else None
+        before_mb = memory_mb() if forget_peak() else None
         separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call does what is done but once
         began = time.perf_counter()
         separator.separate(noise, rate_hz)
         seconds = (time.perf_counter() - began) / sum(map(_length, plan.chunks))
         if before_mb is None:
             return seconds, None, None
-        return seconds, before_mb, max(0.0, memory_mb("VmHWM") - before_mb) / self._at_once(plan)
+        return seconds, before_mb, max(0.0, peak_memory_mb() - before_mb) / self._at_once(plan)
 
     def _at_once(self, plan: ChunkPlan) -> int:
         """Return the samples of the largest batch of chunks."""

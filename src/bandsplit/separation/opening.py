@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from bandsplit.core.errors import ConfigError, ModelFileError
+from bandsplit.core.machine import has_packages
 from bandsplit.models.card import MODEL_SUFFIXES, ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.separation.network import Model, Network, Precision, check_together
@@ -104,7 +104,7 @@ def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, pr
             raise ConfigError(
                 f"{name}: is no .onnx file, as runtime 'onnx' needs; make one with: bandsplit export {name} {out}"
             )
-        if not is_onnx(model) and find_spec("torch") is None:
+        if not is_onnx(model) and not has_packages("torch"):
             raise ConfigError(
                 f"{model}: needs PyTorch, which is not installed here; pip install torch, or give an .onnx file that "
                 f"`bandsplit export` wrote where PyTorch is"

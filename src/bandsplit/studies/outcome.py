@@ -18,7 +18,7 @@ from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Metric, Score, read_scores
 from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
-from bandsplit.runs.energy.report import describe_equivalent, find_runs, make_report
+from bandsplit.runs.energy.report import find_runs, make_report
 from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator
 from bandsplit.studies.figures import StudyFigure, study_figures
@@ -175,22 +175,22 @@ def _named(row: Score) -> Score:
 
 
 def _energy_table(found: Found) -> ReportTable:
-    content = make_report(find_runs([found.folder.runs]))
+    report = make_report(find_runs([found.folder.runs]))
     rows = [
         (
-            line["recipe"], " ".join(line["targets"]), str(line["seed"]), line["state"], str(line["attempts"]),
-            f"{line['hours']:.3g}", f"{line['kwh']:.3g}", f"{line['kwh_with_pue']:.3g}",
+            line.recipe, " ".join(line.targets), str(line.seed), line.state, str(line.attempts),
+            f"{line.hours:.3g}", f"{line.kwh:.3g}", f"{line.kwh_with_pue:.3g}",
         )
-        for line in content["runs"]
+        for line in report.runs
     ]  # fmt: skip
-    total = content["total"]
-    rows.append(("all", "", "", "", "", f"{total['hours']:.3g}", f"{total['kwh']:.3g}", f"{total['kwh_with_pue']:.3g}"))
-    missing = len(content["without_card"])
+    total = report.total
+    rows.append(("all", "", "", "", "", f"{total.hours:.3g}", f"{total.kwh:.3g}", f"{total.kwh_with_pue:.3g}"))
+    missing = len(report.without_card)
     notes = [
         "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of "
         "the whole machine: runs at the same time on one machine count them more than once."
     ]
-    notes += [f"{describe_equivalent(one)} ({one['source']})" for one in content["equivalents"]]
+    notes += [f"{one} ({one.source})" for one in report.equivalents]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
     header = ("recipe", "targets", "seed", "state", "attempts", "hours", "kWh", "kWh with PUE")
     return ReportTable("Energy of training", header, rows, notes)

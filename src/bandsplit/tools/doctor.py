@@ -12,11 +12,11 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from bandsplit.core.extras import describe_missing, extras, requirements
+from bandsplit.core.machine import cores, has_packages
 from bandsplit.core.version import __version__
 from bandsplit.core.waiting import describe_waiting
 
@@ -89,7 +89,7 @@ def _versions() -> Iterator[Finding]:
 
 def _without_torch() -> tuple[Status, str]:
     """Judge a missing PyTorch: onnxruntime does what can be done without it."""
-    return ("note", ": .onnx models alone can be used") if find_spec("onnxruntime") else ("fail", "")
+    return ("note", ": .onnx models alone can be used") if has_packages("onnxruntime") else ("fail", "")
 
 
 def _contains(wanted: str, found: str) -> bool:
@@ -121,10 +121,9 @@ def _device() -> Iterator[Finding]:
     yield Finding("device", "torch build", f"{torch.__version__}, {build}")
     yield Finding("device", "NVIDIA driver", driver or "none")
     waiting = describe_waiting()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     asked = os.environ.get("OMP_NUM_THREADS")
     by = f", OMP_NUM_THREADS={asked}" if asked else ""
-    yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {usable} cores{by}")
+    yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {cores()} cores{by}")
     fix = "" if waiting else "import bandsplit before torch, or set GOMP_SPINCOUNT=1000"
     yield Finding("device", "waiting threads", waiting or "spin for milliseconds", "ok" if waiting else "note", fix)
 

@@ -1,8 +1,7 @@
-"""What a run is executed on: devices, processes, savings of memory. None of it is part of the run's identity."""
+"""Devices, processes and savings of memory of a run, none of which is part of its identity."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,17 +9,16 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
-from torch.utils.checkpoint import checkpoint
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.network import RepeatedPart
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.torch_network import pick_device
 
 
 @dataclass(frozen=True)
 class Execution:
-    """How to execute a run. It changes speed, memory and rounding, not what is computed."""
+    """Choices of where and how a run executes. They change speed, memory and rounding, not what is computed."""
 
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
@@ -44,7 +42,7 @@ class Execution:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How an update's examples are spread."""
+    """The examples of an update, spread over steps and devices."""
 
     batch_size: int
     """Examples per step and device."""
@@ -124,11 +122,9 @@ def _started(*names: str) -> int:
     return int(values[0]) if values else 1
 
 
-def save_memory_and_time(blocks: Iterable[nn.Module], execution: Execution) -> None:
-    """Compile the blocks, or compute them again in the backward pass, as asked; names of parameters do not change."""
-    for block in blocks:
+def save_memory_and_time(parts: Iterable[RepeatedPart], execution: Execution) -> None:
+    """Compile the parts, or let the backward pass compute them again, as asked; names of parameters do not change."""
+    for part in parts:
+        part.recompute = execution.checkpointing
         if execution.compile:
-            block.compile()
-        if execution.checkpointing:
-            again = functools.partial(checkpoint, block.forward, use_reentrant=False)
-            setattr(block, "forward", again)  # noqa: B010  a method is replaced for this object alone
+            part.compile()

@@ -21,7 +21,7 @@ _TIME_IS_UP = 1000  # above all numbers of signals
 
 
 class Decision(NamedTuple):
-    """What to do after an update."""
+    """The consequence of an update: to stop, to save, or neither."""
 
     stop: str | None
     """Why to stop: a signal's name or ``time limit``."""
@@ -61,11 +61,11 @@ class Interruptions:
 
     def stopped(self, reason: str) -> RunStopped:
         """Make the error that ends a run whose state is saved."""
-        text = f"{self.folder}: stopped by {reason}, state saved; the same command with --resume goes on"
+        text = f"{self.folder}: stopped by {reason}, state saved; the same command with --resume continues the run"
         return RunStopped(text, reason)
 
     def stop_alone(self) -> None:
-        """Stop at once if told to, in a run of one process, whose state is saved; several agree after an update.
+        """Stop at once if asked to, in a run of one process whose state is saved; several agree after an update.
 
         Raises:
             RunStopped: with the reason.

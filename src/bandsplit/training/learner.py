@@ -1,4 +1,4 @@
-"""What learns: the network, its optimiser and its averaged copy, and one update of them."""
+"""A network that learns, with its optimiser and its averaged copy, and one update of them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Learner:
 
     @property
     def kept_model(self) -> SeparationModel:
-        """What is validated and kept: the averaged network, where the run averages."""
+        """The network that is validated and kept: the averaged one, where the run averages."""
         return self.plain_model if self.averaged is None else cast(SeparationModel, self.averaged.module)
 
     def backward(self, batch: Example, *, last: bool) -> Tensor:
@@ -80,7 +80,7 @@ class Learner:
             self.averaged.load_state_dict(state["average"], strict=True)
 
     def check_fit(self) -> None:
-        """Run a step on silence, so that a batch that does not fit is told before anything else.
+        """Run a step on silence, so that a batch that does not fit is reported before anything else.
 
         Raises:
             RunError: it does not fit.

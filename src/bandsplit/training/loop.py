@@ -25,19 +25,21 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.card import ModelCard
 from bandsplit.models.files import save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
+from bandsplit.runs.energy.card import Phase
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
 from bandsplit.runs.folder import Progress, RunFolder
+from bandsplit.training.clock import Clock
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
-from bandsplit.training.reporters.interface import Reporter, Silence, Start, Step
+from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import Validation, validate
 
 
-class Result(NamedTuple):
-    """How a run ended."""
+class TrainingResult(NamedTuple):
+    """The end of a run."""
 
     best: Path
     best_epoch: int
@@ -49,13 +51,13 @@ def train(
     config: RunConfig,
     dataset: Dataset,
     root: Path,
-    reporter: Reporter,
+    report: Reporter,
     *,
     execution: Execution | None = None,
     resume: bool = False,
     make_meter: MakeMeter | None = None,
-) -> Result:
-    """Train one run to its end, or go on with it.
+) -> TrainingResult:
+    """Train one run to its end, or continue it.
 
     The caller seeds torch before, so that the initial weights are those of ``config.seed``.
 
@@ -63,13 +65,13 @@ def train(
         config: the run.
         dataset: songs with the splits ``train`` and ``valid``.
         root: folder of all runs.
-        reporter: is told what happens, in the first process.
+        report: called with each event, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
-        resume: go on if the run exists; otherwise an existing run is refused.
+        resume: continue the run if it exists; otherwise an existing run is refused.
         make_meter: makes what measures energy, once on each machine.
 
     Raises:
-        RunError: the run exists, cannot go on, does not fit the device, or its loss is not finite.
+        RunError: the run exists, cannot continue, does not fit the device, or its loss is not finite.
         RunStopped: a signal or the time limit stopped it; its state is saved.
         ConfigError: the device or the batch is not possible.
         DataError: the songs do not fit the model.
@@ -77,7 +79,7 @@ def train(
     execution = execution or Execution()
     fabric = make_fabric(config.training, execution)
     fabric.launch()
-    run = _Run(config, dataset, root, reporter if fabric.is_global_zero else Silence(), execution, fabric)
+    run = _Run(config, dataset, root, report if fabric.is_global_zero else report_to(), execution, fabric)
     run.open(resume)
     try:
         run.begin(make_meter)
@@ -86,25 +88,31 @@ def train(
                 run.train_epoch()
                 run.end_epoch()
     except BaseException as error:
-        reason = f"error: {str(error) or type(error).__name__}"
-        if isinstance(error, RunStopped | KeyboardInterrupt):
-            reason = error.reason if isinstance(error, RunStopped) else stop_reason()
         with suppress(RunError):  # a full disk does not take the log's last line either
-            run.close(reason)
+            run.close(_why_ended(error))
         raise
     run.close(run.progress.finished)
     progress = run.progress
     assert progress.best_score is not None
-    return Result(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
+    return TrainingResult(run.folder.best, progress.best_epoch, progress.best_score, progress.epoch)
+
+
+def _why_ended(error: BaseException) -> str:
+    """Say in the words of the log why an attempt ended before the run did."""
+    if isinstance(error, RunStopped):
+        return error.reason
+    if isinstance(error, KeyboardInterrupt):
+        return stop_reason()
+    return f"error: {str(error) or type(error).__name__}"
 
 
 class _Run:
     """The parts of a run in progress."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, root: Path, reporter: Reporter, execution: Execution, fabric: Fabric
+        self, config: RunConfig, dataset: Dataset, root: Path, report: Reporter, execution: Execution, fabric: Fabric
     ) -> None:
-        self.config, self.training, self.reporter, self.execution = config, config.training, reporter, execution
+        self.config, self.training, self.report, self.execution = config, config.training, report, execution
         self.dataset, self.folder, self.fabric = dataset, RunFolder(root, config), fabric
         self.valid = validation_songs(dataset, config.model.channels)
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
@@ -114,9 +122,9 @@ class _Run:
         self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
-        self.told: set[str] = set()
+        self.reported: set[str] = set()
         self.unread: _Update | None = None
-        self.clock = _Clock()
+        self.clock = Clock()
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
 
@@ -152,11 +160,11 @@ class _Run:
             if starts and starts[-1]["global_batch"] != self.batches.global_batch:
                 raise RunError(
                     f"{self.folder.path}: began with global batch {starts[-1]['global_batch']}, not with "
-                    f"{self.batches}; go on with as many devices and the same --batch"
+                    f"{self.batches}; continue with as many devices and the same --batch"
                 )
             state, self.progress = found
             self.learner.load(state)
-        self.fabric.barrier()  # nobody reads the log any more
+        self.fabric.barrier()  # all have read the log: the first process may write to it
         options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
         self._log(
             "start", attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
@@ -165,12 +173,10 @@ class _Run:
         )  # fmt: skip
         self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
-        self.reporter.start(
-            Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done())
-        )
+        self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
 
     def close(self, reason: str) -> None:
-        """Log why the attempt ended, write the energy card and let others go on with the run."""
+        """Log why the attempt ended, write the energy card and let other processes have the folder."""
         if self.meter is not None:
             self.meter.stop(reason)
         try:
@@ -192,7 +198,7 @@ class _Run:
         """Do the updates that are left of this epoch."""
         self.learner.model.train()
         self._phase("training")
-        self.clock = _Clock()
+        self.clock = Clock()
         update = _Update(self.progress.examples)
         for example in self.clock.waits_for(self._loader()):
             self._report_missing([problem for problem in example.problem if problem])
@@ -216,7 +222,7 @@ class _Run:
         last = progress.epoch + 1 >= training.max_epochs
         validates = last or (progress.epoch + 1) % training.validate_every == 0
         if validates:
-            self.save()  # a run stopped during the validation goes on with it
+            self.save()  # a run that stops during the validation continues with it
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
         if validates:
             self._phase("validation")
@@ -242,15 +248,13 @@ class _Run:
 
     def _step(self, update: _Update) -> None:
         """Update the weights, and read the losses of the update before: a GPU need not be waited for."""
-        rate = self._rate(before=1)
+        rate = self._rate(before=1)  # the examples of this update are counted already
         update.norm = self.learner.update(rate)
         self._read_update()
         self.unread = update
         done, loss = self._updates_done(), self.progress.mean_loss
         kwh = self.meter.kwh() if self.meter else None
-        self.reporter.step(
-            Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh)
-        )
+        self.report(Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh))
 
     def _read_update(self) -> None:
         """Add the losses of the last update, or stop if they are not finite."""
@@ -259,13 +263,13 @@ class _Run:
             return
         losses, norm = [loss.item() for loss in update.losses], float(cast(Tensor, update.norm))
         if not all(map(math.isfinite, [*losses, norm])):
-            self._tell_not_finite(update, losses, norm)
+            self._stop_not_finite(update, losses, norm)
         for loss, missing in zip(losses, update.missing, strict=True):
             if not missing:
                 self.progress.loss_sum += loss
                 self.progress.batches += 1
 
-    def _tell_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
+    def _stop_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
         indices = list(range(update.first, update.first + self.batches.global_batch))
         songs = [
             {stem: self.examples.tracks[draw.track].name for stem, draw in self.examples.sampler.draw(i).stems.items()}
@@ -276,7 +280,7 @@ class _Run:
         raise RunError(
             f"{self.folder.path}: loss {losses} or gradient norm {norm} of epoch {self.progress.epoch + 1}, examples "
             f"{indices[0]} to {indices[-1]}, is not finite; {file.name} lists them and their songs. Lower "
-            f"training.learning_rate, or look at the songs; --resume goes on from the last state"
+            f"training.learning_rate, or look at the songs; --resume continues from the last state"
         )
 
     def _share_losses(self) -> None:
@@ -311,7 +315,7 @@ class _Run:
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
             energy_kwh=self.meter.kwh() if self.meter else None, songs=[song._asdict() for song in validation.songs],
         )  # fmt: skip
-        self.reporter.validated(progress.epoch, loss, validation, best)
+        self.report(Validated(progress.epoch, loss, validation, best))
 
     def _card(self, validation: Validation) -> ModelCard:
         changed = f", changed by hand: {self.config.changes}" if self.config.changes else ""
@@ -331,28 +335,25 @@ class _Run:
         if decision.stop or decision.save:
             self.save()
         if decision.stop:
-            text = (
-                f"{self.folder.path}: stopped by {decision.stop}, state saved; the same command with --resume goes on"
-            )
-            raise RunStopped(text, decision.stop)
+            raise self.interruptions.stopped(decision.stop)
 
     def _report_missing(self, problems: Sequence[str]) -> None:
-        """Log why examples were left out; each reason is told once on the terminal."""
+        """Log why examples were left out; each reason is reported once."""
         for problem in problems:
             self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
-            if problem not in self.told:
-                self.told.add(problem)
-                self.reporter.skipped(problem)
+            if problem not in self.reported:
+                self.reported.add(problem)
+                self.report(Skipped(problem))
 
     def _note(self, text: str) -> None:
         self._log("note", text=text)
-        self.reporter.note(text)
+        self.report(Note(text))
 
     def _log(self, kind: str, **values: Any) -> None:
         if self.fabric.is_global_zero:
             self.folder.log(kind, **values)
 
-    def _phase(self, name: Any) -> None:
+    def _phase(self, name: Phase) -> None:
         if self.meter is not None:
             self.meter.phase(name)
 
@@ -365,7 +366,7 @@ class _Run:
 
 
 class _Update:
-    """What an update leaves on the device until it is read."""
+    """The numbers of an update, which stay on the device until they are read."""
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -373,29 +374,3 @@ class _Update:
         self.losses: list[Tensor] = []
         self.missing: list[bool] = []
         self.norm: Any = None
-
-
-class _Clock:
-    """Speed since it was made, and the time spent waiting for examples."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter()
-        self.waited_s, self.examples = 0.0, 0
-
-    def waits_for(self, batches: Iterator[Example]) -> Iterator[Example]:
-        """Yield the batches, and count the time that each takes to come."""
-        while True:
-            asked = time.perf_counter()
-            batch = next(batches, None)
-            self.waited_s += time.perf_counter() - asked
-            if batch is None:
-                return
-            yield batch
-
-    @property
-    def examples_per_s(self) -> float:
-        return self.examples / (time.perf_counter() - self.began)
-
-    @property
-    def waiting(self) -> float:
-        return self.waited_s / (time.perf_counter() - self.began)

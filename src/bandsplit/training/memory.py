@@ -1,4 +1,4 @@
-"""How the process keeps its memory while it trains."""
+"""Memory that the process keeps while it trains."""
 
 import ctypes
 import sys
@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     again anyway. Numbers do not change.
 
     Returns:
-        Whether it was done; only glibc, the C library of most Linux systems, can be told.
+        Whether it was done; only glibc, the C library of most Linux systems, takes such settings.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,8 +1,7 @@
-"""What a run will take, measured before it is paid for: some steps, some batches, a piece of a validation song."""
+"""Forecasts of what a run will take, from some steps, some batches and a piece of a validation song."""
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Iterable
@@ -14,11 +13,13 @@ import torch
 from lightning_fabric import Fabric
 
 from bandsplit.core.errors import RunError
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.examples.dataset import Example, ExampleDataset
 from bandsplit.data.examples.loading import AHEAD, load_batches
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.runs.config import RunConfig
+from bandsplit.runs.energy.card import JOULES_PER_KWH
 from bandsplit.runs.energy.interface import MakeMeter, Place
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
@@ -53,8 +54,8 @@ class Fit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run will take on this machine."""
+class RunForecast:
+    """Prediction of what a run will take on this machine."""
 
     batches: BatchPlan
     update_s: Range
@@ -94,17 +95,17 @@ class Plan:
 
     @property
     def starves(self) -> bool:
-        """Whether the steps will wait for examples."""
+        """True where the steps will wait for examples."""
         return self.loaded_per_s < 1.1 * self.needed_per_s
 
 
 def describe_plan(
-    plan: Plan, *, price_kwh: float | None = None, price_hour: float | None = None
+    plan: RunForecast, *, price_kwh: float | None = None, price_hour: float | None = None
 ) -> list[tuple[str, str]]:
-    """Say a plan in words: what, and the prediction.
+    """Describe a forecast in rows: what, and the prediction.
 
     Args:
-        plan: the plan.
+        plan: the forecast.
         price_kwh: price of a kWh, in any currency.
         price_hour: price of an hour of all devices together.
     """
@@ -145,7 +146,7 @@ def plan_run(
     dataset: Dataset,
     execution: Execution,
     make_meter: MakeMeter | None = None,
-) -> Plan:
+) -> RunForecast:
     """Measure one device's share of the run, in this process; nothing is kept.
 
     Raises:
@@ -157,32 +158,24 @@ def plan_run(
     batches = plan_batches(config.training, devices, execution.batch_size)
     fabric = make_fabric(config.training, replace(execution, devices=1, nodes=1))
     examples, songs = training_examples(config, dataset), validation_songs(dataset, config.model.channels)
-    fits = find_fits(config, batches, execution, fabric) if fabric.device.type == "cuda" else ()
+    on_gpu = fabric.device.type == "cuda"
+    fits = find_fits(config, batches, execution, fabric) if on_gpu else ()
     if fits and not any(fit.examples_per_s for fit in fits):
         raise RunError(f"not even one example fits into the memory of {fabric.device}, with --checkpointing neither")
     loaded_per_s = _loader_rate(examples, batches, execution)
     learner = Learner(config, batches, execution, fabric)
-    if fabric.device.type == "cuda":
+    if on_gpu:
         learner.check_fit()
         torch.cuda.reset_peak_memory_stats()
-    with temporary_folder() as folder:
-        gpus = (fabric.device.index or 0,) if fabric.device.type == "cuda" else ()
-        meter = make_meter(Path(folder), 1, Place(fabric.device, gpus)) if make_meter else None
-        if meter:
-            meter.start()
-            meter.phase("training")
-        began = time.perf_counter()
-        steps_s, update_s = _time_steps(learner, _endless(examples, batches, execution, fabric))
-        if meter:
-            meter.stop("planned")
-        watts = meter.kwh() * 3.6e6 / (time.perf_counter() - began) if meter else None
+    endless = _endless(examples, batches, execution, fabric)
+    steps_s, update_s, watts = _time_metered(learner, endless, make_meter)
     low, *_, high = statistics.quantiles(steps_s, n=10)
     middle = statistics.median(steps_s)
-    resident_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    memory_gb = torch.cuda.max_memory_reserved() / 1e9 if fabric.device.type == "cuda" else resident_gb
+    # The GPU's caching allocator keeps more than its tensors take.
+    memory_gb = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else peak_memory_mb() / 1000
     limit_s = config.training.validate_max_s or float("inf")
     audio_s = sum(min(limit_s, song.samples / song.sample_rate_hz) for song in songs)
-    return Plan(
+    return RunForecast(
         batches=batches,
         update_s=Range(*(step_s * batches.accumulate + update_s for step_s in (low, middle, high))),
         updates_per_epoch=config.training.examples_per_epoch // batches.global_batch,
@@ -195,6 +188,23 @@ def plan_run(
         validate_every=config.training.validate_every,
         fits=fits,
     )
+
+
+def _time_metered(
+    learner: Learner, batches: Iterable[Example], make_meter: MakeMeter | None
+) -> tuple[list[float], float, float | None]:
+    """Return what `_time_steps` does, and the mean power in watts meanwhile; None without a meter."""
+    if make_meter is None:
+        return *_time_steps(learner, batches), None
+    device = learner.fabric.device
+    with temporary_folder() as folder:
+        meter = make_meter(Path(folder), 1, Place(device, (device.index or 0,) if device.type == "cuda" else ()))
+        meter.start()
+        meter.phase("training")
+        began = time.perf_counter()
+        steps_s, update_s = _time_steps(learner, batches)
+        meter.stop("planned")
+        return steps_s, update_s, meter.kwh() * JOULES_PER_KWH / (time.perf_counter() - began)
 
 
 def find_fits(config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fabric) -> tuple[Fit, ...]:

@@ -1,4 +1,4 @@
-"""What a run prepares before its first step: the examples and the songs of the validation."""
+"""Preparation of a run: its examples and the songs of its validation."""
 
 from __future__ import annotations
 

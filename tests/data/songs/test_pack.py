@@ -19,7 +19,7 @@ from bandsplit.data.songs import pack
 from bandsplit.data.songs.check import check_dataset
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.pack import pack_dataset
-from bandsplit.tools.bench.examples import measure
+from bandsplit.tools.bench.examples import measure_examples
 from command_line import run_command
 from songs import STEMS, noise_stems, write_song
 
@@ -132,6 +132,6 @@ def test_examples_of_both_are_the_same(tmp_path: Path) -> None:
 def test_the_benchmark_compares_rates_of_the_same_round(tmp_path: Path) -> None:
     tracks = index_dataset(_flac_set(tmp_path / "flac", samples=20000)).songs("train")
     options = {"excerpt_s": 0.5, "examples": 80, "sample_rate_hz": 8000, "channels": 2, "seed": 0}
-    speed = measure(make_examples(tracks, ["bass"], MixingConfig.parse(UMX_LIKE), **options), per_round=8)
+    speed = measure_examples(make_examples(tracks, ["bass"], MixingConfig.parse(UMX_LIKE), **options), per_round=8)
     assert min(speed.floor, speed.made, speed.loaded) > 0
     assert 0.01 < speed.made_ratio < 100 and speed.growth_mb >= 0

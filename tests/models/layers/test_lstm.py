@@ -138,6 +138,15 @@ def test_beside_other_threads_it_is_taken_for_large_layers_only(
     assert sequence.our_lstm_is_quicker(48, 127)
 
 
+def test_a_layer_that_may_not_be_fast_is_torchs_own(threads: Callable[[int], None]):
+    threads(1)
+    layer, x = layer_of(6, 10), torch.randn(64, 3, 6)
+    assert took_ours(layer, x)
+    layer.fast = False
+    assert not took_ours(layer, x)
+    assert torch.equal(layer(x), layer.project(layer.rnn(layer.norm(x))[0]))
+
+
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]):
     monkeypatch.setattr(lstm, "CHUNK", 16)
     inputs = [torch.randn(shape, requires_grad=True) for shape in ((40, 9, 16), (2, 128, 49), (2, 16, 32), (16,))]

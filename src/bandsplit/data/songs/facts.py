@@ -16,6 +16,7 @@ from typing import Any
 from bandsplit.core.errors import AudioError, DataError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.interrupt import check
+from bandsplit.core.machine import cores
 from bandsplit.core.settings import cache_folder
 from bandsplit.data.songs.tracks import Dataset, Track
 
@@ -84,7 +85,7 @@ class Facts:
         known = [self._known.get(_key(track), {"files": None, "facts": None}) for track in tracks]
         fresh = [entry["files"] == stamp for entry, stamp in zip(known, stamps, strict=True)]
         # Threads: decoding, hashing and transforming all release the interpreter.
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             pending = [
                 None if done else pool.submit(_unless_stopped, find, track)
                 for track, done in zip(tracks, fresh, strict=True)

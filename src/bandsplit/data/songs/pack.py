@@ -16,6 +16,7 @@ from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import DataError
 from bandsplit.core.interrupt import check
+from bandsplit.core.machine import cores
 from bandsplit.core.unfinished import hidden_folder
 from bandsplit.data.songs.facts import SongProgress
 from bandsplit.data.songs.tracks import MIXTURE, Dataset, Track
@@ -60,7 +61,7 @@ def pack_dataset(
 
 
 def _pack_songs(dataset: Dataset, out: Path, sample_rate_hz: int | None, progress: SongProgress | None) -> None:
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         jobs = [pool.submit(_pack_song, dataset, track, out, sample_rate_hz) for track in dataset.tracks]
         try:
             for number, job in enumerate(jobs, start=1):

@@ -16,6 +16,7 @@ from bandsplit.models.bsrnn.config import (
 )
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentLayer
+from bandsplit.models.network import RepeatedPart
 
 
 def build_network(config: BsrnnConfig) -> BandSplitModel:
@@ -34,7 +35,7 @@ def build_network(config: BsrnnConfig) -> BandSplitModel:
     return BandSplitModel(config, BandEncoder(runs, n, merged_channels), blocks, decoders)
 
 
-def build_block(config: BsrnnConfig) -> nn.Module:
+def build_block(config: BsrnnConfig) -> RepeatedPart:
     """Build one block: time layer, band layer, TAC, attention, each if the configuration has it."""
     parts: dict[str, nn.Module] = {}
     n_head = config.n_features // config.heads
@@ -48,7 +49,7 @@ def build_block(config: BsrnnConfig) -> nn.Module:
     if config.attention is not None:
         attention = config.attention
         parts["attention"] = FrameAttention(config.n_features, config.n_bands, attention.heads, attention.encoding_dim)
-    block = nn.Sequential()
+    block = RepeatedPart()
     for name, part in parts.items():
         block.add_module(name, part)
     return block

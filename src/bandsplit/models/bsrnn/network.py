@@ -1,13 +1,14 @@
 """The one network of the family, made of an encoder, blocks and one mask decoder per target."""
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bandsplit.audio.stft import istft, stft
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.network import Separation, SeparationModel
+from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 
 
 class BandSplitModel(SeparationModel):
@@ -67,9 +68,9 @@ class BandSplitModel(SeparationModel):
         decoders = nn.ModuleDict({target: self.decoders[target] for target in wanted})
         return BandSplitModel(config.model_copy(update={"targets": wanted}), self.encoder, self.blocks, decoders)
 
-    def repeated_parts(self) -> Iterable[nn.Module]:
+    def repeated_parts(self) -> Iterable[RepeatedPart]:
         """Return the blocks."""
-        return self.blocks.children()
+        return cast(Iterable[RepeatedPart], self.blocks.children())
 
     def _check(self, mixture: Tensor) -> None:
         if mixture.dim() != 3 or mixture.shape[-1] < 1:

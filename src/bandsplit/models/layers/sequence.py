@@ -54,6 +54,9 @@ class RecurrentLayer(nn.Module):
     and threads share out the sequences of a layer that has many.
     """
 
+    fast: bool = True
+    """Whether it may; otherwise torch's own layer computes everything."""
+
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
         """Make a layer of ``kind`` with ``hidden`` features per direction."""
         super().__init__()
@@ -66,7 +69,7 @@ class RecurrentLayer(nn.Module):
         if isinstance(self.rnn, nn.LSTM) and _lacks_bf16_lstm(x):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
-        if not _is_plain_cpu_work(x):
+        if not self.fast or not _is_plain_cpu_work(x):
             return self._forward_plainly(x)
         if torch.get_num_threads() == 1:
             return self._forward_in_one_thread(x)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
@@ -29,12 +29,14 @@ PARTS: tuple[Part, ...] = ("cpu", "gpu", "memory")
 JOULES_PER_KWH = 3.6e6
 
 
-class _Record(BaseModel):
+class EnergyRecord(BaseModel):
+    """Base of what is stored and reported about energy."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Component(_Record):
-    """Where the joules of one part come from."""
+class Component(EnergyRecord):
+    """Source of the joules of one part."""
 
     state: State
     how: str
@@ -45,16 +47,16 @@ class Component(_Record):
     """False for the GPU of a run that uses none: it is then absent, but not missing."""
 
 
-class Spent(_Record):
-    """What one phase of an attempt took."""
+class Spent(EnergyRecord):
+    """Time and energy of one phase of an attempt."""
 
     wall_s: NonNegativeFloat = 0.0
     joules: dict[Part, NonNegativeFloat] = {}
     """Raw: without PUE."""
 
 
-class Hardware(_Record):
-    """What the Green Algorithms estimate needs to know."""
+class Hardware(EnergyRecord):
+    """Facts that the Green Algorithms estimate needs."""
 
     cpu: str
     cores: NonNegativeInt
@@ -66,14 +68,14 @@ class Hardware(_Record):
     """Watts of each GPU, if somebody named them."""
 
 
-class Intensity(_Record):
+class Intensity(EnergyRecord):
     """Emissions of the electricity."""
 
     g_per_kwh: NonNegativeFloat
     source: str
 
 
-class Attempt(_Record):
+class Attempt(EnergyRecord):
     """Energy of one attempt at a run, on one node."""
 
     format: Literal[1] = 1
@@ -108,6 +110,132 @@ class Attempt(_Record):
         return sum(spent.wall_s for spent in self.phases.values())
 
 
+class EnergySum(EnergyRecord):
+    """Time and energy of several attempts."""
+
+    kwh: float
+    joules: float
+    wall_s: float
+    """Nodes share the clock: the time of the first one."""
+
+
+class PartSum(Component):
+    """Energy of one part, and the weakest of its sources."""
+
+    joules: float | None
+    """None: there is no figure."""
+
+
+class Emissions(Intensity):
+    """CO2e of a run."""
+
+    kg: float
+    """With PUE."""
+    pue: float
+
+
+class AttemptSum(EnergyRecord):
+    """One attempt, on one node."""
+
+    attempt: int
+    node: int
+    stopped: str | None
+    kwh: float
+    wall_s: float
+    updated_unix_s: float
+    period_s: float
+
+
+class GreenAlgorithms(EnergyRecord):
+    """An estimate from hardware and time alone, beside what was metered."""
+
+    kwh: float | None
+    """None: the power of a GPU is unknown."""
+    usage: float
+    inputs: dict[str, str]
+    source: str
+
+
+class EnergyCard(EnergyRecord):
+    """The energy of a run: its attempts, summed. PUE is multiplied in where the name says so."""
+
+    format: Literal[1] = 1
+    total: EnergySum
+    missing: tuple[str, ...]
+    """Parts that were used but not accounted for."""
+    pue: float
+    """That of the last attempt, as the intensity."""
+    kwh_with_pue: float
+    co2e: Emissions | None
+    components: dict[Part, PartSum]
+    phases: dict[Phase, EnergySum]
+    attempts: tuple[AttemptSum, ...]
+    idle_w: dict[Part, float] | None
+    green_algorithms: GreenAlgorithms
+    tool: str
+    period_s: float
+    scope: str
+    hardware: Hardware
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+    """Files that cannot be read."""
+
+    @classmethod
+    def of(cls, attempts: Sequence[Attempt], problems: Sequence[str] = ()) -> EnergyCard:
+        """Sum attempts.
+
+        Raises:
+            ValueError: there is no attempt.
+        """
+        if not attempts:
+            raise ValueError("a card needs at least one attempt")
+        last = attempts[-1]
+        total = _sum([(one.node, one.wall_s, one.joules) for one in attempts])
+        with_pue = total.kwh * last.pue
+        intensity = last.intensity
+        return cls(
+            total=total,
+            missing=_missing(attempts),
+            pue=last.pue,
+            kwh_with_pue=with_pue,
+            co2e=None
+            if intensity is None
+            else Emissions(kg=with_pue * intensity.g_per_kwh / 1000, pue=last.pue, **intensity.model_dump()),
+            components={part: _sum_part(attempts, part) for part in PARTS},
+            phases={phase: _sum_phase(attempts, phase) for phase in PHASES},
+            attempts=tuple(
+                AttemptSum(
+                    attempt=one.attempt, node=one.node, stopped=one.stopped, kwh=one.joules / JOULES_PER_KWH,
+                    wall_s=one.wall_s, updated_unix_s=one.updated_unix_s, period_s=one.period_s,
+                )
+                for one in attempts
+            ),
+            idle_w=next((one.idle_w for one in attempts if one.idle_w), None),
+            green_algorithms=_green_algorithms(attempts),
+            tool=last.tool,
+            period_s=last.period_s,
+            scope=last.scope,
+            hardware=last.hardware,
+            notes=tuple(dict.fromkeys(note for one in attempts for note in one.notes)),
+            problems=tuple(problems),
+        )  # fmt: skip
+
+    @classmethod
+    def read(cls, folder: Path) -> tuple[EnergyCard | None, list[str]]:
+        """Return the card of a run, or none, and which files cannot be read.
+
+        It is summed from the attempts, so that a killed one counts; where only the card was kept, it is that.
+        """
+        attempts, problems = read_attempts(folder)
+        if attempts:
+            return cls.of(attempts, problems), problems
+        file = folder / "energy.json"
+        return (_read(file, cls, folder, problems) if file.exists() else None), problems
+
+
+_R = TypeVar("_R", Attempt, EnergyCard)
+
+
 def plain_hardware() -> Hardware:
     """Describe this machine as far as Python itself can."""
     names = getattr(os, "sysconf_names", {})
@@ -120,110 +248,60 @@ def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:
     return folder / "energy" / (f"attempt-{attempt}.json" if node == 0 else f"attempt-{attempt}.node-{node}.json")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_record(path: Path, record: Attempt | EnergyCard) -> None:
     """Write a file that is at any moment the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
+    write_atomically(path, json.dumps(record.model_dump(mode="json"), indent=1).encode() + b"\n")
 
 
 def read_attempts(folder: Path) -> tuple[list[Attempt], list[str]]:
     """Read all attempts of a run, in their order, and say which files cannot be read."""
-    attempts, problems = [], []
-    for path in folder.glob("energy/attempt-*.json"):
-        try:
-            attempts.append(Attempt.model_validate_json(path.read_bytes()))
-        except (OSError, ValidationError) as error:
-            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            problems.append(f"energy/{path.name}: damaged ({reason}); its energy is not counted")
-    return sorted(attempts, key=lambda one: (one.attempt, one.node)), sorted(problems)
+    problems: list[str] = []
+    found = [_read(path, Attempt, folder, problems) for path in folder.glob("energy/attempt-*.json")]
+    return sorted((one for one in found if one), key=lambda one: (one.attempt, one.node)), sorted(problems)
 
 
-def make_card(attempts: Sequence[Attempt], problems: Iterable[str] = ()) -> dict[str, Any]:
-    """Sum attempts to the card of a run; PUE and intensity are those of the last one.
-
-    Raises:
-        ValueError: there is no attempt.
-    """
-    if not attempts:
-        raise ValueError("a card needs at least one attempt")
-    last = attempts[-1]
-    joules = sum(one.joules for one in attempts)
-    kwh = joules / JOULES_PER_KWH
-    wall_s = sum(one.wall_s for one in attempts if one.node == 0)
-    estimate = _green_algorithms(attempts)
-    intensity = last.intensity
-    return {
-        "format": 1,
-        "total": {"kwh": kwh, "joules": joules, "wall_s": wall_s},
-        "missing": _missing(attempts),
-        "pue": last.pue,
-        "kwh_with_pue": kwh * last.pue,
-        "co2e": None
-        if intensity is None
-        else {"kg": kwh * last.pue * intensity.g_per_kwh / 1000, "pue": last.pue, **intensity.model_dump()},
-        "components": {part: _sum_part(attempts, part) for part in PARTS},
-        "phases": {phase: _sum_phase(attempts, phase) for phase in PHASES},
-        "attempts": [
-            {"attempt": one.attempt, "node": one.node, "stopped": one.stopped, "kwh": one.joules / JOULES_PER_KWH}
-            | {"wall_s": one.wall_s, "updated_unix_s": one.updated_unix_s, "period_s": one.period_s}
-            for one in attempts
-        ],
-        "idle_w": next((one.idle_w for one in attempts if one.idle_w), None),
-        "green_algorithms": estimate,
-        "tool": last.tool,
-        "period_s": last.period_s,
-        "scope": last.scope,
-        "hardware": last.hardware.model_dump(mode="json"),
-        "notes": list(dict.fromkeys(note for one in attempts for note in one.notes)),
-        "problems": list(problems),
-    }
-
-
-def read_card(folder: Path) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return the card of a run, or none, and which files cannot be read.
-
-    It is summed from the attempts, so that a killed one counts; where only the card was kept, it is that.
-    """
-    attempts, problems = read_attempts(folder)
-    if attempts:
-        return make_card(attempts, problems), problems
+def _read(path: Path, kind: type[_R], folder: Path, problems: list[str]) -> _R | None:
     try:
-        card = json.loads((folder / "energy.json").read_text(encoding="utf-8"))
-        usable = all(isinstance(card["total"][key], int | float) for key in ("kwh", "wall_s"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, problems
-    return (card if usable else None), problems
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        problems.append(f"{path.relative_to(folder).as_posix()}: damaged ({reason}); its energy is not counted")
+        return None
 
 
-def _sum_part(attempts: Sequence[Attempt], part: Part) -> dict[str, Any]:
-    joules = [sum(spent.joules.get(part, 0.0) for spent in one.phases.values()) for one in attempts]
+def _sum(spent: Sequence[tuple[int, float, float]]) -> EnergySum:
+    """Sum the node, the seconds and the joules of each."""
+    joules = sum(energy for *_, energy in spent)
+    return EnergySum(kwh=joules / JOULES_PER_KWH, joules=joules, wall_s=sum(s for node, s, _ in spent if node == 0))
+
+
+def _sum_phase(attempts: Sequence[Attempt], phase: Phase) -> EnergySum:
+    spent = [(one.node, one.phases[phase]) for one in attempts if phase in one.phases]
+    return _sum([(node, some.wall_s, sum(some.joules.values())) for node, some in spent])
+
+
+def _sum_part(attempts: Sequence[Attempt], part: Part) -> PartSum:
+    total = sum(sum(spent.joules.get(part, 0.0) for spent in one.phases.values()) for one in attempts)
     sources = [one.components[part] for one in attempts]
     # The weakest of the states that have a figure: measured and estimated together are an estimate.
     found = [source for source in sources if source.state != "absent"] or sources
     weakest = max(found, key=lambda source: ("measured", "estimated", "absent").index(source.state))
-    total = sum(joules)
-    return {"joules": None if weakest.state == "absent" and not total else total, **weakest.model_dump()}
+    return PartSum(joules=None if weakest.state == "absent" and not total else total, **weakest.model_dump())
 
 
-def _sum_phase(attempts: Sequence[Attempt], phase: Phase) -> dict[str, float]:
-    spent = [(one.node, one.phases[phase]) for one in attempts if phase in one.phases]
-    joules = sum(sum(part.joules.values()) for _, part in spent)
-    return {"kwh": joules / JOULES_PER_KWH, "joules": joules, "wall_s": sum(p.wall_s for node, p in spent if node == 0)}
-
-
-def _missing(attempts: Sequence[Attempt]) -> list[str]:
-    """Say which parts were used but not accounted for."""
-    return [
+def _missing(attempts: Sequence[Attempt]) -> tuple[str, ...]:
+    return tuple(
         f"attempt {one.attempt}: {part}: {source.how}"
         for one in attempts
         for part, source in one.components.items()
         if source.state == "absent" and source.needed
-    ]
+    )
 
 
-def _green_algorithms(attempts: Sequence[Attempt]) -> dict[str, Any]:
+def _green_algorithms(attempts: Sequence[Attempt]) -> GreenAlgorithms:
     kwh: float | None = 0.0
-    inputs: dict[str, str] = {}
+    inputs: dict[str, str] = {}  # those of the last attempt stay
     for one in attempts:
         hardware = one.hardware
         core = find_watts(CORE_POWER, hardware.cpu)
@@ -237,6 +315,7 @@ def _green_algorithms(attempts: Sequence[Attempt]) -> dict[str, Any]:
             found = find_watts(GPU_TDP, name)
             watts = hardware.gpu_tdp_w or (found.watts if found else None)
             if watts is None:
+                # Without one GPU the sum would be too small: better no figure than a wrong one.
                 kwh, inputs["gpu"] = None, f"{name} is not in the table; name its TDP in watts"
                 break
             gpus_w += watts
@@ -248,4 +327,4 @@ def _green_algorithms(attempts: Sequence[Attempt]) -> dict[str, Any]:
             kwh += green_algorithms_kwh(
                 hours, cores=hardware.cores, core_w=core_w, gpus_w=gpus_w, memory_gb=hardware.memory_gb
             )
-    return {"kwh": kwh, "usage": 1.0, "inputs": inputs, "source": GREEN_ALGORITHMS}
+    return GreenAlgorithms(kwh=kwh, usage=1.0, inputs=inputs, source=GREEN_ALGORITHMS)

@@ -1,16 +1,18 @@
-"""What a training asks of a meter of energy."""
+"""The interface between a training and the meter of its energy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import torch
 
+from bandsplit.runs.energy.card import Phase
+
 
 class Place(NamedTuple):
-    """What a meter watches over."""
+    """The hardware that a meter watches."""
 
     device: torch.device
     """Of the process that makes the meter."""
@@ -26,7 +28,7 @@ class Meter(Protocol):
     def start(self) -> None:
         """Begin."""
 
-    def phase(self, name: Literal["preparation", "training", "validation"]) -> None:
+    def phase(self, name: Phase) -> None:
         """Attribute what follows to a phase."""
 
     def kwh(self) -> float:

@@ -1,4 +1,4 @@
-"""Energy of a run while it goes on: one meter per node, which never stops a run."""
+"""Meters of energy while a run lasts: one per node, which never stops the run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from bandsplit.runs.energy.card import (
     PARTS,
     Attempt,
     Component,
+    EnergyCard,
     Intensity,
     Part,
     Phase,
     Spent,
     attempt_file,
-    make_card,
     plain_hardware,
     read_attempts,
-    write_json,
+    write_record,
 )
 
 if TYPE_CHECKING:
@@ -144,7 +144,8 @@ class EnergyMeter:
             if self.node == 0:
                 with self._quietly("the card is not written"):
                     attempts, problems = read_attempts(self.folder)
-                    write_json(self.folder / "energy.json", make_card(attempts or [self._record()], problems))
+                    card = EnergyCard.of(attempts or [self._record()], problems)
+                    write_record(self.folder / "energy.json", card)
 
     # --- inside the lock ---------------------------------------------------------------------------------------------
 
@@ -207,8 +208,7 @@ class EnergyMeter:
 
     def _write(self) -> None:
         with self._quietly("samples were not written"):
-            path = attempt_file(self.folder, self.attempt, self.node)
-            write_json(path, self._record().model_dump(mode="json"))
+            write_record(attempt_file(self.folder, self.attempt, self.node), self._record())
 
     def _record(self) -> Attempt:
         sensors = self._sensors

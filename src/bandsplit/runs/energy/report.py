@@ -2,42 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bandsplit.core.errors import RunError
-from bandsplit.runs import records as runs
-from bandsplit.runs.energy.card import PHASES, Intensity, read_card
+from bandsplit.runs.energy.card import PHASES, EnergyCard, EnergyRecord, Intensity, Part, Phase, State
 from bandsplit.runs.energy.facts import EQUIVALENTS
+from bandsplit.runs.records import RunRecord, read_run
 
-BEST = (
+BEST_MODEL = (
     "of each recipe and target, the run with the highest validation uSDR in its log; of the recipes with the most "
     "targets, the one with the highest mean of these"
 )
-"""What the best run is; several runs where each target has a model of its own, as in the paper's rows."""
+"""Definition of the best model; several runs where each target has a model of its own, as in the paper's rows."""
+
+
+class ReportLine(EnergyRecord):
+    """One run with a card."""
+
+    folder: str
+    recipe: str
+    """With a star if settings were changed by hand."""
+    targets: tuple[str, ...]
+    seed: int | None
+    state: str
+    best: bool
+    """Whether it is of the best model."""
+    best_usdr_db: float | None
+    attempts: int
+    hours: float
+    phases_kwh: dict[Phase, float | None]
+    """Raw, as ``kwh``."""
+    kwh: float
+    pue: float
+    kwh_with_pue: float
+    co2e_kg: float | None
+    """With PUE."""
+    intensity: Intensity | None
+    green_algorithms_kwh_with_pue: float | None
+    components: dict[Part, State]
+    missing: tuple[str, ...]
+    """Parts that were used but not accounted for."""
+    problems: tuple[str, ...]
+    """Files that cannot be read."""
+
+
+class RunWithoutCard(EnergyRecord):
+    """A run that is not counted."""
+
+    folder: str
+    problems: tuple[str, ...]
+
+
+class ReportTotal(EnergyRecord):
+    """Sums over the lines, each with the number of runs that it sums: some lack a figure."""
+
+    runs: int
+    hours: float
+    hours_runs: int
+    kwh: float
+    kwh_runs: int
+    kwh_with_pue: float
+    kwh_with_pue_runs: int
+    co2e_kg: float | None
+    co2e_kg_runs: int
+    green_algorithms_kwh_with_pue: float | None
+    green_algorithms_kwh_with_pue_runs: int
+
+    @classmethod
+    def of(cls, lines: Sequence[ReportLine]) -> ReportTotal:
+        """Sum the lines."""
+
+        def known(values: Iterable[float | None]) -> list[float]:
+            return [value for value in values if value is not None]
+
+        co2e_kg = known(line.co2e_kg for line in lines)
+        green_kwh = known(line.green_algorithms_kwh_with_pue for line in lines)
+        return cls(
+            runs=len(lines),
+            hours=sum(line.hours for line in lines),
+            hours_runs=len(lines),
+            kwh=sum(line.kwh for line in lines),
+            kwh_runs=len(lines),
+            kwh_with_pue=sum(line.kwh_with_pue for line in lines),
+            kwh_with_pue_runs=len(lines),
+            co2e_kg=sum(co2e_kg) if co2e_kg else None,
+            co2e_kg_runs=len(co2e_kg),
+            green_algorithms_kwh_with_pue=sum(green_kwh) if green_kwh else None,
+            green_algorithms_kwh_with_pue_runs=len(green_kwh),
+        )
+
+
+class BestModel(EnergyRecord):
+    """Energy of the best model, beside that of all runs together."""
+
+    meaning: str
+    runs: tuple[str, ...]
+    kwh_with_pue: float | None
+    """None: there is no best model, or one of its runs has no card."""
+    total_to_best: float | None
+
+
+class EquivalentCount(EnergyRecord):
+    """A number of everyday things that take as much energy as all runs, with PUE."""
+
+    number: float
+    what: str
+    kwh_of_one: float
+    source: str
+
+    def __str__(self) -> str:
+        """Write number and things; below a hundredth of one it is only said to be less."""
+        number = self.number
+        about = f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+        return f"{about if number >= 0.01 or number == 0 else 'less than 0.01'} {self.what}"
+
+
+class EnergyReport(EnergyRecord):
+    """The energy of a project."""
+
+    runs: tuple[ReportLine, ...]
+    without_card: tuple[RunWithoutCard, ...]
+    total: ReportTotal
+    best: BestModel
+    equivalents: tuple[EquivalentCount, ...]
 
 
 @dataclass(frozen=True)
 class RunEnergy:
     """One run, as the report sees it."""
 
-    folder: Path
-    recipe: str
-    """With a star if settings were changed by hand."""
-    targets: tuple[str, ...]
-    seed: int | None
-    state: str
-    best_usdr_db: float | None
-    card: dict[str, Any] | None
+    record: RunRecord
+    card: EnergyCard | None
     problems: tuple[str, ...] = ()
     """Files of energy that cannot be read."""
 
     @property
-    def kwh(self) -> float | None:
-        """Raw energy, without PUE; none without a card."""
-        return None if self.card is None else float(self.card["total"]["kwh"])
+    def best_usdr_db(self) -> float | None:
+        """Highest validation uSDR; None before the first validation."""
+        return max((row.validation_usdr_db for row in self.record.validations), default=None)
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
@@ -55,41 +159,36 @@ def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
         if not found:
             raise RunError(f"{path}: holds no run (no config.json, no energy.json); give a folder that `train` wrote")
         folders |= {folder.resolve(): folder for folder in sorted(found)}
-    return [read_run(folder) for folder in folders.values()]
+    return [read_energy(folder) for folder in folders.values()]
 
 
-def read_run(folder: Path) -> RunEnergy:
+def read_energy(folder: Path) -> RunEnergy:
     """Read what the report needs of a run; what cannot be read is left open."""
-    record = runs.read_run(folder)
-    scores = [row.validation_usdr_db for row in record.validations]
-    card, problems = read_card(folder)
-    return RunEnergy(
-        folder, record.label, record.targets, record.seed, record.state, max(scores, default=None), card,
-        tuple(problems),
-    )  # fmt: skip
+    card, problems = EnergyCard.read(folder)
+    return RunEnergy(read_run(folder), card, tuple(problems))
 
 
-def best_runs(found: Sequence[RunEnergy]) -> list[RunEnergy]:
-    """Return the runs of the best model, see `BEST`; none if no run was validated."""
-    best: dict[str, dict[tuple[str, ...], RunEnergy]] = {}
+def best_runs(found: Iterable[RunEnergy]) -> list[RunEnergy]:
+    """Return the runs of the best model, see `BEST_MODEL`; none if no run was validated."""
+    best: dict[str, dict[tuple[str, ...], tuple[float, RunEnergy]]] = {}
     for run in found:
-        if run.best_usdr_db is None or run.recipe.endswith("*"):
+        score, record = run.best_usdr_db, run.record
+        if score is None or record.changes:
             continue
-        rival = best.setdefault(run.recipe, {}).get(run.targets)
-        if rival is None or run.best_usdr_db > (rival.best_usdr_db or 0.0):
-            best[run.recipe][run.targets] = run
-    ranks = {}
-    for recipe, winners in best.items():
-        scores = [(run.best_usdr_db or 0.0, target) for targets, run in winners.items() for target in targets]
-        ranks[recipe] = (len({target for _, target in scores}), sum(score for score, _ in scores) / len(scores))
-    if not ranks:
-        return []
-    return list(best[max(ranks, key=lambda recipe: ranks[recipe])].values())
+        winners = best.setdefault(record.recipe, {})
+        if record.targets not in winners or score > winners[record.targets][0]:
+            winners[record.targets] = score, run
+
+    def rank(recipe: str) -> tuple[int, float]:
+        scores = [(score, target) for targets, (score, _) in best[recipe].items() for target in targets]
+        return len({target for _, target in scores}), sum(score for score, _ in scores) / len(scores)
+
+    return [run for _, run in best[max(best, key=rank)].values()] if best else []
 
 
 def make_report(
     found: Sequence[RunEnergy], *, pue: float | None = None, intensity: Intensity | None = None
-) -> dict[str, Any]:
+) -> EnergyReport:
     """Sum a project.
 
     Args:
@@ -97,76 +196,56 @@ def make_report(
         pue: takes the place of each card's own.
         intensity: takes the place of each card's own.
     """
-    counted = [run for run in found if run.card is not None]
-    best = best_runs(found)
-    lines = {id(run): _line(run, run in best, pue, intensity) for run in counted}
-    total = _add(lines.values())
-    best_kwh = [lines[id(run)]["kwh_with_pue"] for run in best if id(run) in lines]
-    best_total = sum(best_kwh) if best and len(best_kwh) == len(best) else None
-    return {
-        "runs": list(lines.values()),
-        "without_card": [
-            {"folder": str(run.folder), "problems": list(run.problems)} for run in found if run.card is None
-        ],
-        "total": total,
-        "best": {
-            "meaning": BEST,
-            "runs": [str(run.folder) for run in best],
-            "kwh_with_pue": best_total,
-            "total_to_best": total["kwh_with_pue"] / best_total if best_total else None,
-        },
-        "equivalents": [
-            {"number": total["kwh_with_pue"] / one.kwh, "what": one.what, "kwh_of_one": one.kwh, "source": one.source}
+    best = tuple(str(run.record.folder) for run in best_runs(found))
+    lines = [_line(run, run.card, best, pue, intensity) for run in found if run.card is not None]
+    total = ReportTotal.of(lines)
+    kwh = {line.folder: line.kwh_with_pue for line in lines if line.best}
+    best_kwh = sum(kwh[folder] for folder in best) if best and len(kwh) == len(best) else None
+    return EnergyReport(
+        runs=tuple(lines),
+        without_card=tuple(
+            RunWithoutCard(folder=str(run.record.folder), problems=run.problems) for run in found if run.card is None
+        ),
+        total=total,
+        best=BestModel(
+            meaning=BEST_MODEL,
+            runs=best,
+            kwh_with_pue=best_kwh,
+            total_to_best=total.kwh_with_pue / best_kwh if best_kwh else None,
+        ),
+        equivalents=tuple(
+            EquivalentCount(number=total.kwh_with_pue / one.kwh, what=one.what, kwh_of_one=one.kwh, source=one.source)
             for one in EQUIVALENTS
-        ],
-    }
+        ),
+    )
 
 
-def describe_equivalent(one: Mapping[str, Any]) -> str:
-    """Write a number of everyday things as text; below a hundredth of one it is only said to be less."""
-    number = one["number"]
-    count = f"{number:.0f}" if number >= 100 else f"{number:.3g}" if number >= 0.01 or number == 0 else "less than 0.01"
-    return f"{count} {one['what']}"
-
-
-def _line(run: RunEnergy, best: bool, pue: float | None, intensity: Intensity | None) -> dict[str, Any]:
-    card = run.card
-    assert card is not None and run.kwh is not None
-    factor = pue if pue is not None else float(card.get("pue", 1.0))
-    stored = card.get("co2e")
-    if intensity is None and stored:
-        intensity = Intensity(g_per_kwh=stored["g_per_kwh"], source=stored["source"])
-    green = (card.get("green_algorithms") or {}).get("kwh")
-    phases = card.get("phases", {})
-    return {
-        "folder": str(run.folder),
-        "recipe": run.recipe,
-        "targets": list(run.targets),
-        "seed": run.seed,
-        "state": run.state,
-        "best": best,
-        "best_usdr_db": run.best_usdr_db,
-        "attempts": len({one["attempt"] for one in card.get("attempts", [])}),
-        "hours": card["total"]["wall_s"] / 3600,
-        "phases_kwh": {phase: phases.get(phase, {}).get("kwh") for phase in PHASES},
-        "kwh": run.kwh,
-        "pue": factor,
-        "kwh_with_pue": run.kwh * factor,
-        "co2e_kg": None if intensity is None else run.kwh * factor * intensity.g_per_kwh / 1000,
-        "intensity": None if intensity is None else intensity.model_dump(),
-        "green_algorithms_kwh_with_pue": None if green is None else green * factor,
-        "components": {part: one["state"] for part, one in card.get("components", {}).items()},
-        "missing": card.get("missing", []),
-        "problems": list(run.problems),
-    }
-
-
-def _add(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Sum the lines; a column that lacks a figure for any run has the number of runs it sums beside it."""
-    lines = list(lines)
-    total: dict[str, Any] = {"runs": len(lines)}
-    for key in ("hours", "kwh", "kwh_with_pue", "co2e_kg", "green_algorithms_kwh_with_pue"):
-        known = [line[key] for line in lines if line[key] is not None]
-        total[key] = sum(known) if known or key in ("hours", "kwh", "kwh_with_pue") else None
-        total[f"{key}_runs"] = len(known)
-    return total
+def _line(
+    run: RunEnergy, card: EnergyCard, best: Sequence[str], pue: float | None, intensity: Intensity | None
+) -> ReportLine:
+    record, kwh, folder = run.record, card.total.kwh, str(run.record.folder)
+    pue = card.pue if pue is None else pue
+    if intensity is None and card.co2e is not None:
+        intensity = Intensity(g_per_kwh=card.co2e.g_per_kwh, source=card.co2e.source)
+    green_kwh = card.green_algorithms.kwh
+    return ReportLine(
+        folder=folder,
+        recipe=record.label,
+        targets=record.targets,
+        seed=record.seed,
+        state=str(record.state),
+        best=folder in best,
+        best_usdr_db=run.best_usdr_db,
+        attempts=len({one.attempt for one in card.attempts}),
+        hours=card.total.wall_s / 3600,
+        phases_kwh={phase: card.phases[phase].kwh if phase in card.phases else None for phase in PHASES},
+        kwh=kwh,
+        pue=pue,
+        kwh_with_pue=kwh * pue,
+        co2e_kg=None if intensity is None else kwh * pue * intensity.g_per_kwh / 1000,
+        intensity=intensity,
+        green_algorithms_kwh_with_pue=None if green_kwh is None else green_kwh * pue,
+        components={part: one.state for part, one in card.components.items()},
+        missing=card.missing,
+        problems=run.problems,
+    )

@@ -1,4 +1,4 @@
-"""What measures or estimates energy: codecarbon, kept quiet, offline and without PUE.
+"""Sensors and estimates of energy: codecarbon, kept quiet, offline and without PUE.
 
 It is read through its public ways (an output handler, ``flush``, ``stop``); which sensor stands behind a figure is not
 public, so that is looked up in the hardware objects of its tracker, here and nowhere else.
@@ -7,16 +7,42 @@ public, so that is looked up in the hardware objects of its tracker, here and no
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.machine import cores
 from bandsplit.runs.energy.card import JOULES_PER_KWH, Component, Hardware, Intensity, Part
 
 NEVER_S = 1e8
 """Period of codecarbon's own sampling: never, since two threads that sample at once would count energy twice."""
+
+_OPTIONS: dict[str, Any] = {
+    "project_name": "bandsplit",
+    "measure_power_secs": NEVER_S,
+    "api_call_interval": -1,
+    "emissions_endpoint": None,
+    "electricitymaps_api_token": None,
+    "tracking_mode": "machine",
+    "log_level": "warning",
+    "logger_preamble": "",
+    "force_cpu_power": None,
+    "force_ram_power": None,
+    "force_mode_cpu_load": False,
+    "rapl_include_dram": False,
+    "rapl_prefer_psys": False,
+    "pue": 1.0,
+    "wue": 0.0,
+    "force_carbon_intensity_g_co2e_kwh": 0.0,  # CO2e is ours, from raw energy
+    "allow_multiple_runs": True,  # the lock of a single run takes over SIGINT and SIGTERM
+    "country_iso_code": None,
+    "cloud_provider": None,
+    "cloud_region": None,
+    "region": None,
+    "country_2letter_iso_code": None,
+}
+"""All other options of codecarbon, so that none of its configuration files or environment variables counts."""
 
 _CPU_SENSORS = {
     "intel_rapl": "RAPL counters of the CPU packages",
@@ -54,33 +80,8 @@ class Sensors:
         self.tool = f"codecarbon {version('codecarbon')}"
         self._handler = Latest()
         self._gpu_problem, nvml = _nvml_numbers(gpus)
-        # Each option is given, so that no configuration file or environment variable of codecarbon changes it.
         self._tracker = codecarbon.OfflineEmissionsTracker(
-            project_name="bandsplit",
-            measure_power_secs=NEVER_S,
-            api_call_interval=-1,
-            output_methods=[],
-            output_handlers=[self._handler],
-            emissions_endpoint=None,
-            electricitymaps_api_token=None,
-            gpu_ids=nvml or None,
-            tracking_mode="machine",
-            log_level="warning",
-            logger_preamble="",
-            force_cpu_power=None,
-            force_ram_power=None,
-            force_mode_cpu_load=False,
-            rapl_include_dram=False,
-            rapl_prefer_psys=False,
-            pue=1.0,
-            wue=0.0,
-            force_carbon_intensity_g_co2e_kwh=0.0,  # CO2e is ours, from raw energy
-            allow_multiple_runs=True,  # the lock of a single run takes over SIGINT and SIGTERM
-            country_iso_code=None,
-            cloud_provider=None,
-            cloud_region=None,
-            region=None,
-            country_2letter_iso_code=None,
+            output_methods=[], output_handlers=[self._handler], gpu_ids=nvml or None, **_OPTIONS
         )
         self._tracker.start()
         self.read()
@@ -119,12 +120,12 @@ class Sensors:
         """Describe the node for an estimate without sensors."""
         import psutil
 
-        at_hand = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        cores = min(at_hand, psutil.cpu_count(logical=False) or at_hand)
+        at_hand = cores()
+        physical = min(at_hand, psutil.cpu_count(logical=False) or at_hand)
         total = self._handler.total
         memory_gb = float(total.ram_total_size)
         return Hardware(
-            cpu=str(total.cpu_model), cores=cores, memory_gb=memory_gb, gpus=tuple(gpu_names), gpu_tdp_w=gpu_tdp_w
+            cpu=str(total.cpu_model), cores=physical, memory_gb=memory_gb, gpus=tuple(gpu_names), gpu_tdp_w=gpu_tdp_w
         )
 
     def _find_components(self) -> dict[Part, Component]:

@@ -14,7 +14,7 @@ from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun
 
 if TYPE_CHECKING:
-    from bandsplit.training.plan import Plan
+    from bandsplit.training.plan import RunForecast
 
 PUBLISHED_PUE = 1.5
 SMALL_GPU_W, LARGE_GPU_W = 250.0, 350.0
@@ -125,7 +125,7 @@ def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, Measured | str] 
     return [RecipeCost(recipe, tuple(group), (measured or {}).get(recipe)) for recipe, group in groups.items()]
 
 
-def span_of(plan: Plan) -> Measured:
+def span_of(plan: RunForecast) -> Measured:
     """Return the span of a measured plan."""
     fewest, most = plan.epochs
     kwh = (plan.kwh(fewest), plan.kwh(most))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bandsplit.core.interrupt import collected
+from bandsplit.core.machine import cores
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class Processes:
             at_once: largest number of processes; each gets its share of the cores as threads.
         """
         self.command, self.at_once = tuple(command), at_once
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = {"OMP_NUM_THREADS": str(max(1, cores // at_once))}
+        threads = {"OMP_NUM_THREADS": str(max(1, cores() // at_once))}
         self.environment = threads | os.environ  # whoever sets it knows better
         self.stopping = False
         self._running: list[tuple[Job, subprocess.Popen[bytes], float]] = []

@@ -58,16 +58,13 @@ def estimate_left(runs: Sequence[StudyRun]) -> Left:
 def account_energy(folder: StudyFolder) -> Account | None:
     """Sum the energy of all attempts, those of runs that failed or were interrupted too; none before the first run."""
     try:
-        report = make_report(find_runs([folder.runs]))
+        found = find_runs([folder.runs])
     except RunError:  # there is no run
         return None
+    report = make_report(found)
+    finished = {str(run.record.folder) for run in found if run.record.finished}
     kwh = {True: 0.0, False: 0.0}
-    for line in report["runs"]:
-        kwh[line["state"].startswith("finished")] += line["kwh"]
-    return Account(
-        report["total"]["kwh"],
-        kwh[True],
-        kwh[False],
-        sum(line["attempts"] for line in report["runs"]),
-        len(report["without_card"]),
-    )
+    for line in report.runs:
+        kwh[line.folder in finished] += line.kwh
+    attempts = sum(line.attempts for line in report.runs)
+    return Account(report.total.kwh, kwh[True], kwh[False], attempts, len(report.without_card))

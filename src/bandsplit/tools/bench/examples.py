@@ -1,8 +1,7 @@
-"""How fast training examples are made, beside the rate at which soundfile alone reads the same excerpts."""
+"""Speed of making training examples, beside the rate at which soundfile alone reads the same excerpts."""
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from typing import NamedTuple
 
 import soundfile
 
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.data.examples.dataset import ExampleDataset
 from bandsplit.data.examples.loading import AHEAD, load_batches
 
@@ -31,7 +31,7 @@ class DataSpeed(NamedTuple):
     """Growth of this process's peak memory from the first round to the last."""
 
 
-def measure(examples: ExampleDataset, per_round: int = 60) -> DataSpeed:
+def measure_examples(examples: ExampleDataset, per_round: int = 60) -> DataSpeed:
     """Measure in rounds, so that noise of the machine meets all alike; the first round warms up and does not count.
 
     Args:
@@ -49,13 +49,13 @@ def measure(examples: ExampleDataset, per_round: int = 60) -> DataSpeed:
             _loaded_rate(examples, indices),
         )
         if number == 0:
-            memory_mb = _peak_mb()
+            memory_mb = peak_memory_mb()
             continue
         for rate, rates_so_far in zip(rates, (floors, made, loaded), strict=True):
             rates_so_far.append(rate)
     ratios = [[a / b for a, b in zip(rates, floors, strict=True)] for rates in (made, loaded)]
     median = statistics.median
-    growth_mb = _peak_mb() - memory_mb
+    growth_mb = max(0.0, peak_memory_mb() - memory_mb)  # Linux counts to a few pages
     return DataSpeed(median(floors), median(made), median(ratios[0]), median(loaded), median(ratios[1]), growth_mb)
 
 
@@ -91,7 +91,3 @@ def _loaded_rate(examples: ExampleDataset, indices: range) -> float:
     batches = sum(1 for _ in loader)
     # When the clock starts, the worker has worked ahead by the batches it may make ahead, at most.
     return 2 * (batches - AHEAD) / (time.perf_counter() - began)
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies large matrices: what every speed is compared to."""
+"""The rate at which this machine multiplies large matrices, which every speed is compared to."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Precision = Literal["fp32", "tf32", "bf16"]
+ProductPrecision = Literal["fp32", "tf32", "bf16"]
 """Of products: single; on CUDA, single in TF32's rounding; automatic bfloat16."""
 
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
-def matrix_rate(device: torch.device, precision: Precision = "fp32") -> float:
+def matrix_rate(device: torch.device, precision: ProductPrecision = "fp32") -> float:
     """Measure how many operations per second a product of large square matrices reaches; the median of some."""
     size = MATRIX_SIZE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32

@@ -1,9 +1,7 @@
-"""How fast networks separate, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of separation, beside the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
-import resource
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,13 +11,13 @@ import numpy as np
 import torch
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.machine import memory_mb
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.processes import worker_pool
 from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
 from bandsplit.models.files import save_model
-from bandsplit.models.layers import sequence
+from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
@@ -28,7 +26,7 @@ from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
 Way = Literal["plain", "torch", "onnx"]
-"""What computes a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
+"""Ways to compute a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
 
 RUNTIMES = ("plain", "torch", "onnx", "int8")
 """The ways, and onnxruntime with 8-bit integers."""
@@ -49,7 +47,7 @@ class SeparationSpeed(NamedTuple):
     share: float
     """Rate of the chunks' products over the matrix rate of the same round."""
     quicker: float
-    """How many times as quick as the first way in the same round."""
+    """Speed over that of the first way in the same round."""
     peak_mb: float
     """CUDA: most memory allocated. CPU: the process's peak, with PyTorch in it for the matrix rate."""
     difference: float
@@ -110,7 +108,7 @@ def _untrained(recipe: str, target: str, folder: Path) -> Path:
     return path
 
 
-def measure(
+def measure_separation(
     ways: Sequence[tuple[Way, Path]], *, chunk_s: float, rounds: int, device: str = "cpu", precision: str = "fp32"
 ) -> list[SeparationSpeed]:
     """Measure ways of computing a model, each in a process of its own, in turns; the first round does not count.
@@ -149,7 +147,7 @@ def measure(
 
 
 class _Work(NamedTuple):
-    """What the process of a way has to do in each round."""
+    """Work of a way's process in each round."""
 
     estimate: Callable[[np.ndarray], np.ndarray]
     chunks: np.ndarray
@@ -169,7 +167,9 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)
-        sequence.RecurrentLayer.forward = sequence.RecurrentLayer._forward_plainly  # torch's own LSTM, all threads
+        for layer in network.model.modules():
+            if isinstance(layer, RecurrentLayer):
+                layer.fast = False
         estimate, size = network.estimate_plainly, 1
     config = network.config
     generator = np.random.default_rng(0)
@@ -192,8 +192,4 @@ def _turn() -> tuple[float, float]:
 
 
 def _peak_mb() -> float:
-    if _work.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(_work.device) / 1e6
-    if sys.platform.startswith("linux"):
-        return memory_mb("VmHWM")  # the peak of getrusage begins with that of the parent
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_memory_mb(_work.device)

@@ -1,18 +1,18 @@
-"""How fast training steps are, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of training steps, beside the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
-import resource
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 
+from bandsplit.core.machine import peak_memory_mb
 from bandsplit.data.examples.dataset import Example
 from bandsplit.models.families import count_flop
 from bandsplit.runs.config import RunConfig
-from bandsplit.tools.bench.matrix_rate import Precision, matrix_rate, time_s
+from bandsplit.tools.bench.matrix_rate import ProductPrecision, matrix_rate, time_s
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 
@@ -31,21 +31,20 @@ class StepSpeed(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """What was measured."""
+    """Speeds of recipes, and the rate that they are compared to."""
 
     matrix_gflop_per_s: float
     """Median rate of products of large square matrices, in the precision of the steps."""
     recipes: dict[str, StepSpeed]
 
 
-def measure(
+def measure_steps(
     configs: Mapping[str, RunConfig],
     *,
     batch: int = 2,
     steps: int = 5,
     device: torch.device,
-    precision: Precision = "fp32",
-    done: Callable[[], None] = lambda: None,
+    precision: ProductPrecision = "fp32",
 ) -> TrainingSpeed:
     """Measure training steps on random signals in rounds, so that noise of the machine meets all recipes alike.
 
@@ -58,7 +57,6 @@ def measure(
         steps: steps of each recipe that count.
         device: where to run.
         precision: of products; ``tf32`` needs CUDA.
-        done: is called after each step.
     """
     makers = {name: TrainingStep(config, batch, device, precision) for name, config in configs.items()}
     times_s: dict[str, list[float]] = {name: [] for name in configs}
@@ -71,8 +69,7 @@ def measure(
                 torch.cuda.reset_peak_memory_stats(device)
             step_s = time_s(step, device)
             rates.append(matrix_rate(device, precision))
-            peaks_mb[name] = max(peaks_mb[name], _peak_mb(device))
-            done()
+            peaks_mb[name] = max(peaks_mb[name], peak_memory_mb(device))
             if number:
                 times_s[name].append(step_s)
                 shares[name].append(step.flop / step_s / statistics.mean(rates[-2:]))
@@ -85,9 +82,11 @@ def measure(
 
 
 class TrainingStep:
-    """What learns, and one batch of noise; calling it does one update."""
+    """A learner and one batch of noise; calling it does one update."""
 
-    def __init__(self, config: RunConfig, batch: int, device: torch.device, precision: Precision = "fp32") -> None:
+    def __init__(
+        self, config: RunConfig, batch: int, device: torch.device, precision: ProductPrecision = "fp32"
+    ) -> None:
         """Build everything with random numbers of a seed of its own."""
         training = config.training.model_copy(update={"precision": precision, "average": None})
         execution = Execution(str(device))
@@ -106,9 +105,3 @@ class TrainingStep:
         """Do one update."""
         self.learner.backward(self.batch, last=True)
         self.learner.update(self.rate)
-
-
-def _peak_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,1 +1,1 @@
-"""Where the progress of a training is shown."""
+"""Reporters: the events of a training, and what shows them."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing_extensions import assert_never
+
 from bandsplit.core.errors import ConfigError
-from bandsplit.training.reporters.interface import Silence, Start, Step
-from bandsplit.training.validation import Validation
+from bandsplit.training.reporters.events import Event, Note, Skipped, Start, Step, Validated
 
 EVERY = 10
 """Updates between two points."""
 
 
-class TensorBoard(Silence):
-    """Writes loss, learning rate, speed, energy and scores over updates; a resumed run goes on in its curves."""
+class TensorBoard:
+    """A reporter that draws loss, learning rate, speed, energy and scores over updates; resumed runs continue them."""
 
     def __init__(self) -> None:
         """Look for the package.
@@ -28,13 +29,23 @@ class TensorBoard(Silence):
         self.writer: SummaryWriter | None = None
         self.update = 0
 
-    def start(self, start: Start) -> None:
-        """Open the curves; points after the state that the run goes on from are dropped."""
-        self.update = start.done
-        self.writer = self._make(str(start.folder / "tensorboard"), purge_step=start.done + 1)
+    def __call__(self, event: Event) -> None:
+        """Write the points of an event."""
+        match event:
+            case Start():
+                self.update = event.done
+                # Points after the state that the run continues from are dropped.
+                self.writer = self._make(str(event.folder / "tensorboard"), purge_step=event.done + 1)
+            case Step():
+                self._step(event)
+            case Validated():
+                self._validated(event)
+            case Skipped() | Note():
+                pass
+            case _:
+                assert_never(event)
 
-    def step(self, step: Step) -> None:
-        """Write a point of some updates."""
+    def _step(self, step: Step) -> None:
         self.update = step.update
         if step.update % EVERY:
             return
@@ -48,9 +59,9 @@ class TensorBoard(Silence):
             values["energy/kwh"] = step.kwh
         self._write(values)
 
-    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
-        """Write a point for the set, and one per target."""
-        values = {"train/epoch_loss": loss, "valid/usdr_db": validation.usdr_db, "valid/loss": validation.loss}
+    def _validated(self, event: Validated) -> None:
+        validation = event.validation
+        values = {"train/epoch_loss": event.loss, "valid/usdr_db": validation.usdr_db, "valid/loss": validation.loss}
         for target in validation.songs[0].usdr_db:
             scores = [song.usdr_db[target] for song in validation.songs]
             values[f"valid/usdr_db/{target}"] = sum(scores) / len(scores)

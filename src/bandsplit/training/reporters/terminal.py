@@ -6,14 +6,14 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing_extensions import assert_never
 
 from bandsplit.core.printable import printable
-from bandsplit.training.reporters.interface import Start, Step
-from bandsplit.training.validation import Validation
+from bandsplit.training.reporters.events import Event, Note, Skipped, Start, Step, Validated
 
 
 class TerminalProgress:
-    """Shows a run; use as a context manager."""
+    """A reporter that shows a run; use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         """Show on ``console``."""
@@ -41,8 +41,23 @@ class TerminalProgress:
         """Leave the bar as it is."""
         self.bar.stop()
 
-    def start(self, start: Start) -> None:
-        """Say what runs, and show the bar where it begins."""
+    def __call__(self, event: Event) -> None:
+        """Show an event: a step moves the bar, all others print a line that stays."""
+        match event:
+            case Start():
+                self._start(event)
+            case Step():
+                self._step(event)
+            case Validated():
+                self._validated(event)
+            case Skipped(problem):
+                self._print(f"examples are skipped: {problem}", style="red")
+            case Note(text):
+                self._print(text, style="yellow")
+            case _:
+                assert_never(event)
+
+    def _start(self, start: Start) -> None:
         config, epochs = start.config, start.config.training.max_epochs
         self._print(
             f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, learning rate "
@@ -53,30 +68,21 @@ class TerminalProgress:
         self.task = self.bar.add_task("train", total=start.updates, completed=start.done, **fields)
         self.unit = " dB" if config.training.monitor == "usdr" else ""
 
-    def step(self, step: Step) -> None:
-        """Advance by one update."""
+    def _step(self, step: Step) -> None:
         assert self.task is not None
         kwh = "" if step.kwh is None else f"  {step.kwh:.3f} kWh"
         speed = f"  {step.examples_per_s:.1f} ex/s  wait {step.waiting:.0%}{kwh}"
         self.bar.update(self.task, completed=step.update, epoch=step.epoch, loss=f"{step.loss:.3f}", speed=speed)
 
-    def skipped(self, problem: str) -> None:
-        """Print a line that stays."""
-        self._print(f"examples are skipped: {problem}", style="red")
-
-    def note(self, text: str) -> None:
-        """Print a line that stays."""
-        self._print(text, style="yellow")
-
-    def validated(self, epoch: int, loss: float, validation: Validation, best: bool) -> None:
-        """Print a line that stays."""
+    def _validated(self, event: Validated) -> None:
         assert self.task is not None
-        if best:
+        validation = event.validation
+        if event.best:
             self.best = f"{validation.usdr_db:.2f} dB" if self.unit else f"{validation.loss:.4f}"
             self.bar.update(self.task, best=self.best)
-        mark = "  best" if best else ""
+        mark = "  best" if event.best else ""
         self._print(
-            f"epoch {epoch:3d}  loss {loss:.4f}  validation uSDR {validation.usdr_db:6.2f} dB, "
+            f"epoch {event.epoch:3d}  loss {event.loss:.4f}  validation uSDR {validation.usdr_db:6.2f} dB, "
             f"loss {validation.loss:.4f}{mark}"
         )
 

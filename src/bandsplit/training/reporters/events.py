@@ -1,0 +1,88 @@
+"""Events of a run, for whatever shows them, so that the loop knows no screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from bandsplit.runs.config import RunConfig
+from bandsplit.training.execution import BatchPlan
+from bandsplit.training.validation import Validation
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run begins or continues."""
+
+    folder: Path
+    config: RunConfig
+    batches: BatchPlan
+    learning_rate: float
+    """That of the first update, worked out from the global batch."""
+    updates: int
+    """Updates at most."""
+    done: int
+    """Updates done before."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An update is done."""
+
+    epoch: int
+    """Epoch it belongs to, from 1."""
+    update: int
+    """Updates done, this one included."""
+    loss: float
+    """Mean of the epoch so far; NaN before the first batch is known."""
+    learning_rate: float
+    examples_per_s: float
+    """Over all devices, since the epoch or this attempt began."""
+    waiting: float
+    """Share of that time in which this process waited for examples, 0 to 1."""
+    kwh: float | None
+    """Energy of all attempts so far, without PUE; None where it is not measured."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """The songs of the validation have been separated."""
+
+    epoch: int
+    """Epochs trained."""
+    loss: float
+    """Training loss, the mean of the last epoch."""
+    validation: Validation
+    best: bool
+    """Whether it is the best so far."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Examples are left out, since a song is missing or broken; reported once for each reason."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a user should know."""
+
+    text: str
+
+
+Event: TypeAlias = Start | Step | Validated | Skipped | Note
+Reporter: TypeAlias = Callable[[Event], None]
+"""Called with each event of a run, in the first process alone."""
+
+
+def report_to(*reporters: Reporter) -> Reporter:
+    """Return a reporter that passes each event to all of these, in their order; without any it shows nothing."""
+
+    def report(event: Event) -> None:
+        for reporter in reporters:
+            reporter(event)
+
+    return report
