@@ -25,7 +25,8 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.files import ModelCard, save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
-from bandsplit.runs.folder import Progress, RunFolder
+from bandsplit.runs.folder import RunFolder, TrainingPosition
+from bandsplit.runs.schema import LoggedNote, LoggedSkip, LoggedStart, LoggedStop, LoggedValidation, LogRow, SongValue
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
@@ -109,7 +110,7 @@ class _Run:
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
         self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
         self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
-        self.progress = Progress()
+        self.progress = TrainingPosition()
         self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
@@ -157,11 +158,11 @@ class _Run:
             self.learner.load(state)
         self.fabric.barrier()  # nobody reads the log any more
         options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
-        self._log(
-            "start", attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
+        self._log(LoggedStart(
+            attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
             global_batch=self.batches.global_batch, batch_size=self.batches.batch_size,
             accumulate=self.batches.accumulate, devices=self.batches.devices, **options, environment=environment(),
-        )  # fmt: skip
+        ))  # fmt: skip
         self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
         self.reporter.start(
@@ -173,7 +174,7 @@ class _Run:
         if self.meter is not None:
             self.meter.stop(reason)
         try:
-            self._log("stop", attempt=self.attempt, reason=reason, epoch=self.progress.epoch)
+            self._log(LoggedStop(attempt=self.attempt, reason=reason, epoch=self.progress.epoch))
         finally:
             if self.fabric.is_global_zero:
                 self.folder.close()
@@ -303,13 +304,13 @@ class _Run:
             since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
             if since >= training.decay.patience:
                 progress.decays, progress.decayed_epoch = progress.decays + 1, progress.epoch
-        self._log(
-            "validation", epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db,
-            validation_loss=validation.loss, learning_rate=self._rate(), best=best,
-            examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
+        self._log(LoggedValidation(
+            epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
+            learning_rate=self._rate(), best=best, examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
-            energy_kwh=self.meter.kwh() if self.meter else None, songs=[song._asdict() for song in validation.songs],
-        )  # fmt: skip
+            energy_kwh=self.meter.kwh() if self.meter else None,
+            songs=tuple(SongValue(**song._asdict()) for song in validation.songs),
+        ))  # fmt: skip
         self.reporter.validated(progress.epoch, loss, validation, best)
 
     def _card(self, validation: Validation) -> ModelCard:
@@ -330,26 +331,23 @@ class _Run:
         if decision.stop or decision.save:
             self.save()
         if decision.stop:
-            text = (
-                f"{self.folder.path}: stopped by {decision.stop}, state saved; the same command with --resume goes on"
-            )
-            raise RunStopped(text, decision.stop)
+            raise self.interruptions.stopped(decision.stop)
 
     def _report_missing(self, problems: Sequence[str]) -> None:
         """Log why examples were left out; each reason is told once on the terminal."""
         for problem in problems:
-            self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
+            self._log(LoggedSkip(epoch=self.progress.epoch + 1, problem=problem))
             if problem not in self.told:
                 self.told.add(problem)
                 self.reporter.skipped(problem)
 
     def _note(self, text: str) -> None:
-        self._log("note", text=text)
+        self._log(LoggedNote(text=text))
         self.reporter.note(text)
 
-    def _log(self, kind: str, **values: Any) -> None:
+    def _log(self, row: LogRow) -> None:
         if self.fabric.is_global_zero:
-            self.folder.log(kind, **values)
+            self.folder.log(row)
 
     def _phase(self, name: Any) -> None:
         if self.meter is not None:

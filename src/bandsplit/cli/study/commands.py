@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.studies.plans import PlannedRun, Study
-    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.costs import CostSpan
     from bandsplit.studies.runner.folder import StudyFolder
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
@@ -91,7 +91,7 @@ def plan(
     console, out = make_console(), make_console(err=False)
     found, planned, where = _choose(study, parts, rows, seeds, targets, folder)
     runs = where.look(planned)
-    measured: dict[str, Measured | str] = {}
+    measured: dict[str, CostSpan | str] = {}
     if measure:
         from bandsplit.training.execution import Execution
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.studies.plans import PlannedRun
-    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.costs import CostSpan
     from bandsplit.studies.runner.folder import StudyFolder, StudyRun
     from bandsplit.training.execution import Execution
 
@@ -54,7 +54,7 @@ def data_options(stems: str, lengths: str, mixture: str, allow: bool) -> tuple[s
     return (*given, *(["--allow"] if allow else []))
 
 
-def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Measured | str:
+def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> CostSpan | str:
     """Measure what a run would take on this machine; a text says why it could not be measured."""
     import torch
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from bandsplit.core.errors import RunError
 from bandsplit.runs.energy.report import find_runs, make_report
+from bandsplit.runs.records import Stage
 from bandsplit.studies.runner.folder import StudyFolder, StudyRun
 
 
@@ -58,12 +59,13 @@ def estimate_left(runs: Sequence[StudyRun]) -> Left:
 def account_energy(folder: StudyFolder) -> Account | None:
     """Sum the energy of all attempts, those of runs that failed or were interrupted too; none before the first run."""
     try:
-        report = make_report(find_runs([folder.runs]))
+        runs = find_runs([folder.runs])
     except RunError:  # there is no run
         return None
+    report = make_report(runs)
     kwh = {True: 0.0, False: 0.0}
-    for line in report["runs"]:
-        kwh[line["state"].startswith("finished")] += line["kwh"]
+    for run in runs:
+        kwh[run.state.stage is Stage.FINISHED] += run.kwh or 0.0
     return Account(
         report["total"]["kwh"],
         kwh[True],

@@ -15,7 +15,8 @@ from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.groups import group, make_remarks, with_remark
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, over_songs
 from bandsplit.published.paper import AVERAGE
-from bandsplit.runs.records import RunRecord
+from bandsplit.runs.records import RunRecord, Stage
+from bandsplit.runs.schema import BEST_MODEL
 
 BENCHMARK = "MUSDB18-HQ"
 PUE = 1.5
@@ -185,8 +186,8 @@ def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Seque
         for target, value in _best_by_target(run):
             values.setdefault(target, {})[run.seed] = value
     states = {
-        target: RUNNING if run.state == "running" else UNFINISHED
-        for run in sorted(runs, key=lambda run: run.state == "running")
+        target: RUNNING if run.state.stage is Stage.RUNNING else UNFINISHED
+        for run in sorted(runs, key=lambda run: run.state.stage is Stage.RUNNING)
         for target in run.targets
         if run not in done
     }
@@ -196,7 +197,7 @@ def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Seque
         known = [energy for energy in spent.values() if energy is not None]
         if len(known) == len(spent) and {target for group in spent for target in group} >= set(targets):
             kwh[seed] = sum(known)
-    counted = {run.targets: count_stored_parameters(run.folder / "best.safetensors") for run in done}
+    counted = {run.targets: count_stored_parameters(run.folder / BEST_MODEL) for run in done}
     sizes = [count for count in counted.values() if count]
     whole = bool(sizes) and len(sizes) == len(counted) and {t for group in counted for t in group} >= set(targets)
     return Measured(
