@@ -65,9 +65,11 @@ def report(
 
 
 def _table(content: Mapping[str, Any]) -> Table:
-    from bandsplit.core.screen import lean_table
+    from rich import box
 
-    table = lean_table(show_footer=True)
+    from bandsplit.core.screen import PlainTable
+
+    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
     total = content["total"]
     columns = {
         "run": "total",

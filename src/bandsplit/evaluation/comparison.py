@@ -200,6 +200,7 @@ def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
 
 def _conditions(row: Score) -> dict[str, Hashable]:
     conditions: dict[str, Hashable] = {field: getattr(row, field) for field in CONDITIONS}
+    # Where the fingerprint is known, it says which songs they are, whatever their folder is called.
     return conditions if row.fingerprint is None else conditions | {"data": ""}
 
 

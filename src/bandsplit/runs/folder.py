@@ -19,7 +19,7 @@ from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
-from bandsplit.runs.schema import BEST_MODEL, Description, LogRow, SongsDescription, first_problem
+from bandsplit.runs.schema import BEST_FILE, Description, LogRow, SongsDescription, first_problem
 
 LOCK_WAIT_S = 10.0
 """Seconds to wait for another process to leave the folder: loader workers outlive a killed one by about five."""
@@ -80,7 +80,7 @@ class RunFolder:
     @property
     def best(self) -> Path:
         """The model of the best validation score."""
-        return self.path / BEST_MODEL
+        return self.path / BEST_FILE
 
     @property
     def states(self) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-BEST_MODEL = "best.safetensors"
+BEST_FILE = "best.safetensors"
 """The model of the best validation score."""
 ERROR = "error: "
 """What the reason of a `LoggedStop` begins with where an error ended the attempt."""

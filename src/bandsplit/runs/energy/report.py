@@ -26,11 +26,9 @@ class RunEnergy:
     folder: Path
     recipe: str
     """With a star if settings were changed by hand."""
-    changed: bool
-    """Whether they were."""
     targets: tuple[str, ...]
     seed: int | None
-    state: runs.RunState
+    state: str
     best_usdr_db: float | None
     card: dict[str, Any] | None
     problems: tuple[str, ...] = ()
@@ -66,8 +64,8 @@ def read_run(folder: Path) -> RunEnergy:
     scores = [row.validation_usdr_db for row in record.validations]
     card, problems = read_card(folder)
     return RunEnergy(
-        folder, record.label, bool(record.changes), record.targets, record.seed, record.state,
-        max(scores, default=None), card, tuple(problems),
+        folder, record.label, record.targets, record.seed, str(record.state), max(scores, default=None), card,
+        tuple(problems),
     )  # fmt: skip
 
 
@@ -75,7 +73,7 @@ def best_runs(found: Sequence[RunEnergy]) -> list[RunEnergy]:
     """Return the runs of the best model, see `BEST`; none if no run was validated."""
     best: dict[str, dict[tuple[str, ...], RunEnergy]] = {}
     for run in found:
-        if run.best_usdr_db is None or run.changed:
+        if run.best_usdr_db is None or run.recipe.endswith("*"):
             continue
         rival = best.setdefault(run.recipe, {}).get(run.targets)
         if rival is None or run.best_usdr_db > (rival.best_usdr_db or 0.0):
@@ -145,7 +143,7 @@ def _line(run: RunEnergy, best: bool, pue: float | None, intensity: Intensity | 
         "recipe": run.recipe,
         "targets": list(run.targets),
         "seed": run.seed,
-        "state": str(run.state),
+        "state": run.state,
         "best": best,
         "best_usdr_db": run.best_usdr_db,
         "attempts": len({one["attempt"] for one in card.get("attempts", [])}),

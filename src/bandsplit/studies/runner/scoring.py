@@ -15,7 +15,7 @@ from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.evaluation.groups import group
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
-from bandsplit.runs.schema import BEST_MODEL
+from bandsplit.runs.schema import BEST_FILE
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes, last_lines
@@ -81,7 +81,7 @@ def find_systems(
             continue
         done = [run for run in there if run.finished]
         targets = tuple(target for run in done for target in run.planned.targets)
-        systems.append(Trained(recipe, seed, targets, tuple(run.folder / BEST_MODEL for run in done)))
+        systems.append(Trained(recipe, seed, targets, tuple(run.folder / BEST_FILE for run in done)))
     return systems, incomplete
 
 

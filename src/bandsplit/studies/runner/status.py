@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 from bandsplit.core.errors import RunError
 from bandsplit.runs.energy.report import find_runs, make_report
-from bandsplit.runs.records import Stage
+from bandsplit.runs.records import read_run
 from bandsplit.studies.runner.folder import StudyFolder, StudyRun
 
 
@@ -59,13 +60,12 @@ def estimate_left(runs: Sequence[StudyRun]) -> Left:
 def account_energy(folder: StudyFolder) -> Account | None:
     """Sum the energy of all attempts, those of runs that failed or were interrupted too; none before the first run."""
     try:
-        runs = find_runs([folder.runs])
+        report = make_report(find_runs([folder.runs]))
     except RunError:  # there is no run
         return None
-    report = make_report(runs)
     kwh = {True: 0.0, False: 0.0}
-    for run in runs:
-        kwh[run.state.stage is Stage.FINISHED] += run.kwh or 0.0
+    for line in report["runs"]:
+        kwh[read_run(Path(line["folder"])).finished] += line["kwh"]
     return Account(
         report["total"]["kwh"],
         kwh[True],

@@ -16,7 +16,7 @@ from bandsplit.evaluation.groups import group, make_remarks, with_remark
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, over_songs
 from bandsplit.published.paper import AVERAGE
 from bandsplit.runs.records import RunRecord, Stage
-from bandsplit.runs.schema import BEST_MODEL
+from bandsplit.runs.schema import BEST_FILE
 
 BENCHMARK = "MUSDB18-HQ"
 PUE = 1.5
@@ -197,7 +197,7 @@ def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Seque
         known = [energy for energy in spent.values() if energy is not None]
         if len(known) == len(spent) and {target for group in spent for target in group} >= set(targets):
             kwh[seed] = sum(known)
-    counted = {run.targets: count_stored_parameters(run.folder / BEST_MODEL) for run in done}
+    counted = {run.targets: count_stored_parameters(run.folder / BEST_FILE) for run in done}
     sizes = [count for count in counted.values() if count]
     whole = bool(sizes) and len(sizes) == len(counted) and {t for group in counted for t in group} >= set(targets)
     return Measured(
