@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.targets import TARGETS
 from bandsplit.core.text import counted
-from bandsplit.evaluation.groups import differing, group, make_remarks, with_remark
+from bandsplit.evaluation.groups import differing, find_cliques, group, make_remarks, with_remark
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.published.paper import AVERAGE, repository
 
@@ -280,28 +280,8 @@ def not_told_apart(found: Iterable[Comparison], names: Sequence[str], target: st
     Returns:
         The largest groups of which all pairs were compared and cannot be told apart, each in the order of ``names``.
     """
-    alike: dict[str, set[str]] = {name: set() for name in names}
-    for one in found:
-        if one.target == target and one.doubt and one.a in alike and one.b in alike:
-            alike[one.a].add(one.b)
-            alike[one.b].add(one.a)
-    cliques: list[set[str]] = []
-
-    def grow(clique: set[str], candidates: set[str], done: set[str]) -> None:
-        # Bron and Kerbosch, 1973, with a pivot.
-        if not candidates and not done:
-            cliques.append(clique)
-            return
-        pivot = max(sorted(candidates | done), key=lambda name: len(alike[name] & candidates))
-        for name in sorted(candidates - alike[pivot]):
-            grow(clique | {name}, candidates & alike[name], done & alike[name])
-            candidates = candidates - {name}
-            done = done | {name}
-
-    grow(set(), set(names), set())
-    order = {name: number for number, name in enumerate(names)}
-    groups = [sorted(clique, key=order.__getitem__) for clique in cliques if len(clique) > 1]
-    return sorted(groups, key=lambda group: [order[name] for name in group])
+    alike = ((one.a, one.b) for one in found if one.target == target and one.doubt)
+    return find_cliques(alike, names)
 
 
 # --- the bootstrap ---------------------------------------------------------------------------------------------------

@@ -44,3 +44,34 @@ def make_remarks(
 def with_remark(name: str, remark: str) -> str:
     """Return the name, with the remark in parentheses if there is one."""
     return f"{name} ({remark})" if remark else name
+
+
+def find_cliques(pairs: Iterable[tuple[str, str]], names: Sequence[str]) -> list[list[str]]:
+    """Find the largest groups of names of which all pairs are given; a name may be in several groups.
+
+    Args:
+        pairs: pairs of names, each in one order; those with any other name are left out.
+        names: the names, in the order of the result.
+    """
+    alike: dict[str, set[str]] = {name: set() for name in names}
+    for a, b in pairs:
+        if a in alike and b in alike:
+            alike[a].add(b)
+            alike[b].add(a)
+    cliques: list[set[str]] = []
+
+    def grow(clique: set[str], candidates: set[str], done: set[str]) -> None:
+        # Bron and Kerbosch, 1973, with a pivot.
+        if not candidates and not done:
+            cliques.append(clique)
+            return
+        pivot = max(sorted(candidates | done), key=lambda name: len(alike[name] & candidates))
+        for name in sorted(candidates - alike[pivot]):
+            grow(clique | {name}, candidates & alike[name], done & alike[name])
+            candidates = candidates - {name}
+            done = done | {name}
+
+    grow(set(), set(names), set())
+    order = {name: number for number, name in enumerate(names)}
+    groups = [sorted(clique, key=order.__getitem__) for clique in cliques if len(clique) > 1]
+    return sorted(groups, key=lambda some: [order[name] for name in some])
