@@ -107,8 +107,10 @@ def comparison_tables(found: StudyData) -> dict[str, TextTable]:
     """
     trained = [row for row in found.scores if row.recipe is not None]
     validated = [row for run in found.runs if run.finished for row in validation_scores(run)]
-    what: list[tuple[str, str, Sequence[Score], Metric]] = [("validation", "validation", validated, "usdr_db")]
-    what += [(f"test-{METRICS[metric].name.lower()}", "test", trained, metric) for metric in MAIN_METRICS]
+    what: tuple[tuple[str, str, Sequence[Score], Metric], ...] = (
+        ("validation", "validation", validated, "usdr_db"),
+        *((f"test-{METRICS[metric].name.lower()}", "test", trained, metric) for metric in MAIN_METRICS),
+    )
     tables = {}
     for name, split, rows, metric in what:
         for number, (data, some) in enumerate(group(rows, data_of_score).items(), start=1):

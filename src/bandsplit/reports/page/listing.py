@@ -74,9 +74,8 @@ def measured_on(scores: Sequence[Score]) -> TextTable:
         for (data, split, fingerprint), found in groups.items()
     )
     header = ("data set", "split", "fingerprint", "songs", "mixture", "bandsplit")
-    conventions = dict.fromkeys((score.metric, score.convention) for score in scores if score.convention)
-    notes = tuple(f"{METRICS[metric]}: {convention}" for metric, convention in conventions)
-    return TextTable("What the scores were measured on", header, rows, notes)
+    notes = dict.fromkeys(f"{METRICS[score.metric]}: {score.convention}" for score in scores if score.convention)
+    return TextTable("What the scores were measured on", header, rows, tuple(notes))
 
 
 def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -> str:
