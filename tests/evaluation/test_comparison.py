@@ -11,6 +11,7 @@ from scipy import stats
 from bandsplit.core.errors import BandsplitError
 from bandsplit.evaluation.comparison import (
     Comparison,
+    Doubt,
     compare,
     compare_pair,
     contenders,
@@ -114,23 +115,24 @@ def test_one_seed_tells_apart_only_what_exceeds_the_published_spread_between_see
     assert seed_spread_db() == pytest.approx(0.7)  # 8.1 - 7.4 dB, paper, section V-A
     songs = np.array(make_songs(4, 20))
 
-    def verdict(gap_db: float, seeds: int) -> str:
+    def verdict(gap_db: float, seeds: int) -> Comparison:
         rows = make_rows("a", {seed: (songs + gap_db).tolist() for seed in range(1, seeds + 1)})
-        return str(compare_two([*rows, *make_rows("b", {s: songs.tolist() for s in range(1, seeds + 1)})]))
+        return compare_two([*rows, *make_rows("b", {s: songs.tolist() for s in range(1, seeds + 1)})])
 
-    assert verdict(0.6, seeds=1).endswith(
+    assert [verdict(0.6, seeds).doubt for seeds in (1, 2)] == [Doubt.ONE_SEED, None]
+    assert str(verdict(0.6, seeds=1)).endswith(
         "seeds 1 and 1: cannot be told apart (one seed, and runs of one model differ by up to 0.7 dB (paper, section "
         "V-A))"
     )
-    assert verdict(0.8, seeds=1).endswith("a better (variance between seeds unknown)")
-    assert verdict(0.6, seeds=2).endswith("seeds 2 and 2: a better")
+    assert str(verdict(0.8, seeds=1)).endswith("a better (variance between seeds unknown)")
+    assert str(verdict(0.6, seeds=2)).endswith("seeds 2 and 2: a better")
 
 
 def test_systems_without_seeds_are_compared_as_they_are() -> None:
     songs = np.array(make_songs(4, 20))
     rows = make_rows("mixture", {None: songs.tolist()}, recipe=None)
     found = compare_two([*rows, *make_rows("tool", {None: (songs + 0.1).tolist()}, recipe=None)])
-    assert (found.seeds, found.reason) == ((0, 0), "")
+    assert (found.seeds, found.doubt, found.reason) == ((0, 0), None, "")
     assert found.verdict == "tool, None better"
 
 
@@ -139,6 +141,7 @@ def test_identical_systems_cannot_be_told_apart() -> None:
     found = compare_two([*make_rows("a", {1: songs}), *make_rows("b", {1: songs})])
     assert (found.difference, found.low, found.high, found.share_better) == (0, 0, 0, 0.5)
     assert (found.verdict, found.reason) == ("cannot be told apart", "the interval contains 0")
+    assert found.doubt is Doubt.INTERVAL
 
 
 def test_one_song_has_no_interval_and_few_songs_no_verdict() -> None:
@@ -148,7 +151,7 @@ def test_one_song_has_no_interval_and_few_songs_no_verdict() -> None:
     assert "better in 100% of 1 song, seeds" in str(one)
     five = compare_two([*make_rows("a", {1: make_songs(1, 5, 9)}), *make_rows("b", {1: make_songs(1, 5)})])
     assert five.low > 0
-    assert five.reason == "fewer than 6 songs"
+    assert (five.doubt, five.reason) == (Doubt.FEW_SONGS, "fewer than 6 songs")
 
 
 def test_only_songs_with_a_value_in_both_are_compared_and_the_others_are_told() -> None:

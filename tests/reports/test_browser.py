@@ -13,8 +13,9 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 
+from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
-from bandsplit.reports.page import Report, ReportTable, SongAudio, write_report
+from bandsplit.reports.page import Report, SongAudio, write_report
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
 
@@ -67,7 +68,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The opposite of a reference: both at once are silent if, and only if, they are in step.
     song = SongAudio("A", write("mixture", -tones[800]), references, {"net": estimates})
     scores = [_score("A", 2.0), _score("B", -10.5), _score("C", None), _score("D", 9.0)]
-    table = ReportTable("T", ("system", *"abcdefghijklmnop"), (("net", *(["123.45"] * 16)),))
+    table = TextTable("T", ("system", *"abcdefghijklmnop"), (("net", *(["123.45"] * 16)),))
     return write_report(folder / "report", Report("Tones", tables=(table,), scores=scores, songs=(song,)))
 
 

@@ -8,8 +8,9 @@ import pytest
 import soundfile
 
 from bandsplit.core.errors import AudioError, BandsplitError
+from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
-from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.reports.page import Report, ReportFigure, SongAudio, write_report
 
 ODD = """<b>&"'</b>"""
 PNG = bytes.fromhex("89504e470d0a1a0a")
@@ -58,7 +59,7 @@ def test_names_are_shown_as_they_are_and_every_address_is_a_file_of_the_folder(t
     figure.write_bytes(PNG)
     csv = tmp_path / f"{ODD.replace('/', '')}.csv"
     csv.write_text("a,b\n")
-    table = ReportTable(ODD, (ODD, "dB"), ((ODD, "-1.5"), ("net", "not run")), (ODD,), (csv,))
+    table = TextTable(ODD, (ODD, "dB"), ((ODD, "-1.5"), ("net", "not run")), (ODD,), files=(csv,))
     report = Report(
         ODD,
         ODD,
@@ -77,6 +78,7 @@ def test_names_are_shown_as_they_are_and_every_address_is_a_file_of_the_folder(t
     assert "://" not in page, "an address outside the folder"
     addresses = [address for address in _addresses(page) if not address.startswith("data:")]
     assert len(addresses) >= 8
+    assert page.count(" download=") == 3, "the table is shown three times"
     assert all((path.parent / address).is_file() for address in addresses)
     assert '<td class="number">−1.5</td>' in page
     assert 'data-value="-2.0">−2.00</td>' in page
@@ -95,7 +97,7 @@ def test_names_that_turn_the_order_of_text_around_stay_among_themselves(tmp_path
         _score(1.5, name, name).model_copy(update={"track": name, "data": name, "split": split})
         for split in ("test", name)
     )
-    table = ReportTable(name, (name, "dB"), ((name, "1.5"),), (name,))
+    table = TextTable(name, (name, "dB"), ((name, "1.5"),), (name,))
     report = Report(name, name, (name,), (table,), (), (table,), (table,), scores, (song,))
     page = write_report(tmp_path / "report", report).read_text(encoding="utf-8")
     shown = re.sub(

@@ -2,16 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
+from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 from bandsplit.cli.main import app
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.runs.records import read_run, read_runs
+from bandsplit.runs.records import RunState, Stage, read_run, read_runs
+from bandsplit.runs.schema import Description, LogRow
+from places import ROOT
 from run_folders import curve_db, stop_early, write_run
+
+INTERRUPTED = RunState(Stage.INTERRUPTED)
 
 
 def add(folder: Path, text: str) -> None:
@@ -21,7 +27,7 @@ def add(folder: Path, text: str) -> None:
 
 def test_a_finished_run_is_told_with_its_best_epoch_and_its_cost(tmp_path: Path):
     run = read_run(write_run(tmp_path, [1.0, 3.0, 2.5, 2.75], seed=7))
-    assert (run.recipe, run.targets, run.seed, run.state) == ("base", ("vocals",), 7, "finished (patience)")
+    assert (run.recipe, run.targets, run.seed, str(run.state)) == ("base", ("vocals",), 7, "finished (patience)")
     assert run.best and (run.best.epoch, run.best.validation_usdr_db) == (2, 3.0)
     assert (run.epochs, run.hours, run.kwh, run.attempts, run.problems) == (4, 2.0, 1.0, 1, ())
 
@@ -43,32 +49,34 @@ def test_the_songs_that_a_run_saw_and_the_code_that_trained_it_are_told(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("reason", "state"),
+    ("reason", "state", "text"),
     [
-        ("finished", "finished"),
-        ("patience", "finished (patience)"),
-        ("SIGTERM", "stopped (SIGTERM)"),
-        ("time limit", "stopped (time limit)"),
-        ("error: loss is nan", "stopped (error: loss is nan)"),
-        (None, "interrupted"),
+        ("finished", RunState(Stage.FINISHED), "finished"),
+        ("patience", RunState(Stage.FINISHED, "patience"), "finished (patience)"),
+        ("SIGTERM", RunState(Stage.STOPPED, "SIGTERM"), "stopped (SIGTERM)"),
+        ("time limit", RunState(Stage.STOPPED, "time limit"), "stopped (time limit)"),
+        ("error: loss is nan", RunState(Stage.FAILED, "loss is nan"), "stopped (error: loss is nan)"),
+        (None, RunState(Stage.INTERRUPTED), "interrupted"),
     ],
 )
-def test_the_state_says_how_the_last_attempt_ended(reason: str | None, state: str, tmp_path: Path):
-    assert read_run(write_run(tmp_path, [1.0], stop=reason)).state == state
+def test_the_state_says_how_the_last_attempt_ended(reason: str | None, state: RunState, text: str, tmp_path: Path):
+    run = read_run(write_run(tmp_path, [1.0], stop=reason))
+    assert (run.state, str(run.state), run.as_json()["state"]) == (state, text, text)
+    assert run.finished is (reason in ("finished", "patience"))
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path: Path):
     folder = write_run(tmp_path, [1.0], stop=None)
     with FileLock(folder / ".lock"):
-        assert read_run(folder).state == "running"
-    assert read_run(folder).state == "interrupted"
+        assert read_run(folder).state == RunState(Stage.RUNNING)
+    assert read_run(folder).state == INTERRUPTED
 
 
 def test_a_second_attempt_counts_and_replaces_the_epochs_it_repeats(tmp_path: Path):
     folder = write_run(tmp_path, [1.0, 2.0], stop=None)
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     add(folder, json.dumps({"kind": "start", "attempt": 2, "update": 10}) + "\n")
-    assert read_run(folder).state == "interrupted"
+    assert read_run(folder).state == INTERRUPTED
     add(folder, json.dumps({**rows[2], "wall_s": 7200.0, "energy_kwh": 3.0}) + "\n")
     run = read_run(folder)
     assert (run.attempts, run.epochs, run.hours, run.kwh) == (2, 2, 2.0, 3.0)
@@ -82,16 +90,30 @@ def test_the_energy_card_knows_what_came_after_the_last_validation(tmp_path: Pat
     assert (run.kwh, run.hours, run.problems) == (0.5, 1.5, ())
 
 
+def test_the_models_of_the_files_hold_all_that_a_run_writes():
+    written = sorted((ROOT / "tests" / "golden" / "previous").rglob("log.jsonl"))
+    rows = [line.value for file in written for line in Journal(file).read().lines]
+    assert {row["kind"] for row in rows} == {"start", "validation", "stop"}
+    for row in rows:
+        begins = {key: row[key] for key in ("kind", "unix_time_s")}
+        again = begins | TypeAdapter(LogRow).validate_python(row).model_dump()
+        assert json.dumps(again) == json.dumps(row)
+    for file in written:
+        content = json.loads(file.with_name("config.json").read_text())
+        again = Description[dict[str, Any]].model_validate(content).model_dump()
+        assert json.dumps(again) == json.dumps(content)
+
+
 @pytest.mark.parametrize("cut", ['{"kind": "valid', '{"kind": "validation", "epoch": 3, "validation_usdr_db": 2.', "{"])
 def test_a_row_that_a_kill_cut_short_is_nothing_to_talk_about(cut: str, tmp_path: Path):
     folder = write_run(tmp_path, [1.0, 2.0], stop=None)
     add(folder, cut)
     run = read_run(folder)
-    assert (run.state, run.epochs, run.problems) == ("interrupted", 2, ())
+    assert (run.state, run.epochs, run.problems) == (INTERRUPTED, 2, ())
     journal = Journal(folder / "log.jsonl")
     journal.append('{"kind": "start", "attempt": 2}', '{"kind": "stop", "reason": "finished", "epoch": 3}')
     run = read_run(folder)
-    assert (run.state, run.epochs, run.attempts, run.problems) == ("finished", 3, 2, ())
+    assert (run.state, run.epochs, run.attempts, run.problems) == (RunState(Stage.FINISHED), 3, 2, ())
 
 
 def test_damage_is_named_and_the_rest_is_read(tmp_path: Path):

@@ -20,9 +20,10 @@ from bandsplit.evaluation.results import read_scores
 from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.runs.records import Stage
 from bandsplit.studies.plans import STUDIES, PlannedRun, planned_runs
 from bandsplit.studies.runner.costs import (
-    Measured,
+    CostSpan,
     Span,
     cost_study,
     estimated_gpu_hours,
@@ -32,7 +33,7 @@ from bandsplit.studies.runner.costs import (
 )
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes
-from bandsplit.studies.runner.run import Result, run_study
+from bandsplit.studies.runner.run import StudyResult, run_study
 from bandsplit.studies.runner.scoring import Scoring, Songs, chunks_of, find_systems, join_scores, score
 from bandsplit.studies.runner.status import account_energy, estimate_left
 from bandsplit.studies.runner.training import check_data
@@ -64,7 +65,7 @@ def songs(tmp_path: Path) -> Songs:
     return Songs(check_dataset(index_dataset(root)).dataset, ("--data", str(root)))
 
 
-def go(folder: StudyFolder, songs: Songs, planned: list[PlannedRun], **how) -> tuple[Result, list[str]]:
+def go(folder: StudyFolder, songs: Songs, planned: list[PlannedRun], **how) -> tuple[StudyResult, list[str]]:
     told: list[str] = []
     result = run_study(STUDY, planned, folder, [songs], told.append, device="cpu", command=COMMAND, **how)
     return result, told
@@ -140,7 +141,7 @@ def test_a_study_killed_at_once_goes_on_without_training_a_run_twice_and_ctrl_c_
     assert second.wait() == 3
     second.stderr.close()
     (run,) = folder.look([long])
-    assert run.record is not None and (run.state, run.record.attempts) == ("stopped (SIGTERM)", 2)
+    assert run.record is not None and (str(run.state), run.record.attempts) == ("stopped (SIGTERM)", 2)
     assert run.record.epochs >= done + 1 and list(run.folder.glob("state-*.pt"))
     assert [event["event"] for event in folder.events()] == ["started", "started", "stopped"]
 
@@ -289,7 +290,7 @@ def test_measured_costs_are_summed_over_runs_and_over_what_is_left(folder: Study
     planned = planned_runs(PAPER, recipes=["1", "5", "6"], seeds=[1, 2], targets=["vocals", "bass"])
     put(folder, planned[0], [1.0])
     put(folder, planned[1], [1.0], stop=None)  # it is not finished: it counts as a whole
-    measured = {"base": Measured(Span(1.0, 10.0), Span(0.5, 4.0)), "loss-tf": Measured(Span(2.0, 20.0), None)}
+    measured = {"base": CostSpan(Span(1.0, 10.0), Span(0.5, 4.0)), "loss-tf": CostSpan(Span(2.0, 20.0), None)}
     costs = cost_study(folder.look(planned), {**measured, "stft-4096": "does not fit"})
     assert [(cost.recipe, len(cost.runs), len(cost.left)) for cost in costs] == [
         ("base", 4, 3), ("loss-tf", 2, 2), ("stft-4096", 2, 2),
@@ -311,8 +312,11 @@ def test_states_come_from_the_runs_folders_and_the_journal(folder: StudyFolder):
     folder.tell("failed", run="small-too vocals seed 1", reason="error: no disk", log="x")
     folder.journal.write_bytes(folder.journal.read_bytes() + b'{"event": "fin')  # a kill cut it short
     runs = folder.look(planned)
-    assert [run.state for run in runs] == [
+    assert [str(run.state) for run in runs] == [
         "finished (patience)", "failed", "stopped (SIGTERM)", "submitted (7_1)", "failed", "not begun",
+    ]  # fmt: skip
+    assert [run.state.stage for run in runs] == [
+        Stage.FINISHED, Stage.FAILED, Stage.STOPPED, Stage.SUBMITTED, Stage.FAILED, Stage.NOT_BEGUN,
     ]  # fmt: skip
     assert [run.failure for run in runs[:5]] == [None, "song is broken", None, None, "error: no disk"]
 

@@ -21,7 +21,7 @@ from bandsplit.runs.records import RunRecord, read_runs
 from bandsplit.studies.agreement import describe_agreement, pairs_in_print
 from bandsplit.studies.plans import STUDIES
 from bandsplit.studies.tables.cells import comparison_table
-from bandsplit.studies.tables.rows import count_parameters, measure_runs, validation_scores
+from bandsplit.studies.tables.rows import count_stored_parameters, measure_runs, validation_scores
 from bandsplit.studies.tables.test_set import table_1, table_3
 from bandsplit.studies.tables.validation import convergence_tables, study_tables, validation_tables
 from places import ROOT
@@ -89,6 +89,12 @@ def test_ours_stands_beside_the_published_with_spread_seeds_and_difference(tmp_p
     assert float(average["ours_std"]) == pytest.approx(0.2)
     assert float(average["difference"]) == pytest.approx(0.1)
     assert "PUE of 1.5" in table.caption
+
+
+def test_a_difference_of_nothing_has_its_line(tmp_path: Path) -> None:
+    write_study_run(tmp_path, "base", 1, 7.7)  # as published
+    (table,) = table_2(read_runs(tmp_path))
+    assert lines_of(table, "base")["difference"] == ("difference", "+0.00", *["-"] * 4, "", "")
 
 
 def test_the_average_needs_all_four_targets_of_a_seed(tmp_path: Path) -> None:
@@ -258,12 +264,12 @@ def test_parameters_are_counted_from_the_header_of_the_weights(tmp_path: Path) -
     for folder in folders:
         (folder / "best.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(80))
     folder = folders[-1]
-    assert count_parameters(folder / "best.safetensors") == 20
+    assert count_stored_parameters(folder / "best.safetensors") == 20
     ((measured,),) = measure_runs(read_runs(tmp_path)).values()
     assert measured.parameters_m == pytest.approx(80e-6)
     (folder / "best.safetensors").write_bytes(b"torn")
-    assert count_parameters(folder / "best.safetensors") is None
-    assert count_parameters(tmp_path / "absent") is None
+    assert count_stored_parameters(folder / "best.safetensors") is None
+    assert count_stored_parameters(tmp_path / "absent") is None
 
 
 # --- test scores -----------------------------------------------------------------------------------------------------

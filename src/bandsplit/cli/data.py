@@ -51,17 +51,15 @@ def check(
         report = check_dataset(dataset, progress=progress)
     if report.songs:
         out.print(_check_table(report))
-    broken = [note for note in dataset.notes if note.startswith("left out: ")]
-    for note in dataset.notes:
-        if note not in broken:
-            tell(out, f"note: {note}")
+    for note in dataset.choices:
+        tell(out, f"note: {note}")
     for problem in report.remarks:
         tell(out, f"remark: {problem}")
     tell(out, f"bandwidth: {report.bandwidth}")
     for split, fingerprint in report.fingerprints.items():
         n_songs = sum(song.track.split == split for song in report.songs)
         tell(out, f"fingerprint of {split}: {fingerprint} ({n_songs} songs)")
-    problems = [*(note.removeprefix("left out: ") for note in broken), *map(str, report.broken)]
+    problems = [*dataset.left_out, *map(str, report.broken)]
     for problem in problems:
         tell(out, f"BROKEN: {problem}", style="red")
     if problems:
@@ -72,11 +70,9 @@ def check(
 
 
 def _check_table(report: DatasetReport) -> Table:
-    from rich import box
+    from bandsplit.core.screen import lean_table
 
-    from bandsplit.core.screen import PlainTable
-
-    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = lean_table()
     for heading in ("song", "min:s", "Hz", "ch", "mixture", "mix-sum", "peak", "16k fall", "silent"):
         table.add_column(heading, justify="left" if heading in ("song", "mixture", "silent") else "right")
     for song in report.songs:
@@ -145,12 +141,10 @@ def _kept_shares(tracks: tuple[Track, ...], active: dict, config: ActivityConfig
 def _activity_table(
     tracks: tuple[Track, ...], stems: tuple[str, ...], shares: dict[str, dict[tuple[int, str], float]]
 ) -> Table:
-    from rich import box
-
-    from bandsplit.core.screen import PlainTable
+    from bandsplit.core.screen import lean_table
 
     title = f"Share of segments kept, in %: {' / '.join(shares)}"
-    table = PlainTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, show_footer=True)
+    table = lean_table(title=title, title_justify="left", padding=(0, 1), show_footer=True)
     table.add_column("song", footer="mean")
     for stem in stems:
         means = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bandsplit.cli.terminal import make_console, show_json, tell
+from bandsplit.core.text import three_digits
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -66,19 +67,17 @@ def report(
 
 
 def _table(found: EnergyReport) -> Table:
-    from rich import box
+    from bandsplit.core.screen import lean_table
 
-    from bandsplit.core.screen import PlainTable
-
-    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_footer=True)
+    table = lean_table(show_footer=True)
     total = found.total
     columns = {
         "run": "total",
         "tries": "",
-        "hours": _figure(total.hours),
+        "hours": three_digits(total.hours),
         "p/t/v %": "",
-        "kWh": _figure(total.kwh),
-        "x PUE": _figure(total.kwh_with_pue),
+        "kWh": three_digits(total.kwh),
+        "x PUE": three_digits(total.kwh_with_pue),
         "kg CO2e": _part_of(total.runs, total.co2e_kg, total.co2e_kg_runs),
         "GA kWh": _part_of(total.runs, total.green_algorithms_kwh_with_pue, total.green_algorithms_kwh_with_pue_runs),
     }
@@ -92,12 +91,12 @@ def _table(found: EnergyReport) -> Table:
         cells = [
             f"{line.recipe} {targets}" + ("" if line.seed is None else f" {line.seed}") + " <" * line.best,
             str(line.attempts),
-            _figure(line.hours),
+            three_digits(line.hours),
             "/".join(shares),
-            _figure(line.kwh) + ("!" if line.missing or line.problems else ""),
-            _figure(line.kwh_with_pue),
-            _figure(line.co2e_kg),
-            _figure(line.green_algorithms_kwh_with_pue),
+            three_digits(line.kwh) + ("!" if line.missing or line.problems else ""),
+            three_digits(line.kwh_with_pue),
+            three_digits(line.co2e_kg),
+            three_digits(line.green_algorithms_kwh_with_pue),
         ]
         table.add_row(*cells)
     return table
@@ -114,11 +113,12 @@ def _summary(found: EnergyReport) -> list[str]:
         f"{', '.join(states)}; "
         "GA: Green Algorithms estimate, with PUE",
         f"CO2e: {', '.join(sources) or 'unknown; give --intensity or --country'}",
-        f"all {total.runs} runs: {at_least}{_figure(total.kwh_with_pue)} kWh with PUE",
+        f"all {total.runs} runs: {at_least}{three_digits(total.kwh_with_pue)} kWh with PUE",
     ]
     if best.total_to_best is not None:
         text.append(
-            f"= {best.total_to_best:.1f} x the {_figure(best.kwh_with_pue)} kWh of the best model (<: {best.meaning})"
+            f"= {best.total_to_best:.1f} x the {three_digits(best.kwh_with_pue)} kWh of the best model "
+            f"(<: {best.meaning})"
         )
     elif best.runs:
         text.append(f"no ratio to the best model: of its runs, one has no energy card (best: {best.meaning})")
@@ -131,11 +131,4 @@ def _summary(found: EnergyReport) -> list[str]:
 
 def _part_of(runs: int, value: float | None, summed: int) -> str:
     """Write a sum over runs, with the number of those in it where that is not all."""
-    return _figure(value) + ("" if value is None or summed == runs else f" ({summed} runs)")
-
-
-def _figure(value: float | None) -> str:
-    """Write three digits that count."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return three_digits(value) + ("" if value is None or summed == runs else f" ({summed} runs)")

@@ -192,14 +192,12 @@ def _card_facts(file: Path) -> dict[str, Any]:
 
 
 def _models_table(entries: Sequence[Entry]) -> Table:
-    from rich import box
-
     from bandsplit.core.fetching import in_gb
-    from bandsplit.core.screen import PlainTable
+    from bandsplit.core.screen import lean_table
     from bandsplit.models.pretrained.registry import cached_files
     from bandsplit.published.paper import COLUMNS
 
-    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = lean_table()
     for heading in ("model", "state", "fetch", "kept"):
         table.add_column(heading, justify="right" if heading in ("fetch", "kept") else "left", no_wrap=True)
     for target in COLUMNS:
@@ -235,12 +233,10 @@ def _architectures() -> list[dict[str, Any]]:
 
 
 def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
-    from rich import box
-
-    from bandsplit.core.screen import PlainTable
+    from bandsplit.core.screen import lean_table
 
     title = "Architectures: parameters of all four targets, in millions"
-    table = PlainTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0))
+    table = lean_table(title=title, title_justify="left")
     for heading, place in (
         ("recipe", "left"),
         ("ours", "right"),

@@ -55,13 +55,12 @@ def runs(
 
 
 def _table(records: Sequence[RunRecord], *, narrow: bool) -> Table:
-    from rich import box
-
-    from bandsplit.core.screen import PlainTable
+    from bandsplit.core.screen import lean_table
+    from bandsplit.runs.records import Stage
 
     by_loss = [record.monitor == "loss" for record in records]
     heading = "best loss" if all(by_loss) else "best" if any(by_loss) else "best dB"
-    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0))
+    table = lean_table(padding=(0, 0 if narrow else 1, 0, 0))
     table.add_column("recipe", no_wrap=True, overflow="fold")
     table.add_column("targets", min_width=7)
     table.add_column("seed", justify="right", no_wrap=True)
@@ -69,7 +68,7 @@ def _table(records: Sequence[RunRecord], *, narrow: bool) -> Table:
     for name in (heading, "epochs", "hours", "kWh", "tries"):
         table.add_column(name, justify="right", no_wrap=True)
     for record in records:
-        style = "red" if record.problems or record.state.startswith("stopped (error") else None
+        style = "red" if record.problems or record.state.stage is Stage.FAILED else None
         cells = _cells(record, any(by_loss) and not all(by_loss))
         table.add_row(*cells, style=style)
     return table
@@ -87,7 +86,7 @@ def _cells(record: RunRecord, name_unit: bool) -> list[str]:
         record.label,
         " ".join(record.targets) or "-",
         "-" if record.seed is None else str(record.seed),
-        record.state,
+        str(record.state),
         score,
         str(record.epochs),
         "-" if record.hours is None else f"{record.hours:.1f}",

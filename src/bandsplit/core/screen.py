@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
@@ -32,6 +33,11 @@ class PlainTable(Table):
     def add_row(self, *cells: RenderableType | Sequence[str] | None, **options: Any) -> None:
         """Add a row; the options are those of rich."""
         super().add_row(*(_plain(cell) for cell in cells), **options)
+
+
+def lean_table(**options: Any) -> PlainTable:
+    """Make a table without frames, with a line below its header; the options are those of rich."""
+    return PlainTable(**{"box": box.SIMPLE_HEAD, "pad_edge": False, "padding": (0, 1, 0, 0)} | options)
 
 
 def _plain(cell: Any) -> Text:

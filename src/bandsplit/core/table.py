@@ -1,4 +1,4 @@
-"""Tables of text: for terminals, Markdown, LaTeX and CSV."""
+"""Tables of text: for terminals, Markdown, LaTeX, CSV and the page of a report."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Group
 from rich.text import Text
@@ -34,6 +35,8 @@ class TextTable:
     """Columns from the left that hold words; the others hold numbers."""
     records: tuple[Mapping[str, str | float | None], ...] = ()
     """For CSV, where a row of the table has more than one number in a cell: one record per number, of equal keys."""
+    files: tuple[Path, ...] = ()
+    """The same table as files, for a report to copy and link."""
 
     def __post_init__(self) -> None:
         """Make all texts printable."""

@@ -12,12 +12,15 @@ import math
 import zlib
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.targets import TARGETS
+from bandsplit.core.text import counted
+from bandsplit.evaluation.groups import differing, find_cliques, group, make_remarks, with_remark
 from bandsplit.evaluation.results import Metric, Score
 from bandsplit.published.paper import AVERAGE, repository
 
@@ -50,7 +53,7 @@ class Contender:
     @property
     def name(self) -> str:
         """The system, with the remark if there is one."""
-        return f"{self.system} ({self.remark})" if self.remark else self.system
+        return with_remark(self.system, self.remark)
 
     def seeds(self, targets: Sequence[str]) -> list[int | None]:
         """Return the seeds that have all the targets, in order."""
@@ -62,6 +65,17 @@ class Contender:
         """Targets of any seed, those of the paper in its order."""
         found = {target for by_target in self.values.values() for target in by_target}
         return tuple(sorted(found, key=lambda name: (TARGETS.index(name) if name in TARGETS else len(TARGETS), name)))
+
+
+class Doubt(Enum):
+    """What makes a difference not significant."""
+
+    FEW_SONGS = auto()
+    """Fewer than `FEWEST_SONGS`."""
+    INTERVAL = auto()
+    """It contains 0."""
+    ONE_SEED = auto()
+    """Runs of one model differ by more."""
 
 
 @dataclass(frozen=True)
@@ -101,36 +115,49 @@ class Comparison:
         return 1 in self.seeds
 
     @property
-    def reason(self) -> str:
-        """Why they cannot be told apart; empty where they can."""
+    def doubt(self) -> Doubt | None:
+        """Why the difference is not significant; None where it is."""
         if self.songs < FEWEST_SONGS:
-            return f"fewer than {FEWEST_SONGS} songs"
+            return Doubt.FEW_SONGS
         if self.low <= 0 <= self.high:
-            return "the interval contains 0"
+            return Doubt.INTERVAL
         if self.one_seed and self.metric != "l1_freq" and abs(self.difference) < seed_spread_db() - 1e-9:
-            return f"one seed, and runs of one model differ by up to {seed_spread_db():.1f} dB (paper, section V-A)"
-        return ""
+            return Doubt.ONE_SEED
+        return None
+
+    @property
+    def reason(self) -> str:
+        """The doubt in words; empty without one."""
+        match self.doubt:
+            case Doubt.FEW_SONGS:
+                return f"fewer than {FEWEST_SONGS} songs"
+            case Doubt.INTERVAL:
+                return "the interval contains 0"
+            case Doubt.ONE_SEED:
+                return f"one seed, and runs of one model differ by up to {seed_spread_db():.1f} dB (paper, section V-A)"
+            case None:
+                return ""
 
     @property
     def verdict(self) -> str:
         """``<name> better`` or ``cannot be told apart``."""
-        if self.reason:
+        if self.doubt:
             return "cannot be told apart"
         return f"{self.a if self.difference > 0 else self.b} better"
 
     def __str__(self) -> str:
         """One line: the figures, the verdict and what limits it."""
         seeds = "" if self.seeds == (0, 0) else f", seeds {self.seeds[0]} and {self.seeds[1]}"
-        limits = [self.reason] if self.reason else []
-        if self.one_seed and "one seed" not in self.reason:
+        limits = [self.reason] if self.doubt else []
+        if self.one_seed and self.doubt is not Doubt.ONE_SEED:
             limits.append("variance between seeds unknown")
         if self.left_out:
-            limits.append(f"{len(self.left_out)} song{'s' * (len(self.left_out) > 1)} left out")
+            limits.append(f"{counted(len(self.left_out), 'song')} left out")
         if self.across:
             limits.append(f"they differ in {', '.join(self.across)}")
         return (
             f"{self.a} - {self.b}, {self.target}: {self.difference:+.2f} [{self.low:+.2f}, {self.high:+.2f}], "
-            f"better in {self.share_better:.0%} of {self.songs} song{'s' * (self.songs != 1)}{seeds}: {self.verdict}"
+            f"better in {self.share_better:.0%} of {counted(self.songs, 'song')}{seeds}: {self.verdict}"
             + (f" ({'; '.join(limits)})" if limits else "")
         )
 
@@ -152,19 +179,29 @@ def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
     Seeds of one recipe under the same conditions make one contender. Of two rows for the same seed, target and song
     the later one counts.
     """
-    found: dict[tuple[Hashable, ...], Contender] = {}
-    values: dict[tuple[Hashable, ...], dict[int | None, dict[str, dict[str, float | None]]]] = {}
-    for row in rows:
-        if row.metric != metric:
-            continue
-        conditions: dict[str, Hashable] = {field: getattr(row, field) for field in CONDITIONS}
-        if row.fingerprint is not None:
-            conditions["data"] = ""
-        key = (row.recipe or row.system, row.recipe is None, *conditions.values())
-        seeds = values.setdefault(key, {})
-        found.setdefault(key, Contender(row.recipe or row.system, conditions, seeds))
-        seeds.setdefault(row.seed, {}).setdefault(row.target, {})[row.track] = row.value
-    return _tell_twins_apart(list(found.values()))
+    alike = group(
+        (row for row in rows if row.metric == metric),
+        lambda row: (row.recipe or row.system, row.recipe is None, *_conditions(row).values()),
+    )
+    found = []
+    for group_rows in alike.values():
+        values: dict[int | None, dict[str, dict[str, float | None]]] = {}
+        for row in group_rows:
+            values.setdefault(row.seed, {}).setdefault(row.target, {})[row.track] = row.value
+        first = group_rows[0]
+        found.append(Contender(first.recipe or first.system, _conditions(first), values))
+    remarks = make_remarks(
+        [one.system for one in found],
+        [one.conditions for one in found],
+        lambda field, value: f"{field}: {_text(value)}",
+    )
+    return [replace(one, remark=remark) for one, remark in zip(found, remarks, strict=True)]
+
+
+def _conditions(row: Score) -> dict[str, Hashable]:
+    conditions: dict[str, Hashable] = {field: getattr(row, field) for field in CONDITIONS}
+    # Where the fingerprint is known, it says which songs they are, whatever their folder is called.
+    return conditions if row.fingerprint is None else conditions | {"data": ""}
 
 
 def compare(
@@ -243,38 +280,8 @@ def not_told_apart(found: Iterable[Comparison], names: Sequence[str], target: st
     Returns:
         The largest groups of which all pairs were compared and cannot be told apart, each in the order of ``names``.
     """
-    alike: dict[str, set[str]] = {name: set() for name in names}
-    for one in found:
-        if one.target == target and one.reason and one.a in alike and one.b in alike:
-            alike[one.a].add(one.b)
-            alike[one.b].add(one.a)
-    cliques: list[set[str]] = []
-
-    def grow(clique: set[str], candidates: set[str], done: set[str]) -> None:
-        # Bron and Kerbosch, 1973, with a pivot.
-        if not candidates and not done:
-            cliques.append(clique)
-            return
-        pivot = max(sorted(candidates | done), key=lambda name: len(alike[name] & candidates))
-        for name in sorted(candidates - alike[pivot]):
-            grow(clique | {name}, candidates & alike[name], done & alike[name])
-            candidates = candidates - {name}
-            done = done | {name}
-
-    grow(set(), set(names), set())
-    order = {name: number for number, name in enumerate(names)}
-    groups = [sorted(clique, key=order.__getitem__) for clique in cliques if len(clique) > 1]
-    return sorted(groups, key=lambda group: [order[name] for name in group])
-
-
-def _tell_twins_apart(found: Sequence[Contender]) -> list[Contender]:
-    """Add remarks where one system stands under several sets of conditions."""
-    named = []
-    for one in found:
-        twins = [other for other in found if other.system == one.system]
-        fields = [field for field in CONDITIONS if len({twin.conditions[field] for twin in twins}) > 1]
-        named.append(replace(one, remark="; ".join(f"{field}: {_text(one.conditions[field])}" for field in fields)))
-    return named
+    alike = ((one.a, one.b) for one in found if one.target == target and one.doubt)
+    return find_cliques(alike, names)
 
 
 # --- the bootstrap ---------------------------------------------------------------------------------------------------
@@ -376,7 +383,7 @@ def _is_finite(value: float | None) -> bool:
 
 
 def _differing(a: Contender, b: Contender, across: Collection[str]) -> list[str]:
-    return [field for field in CONDITIONS if field not in across and a.conditions[field] != b.conditions[field]]
+    return [field for field in differing((a.conditions, b.conditions)) if field not in across]
 
 
 def _text(value: Hashable) -> str:

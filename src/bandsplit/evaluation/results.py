@@ -21,6 +21,26 @@ from bandsplit.core.files import Journal
 Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
 
 
+class MetricText(NamedTuple):
+    """A metric in words."""
+
+    name: str
+    unit: str
+    over_songs: str = "mean over {songs}"
+
+    def __str__(self) -> str:
+        """Name and unit."""
+        return f"{self.name}, {self.unit}"
+
+
+METRICS: dict[Metric, MetricText] = {
+    "usdr_db": MetricText("uSDR", "dB"),
+    "csdr_db": MetricText("cSDR", "dB", "median over {songs} of the median over 1 s windows"),
+    "si_sdr_db": MetricText("SI-SDR", "dB"),
+    "l1_freq": MetricText("L1-freq", "0 to 100"),
+}
+
+
 class Setting(NamedTuple):
     """All that two scores must share before they may be aggregated."""
 
@@ -151,14 +171,9 @@ class Summary(NamedTuple):
     """Songs that have a value."""
 
 
-def mean_over_songs(values: Sequence[float]) -> float:
-    """Aggregate any metric but cSDR over a data set."""
-    return statistics.fmean(values)
-
-
-def median_over_songs(values: Sequence[float]) -> float:
-    """Aggregate cSDR over a data set."""
-    return float(statistics.median(values))
+def over_songs(metric: Metric, values: Sequence[float]) -> float:
+    """Aggregate a metric over a data set: the median for cSDR, else the mean."""
+    return float(statistics.median(values)) if metric == "csdr_db" else statistics.fmean(values)
 
 
 def average_over_targets(values: Sequence[float | None]) -> float | None:
@@ -184,5 +199,4 @@ def aggregate(rows: Iterable[Score]) -> dict[Setting, dict[str, Summary]]:
 
 def _summarise(metric: Metric, values: Iterable[float | None]) -> Summary:
     present = [value for value in values if value is not None]
-    over_songs = median_over_songs if metric == "csdr_db" else mean_over_songs
-    return Summary(over_songs(present) if present else None, len(present))
+    return Summary(over_songs(metric, present) if present else None, len(present))

@@ -1,23 +1,19 @@
-"""Tables as text, for Markdown, LaTeX, CSV and the screen; and score rows as tables, systems down, targets across."""
+"""Score rows as tables: systems down, targets across."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from bandsplit.core.table import TextTable
 from bandsplit.core.targets import order_targets
-from bandsplit.evaluation.results import Metric, Score, Setting, Summary, aggregate, average_over_targets
+from bandsplit.core.text import counted, range_text
+from bandsplit.evaluation.groups import make_remarks, with_remark
+from bandsplit.evaluation.results import METRICS, Metric, Score, Setting, Summary, aggregate, average_over_targets
+from bandsplit.published.paper import PaperMetric
 
-METRIC_TEXT: dict[Metric, str] = {
-    "usdr_db": "uSDR, dB, mean over {songs}",
-    "csdr_db": "cSDR, dB, median over {songs} of the median over 1 s windows",
-    "si_sdr_db": "SI-SDR, dB, mean over {songs}",
-    "l1_freq": "L1-freq, 0 to 100, mean over {songs}",
-}
-
-MAIN_METRICS: tuple[Metric, ...] = ("usdr_db", "csdr_db")
+MAIN_METRICS: tuple[PaperMetric, ...] = ("usdr_db", "csdr_db")
 """Those of the paper, which commands show."""
-
 
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 
@@ -38,7 +34,7 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
     targets = order_targets(target for summaries in systems.values() for target in summaries)
     counts = {summary.songs for summaries in systems.values() for summary in summaries.values() if summary.songs}
     one_count = len(counts) <= 1
-    songs = _plural(max(counts, default=0)) if one_count else "songs"
+    songs = counted(max(counts, default=0), "song") if one_count else "songs"
     header = ["system", *targets]
     header += ["average"] if len(targets) > 1 else []
     header += [] if one_count else ["songs"]
@@ -49,23 +45,20 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
             average = average_over_targets([summaries[t].value if t in summaries else None for t in targets])
             line.append(NOT_ESTIMATED if average is None else f"{average:.2f}")
         if not one_count:
-            found = sorted({summary.songs for summary in summaries.values()})
-            line.append(" to ".join(str(count) for count in dict.fromkeys((found[0], found[-1]))))
+            line.append(range_text([summary.songs for summary in summaries.values()]))
         lines.append(tuple(line))
-    return TextTable(f"{METRIC_TEXT[metric].format(songs=songs)} ({data}, {split})", tuple(header), tuple(lines))
+    over_songs = METRICS[metric].over_songs.format(songs=songs)
+    return TextTable(f"{METRICS[metric]}, {over_songs} ({data}, {split})", tuple(header), tuple(lines))
 
 
 def label_settings(settings: list[Setting]) -> list[str]:
-    """System names; where one stands for several settings, with the settings that differ."""
-    labels: list[str] = []
-    for setting in settings:
-        twins = [other for other in settings if other.system == setting.system]
-        differing = [field for field in Setting._fields if len({getattr(twin, field) for twin in twins}) > 1]
-        if len({twin._replace(source=None) for twin in twins}) == len(twins):  # a hash says nothing: only if needed
-            differing = [field for field in differing if field != "source"]
-        extra = "; ".join(f"{field}: {_text(getattr(setting, field))}" for field in differing)
-        labels.append(f"{setting.system} ({extra})" if extra else setting.system)
-    return labels
+    """Return the names of systems; where one stands for several settings, with the settings that differ."""
+    bare = [setting._replace(source=None) for setting in settings]
+    hashed = {setting.system for setting, count in Counter(bare).items() if count > 1}  # a hash says nothing to people
+    systems = [setting.system for setting in settings]
+    shown = [one if one.system in hashed else plain for one, plain in zip(settings, bare, strict=True)]
+    remarks = make_remarks(systems, [one._asdict() for one in shown], lambda field, value: f"{field}: {_text(value)}")
+    return list(map(with_remark, systems, remarks))
 
 
 def _text(value: str | int | tuple[str, ...] | None) -> str:
@@ -76,7 +69,3 @@ def _cell(summary: Summary | None) -> str:
     if summary is None:
         return NOT_ESTIMATED
     return NOTHING_COUNTS if summary.value is None else f"{summary.value:.2f}"
-
-
-def _plural(songs: int) -> str:
-    return f"{songs} song{'' if songs == 1 else 's'}"

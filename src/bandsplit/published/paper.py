@@ -17,6 +17,7 @@ from bandsplit.core.targets import TARGETS
 AVERAGE = "average"
 COLUMNS = (*TARGETS, AVERAGE)
 Values = Mapping[str, float | None]
+PaperMetric = Literal["usdr_db", "csdr_db"]
 
 
 class SystemRow(NamedTuple):
@@ -27,6 +28,8 @@ class SystemRow(NamedTuple):
     """By target and "average"."""
     extra_data: bool
     """Whether it was trained on more than MUSDB18-HQ."""
+    corrected: str
+    """The target whose printed number contradicts its source, and is that of the source here; empty where none is."""
     note: str
     """What a reader must know of the row; empty where nothing."""
 
@@ -52,7 +55,7 @@ class EvaluationRow(NamedTuple):
     label: str
     chunks: str
     """How whole songs were separated."""
-    values_db: Mapping[tuple[str, Literal["usdr_db", "csdr_db"]], float | None]
+    values_db: Mapping[tuple[str, PaperMetric], float | None]
     """By (target or "average", metric); None where the paper prints no number."""
 
 
@@ -71,7 +74,8 @@ class RepositoryRow(NamedTuple):
 def table1() -> tuple[SystemRow, ...]:
     """Return Table I in the paper's order."""
     return tuple(
-        SystemRow(row["system"], _values(row), row["extra_data"] == "yes", row["note"]) for row in _read("table1.csv")
+        SystemRow(row["system"], _values(row), row["extra_data"] == "yes", row["corrected"], row["note"])
+        for row in _read("table1.csv")
     )
 
 
@@ -89,7 +93,7 @@ def table2() -> dict[str, ValidationRow]:
 @functools.cache
 def table3() -> tuple[EvaluationRow, ...]:
     """Return Table III in the paper's order."""
-    metrics: tuple[Literal["usdr_db", "csdr_db"], ...] = ("usdr_db", "csdr_db")
+    metrics: tuple[PaperMetric, ...] = ("usdr_db", "csdr_db")
     return tuple(
         EvaluationRow(
             row["recipe"] or None,

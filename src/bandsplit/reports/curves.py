@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from matplotlib.lines import Line2D
 from bandsplit.core.errors import RunError
 from bandsplit.core.pictures import save_figure
 from bandsplit.core.targets import TARGETS
+from bandsplit.core.text import counted
 from bandsplit.runs.records import RunRecord
 
 
@@ -55,8 +57,8 @@ def draw_validation_curves(path: Path, runs: Sequence[RunRecord]) -> None:
         axes.set(title=", ".join(targets), xlabel="epoch", ylabel="validation uSDR, dB")
         axes.set_xlim(left=0)
         axes.grid(alpha=0.25)
-    counts = {label: sum(_label(run) == label for run in runs) for label in labels}
-    handles = [Line2D([], [], color=colours[label], label=f"{label} ({_plural(counts[label])})") for label in labels]
+    counts = Counter(map(_label, runs)).items()
+    handles = [Line2D([], [], color=colours[label], label=f"{label} ({counted(n, 'run')})") for label, n in counts]
     dot = Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor="black", label="best epoch")
     figure.legend(handles=[*handles, dot], loc="outside lower center", ncols=2 if columns == 1 else 5, frameon=False)
     save_figure(figure, path, dpi=130)
@@ -65,7 +67,3 @@ def draw_validation_curves(path: Path, runs: Sequence[RunRecord]) -> None:
 def _label(run: RunRecord) -> str:
     changes = ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in run.changes.items())
     return f"{run.label} {changes}" if changes else run.label
-
-
-def _plural(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"

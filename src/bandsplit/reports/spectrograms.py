@@ -46,14 +46,12 @@ def draw_separation(
     figure.suptitle(title)
     grid = figure.add_gridspec(len(estimates) + 1, 2)
     reference_db = peak_level_db(mixture)
-    panels = [(grid[0, :], "mixture", mixture)]
+    _draw_panel(figure.add_subplot(grid[0, :]), "mixture", mixture, rate_hz, reference_db)
     for row, target in enumerate(estimates, start=1):
-        panels.append((grid[row, 0], f"{target}, estimate", estimates[target]))
-        panels.append((grid[row, 1], f"{target}, reference", references[target]))
-    for place, name, signal in panels:
-        axes = _draw_panel(figure.add_subplot(place), name, signal, rate_hz, reference_db)
-        if "reference" not in name and "mixture" not in name:
-            axes.label_outer(remove_inner_ticks=False)
+        left, right = figure.add_subplot(grid[row, 0]), figure.add_subplot(grid[row, 1])
+        _draw_panel(left, f"{target}, estimate", estimates[target], rate_hz, reference_db)
+        left.label_outer(remove_inner_ticks=False)
+        _draw_panel(right, f"{target}, reference", references[target], rate_hz, reference_db)
     for axes in figure.axes[-2:]:
         axes.set_xlabel("s")
     _add_scale(figure)

@@ -12,23 +12,27 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
+from pydantic import ValidationError
 
 from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
+from bandsplit.runs.schema import BEST_FILE, Description, LogRow, SongsDescription, first_problem
 
-BEST = "best.safetensors"
 LOCK_WAIT_S = 10.0
 """Seconds to wait for another process to leave the folder: loader workers outlive a killed one by about five."""
 KEPT = 2
 """States kept: the newest, and the one before it in case the newest is damaged."""
 
 
+_Stored = Description[dict[str, Any]]
+
+
 @dataclasses.dataclass
-class Progress:
-    """How far a run is. Together with weights, optimiser and random state it decides everything that follows."""
+class TrainingPosition:
+    """Where a run stands. Together with weights, optimiser and random state it decides everything that follows."""
 
     epoch: int = 0
     """Epoch under way, from 0."""
@@ -76,7 +80,7 @@ class RunFolder:
     @property
     def best(self) -> Path:
         """The model of the best validation score."""
-        return self.path / BEST
+        return self.path / BEST_FILE
 
     @property
     def states(self) -> list[Path]:
@@ -91,17 +95,17 @@ class RunFolder:
                 songs, or another process trains it, or the folder cannot be written.
         """
         songs = {split: [t.name for t in dataset.tracks if t.split == split] for split in ("train", "valid")}
-        prints = {split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints}
-        description = {
-            "run": self.config.model_dump(mode="json"),
-            "data": {
-                "name": dataset.name,
-                "fingerprints": prints,
-                "benchmark": dataset.benchmark,
-                "mixture": sorted({track.mixture_from for track in dataset.tracks if track.split in songs}),
-                **songs,
-            },
-        }
+        description = _Stored(
+            run=self.config.model_dump(mode="json"),
+            data=SongsDescription(
+                name=dataset.name,
+                fingerprints={split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints},
+                benchmark=dataset.benchmark,
+                mixture=sorted({track.mixture_from for track in dataset.tracks if track.split in songs}),
+                train=songs["train"],
+                valid=songs["valid"],
+            ),
+        )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -115,7 +119,7 @@ class RunFolder:
             self.close()
             raise
 
-    def _begin(self, description: dict[str, Any], resume: bool) -> None:
+    def _begin(self, description: _Stored, resume: bool) -> None:
         """Look at what is there, and describe the run if nothing is; only the holder of the lock can rely on it."""
         if self.states or self.best.exists():  # a folder without either holds nothing that could be lost
             if not resume:
@@ -123,18 +127,18 @@ class RunFolder:
             self._compare(self._read_description(), description)
         else:
             self.write("environment.json", environment())
-            self.write("config.json", description)
+            self.write("config.json", description.model_dump())
         for leftover in self.path.rglob(".bandsplit-*.part"):  # of a process that was killed
             leftover.unlink(missing_ok=True)
 
-    def _read_description(self) -> dict[str, Any]:
+    def _read_description(self) -> _Stored:
         file = self.path / "config.json"
         try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-            return {"run": dict(before["run"]), "data": dict(before["data"])}
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return _Stored.model_validate_json(file.read_bytes())
+        except (OSError, ValidationError) as error:
+            problem = first_problem(error) if isinstance(error, ValidationError) else error
             raise RunError(
-                f"{file}: cannot be read ({error}), so nothing says which run this is; choose another --runs"
+                f"{file}: cannot be read ({problem}), so nothing says which run this is; choose another --runs"
             ) from None
 
     def write(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -159,22 +163,22 @@ class RunFolder:
         """Let other processes go on with the run."""
         self._lock.release()
 
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        changed = differing_keys(_in_todays_words(before["run"]), now["run"])
+    def _compare(self, before: _Stored, now: _Stored) -> None:
+        changed = differing_keys(_in_todays_words(before.run), now.run)
         if changed:
             raise RunError(
                 f"{self.path}: holds a run with another configuration ({'; '.join(changed)}); choose another --runs"
             )
         # What is derived from the others may be missing in runs that were begun before it was recorded.
-        derived = {"benchmark", "mixture"}
-        changed = [key for key, value in now["data"].items() if key not in derived and before["data"].get(key) != value]
+        given = [key for key in SongsDescription.model_fields if key not in ("benchmark", "mixture")]
+        changed = [key for key in given if getattr(before.data, key) != getattr(now.data, key)]
         if changed:
             raise RunError(
                 f"{self.path}: was trained on other data (different: {', '.join(changed)}); give the data set "
-                f"{before['data'].get('name')!r} as it was, or choose another --seed to start anew"
+                f"{before.data.name!r} as it was, or choose another --seed to start anew"
             )
 
-    def save(self, state: Mapping[str, Any], progress: Progress, updates: int) -> None:
+    def save(self, state: Mapping[str, Any], progress: TrainingPosition, updates: int) -> None:
         """Write the state after ``updates`` updates, and keep the last two.
 
         Raises:
@@ -188,7 +192,7 @@ class RunFolder:
         except OSError as error:
             raise self._refusal(error) from None
 
-    def load(self, note: Callable[[str], None]) -> tuple[dict[str, Any], Progress] | None:
+    def load(self, note: Callable[[str], None]) -> tuple[dict[str, Any], TrainingPosition] | None:
         """Read the newest whole state back and restore torch's random state; None before the first one.
 
         Args:
@@ -203,7 +207,7 @@ class RunFolder:
         for path in self.states:
             try:
                 state = torch.load(path, map_location="cpu", weights_only=True)
-                progress = Progress(**state.pop("progress"))
+                progress = TrainingPosition(**state.pop("progress"))
             except Exception as error:
                 damaged.append(f"{path} is damaged ({str(error).splitlines()[0]})")
                 continue
@@ -215,15 +219,15 @@ class RunFolder:
             raise RunError(f"{'; '.join(damaged)}; remove the folder to start the run anew")
         return None
 
-    def log(self, kind: str, **values: Any) -> None:
-        """Append one line to ``log.jsonl``.
+    def log(self, row: LogRow) -> None:
+        """Append a row to ``log.jsonl``, with the time.
 
         Raises:
             RunError: it cannot be written.
         """
-        row = {"kind": kind, "unix_time_s": round(time.time(), 3), **values}
+        now = {"kind": row.kind, "unix_time_s": round(time.time(), 3)}
         try:
-            self._journal.append(json.dumps(row))
+            self._journal.append(json.dumps(now | row.model_dump(exclude={"kind"})))
         except OSError as error:
             raise self._refusal(error) from None
 

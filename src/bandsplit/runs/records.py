@@ -6,14 +6,25 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.core.targets import TARGETS
+from bandsplit.runs.schema import (
+    ERROR,
+    Description,
+    LoggedStart,
+    LoggedStop,
+    LoggedValidation,
+    LogRow,
+    SongsDescription,
+    first_problem,
+)
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")
 
@@ -32,7 +43,7 @@ class _Training(BaseModel):
 
 
 class _Run(BaseModel):
-    """The part of a run's configuration that is told here. Other keys may be of another version: a table, no check."""
+    """The part of a run's configuration that is read here. Other keys may be of another version: a table, no check."""
 
     recipe: str
     changes: dict[str, Any] = {}
@@ -41,68 +52,11 @@ class _Run(BaseModel):
     training: _Training
 
 
-class _Data(BaseModel):
-    """The songs. What older versions did not record is None."""
-
-    name: str = ""
-    fingerprints: dict[str, str] = {}
-    benchmark: str | None = None
-    mixture: list[Literal["file", "sum"]] = []
-
-
-class _Description(BaseModel):
-    run: _Run
-    data: _Data = _Data()
-
-
 class _Environment(BaseModel):
     bandsplit: str
 
 
-class _Start(BaseModel):
-    kind: Literal["start"]
-    attempt: int
-
-
-class SongValue(BaseModel):
-    """A validation song."""
-
-    track: str
-    usdr_db: dict[str, float]
-    """By target."""
-
-
-class Validation(BaseModel):
-    """The validation after an epoch, as in ``log.jsonl``."""
-
-    kind: Literal["validation"]
-    epoch: int
-    """Epochs trained."""
-    validation_usdr_db: float
-    """Mean uSDR over songs and targets."""
-    validation_loss: float
-    """Mean loss over songs."""
-    best: bool
-    """Whether it was the best so far."""
-    wall_s: float | None = None
-    """Time of all attempts so far."""
-    energy_kwh: float | None = None
-    """Energy of all attempts so far."""
-    songs: tuple[SongValue, ...] = ()
-
-
-class _Stop(BaseModel):
-    kind: Literal["stop"]
-    reason: str
-    epoch: int | None = None
-
-
-class _Other(BaseModel):
-    kind: Literal["skipped", "note"]
-
-
-_Row = _Start | Validation | _Stop | _Other
-_ROWS: TypeAdapter[_Row] = TypeAdapter(Annotated[_Row, Field(discriminator="kind")])
+_ROWS: TypeAdapter[LogRow] = TypeAdapter(Annotated[LogRow, Field(discriminator="kind")])
 
 
 class _Total(BaseModel):
@@ -115,6 +69,49 @@ class _Energy(BaseModel):
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+
+class Stage(Enum):
+    """Where a run stands; the values are words for people."""
+
+    RUNNING = "running"
+    FINISHED = "finished"
+    """Nothing is left to train."""
+    STOPPED = "stopped"
+    """By a signal or the time limit; it can continue."""
+    FAILED = "failed"
+    """By an error."""
+    INTERRUPTED = "interrupted"
+    """Killed before it could log why."""
+    SUBMITTED = "submitted"
+    """As a job of a study."""
+    NOT_BEGUN = "not begun"
+    """In a study."""
+
+
+class RunState(NamedTuple):
+    """Where a run stands, and why."""
+
+    stage: Stage
+    reason: str = ""
+    """``patience``, what stopped it, the error, or the job; empty where the stage says all."""
+
+    @classmethod
+    def after(cls, stop: LoggedStop | None) -> RunState:
+        """Return the state after the last row of a log."""
+        if stop is None:
+            return cls(Stage.INTERRUPTED)
+        if stop.reason in ("finished", "patience"):
+            return cls(Stage.FINISHED, stop.reason if stop.reason == "patience" else "")
+        if stop.reason.startswith(ERROR):
+            return cls(Stage.FAILED, stop.reason.removeprefix(ERROR))
+        return cls(Stage.STOPPED, stop.reason)
+
+    def __str__(self) -> str:
+        """The stage, and the reason in parentheses: ``finished (patience)``, ``stopped (error: loss is nan)``."""
+        if self.stage is Stage.FAILED and self.reason:
+            return f"{Stage.STOPPED.value} ({ERROR}{self.reason})"
+        return f"{self.stage.value} ({self.reason})" if self.reason else self.stage.value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +128,7 @@ class RunRecord:
     max_epochs: int | None
     patience: int | None
     data: str
-    """Name of the data set; empty where it is not told."""
+    """Name of the data set; empty where it is not recorded."""
     fingerprints: dict[str, str]
     """Of the songs trained and validated on, by split."""
     benchmark: str | None
@@ -142,12 +139,11 @@ class RunRecord:
     """How whole songs are separated and scored in validation."""
     version: str | None
     """Of this package, when the run began."""
-    state: str
-    """``running``, ``finished`` (all epochs), ``finished (patience)``, ``stopped (<reason>)``, ``interrupted``."""
+    state: RunState
     attempts: int
     epochs: int
     """Epochs done."""
-    validations: tuple[Validation, ...]
+    validations: tuple[LoggedValidation, ...]
     hours: float | None
     """Of all attempts."""
     kwh: float | None
@@ -158,10 +154,10 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         """Whether nothing is left to train."""
-        return self.state.startswith("finished")
+        return self.state.stage is Stage.FINISHED
 
     @property
-    def best(self) -> Validation | None:
+    def best(self) -> LoggedValidation | None:
         """The validation whose weights are kept."""
         return next((row for row in reversed(self.validations) if row.best), None)
 
@@ -176,6 +172,7 @@ class RunRecord:
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return own | {
             "folder": str(self.folder),
+            "state": str(self.state),
             "validations": [[row.epoch, row.validation_usdr_db, row.validation_loss] for row in self.validations],
             "best_epoch": best and best.epoch,
             "best_usdr_db": best and best.validation_usdr_db,
@@ -200,7 +197,7 @@ def read_runs(root: Path, recipes: Iterable[str] = ()) -> list[RunRecord]:
 def read_run(folder: Path) -> RunRecord:
     """Read the folder of one run; whatever is missing or damaged is named in ``problems``."""
     problems: list[str] = []
-    description = _read(folder / "config.json", _Description, problems, missing="missing: not the folder of a run?")
+    description = _read(folder / "config.json", Description[_Run], problems, "missing: not the folder of a run?")
     rows = _read_log(folder / "log.jsonl", problems)
     energy, environment = None, None
     if (folder / "environment.json").exists():
@@ -208,13 +205,13 @@ def read_run(folder: Path) -> RunRecord:
     if (folder / "energy.json").exists():
         energy = _read(folder / "energy.json", _Energy, problems)
     run = description.run if description else None
-    data = description.data if description else _Data()
+    data = description.data if description else SongsDescription()
     # A killed attempt may have validated an epoch without saving its state; it is then trained and validated again.
-    validations = {row.epoch: row for row in rows if isinstance(row, Validation)}
+    validations = {row.epoch: row for row in rows if isinstance(row, LoggedValidation)}
     costs = [row for row in validations.values() if row.wall_s is not None]
     kwh = [row.energy_kwh for row in costs if row.energy_kwh is not None] + ([energy.total.kwh] if energy else [])
     wall_s = [row.wall_s for row in costs if row.wall_s is not None] + ([energy.total.wall_s] if energy else [])
-    done = [*validations, *(row.epoch for row in rows if isinstance(row, _Stop) and row.epoch is not None)]
+    done = [*validations, *(row.epoch for row in rows if isinstance(row, LoggedStop) and row.epoch is not None)]
     name = _FOLDER_NAME.fullmatch(folder.name)
     parts = folder.absolute().parts
     return RunRecord(
@@ -232,8 +229,8 @@ def read_run(folder: Path) -> RunRecord:
         mixture="+".join(data.mixture) or None,
         validated=_describe_validation(run.training) if run else "",
         version=environment.bandsplit if environment else None,
-        state="running" if _is_locked(folder / ".lock", problems) else _state(rows),
-        attempts=max((row.attempt for row in rows if isinstance(row, _Start)), default=0),
+        state=RunState(Stage.RUNNING) if _is_locked(folder / ".lock", problems) else _last_state(rows),
+        attempts=max((row.attempt for row in rows if isinstance(row, LoggedStart)), default=0),
         epochs=max(done, default=0),
         validations=tuple(validations[epoch] for epoch in sorted(validations)),
         hours=max(wall_s) / 3600 if wall_s else None,
@@ -268,13 +265,9 @@ def _describe_validation(training: _Training) -> str:
     return f"{longest}{over}; {chunks}" if chunks else f"{longest}{over}"
 
 
-def _state(rows: list[_Row]) -> str:
-    """Say how the last attempt ended, if it could still say so."""
-    last = next((row for row in reversed(rows) if isinstance(row, _Start | _Stop)), None)
-    if not isinstance(last, _Stop):
-        return "interrupted"
-    names = {"finished": "finished", "patience": "finished (patience)"}
-    return names.get(last.reason, f"stopped ({last.reason})")
+def _last_state(rows: list[LogRow]) -> RunState:
+    last = next((row for row in reversed(rows) if isinstance(row, LoggedStart | LoggedStop)), None)
+    return RunState.after(last if isinstance(last, LoggedStop) else None)
 
 
 def _is_locked(file: Path, problems: list[str]) -> bool:
@@ -301,11 +294,11 @@ def _read(file: Path, model: type[_Model], problems: list[str], missing: str = "
     except OSError as error:
         problems.append(f"{file.name}: cannot be read ({error.strerror})")
     except ValidationError as error:
-        problems.append(f"{file.name}: {_first(error)}")
+        problems.append(f"{file.name}: {first_problem(error)}")
     return None
 
 
-def _read_log(file: Path, problems: list[str]) -> list[_Row]:
+def _read_log(file: Path, problems: list[str]) -> list[LogRow]:
     """Read the rows; one that a kill cut short is left out without a word, since the next attempt repeats it."""
     try:
         content = Journal(file).read()
@@ -316,17 +309,10 @@ def _read_log(file: Path, problems: list[str]) -> list[_Row]:
         problems.append(f"{file.name}: cannot be read ({error.strerror})")
         return []
     problems += [f"{file.name}, line {line.number}: not JSON" for line in content.foreign]
-    rows: list[_Row] = []
+    rows: list[LogRow] = []
     for line in content.lines:
         try:
             rows.append(_ROWS.validate_python(line.value))
         except ValidationError as error:
-            problems.append(f"{file.name}, line {line.number}: {_first(error)}")
+            problems.append(f"{file.name}, line {line.number}: {first_problem(error)}")
     return rows
-
-
-def _first(error: ValidationError) -> str:
-    """Name the first thing that is wrong, and where."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]

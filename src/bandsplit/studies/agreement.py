@@ -28,8 +28,8 @@ class Pair:
 
     @property
     def sure(self) -> bool:
-        """Whether they can be told apart here."""
-        return not self.comparison.reason
+        """Whether the difference here is significant."""
+        return self.comparison.doubt is None
 
 
 def published_db(recipe: str, column: str) -> float | None:

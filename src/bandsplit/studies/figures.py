@@ -7,7 +7,7 @@ that were measured on different songs never stand in one picture.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
+from bandsplit.core.text import numbered
+from bandsplit.evaluation.groups import group, with_remark
 from bandsplit.evaluation.results import Score
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
@@ -30,7 +32,7 @@ from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies.plans import Study
 from bandsplit.studies.tables.rows import (
-    BENCHMARK,
+    ANY_BENCHMARK,
     PUE,
     DataKey,
     Measured,
@@ -44,6 +46,8 @@ from bandsplit.studies.tables.rows import (
 _FRONT, _BEHIND = "#1f5fbf", "#8a8a8a"
 _WIDE_RANGE = 12.0
 """Ratio of the largest to the smallest value from which on an axis is logarithmic."""
+_LEGEND = "Hollow: published; filled: ours; blue: no other of its kind is better in one and no worse in the other"
+_DPI = 130
 
 
 class Point(NamedTuple):
@@ -83,52 +87,65 @@ def study_figures(
     Raises:
         BandsplitError: a picture cannot be written.
     """
-    made: list[StudyFigure] = []
-    convergence = [one.recipe for part, group in study.parts.items() if part == "convergence" for one in group]
+    return [
+        *_draw_curves(study, runs, folder, suffix),
+        *_draw_costs(study, runs, folder, suffix),
+        *_draw_times(study, scores, folder, suffix),
+    ]
+
+
+def _draw_curves(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: str) -> Iterator[StudyFigure]:
+    """Draw validation curves for each data set: as Fig. 2 where the study has that part, else of all runs."""
+    convergence = [one.recipe for one in study.parts.get("convergence", ())]
+    target = study.targets[0]
     for number, data in enumerate(_data_of(runs), start=1):
-        end = f"{suffix}" if number == 1 else f"-{number}{suffix}"
-        here = [run for run in runs if run.recipe in convergence and run.validations and data_of_run(run) == data]
-        target = study.targets[0]
-        if any(run.targets == (target,) and not run.changes for run in here):
-            path = folder / f"convergence{end}"
-            draw_convergence(path, here, target)
-            made.append(
-                StudyFigure(f"Validation uSDR over epochs, {target}, on {data.text}; dashed: each run's best", path)
-            )
-        elif not convergence and any(run.validations for run in runs if data_of_run(run) == data):
-            path = folder / f"curves{end}"
-            draw_validation_curves(path, [run for run in runs if data_of_run(run) == data])
-            made.append(StudyFigure(f"Validation uSDR over epochs, on {data.text}; dots: each run's best", path))
-    recipes = [experiment.recipe for part in _scored_parts(study) for experiment in study.parts[part]]
-    recipes = list(dict.fromkeys(recipes))
+        here = [run for run in runs if run.validations and data_of_run(run) == data]
+        shown = [run for run in here if run.recipe in convergence]
+        if any(run.targets == (target,) and not run.changes for run in shown):
+            path = folder / f"{numbered('convergence', number)}{suffix}"
+            draw_convergence(path, shown, target)
+            yield StudyFigure(f"Validation uSDR over epochs, {target}, on {data.text}; dashed: each run's best", path)
+        elif here and not convergence:
+            path = folder / f"{numbered('curves', number)}{suffix}"
+            draw_validation_curves(path, here)
+            yield StudyFigure(f"Validation uSDR over epochs, on {data.text}; dots: each run's best", path)
+
+
+def _draw_costs(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: str) -> Iterator[StudyFigure]:
+    """Draw validation uSDR against energy and parameters for each data set: Table II where there is one, as Fig. 3."""
+    parts = ["table2"] if "table2" in study.parts else list(study.parts)
+    recipes = list(dict.fromkeys(experiment.recipe for part in parts for experiment in study.parts[part]))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
-    key = study.targets[0] if len(study.targets) == 1 else AVERAGE
-    keys = [data for data in by_data if data.published] or ([DataKey(BENCHMARK, "")] if study.id == "paper" else [])
+    key = _column_of(study)
+    keys = [data for data in by_data if data.published] or ([ANY_BENCHMARK] if study.id == "paper" else [])
     keys += [data for data in by_data if not data.published]
     costs = (
-        ("energy", f"energy of training, kWh (PUE {PUE:g})", "validation uSDR against the energy of training"),
-        ("parameters", "parameters, millions", "validation uSDR against parameters"),
+        ("energy", f"energy of training, kWh (PUE {PUE:g})", "the energy of training", None),
+        ("parameters", "parameters, millions", "parameters", True),
     )
     for number, data in enumerate(keys, start=1):
-        end = f"{suffix}" if number == 1 else f"-{number}{suffix}"
         theirs = recipes if data.published else []
-        for cost, axis, text in costs:
+        for cost, axis, text, logarithmic in costs:
             points = [*_published_points(theirs, key, cost), *_points(by_data.get(data, []), key, cost)]
             if points:
-                path = folder / f"score-{cost}{end}"
+                path = folder / f"{numbered(f'score-{cost}', number)}{suffix}"
                 score = f"validation uSDR, dB ({key})"
-                wide = None if cost == "energy" else True
-                draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=wide)
-                made.append(StudyFigure(f"{key}: {text}, on {data.text}. {_LEGEND}", path))
-    for number, (data, found) in enumerate(_times(scores, key).items(), start=1):
-        path = folder / f"score-time{suffix if number == 1 else f'-{number}{suffix}'}"
+                draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=logarithmic)
+                yield StudyFigure(f"{key}: validation uSDR against {text}, on {data.text}. {_LEGEND}", path)
+
+
+def _draw_times(study: Study, scores: Sequence[Score], folder: Path, suffix: str) -> Iterator[StudyFigure]:
+    """Draw test uSDR against separation time for each data set."""
+    key = _column_of(study)
+    for number, (data, points) in enumerate(_times(scores, key).items(), start=1):
+        path = folder / f"{numbered('score-time', number)}{suffix}"
         axis = "seconds to separate one second of audio"
-        draw_scores(path, found, axis, f"test uSDR, dB ({key})", title=f"On {data.text}")
-        made.append(StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {_LEGEND}", path))
-    return made
+        draw_scores(path, points, axis, f"test uSDR, dB ({key})", title=f"On {data.text}")
+        yield StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {_LEGEND}", path)
 
 
-_LEGEND = "Hollow: published; filled: ours; blue: no other of its kind is better in one and no worse in the other"
+def _column_of(study: Study) -> str:
+    return study.targets[0] if len(study.targets) == 1 else AVERAGE
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -177,7 +194,9 @@ def draw_scores(
     """
     if not points:
         raise BandsplitError(f"{path}: not drawn, there are no points")
-    figure, axes = _make_figure((8.4, 5.6))
+    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
     costs = [point.cost for point in points]
     if max(costs) / min(costs) > _WIDE_RANGE if logarithmic is None else logarithmic:
         axes.set_xscale("log")
@@ -189,36 +208,41 @@ def draw_scores(
     axes.grid(alpha=0.25)
     axes.margins(0.08, 0.1)
     labels: list[Annotation] = []
-    kinds = set()
+    handles: list[Line2D] = []
     for ours in (False, True):
-        group = [point for point in points if point.ours == ours]
-        front = set(pareto_front(group))
-        for point in sorted(group, key=lambda point: point in front):
-            colour = _FRONT if point in front else _BEHIND
-            kinds.add((ours, colour))
-            axes.errorbar(
-                point.cost, point.score_db, yerr=point.std_db, fmt="o", markersize=6.5, color=colour, elinewidth=0.8,
-                markerfacecolor=colour if ours else "white", markeredgewidth=1.4, zorder=3 if point in front else 2,
-            )  # fmt: skip
-        for point in _join(group):
-            colour = _FRONT if any(one in front for one in group if _place(one) == _place(point)) else _BEHIND
-            labels.append(
-                axes.annotate(
-                    point.label, (point.cost, point.score_db), xytext=(0, 0), textcoords="offset points", fontsize=9,
-                    color=colour, fontweight="bold" if ours else "normal", ha="center", va="center", zorder=4,
-                )
-            )  # fmt: skip
-    handles = [
-        Line2D([], [], marker="o", linestyle="", color=colour, markerfacecolor=colour if ours else "white", label=text)
-        for ours, colour, text in (
-            (False, _FRONT, "published, Pareto front"), (False, _BEHIND, "published"),
-            (True, _FRONT, "ours, Pareto front"), (True, _BEHIND, "ours"),
-        )
-        if (ours, colour) in kinds
-    ]  # fmt: skip
+        kind = [point for point in points if point.ours == ours]
+        front = set(pareto_front(kind))
+        labels += _plot_points(axes, kind, front, filled=ours)
+        name = "ours" if ours else "published"
+        handles += [_marker(_FRONT, f"{name}, Pareto front", filled=ours)] if front else []
+        handles += [_marker(_BEHIND, name, filled=ours)] if front != set(kind) else []
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     place_labels(figure, axes, labels)
     save_figure(figure, path, _DPI)
+
+
+def _plot_points(axes: Axes, points: Sequence[Point], front: Set[Point], *, filled: bool) -> list[Annotation]:
+    """Plot points of one kind, those of the front on top, and return their labels, which lie on them yet."""
+    for point in sorted(points, key=lambda point: point in front):
+        colour = _FRONT if point in front else _BEHIND
+        axes.errorbar(
+            point.cost, point.score_db, yerr=point.std_db, fmt="o", markersize=6.5, color=colour, elinewidth=0.8,
+            markerfacecolor=colour if filled else "white", markeredgewidth=1.4, zorder=3 if point in front else 2,
+        )  # fmt: skip
+    places = group(points, lambda point: (point.cost, point.score_db))  # such as rows that print the same numbers
+    return [
+        axes.annotate(
+            ", ".join(point.label for point in here), place, xytext=(0, 0), textcoords="offset points", fontsize=9,
+            color=_BEHIND if front.isdisjoint(here) else _FRONT, fontweight="bold" if filled else "normal",
+            ha="center", va="center", zorder=4,
+        )
+        for place, here in places.items()
+    ]  # fmt: skip
+
+
+def _marker(colour: str, text: str, *, filled: bool) -> Line2D:
+    face = colour if filled else "white"
+    return Line2D([], [], marker="o", linestyle="", color=colour, markerfacecolor=face, label=text)
 
 
 def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocals") -> None:
@@ -262,18 +286,6 @@ def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocal
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"On {data[0].text}", fontsize=10)
     save_figure(figure, path, _DPI)
-
-
-def _place(point: Point) -> tuple[float, float]:
-    return point.cost, point.score_db
-
-
-def _join(points: Sequence[Point]) -> list[Point]:
-    """Join points at one place, such as rows that print the same numbers, to one with all their labels."""
-    places: dict[tuple[float, float], list[Point]] = {}
-    for point in points:
-        places.setdefault(_place(point), []).append(point)
-    return [group[0]._replace(label=", ".join(point.label for point in group)) for group in places.values()]
 
 
 # --- points ----------------------------------------------------------------------------------------------------------
@@ -324,24 +336,9 @@ def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
 
 def _label(one: Measured) -> str:
     row = published.table2().get(one.name)
-    name = row.row if row else one.name
-    return f"{name} ({one.remark})" if one.remark else name
+    return with_remark(row.row if row else one.name, one.remark)
 
 
 def _data_of(runs: Sequence[RunRecord]) -> list[DataKey]:
     found = dict.fromkeys(data_of_run(run) for run in runs)
     return sorted(found, key=lambda data: not data.published)
-
-
-def _scored_parts(study: Study) -> list[str]:
-    """Parts whose rows stand in one picture: Table II where there is one, as in Fig. 3, else all."""
-    return ["table2"] if "table2" in study.parts else list(study.parts)
-
-
-def _make_figure(size: tuple[float, float]) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
-
-
-_DPI = 130

@@ -1,12 +1,13 @@
-"""What a study found: its tables, pictures and page, made anew from runs and scores."""
+"""The outcome of a study: its tables, pictures and page, made anew from runs and scores."""
 
 from __future__ import annotations
 
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,10 +15,13 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.files import write_atomically
 from bandsplit.core.table import TextTable
+from bandsplit.core.text import numbered
 from bandsplit.data.songs.tracks import Audio, Dataset
 from bandsplit.evaluation.comparison import compare
-from bandsplit.evaluation.results import Metric, Score, read_scores
-from bandsplit.reports.page import Report, ReportFigure, ReportTable, SongAudio, write_report
+from bandsplit.evaluation.groups import group
+from bandsplit.evaluation.results import METRICS, Metric, Score, read_scores
+from bandsplit.evaluation.tables import MAIN_METRICS
+from bandsplit.reports.page import Report, ReportFigure, SongAudio, write_report
 from bandsplit.runs.energy.report import find_runs, make_report
 from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator
@@ -32,12 +36,9 @@ from bandsplit.studies.tables.validation import study_tables
 PLAYED_S = 30.0
 """Longest part of a song that is played on the page, from its middle."""
 
-COMPARISONS = "comparisons-"
-"""What the names of tables of pairs begin with."""
-
 
 @dataclass(frozen=True)
-class Found:
+class StudyData:
     """What is there of a study."""
 
     study: Study
@@ -48,7 +49,15 @@ class Found:
     """On the test songs: its recipes and what has none, as yardsticks."""
 
 
-def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warnings.warn) -> Found:
+class StudyTables(NamedTuple):
+    """The tables of a study by names that serve as files'."""
+
+    parts: dict[str, TextTable]
+    pairs: dict[str, TextTable]
+    """Recipes compared pair by pair, see `comparison_tables`."""
+
+
+def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warnings.warn) -> StudyData:
     """Read the runs and scores of a study; ``note`` is called as by `read_scores`.
 
     Raises:
@@ -58,24 +67,28 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
     runs = tuple(record for record in looked if record is not None and not record.changes)
     recipes = {run.recipe for run in runs}
     rows = read_scores(folder.scores, note) if folder.scores.exists() else []
-    return Found(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
+    return StudyData(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
 
 
-def write_tables(found: Found) -> dict[str, TextTable]:
-    """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them by name."""
-    tables = study_tables(found.study, found.runs, found.scores)
-    tables |= comparison_tables(found)
+def write_tables(found: StudyData) -> StudyTables:
+    """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them with their files."""
     folder = _make_folder(found.folder.path / "tables")
-    for name, table in tables.items():
-        for suffix, text in ((".md", table.markdown()), (".tex", table.latex()), (".csv", table.csv())):
-            try:
-                write_atomically(folder / f"{name}{suffix}", text.encode())
-            except OSError as error:
-                raise _refusal(error) from None
-    return tables
+    kinds = study_tables(found.study, found.runs, found.scores), comparison_tables(found)
+    return StudyTables(*({name: _write_table(folder / name, one) for name, one in kind.items()} for kind in kinds))
 
 
-def draw_figures(found: Found, suffix: str = ".svg") -> list[StudyFigure]:
+def _write_table(place: Path, table: TextTable) -> TextTable:
+    texts = {".md": table.markdown(), ".tex": table.latex(), ".csv": table.csv()}
+    files = {place.with_name(f"{place.name}{suffix}"): text for suffix, text in texts.items()}
+    for file, text in files.items():
+        try:
+            write_atomically(file, text.encode())
+        except OSError as error:
+            raise _refusal(error) from None
+    return replace(table, files=tuple(files))
+
+
+def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
     """Draw all pictures into ``figures/``.
 
     Args:
@@ -86,7 +99,7 @@ def draw_figures(found: Found, suffix: str = ".svg") -> list[StudyFigure]:
     return study_figures(found.study, found.runs, found.scores, folder, suffix)
 
 
-def comparison_tables(found: Found) -> dict[str, TextTable]:
+def comparison_tables(found: StudyData) -> dict[str, TextTable]:
     """Compare every two recipes, for each data set: by validation songs, and by uSDR and cSDR of test songs.
 
     Returns:
@@ -95,23 +108,27 @@ def comparison_tables(found: Found) -> dict[str, TextTable]:
     trained = [row for row in found.scores if row.recipe is not None]
     validated = [row for run in found.runs if run.finished for row in validation_scores(run)]
     what: tuple[tuple[str, str, Sequence[Score], Metric], ...] = (
-        ("validation", "validation uSDR", validated, "usdr_db"),
-        ("test-usdr", "test uSDR", trained, "usdr_db"),
-        ("test-csdr", "test cSDR", trained, "csdr_db"),
+        ("validation", "validation", validated, "usdr_db"),
+        *((f"test-{METRICS[metric].name.lower()}", "test", trained, metric) for metric in MAIN_METRICS),
     )
     tables = {}
-    for name, text, rows, metric in what:
-        for number, data in enumerate(dict.fromkeys(map(data_of_score, rows)), start=1):
-            comparisons = compare([row for row in rows if data_of_score(row) == data], metric)
-            caption = f"Pairs of recipes, {text}, dB, on {data.text}: paired bootstrap over songs and seeds"
+    for name, split, rows, metric in what:
+        for number, (data, some) in enumerate(group(rows, data_of_score).items(), start=1):
+            comparisons = compare(some, metric)
+            text = f"{split} {METRICS[metric]}"
+            caption = f"Pairs of recipes, {text}, on {data.text}: paired bootstrap over songs and seeds"
             if comparisons:
-                end = "" if number == 1 else f"-{number}"
-                tables[f"{COMPARISONS}{name}{end}"] = comparison_table(comparisons, caption)
+                tables[numbered(f"comparisons-{name}", number)] = comparison_table(comparisons, caption)
     return tables
 
 
 def write_page(
-    found: Found, *, dataset: Dataset | None = None, songs: int = 3, recipes: Sequence[str] = (), device: str = "auto"
+    found: StudyData,
+    *,
+    dataset: Dataset | None = None,
+    songs: int = 3,
+    recipes: Sequence[str] = (),
+    device: str = "auto",
 ) -> Path:
     """Write ``report/index.html`` with tables, pictures, energy, scores, and songs to listen to.
 
@@ -131,22 +148,14 @@ def write_page(
     """
     tables = write_tables(found)
     played = [] if dataset is None else _play(found, dataset, songs, recipes, device)
-    folder = found.folder.path / "tables"
-    shown = {
-        name: ReportTable(
-            table.caption, table.header, table.rows, table.footnotes,
-            [folder / f"{name}{suffix}" for suffix in (".md", ".tex", ".csv")],
-        )
-        for name, table in tables.items()
-    }  # fmt: skip
     finished = sum(run.finished for run in found.runs)
     report = Report(
         title=f"Study {found.study.id}: {found.study.about}",
         notice=_notice(found),
         remarks=[f"{finished} of {len(planned_runs(found.study))} runs are finished."],
-        tables=[table for name, table in shown.items() if not name.startswith(COMPARISONS)],
+        tables=list(tables.parts.values()),
         figures=[ReportFigure(one.caption, one.path, one.caption) for one in draw_figures(found)],
-        comparisons=[table for name, table in shown.items() if name.startswith(COMPARISONS)],
+        comparisons=list(tables.pairs.values()),
         energy=[_energy_table(found)] if found.runs else [],
         scores=[_named(row) for row in found.scores],
         songs=played,
@@ -154,7 +163,7 @@ def write_page(
     return write_report(found.folder.path / "report", report)
 
 
-def _notice(found: Found) -> str:
+def _notice(found: StudyData) -> str:
     if not found.runs:
         return "Nobody ran any of it here: all numbers are published ones."
     others = sorted({f"{run.data} ({_prints(run)})" for run in found.runs if not run.benchmark})
@@ -170,11 +179,11 @@ def _label(recipe: str, seed: int | None) -> str:
 
 
 def _named(row: Score) -> Score:
-    """Name the system of a row so that its seeds are told apart."""
+    """Name the system of a row with its seed."""
     return row if row.recipe is None else row.model_copy(update={"system": _label(row.recipe, row.seed)})
 
 
-def _energy_table(found: Found) -> ReportTable:
+def _energy_table(found: StudyData) -> TextTable:
     report = make_report(find_runs([found.folder.runs]))
     rows = [
         (
@@ -193,13 +202,13 @@ def _energy_table(found: Found) -> ReportTable:
     notes += [f"{one} ({one.source})" for one in report.equivalents]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
     header = ("recipe", "targets", "seed", "state", "attempts", "hours", "kWh", "kWh with PUE")
-    return ReportTable("Energy of training", header, rows, notes)
+    return TextTable("Energy of training", header, tuple(rows), tuple(notes))
 
 
 # --- songs to listen to ----------------------------------------------------------------------------------------------
 
 
-def _play(found: Found, dataset: Dataset, count: int, recipes: Sequence[str], device: str) -> list[SongAudio]:
+def _play(found: StudyData, dataset: Dataset, count: int, recipes: Sequence[str], device: str) -> list[SongAudio]:
     """Separate some test songs and write the middle of each signal."""
     systems = _heard(found, recipes)
     folder = found.folder.path / "songs"
@@ -224,7 +233,7 @@ def _play(found: Found, dataset: Dataset, count: int, recipes: Sequence[str], de
     return played
 
 
-def _heard(found: Found, recipes: Sequence[str]) -> list[Trained]:
+def _heard(found: StudyData, recipes: Sequence[str]) -> list[Trained]:
     """Choose whose models are heard: the first finished seed of each."""
     finished = [run.planned for run in found.folder.look(planned_runs(found.study)) if run.finished]
     systems, _ = find_systems(found.folder, found.study, finished)

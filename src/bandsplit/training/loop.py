@@ -27,7 +27,17 @@ from bandsplit.models.files import save_model
 from bandsplit.runs.config import PlateauDecay, RunConfig
 from bandsplit.runs.energy.card import Phase
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
-from bandsplit.runs.folder import Progress, RunFolder
+from bandsplit.runs.folder import RunFolder, TrainingPosition
+from bandsplit.runs.schema import (
+    ERROR,
+    LoggedNote,
+    LoggedSkip,
+    LoggedStart,
+    LoggedStop,
+    LoggedValidation,
+    LogRow,
+    SongValue,
+)
 from bandsplit.training.clock import Clock
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.interrupt import Interruptions
@@ -103,7 +113,7 @@ def _why_ended(error: BaseException) -> str:
         return error.reason
     if isinstance(error, KeyboardInterrupt):
         return stop_reason()
-    return f"error: {str(error) or type(error).__name__}"
+    return f"{ERROR}{str(error) or type(error).__name__}"
 
 
 class _Run:
@@ -118,7 +128,7 @@ class _Run:
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
         self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
         self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
-        self.progress = Progress()
+        self.progress = TrainingPosition()
         self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
@@ -166,11 +176,11 @@ class _Run:
             self.learner.load(state)
         self.fabric.barrier()  # all have read the log: the first process may write to it
         options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
-        self._log(
-            "start", attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
+        self._log(LoggedStart(
+            attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
             global_batch=self.batches.global_batch, batch_size=self.batches.batch_size,
             accumulate=self.batches.accumulate, devices=self.batches.devices, **options, environment=environment(),
-        )  # fmt: skip
+        ))  # fmt: skip
         self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
         self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
@@ -180,7 +190,7 @@ class _Run:
         if self.meter is not None:
             self.meter.stop(reason)
         try:
-            self._log("stop", attempt=self.attempt, reason=reason, epoch=self.progress.epoch)
+            self._log(LoggedStop(attempt=self.attempt, reason=reason, epoch=self.progress.epoch))
         finally:
             if self.fabric.is_global_zero:
                 self.folder.close()
@@ -308,13 +318,13 @@ class _Run:
             since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
             if since >= training.decay.patience:
                 progress.decays, progress.decayed_epoch = progress.decays + 1, progress.epoch
-        self._log(
-            "validation", epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db,
-            validation_loss=validation.loss, learning_rate=self._rate(), best=best,
-            examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
+        self._log(LoggedValidation(
+            epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
+            learning_rate=self._rate(), best=best, examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
-            energy_kwh=self.meter.kwh() if self.meter else None, songs=[song._asdict() for song in validation.songs],
-        )  # fmt: skip
+            energy_kwh=self.meter.kwh() if self.meter else None,
+            songs=tuple(SongValue(**song._asdict()) for song in validation.songs),
+        ))  # fmt: skip
         self.report(Validated(progress.epoch, loss, validation, best))
 
     def _card(self, validation: Validation) -> ModelCard:
@@ -340,18 +350,18 @@ class _Run:
     def _report_missing(self, problems: Sequence[str]) -> None:
         """Log why examples were left out; each reason is reported once."""
         for problem in problems:
-            self._log("skipped", epoch=self.progress.epoch + 1, problem=problem)
+            self._log(LoggedSkip(epoch=self.progress.epoch + 1, problem=problem))
             if problem not in self.reported:
                 self.reported.add(problem)
                 self.report(Skipped(problem))
 
     def _note(self, text: str) -> None:
-        self._log("note", text=text)
+        self._log(LoggedNote(text=text))
         self.report(Note(text))
 
-    def _log(self, kind: str, **values: Any) -> None:
+    def _log(self, row: LogRow) -> None:
         if self.fabric.is_global_zero:
-            self.folder.log(kind, **values)
+            self.folder.log(row)
 
     def _phase(self, name: Phase) -> None:
         if self.meter is not None:

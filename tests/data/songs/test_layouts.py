@@ -109,12 +109,10 @@ def test_allowed_broken_songs_are_left_out_with_notes(tmp_path: Path) -> None:
     (tmp_path / "train" / "Song 2" / "drums.wav").write_bytes(b"")
     dataset = index_dataset(tmp_path, allow_broken=True)
     assert [track.name for track in dataset.tracks] == ["Song 0", "Song 3", "Song 4"]
-    notes = [note for note in dataset.notes if note.startswith("left out: ")]
-    assert notes[0].startswith("left out: train/Song 1, bass: missing (")
-    assert notes[1].startswith(
-        f"left out: train/Song 2, drums: {tmp_path / 'train' / 'Song 2' / 'drums.wav'}: is empty"
-    )
-    assert len(notes) == 2
+    first, second = dataset.left_out
+    assert first.startswith("train/Song 1, bass: missing (")
+    assert second.startswith(f"train/Song 2, drums: {tmp_path / 'train' / 'Song 2' / 'drums.wav'}: is empty")
+    assert dataset.notes == (*dataset.choices, f"left out: {first}", f"left out: {second}")
 
 
 @pytest.mark.parametrize("others", [2, 0])
@@ -124,7 +122,7 @@ def test_of_a_song_in_two_splits_the_one_for_testing_is_kept_where_that_is_allow
         write_song(tmp_path / split / "Twice", noise_stems(9))
     dataset = index_dataset(tmp_path, allow_broken=True)
     assert [track.split for track in dataset.tracks if track.name == "Twice"] == ["test"]
-    assert "left out: train/Twice: the song is in test/ too; keep one of them" in dataset.notes
+    assert "train/Twice: the song is in test/ too; keep one of them" in dataset.left_out
 
 
 def test_a_song_named_like_a_stem_does_not_make_stem_folders_of_all_songs(tmp_path: Path) -> None:
@@ -310,7 +308,7 @@ def test_rows_that_make_no_sense_are_named_by_their_lines_and_missing_files_by_s
     assert f"  train/gone, bass: {tmp_path / 'gone.wav'}: no file has this name; check the spelling" in message
     dataset = index_dataset(tmp_path / "all.csv", allow_broken=True)
     assert [track.name for track in dataset.tracks] == ["a"]
-    assert sum(note.startswith("left out: ") for note in dataset.notes) == 5
+    assert len(dataset.left_out) == 5
 
 
 def test_files_of_a_list_that_differ_in_rate_are_loose_stems_each_with_its_own(tmp_path: Path) -> None:

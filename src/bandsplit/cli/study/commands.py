@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.studies.plans import PlannedRun, Study
-    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.costs import CostSpan
     from bandsplit.studies.runner.folder import StudyFolder
-    from bandsplit.studies.runner.run import Result
+    from bandsplit.studies.runner.run import StudyResult
     from bandsplit.studies.runner.scoring import Songs
 
 study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
@@ -119,7 +119,7 @@ def plan(
     console, out = make_console(), make_console(err=False)
     found, planned, where = selection.choose(study)
     runs = where.look(planned)
-    measured: dict[str, Measured | str] = {}
+    measured: dict[str, CostSpan | str] = {}
     if measure:
         from bandsplit.training.execution import Execution
 
@@ -205,7 +205,7 @@ def _open_sets(console: Console, paths: Sequence[Path], songs: DatasetOptions, e
     return sets
 
 
-def _tell_result(console: Console, study: str, result: Result, planned: int) -> None:
+def _tell_result(console: Console, study: str, result: StudyResult, planned: int) -> None:
     from bandsplit.studies.runner.run import report_failures
 
     for name, runs in result.unscored.items():

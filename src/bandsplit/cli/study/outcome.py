@@ -11,7 +11,7 @@ from bandsplit.cli.options import DatasetOptions, DeviceOption, with_options
 from bandsplit.cli.terminal import make_console, show, split_names, tell
 
 if TYPE_CHECKING:
-    from bandsplit.studies.outcome import Found
+    from bandsplit.studies.outcome import StudyData
 
 StudyArgument = Annotated[str, typer.Argument(help="Name of a study; see `bandsplit study list`.")]
 FolderOption = Annotated[
@@ -27,15 +27,15 @@ def tables(
     ] = "screen",
 ) -> None:
     """Make the tables: published, ours, difference, spread over seeds, and what cannot be told apart."""
-    from bandsplit.studies.outcome import COMPARISONS, write_tables
+    from bandsplit.studies.outcome import write_tables
 
     found, out = _gather(study, folder), make_console(err=False)
-    for name, table in write_tables(found).items():
-        if form == "screen" and not name.startswith(COMPARISONS):  # a line for each pair: the files hold them
+    made = write_tables(found)
+    if form == "screen":  # without the pairs, which have a line each: the files hold them
+        for table in made.parts.values():
             out.print(table.screen())
-        elif form == "screen":
-            continue
-        else:
+    else:
+        for table in (*made.parts.values(), *made.pairs.values()):
             show(*{"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]().split("\n"))
     tell(make_console(), f"Markdown, LaTeX and CSV, also of all pairs of recipes, in {found.folder.path / 'tables'}")
 
@@ -77,7 +77,7 @@ def report(
     tell(make_console(err=False), str(page))
 
 
-def _gather(study: str, folder: Path | None) -> Found:
+def _gather(study: str, folder: Path | None) -> StudyData:
     from bandsplit.studies.outcome import gather
     from bandsplit.studies.plans import find_study
     from bandsplit.studies.runner.folder import StudyFolder

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from bandsplit.data.songs.tracks import Dataset
     from bandsplit.studies.plans import PlannedRun
-    from bandsplit.studies.runner.costs import Measured
+    from bandsplit.studies.runner.costs import CostSpan
     from bandsplit.studies.runner.folder import StudyFolder, StudyRun
     from bandsplit.training.execution import Execution
 
@@ -50,7 +50,7 @@ def check_train_options(options: Sequence[str]) -> None:
             raise ConfigError(f"{option}: lacks its value")
 
 
-def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Measured | str:
+def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> CostSpan | str:
     """Measure what a run would take on this machine; a text says why it could not be measured."""
     import torch
 

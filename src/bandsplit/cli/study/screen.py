@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from bandsplit.core.text import three_digits
 from bandsplit.published.paper import AVERAGE, table2
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bandsplit.studies.plans import Study
-    from bandsplit.studies.runner.costs import RecipeCost, Sum
+    from bandsplit.studies.runner.costs import CostSum, RecipeCost
     from bandsplit.studies.runner.folder import StudyRun
     from bandsplit.studies.runner.status import Account, Left
 
@@ -34,7 +35,7 @@ def list_table(study: Study) -> Table:
                 changes = f"one model; {changes}"
             table.add_row(
                 part if number == 0 else "", row.row if row else "-", id, " ".join(map(str, seeds)),
-                _figure(published), _figure(row.energy_kwh if row else None),
+                three_digits(published), three_digits(row.energy_kwh if row else None),
                 f"{recipe.parent}: {changes}" if recipe.parent in RECIPES else "-",
             )  # fmt: skip
     table.caption = (
@@ -107,7 +108,8 @@ def status_table(runs: Sequence[StudyRun]) -> Table:
             score += f" @{best.epoch}"
         cells = (
             run.planned.recipe, " ".join(run.planned.targets), run.planned.seed, run.state, score or "-",
-            record.epochs if record else "-", _figure(record and record.hours), _figure(record and record.kwh),
+            record.epochs if record else "-",
+            three_digits(record and record.hours), three_digits(record and record.kwh),
         )  # fmt: skip
         table.add_row(*map(str, cells), style="red" if run.failure is not None else None)
     return table
@@ -115,20 +117,19 @@ def status_table(runs: Sequence[StudyRun]) -> Table:
 
 def status_lines(runs: Sequence[StudyRun], left: Left, account: Account | None) -> list[str]:
     """Say how many runs are where, what is left, and what all took."""
-    counts = Counter("submitted" if run.state.startswith("submitted") else run.state.split(" (")[0] for run in runs)
+    counts = Counter(run.state.stage.value for run in runs)
     lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     if left.unknown:
         lines.append(f"left: {left.runs} runs; hours unknown, since no run is finished")
     elif left.runs:
         guess = f"; {left.guessed} of them guessed from other recipes" if left.guessed else ""
-        lines.append(
-            f"left: {left.runs} runs, about {_figure(left.hours)} h one after the other, as finished ones took{guess}"
-        )
+        hours = f"about {three_digits(left.hours)} h one after the other, as finished ones took"
+        lines.append(f"left: {left.runs} runs, {hours}{guess}")
     if account is not None:
         least = f"; {account.without_card} runs without an energy card are not counted" if account.without_card else ""
         lines.append(
-            f"energy of all {account.attempts} attempts: {_figure(account.kwh)} kWh without PUE, of which "
-            f"{_figure(account.unfinished_kwh)} in runs that failed or are not finished{least}; "
+            f"energy of all {account.attempts} attempts: {three_digits(account.kwh)} kWh without PUE, of which "
+            f"{three_digits(account.unfinished_kwh)} in runs that failed or are not finished{least}; "
             f"`bandsplit energy report` tells more"
         )
     return lines
@@ -136,11 +137,9 @@ def status_lines(runs: Sequence[StudyRun], left: Left, account: Account | None) 
 
 def _table(left: Iterable[str], right: Iterable[str], *more: Iterable[str]) -> Table:
     """Make a table of columns that are aligned left, right, left and so on."""
-    from rich import box
+    from bandsplit.core.screen import lean_table
 
-    from bandsplit.core.screen import PlainTable
-
-    table = PlainTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = lean_table()
     for number, names in enumerate((left, right, *more)):
         for name in names:
             table.add_column(name, justify="right" if number % 2 else "left", overflow="fold", no_wrap=name in _WHOLE)
@@ -154,25 +153,19 @@ def _value(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _sum_text(sum: Sum) -> str:
-    if sum.unknown == sum.runs:
+def _sum_text(cost: CostSum) -> str:
+    if cost.unknown == cost.runs:
         return "unknown"
-    return _span(sum) + (f" + {sum.unknown} unknown" if sum.unknown else "")
+    return _span(cost) + (f" + {cost.unknown} unknown" if cost.unknown else "")
 
 
-def _total(sum: Sum, unit: str) -> str:
-    if sum.runs and sum.unknown == sum.runs:
-        return f"unknown ({sum.runs} runs)"
-    without = f" + {sum.unknown} runs without a figure" if sum.unknown else ""
-    return f"{_span(sum)} {unit}{without}"
+def _total(cost: CostSum, unit: str) -> str:
+    if cost.runs and cost.unknown == cost.runs:
+        return f"unknown ({cost.runs} runs)"
+    without = f" + {cost.unknown} runs without a figure" if cost.unknown else ""
+    return f"{_span(cost)} {unit}{without}"
 
 
-def _span(sum: Sum) -> str:
-    return _figure(sum.low) if sum.low == sum.high else f"{_figure(sum.low)} to {_figure(sum.high)}"
-
-
-def _figure(value: float | None) -> str:
-    """Three digits that count."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def _span(cost: CostSum) -> str:
+    low, high = three_digits(cost.low), three_digits(cost.high)
+    return low if cost.low == cost.high else f"{low} to {high}"

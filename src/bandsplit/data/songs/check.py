@@ -178,7 +178,7 @@ def check_dataset(
 def require_sound(report: DatasetReport, allow: bool = False) -> Dataset:
     """Return the data set with its fingerprints, unless it is broken.
 
-    Where that is allowed, songs that nothing can be done with are left out, with notes; the others stay.
+    Where that is allowed, songs that nothing can be done with are left out; the others stay.
 
     Raises:
         DataError: it is, and ``allow`` is false.
@@ -196,7 +196,7 @@ def require_sound(report: DatasetReport, allow: bool = False) -> Dataset:
     return replace(
         dataset,
         tracks=tuple(track for track in dataset.tracks if track not in report.unusable),
-        notes=(*dataset.notes, *(f"left out: {track.split}/{track.name}" for track in report.unusable)),
+        left_out=(*dataset.left_out, *(f"{track.split}/{track.name}" for track in report.unusable)),
         fingerprints=replace(report, songs=songs).fingerprints,
     )
 

@@ -20,6 +20,7 @@ from typing import Literal
 
 from bandsplit.core.errors import DataError
 from bandsplit.core.targets import TARGETS
+from bandsplit.core.text import counted
 from bandsplit.data.songs.musdb import index_songs
 from bandsplit.data.songs.tracks import FORMATS, MIXTURE, SPLITS, Dataset, Lengths, Problem, Track, hold_out, make_track
 
@@ -73,18 +74,18 @@ def index_dataset(
         raise DataError(f"{root}: is a synthetic data set that lacks songs; `bandsplit data synth` completes it")
     try:
         layout, index = _find_layout(root, tuple(stems), mixture)
-        tracks, problems, notes = index(root, stems, splits, lengths)
+        tracks, problems, choices = index(root, stems, splits, lengths)
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read ({error.strerror}); check its permissions") from None
     if problems and not allow_broken:
         lines = (f"  {problem}" for problem in problems)
-        raise DataError(f"{root}: {len(problems)} problem{'s' * (len(problems) > 1)}", *lines)
-    notes += tuple(f"left out: {problem}" for problem in problems)
+        raise DataError(f"{root}: {counted(len(problems), 'problem')}", *lines)
     without = {problem.song for problem in problems}
     tracks = [track for track in tracks if f"{track.split}/{track.name}" not in without]
-    found = {stem for track in tracks for stem in track.stems}
-    order = (*(stem for stem in stems if stem in found), *sorted(found - set(stems)))
-    return Dataset(root, layout, order, tuple(track for track in tracks if track.split in splits), notes)
+    present = {stem for track in tracks for stem in track.stems}
+    order = (*(stem for stem in stems if stem in present), *sorted(present - set(stems)))
+    found = tuple(track for track in tracks if track.split in splits)
+    return Dataset(root, layout, order, found, choices, tuple(map(str, problems)))
 
 
 def _find_layout(
@@ -139,7 +140,7 @@ def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{root}: is not CSV text in UTF-8 ({error}); save it as such") from None
     if not rows or sorted(columns) != ["instrum", "path"]:
-        found = f"found {', '.join(columns) or 'nothing'} and {len(rows)} row{'s' * (len(rows) != 1)}"
+        found = f"found {', '.join(columns) or 'nothing'} and {counted(len(rows), 'row')}"
         raise DataError(f"{root}: must have the columns instrum and path, in its first line, and rows; {found}")
     files: dict[str, list[Path]] = {}
     problems = []

@@ -109,13 +109,16 @@ class TrackAudio(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Checked songs, sorted by split and name. ``notes`` says what was chosen where there was a choice."""
+    """Checked songs, sorted by split and name."""
 
     root: Path
     layout: str
     stems: tuple[str, ...]
     tracks: tuple[Track, ...]
-    notes: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    """What was chosen where there was a choice."""
+    left_out: tuple[str, ...] = ()
+    """Broken songs that were left out, and what is wrong with them."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     """By split, what identifies its audio; filled in by `bandsplit.data.songs.check`."""
     benchmark: str | None = None
@@ -125,6 +128,11 @@ class Dataset:
     def name(self) -> str:
         """The folder's or file's own name, as result rows carry it."""
         return self.root.resolve().name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for people: what was chosen and what was left out."""
+        return (*self.choices, *(f"left out: {problem}" for problem in self.left_out))
 
     def with_validation(self, other: Dataset) -> Dataset:
         """Return the set with the validation songs of ``other`` instead of its own.

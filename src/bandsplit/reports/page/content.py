@@ -6,19 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """Text of a table; the first column names its rows."""
-
-    caption: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    footnotes: Sequence[str] = ()
-    files: Sequence[Path] = ()
-    """The same table in other formats (.csv, .tex, .md): copied into the report and linked."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +43,10 @@ class Report:
     """What a reader must not overlook, such as that the data is a toy problem; shown first, in a box."""
     remarks: Sequence[str] = ()
     """Paragraphs."""
-    tables: Sequence[ReportTable] = ()
+    tables: Sequence[TextTable] = ()
+    """The first column of a table names its rows."""
     figures: Sequence[ReportFigure] = ()
-    comparisons: Sequence[ReportTable] = ()
-    energy: Sequence[ReportTable] = ()
+    comparisons: Sequence[TextTable] = ()
+    energy: Sequence[TextTable] = ()
     scores: Sequence[Score] = ()
     songs: Sequence[SongAudio] = ()

@@ -6,17 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bandsplit.core.table import TextTable
 from bandsplit.core.targets import order_targets
-from bandsplit.evaluation.results import Score, Setting
+from bandsplit.evaluation.groups import group
+from bandsplit.evaluation.results import METRICS, Score, Setting
 from bandsplit.evaluation.tables import label_settings
-from bandsplit.reports.page.content import ReportTable
 
-METRICS: dict[str, str] = {
-    "usdr_db": "uSDR, dB",
-    "csdr_db": "cSDR, dB",
-    "si_sdr_db": "SI-SDR, dB",
-    "l1_freq": "L1 of the spectrogram",
-}
 MISSING = "\N{EN DASH}"
 _NO_NUMBER = {"", "-", MISSING, "n/a", "not run"}
 _MIXTURE_FROM = {"file": "its own file", "sum": "sum of the stems"}
@@ -50,8 +45,7 @@ def list_scores(scores: Sequence[Score]) -> Listing:
     settings = list(dict.fromkeys(score.setting for score in scores))
     metrics = _name_metrics(settings)
     systems: dict[Setting, str] = {}
-    for metric in dict.fromkeys(metrics.values()):
-        alike = [setting for setting in settings if metrics[setting] == metric]
+    for alike in group(settings, metrics.__getitem__).values():
         systems.update(zip(alike, label_settings(alike), strict=True))
     values: dict[tuple[Setting, str], dict[str, float | None]] = {}
     for score in scores:
@@ -65,12 +59,10 @@ def list_scores(scores: Sequence[Score]) -> Listing:
     )
 
 
-def measured_on(scores: Sequence[Score]) -> ReportTable:
-    """Say which songs of which data the scores are of, and how each metric is defined."""
-    groups: dict[tuple[str, str, str | None], list[Score]] = {}
-    for score in scores:
-        groups.setdefault((score.data, score.split, score.fingerprint), []).append(score)
-    rows = [
+def measured_on(scores: Sequence[Score]) -> TextTable:
+    """Tabulate which songs of which data the scores are of, and how each metric is defined."""
+    groups = group(scores, lambda score: (score.data, score.split, score.fingerprint))
+    rows = tuple(
         (
             data,
             split,
@@ -80,11 +72,10 @@ def measured_on(scores: Sequence[Score]) -> ReportTable:
             ", ".join(sorted({score.version for score in found})),
         )
         for (data, split, fingerprint), found in groups.items()
-    ]
+    )
     header = ("data set", "split", "fingerprint", "songs", "mixture", "bandsplit")
-    conventions = dict.fromkeys((score.metric, score.convention) for score in scores if score.convention)
-    notes = [f"{METRICS[metric]}: {convention}" for metric, convention in conventions]
-    return ReportTable("What the scores were measured on", header, rows, notes)
+    notes = dict.fromkeys(f"{METRICS[score.metric]}: {score.convention}" for score in scores if score.convention)
+    return TextTable("What the scores were measured on", header, rows, tuple(notes))
 
 
 def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -> str:
@@ -98,7 +89,7 @@ def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -
     return "" if value is None else with_minus(f"uSDR {value:.2f} dB")
 
 
-def number_columns(table: ReportTable) -> list[bool]:
+def number_columns(table: TextTable) -> list[bool]:
     """Tell which columns hold numbers: most of their cells with a digit begin with it, or none has more than a sign."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
     return [number > 0 and _holds_numbers(column) for number, column in enumerate(columns)]
@@ -120,7 +111,7 @@ def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:
     """Short names of what was measured; the data set and the definition are in them only where there are several."""
     names = {}
     for setting in settings:
-        parts = [METRICS[setting.metric]]
+        parts = [str(METRICS[setting.metric])]
         if len({(s.data, s.split, s.fingerprint) for s in settings}) > 1:
             parts.append(f"{setting.data}, {setting.split}")
             twins = {s.fingerprint for s in settings if (s.data, s.split) == (setting.data, setting.split)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.core.targets import TARGETS
+from bandsplit.evaluation.groups import group
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
@@ -36,15 +37,15 @@ class Span(NamedTuple):
     high: float
 
 
-class Measured(NamedTuple):
-    """What one run would take on this machine."""
+class CostSpan(NamedTuple):
+    """The cost of one run on this machine."""
 
     hours: Span
     kwh: Span | None
     """Without PUE; none without a meter."""
 
 
-class Sum(NamedTuple):
+class CostSum(NamedTuple):
     """A sum over runs, some of which may have no figure."""
 
     runs: int
@@ -60,7 +61,7 @@ class RecipeCost:
 
     recipe: str
     runs: tuple[StudyRun, ...]
-    measured: Measured | str | None
+    measured: CostSpan | str | None
     """Of one run; a text says why it could not be measured; none: it was not tried."""
 
     @property
@@ -69,12 +70,12 @@ class RecipeCost:
         return tuple(run for run in self.runs if not run.finished)
 
     @property
-    def gpu_hours(self) -> Sum:
+    def gpu_hours(self) -> CostSum:
         """GPU-hours of all runs, estimated from the published energy."""
         return sum_gpu_hours(run.planned for run in self.runs)
 
     @property
-    def published_kwh(self) -> Sum:
+    def published_kwh(self) -> CostSum:
         """Energy of all runs as published."""
         return sum_published(run.planned for run in self.runs)
 
@@ -95,41 +96,39 @@ def estimated_gpu_hours(run: PlannedRun) -> float | None:
     return kwh / PUBLISHED_PUE * 1000 / (LARGE_GPU_W if large else SMALL_GPU_W)
 
 
-def sum_gpu_hours(runs: Iterable[PlannedRun]) -> Sum:
+def sum_gpu_hours(runs: Iterable[PlannedRun]) -> CostSum:
     """Add the estimated GPU-hours of runs."""
     return _sum([None if (hours := estimated_gpu_hours(run)) is None else Span(hours, hours) for run in runs])
 
 
-def sum_published(runs: Iterable[PlannedRun]) -> Sum:
+def sum_published(runs: Iterable[PlannedRun]) -> CostSum:
     """Add the published energy of runs."""
     return _sum([None if (kwh := published_kwh(run)) is None else Span(kwh, kwh) for run in runs])
 
 
-def sum_hours(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
+def sum_hours(costs: Sequence[RecipeCost], *, left: bool) -> CostSum:
     """Add the measured hours, of all runs or of those not finished."""
     return _sum(
-        [one.hours if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)]
+        [one.hours if isinstance(one := cost.measured, CostSpan) else None for cost, _ in _each_run(costs, left)]
     )
 
 
-def sum_kwh(costs: Sequence[RecipeCost], *, left: bool) -> Sum:
+def sum_kwh(costs: Sequence[RecipeCost], *, left: bool) -> CostSum:
     """Add the measured energy, of all runs or of those not finished."""
-    return _sum([one.kwh if isinstance(one := cost.measured, Measured) else None for cost, _ in _each_run(costs, left)])
+    return _sum([one.kwh if isinstance(one := cost.measured, CostSpan) else None for cost, _ in _each_run(costs, left)])
 
 
-def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, Measured | str] | None = None) -> list[RecipeCost]:
+def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, CostSpan | str] | None = None) -> list[RecipeCost]:
     """Group runs by recipe, in their order, with what was measured of each recipe."""
-    groups: dict[str, list[StudyRun]] = {}
-    for run in runs:
-        groups.setdefault(run.planned.recipe, []).append(run)
-    return [RecipeCost(recipe, tuple(group), (measured or {}).get(recipe)) for recipe, group in groups.items()]
+    groups = group(runs, lambda run: run.planned.recipe)
+    return [RecipeCost(recipe, tuple(some), (measured or {}).get(recipe)) for recipe, some in groups.items()]
 
 
-def span_of(plan: RunForecast) -> Measured:
+def span_of(plan: RunForecast) -> CostSpan:
     """Return the span of a measured plan."""
     fewest, most = plan.epochs
     kwh = (plan.kwh(fewest), plan.kwh(most))
-    return Measured(
+    return CostSpan(
         Span(plan.hours(fewest).low, plan.hours(most).high),
         Span(kwh[0].low, kwh[1].high) if kwh[0] is not None and kwh[1] is not None else None,
     )
@@ -139,6 +138,8 @@ def _each_run(costs: Sequence[RecipeCost], left: bool) -> Iterable[tuple[RecipeC
     return ((cost, run) for cost in costs for run in (cost.left if left else cost.runs))
 
 
-def _sum(spans: Sequence[Span | None]) -> Sum:
+def _sum(spans: Sequence[Span | None]) -> CostSum:
     known = [span for span in spans if span is not None]
-    return Sum(len(spans), sum(span.low for span in known), sum(span.high for span in known), len(spans) - len(known))
+    return CostSum(
+        len(spans), sum(span.low for span in known), sum(span.high for span in known), len(spans) - len(known)
+    )

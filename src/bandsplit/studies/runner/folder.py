@@ -13,7 +13,7 @@ from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
-from bandsplit.runs.records import RunRecord, read_run
+from bandsplit.runs.records import RunRecord, RunState, Stage, read_run
 from bandsplit.studies.plans import PlannedRun
 
 Event = dict[str, Any]
@@ -49,25 +49,25 @@ class StudyRun:
             return None
         if self.event is not None and self.event["event"] == "failed":
             return self.event["reason"]
-        if self.record is not None and self.record.state.startswith("stopped (error: "):
-            return self.record.state[len("stopped (error: ") : -1]
+        if self.record is not None and self.record.state.stage is Stage.FAILED:
+            return self.record.state.reason
         return None
 
     @property
     def running(self) -> bool:
         """Whether a process trains it."""
-        return self.record is not None and self.record.state == "running"
+        return self.record is not None and self.record.state.stage is Stage.RUNNING
 
     @property
-    def state(self) -> str:
-        """That of its record, ``failed``, ``submitted (<job>)`` or ``not begun``."""
+    def state(self) -> RunState:
+        """That of its record; failed, see `failure`; submitted, with the job; or not begun."""
         if self.failure is not None:
-            return "failed"
+            return RunState(Stage.FAILED)
         if self.record is not None:
             return self.record.state
         if self.event is not None and self.event["event"] == "submitted":
-            return f"submitted ({self.event['job']})"
-        return "not begun"
+            return RunState(Stage.SUBMITTED, self.event["job"])
+        return RunState(Stage.NOT_BEGUN)
 
 
 class StudyFolder:

@@ -17,7 +17,7 @@ COMMAND = (sys.executable, "-m", "bandsplit")
 
 
 @dataclass
-class Result:
+class StudyResult:
     """What became of a study in one go."""
 
     trained: Outcome
@@ -45,7 +45,7 @@ def run_study(
     options: Sequence[str] = (),
     evaluate: bool = True,
     command: Sequence[str] = (),
-) -> Result:
+) -> StudyResult:
     """Train the runs that are not finished, and score those that are; call it again to go on.
 
     Args:
@@ -67,7 +67,7 @@ def run_study(
     processes = Processes(command or COMMAND, jobs)
     options = (*sets[0].options, "--device", device, *options)
     with processes.watching():
-        result = Result(train_runs(folder, planned, options, processes, tell))
+        result = StudyResult(train_runs(folder, planned, options, processes, tell))
         if evaluate and not processes.stopping:
             systems, result.unscored = find_systems(folder, study, planned)
             if systems:
@@ -75,7 +75,7 @@ def run_study(
     return result
 
 
-def report_failures(result: Result) -> list[str]:
+def report_failures(result: StudyResult) -> list[str]:
     """Say of everything that failed where its output is, and how that ends."""
     lines = []
     for name, log in (result.trained.failed | result.scored.failed).items():

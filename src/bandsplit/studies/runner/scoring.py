@@ -13,7 +13,9 @@ from typing import NamedTuple
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
+from bandsplit.evaluation.groups import group
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
+from bandsplit.runs.schema import BEST_FILE
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes, last_lines
@@ -69,12 +71,9 @@ def find_systems(
         The systems, and for those that cannot be scored yet the runs that they wait for.
     """
     wanted = {(run.recipe, run.seed) for run in chosen}
-    groups: dict[tuple[str, int], list[PlannedRun]] = {}
-    for run in planned_runs(study):
-        if (run.recipe, run.seed) in wanted:
-            groups.setdefault((run.recipe, run.seed), []).append(run)
+    planned = (run for run in planned_runs(study) if (run.recipe, run.seed) in wanted)
     systems, incomplete = [], {}
-    for (recipe, seed), members in groups.items():
+    for (recipe, seed), members in group(planned, lambda run: (run.recipe, run.seed)).items():
         there = folder.look(members)
         lacking = [run.name for run in there if not run.finished and run.planned in chosen]
         if lacking:
@@ -82,7 +81,7 @@ def find_systems(
             continue
         done = [run for run in there if run.finished]
         targets = tuple(target for run in done for target in run.planned.targets)
-        systems.append(Trained(recipe, seed, targets, tuple(run.folder / "best.safetensors" for run in done)))
+        systems.append(Trained(recipe, seed, targets, tuple(run.folder / BEST_FILE for run in done)))
     return systems, incomplete
 
 

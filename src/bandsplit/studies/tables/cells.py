@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bandsplit.core.table import TextTable
-from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, not_told_apart
+from bandsplit.core.text import counted, range_text
+from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, Doubt, not_told_apart
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
 from bandsplit.studies.tables.rows import NOT_RUN, PUE, Measured, Spread, spread
 
 NO_VALUE = "-"
-Record = dict[str, str | float | None]
+CellRecord = dict[str, str | float | None]
+"""A number of a table with what belongs to it, for CSV."""
 
 
 def columns_of(targets: Sequence[str]) -> list[str]:
@@ -25,7 +27,7 @@ def recipe_lines(
     cost: Sequence[float | None],
     columns: Sequence[str],
     targets: Sequence[str],
-) -> tuple[list[tuple[str, ...]], list[Record]]:
+) -> tuple[list[tuple[str, ...]], list[CellRecord]]:
     """Return the lines published, ours, difference of a recipe, without its name; and the same as records."""
     energy = spread([kwh * PUE for kwh in one.kwh.values()])
     measured = [spread(one.seeds(column)) for column in columns]
@@ -43,7 +45,7 @@ def recipe_lines(
     differences = [
         difference_of(value.mean, theirs.get(column)) for value, column in zip(measured, columns, strict=True)
     ]
-    if any(differences):
+    if any(difference is not None for difference in differences):
         lines.append(("difference", *(f"{d:+.2f}" if d is not None else NO_VALUE for d in differences), "", ""))
     records = [
         record_of(column, "validation uSDR", "dB", theirs.get(column), one.seeds(column), state)
@@ -92,8 +94,8 @@ def belief_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:
     pairs = [one for one in found if one.target == target]
     if not pairs:
         return
-    alike = [one for one in pairs if one.reason]
-    head = f"By {target}, {_count(len(pairs), 'pair')} of ours compared, song by song (95 %)"
+    alike = [one for one in pairs if one.doubt]
+    head = f"By {target}, {counted(len(pairs), 'pair')} of ours compared, song by song (95 %)"
     if not alike:
         yield f"{head}: all can be told apart."
         return
@@ -104,23 +106,21 @@ def belief_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:
         rows = {recipe: row.row for recipe, row in published.table2().items()}
         groups = [", ".join(rows.get(name, name) for name in group) for group in not_told_apart(pairs, names, target)]
         yield f"{head}: these cannot be told apart among themselves: {' | '.join(groups)}. All other pairs can."
-    single = sum(one.reason.startswith("one seed") for one in alike)
-    few = sum(one.reason.startswith("fewer") for one in alike)
+    single = sum(one.doubt is Doubt.ONE_SEED for one in alike)
+    few = sum(one.doubt is Doubt.FEW_SONGS for one in alike)
     if single:
-        yield f"In {_count(single, 'pair')} only the unknown variance between seeds stands against a verdict."
+        yield f"In {counted(single, 'pair')} only the unknown variance between seeds stands against a verdict."
     if few:
-        yield f"In {_count(few, 'pair')} there are fewer than {FEWEST_SONGS} songs, too few for any verdict."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+        yield f"In {counted(few, 'pair')} there are fewer than {FEWEST_SONGS} songs, too few for any verdict."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def record_of(column: str, quantity: str, unit: str, theirs: float | None, ours: Sequence[float], state: str) -> Record:
-    """One number of a table and what belongs to it, for CSV."""
+def record_of(
+    column: str, quantity: str, unit: str, theirs: float | None, ours: Sequence[float], state: str
+) -> CellRecord:
+    """Make the record of a number."""
     mean, std, n = spread(ours)
     return {
         "target": column, "quantity": quantity, "unit": unit, "published": theirs, "ours_mean": mean, "ours_std": std,
@@ -152,11 +152,6 @@ def ours_text(counts: Iterable[int]) -> str:
     """Name a line of ours, with its number of seeds."""
     counts = set(counts)
     return f"ours ({range_text(counts)} seed{'s' * (counts != {1})})" if counts else "ours"
-
-
-def range_text(counts: Iterable[int]) -> str:
-    """Write the smallest and the largest count, or the only one."""
-    return " to ".join(str(count) for count in dict.fromkeys((min(counts), max(counts))))
 
 
 def energy_text(kwh: float | None) -> str:

@@ -8,13 +8,15 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import Contender, contenders
-from bandsplit.evaluation.results import Metric, Score, average_over_targets, mean_over_songs, median_over_songs
+from bandsplit.evaluation.groups import group, make_remarks, with_remark
+from bandsplit.evaluation.results import Metric, Score, average_over_targets, over_songs
 from bandsplit.published.paper import AVERAGE
-from bandsplit.runs.records import RunRecord
+from bandsplit.runs.records import RunRecord, Stage
+from bandsplit.runs.schema import BEST_FILE
 
 BENCHMARK = "MUSDB18-HQ"
 PUE = 1.5
@@ -29,26 +31,31 @@ class DataKey:
 
     benchmark: str | None
     identity: str
-    """The fingerprint; the folder's name where there is none."""
-    name: str = field(default="", compare=False)
-    """Of the folder. It is the audio that counts."""
+    """The fingerprint; the folder's name where there is none. It is the audio that counts."""
+    text: str = field(compare=False)
+    """The benchmark, else the folder's name and the fingerprint."""
 
     @classmethod
     def of(cls, benchmark: str | None, fingerprint: str | None, name: str) -> DataKey:
         """Identify songs by what is known of them."""
-        return cls(benchmark, fingerprint or f"{name}, no fingerprint", name)
-
-    @property
-    def text(self) -> str:
-        """The benchmark, else the folder's name and the fingerprint."""
-        if self.benchmark == BENCHMARK:
-            return BENCHMARK
-        return self.identity if self.identity.startswith(f"{self.name},") else f"{self.name} ({self.identity})"
+        identity = fingerprint or f"{name}, no fingerprint"
+        text = f"{name} ({fingerprint})" if fingerprint else identity
+        return cls(benchmark, identity, BENCHMARK if benchmark == BENCHMARK else text)
 
     @property
     def published(self) -> bool:
         """Whether published numbers were measured on the same songs."""
         return self.benchmark == BENCHMARK
+
+    @property
+    def caption(self) -> str:
+        """The text, with a warning where published numbers were measured on other songs."""
+        apart = f", which is not {BENCHMARK}: no number here compares to a published one"
+        return self.text + ("" if self.published else apart)
+
+
+ANY_BENCHMARK = DataKey(BENCHMARK, "", BENCHMARK)
+"""The published set where nothing of ours was measured on it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Measured:
 
     name: str
     remark: str = ""
-    """What tells it from others of the same name."""
+    """What distinguishes it from others of the same name."""
     values: Mapping[str, Seeds] = field(default_factory=dict)
     """By target and "average", the value of each seed."""
     states: Mapping[str, str] = field(default_factory=dict)
@@ -70,7 +77,7 @@ class Measured:
     @property
     def label(self) -> str:
         """Name and remark."""
-        return f"{self.name} ({self.remark})" if self.remark else self.name
+        return with_remark(self.name, self.remark)
 
     def counts(self, columns: Iterable[str]) -> set[int]:
         """Return the numbers of seeds that columns with a value rest on; none for what has no seeds."""
@@ -134,7 +141,7 @@ def data_of_score(row: Score) -> DataKey:
 
 def is_result(run: RunRecord) -> bool:
     """Say whether a run is done and was not changed by hand: the others are no rows of a table."""
-    return run.state.startswith("finished") and not run.changes and run.best is not None
+    return run.finished and not run.changes and run.best is not None
 
 
 def measure_runs(runs: Iterable[RunRecord], targets: Sequence[str] = TARGETS) -> dict[DataKey, list[Measured]]:
@@ -147,23 +154,29 @@ def measure_runs(runs: Iterable[RunRecord], targets: Sequence[str] = TARGETS) ->
         runs: any runs.
         targets: what a whole model estimates: average, energy and parameters are of all of these.
     """
-    groups: dict[DataKey, dict[str, dict[tuple[str, ...], list[RunRecord]]]] = {}
-    for run in runs:
-        if not run.changes:
-            conditions = (run.validated, run.mixture or "not recorded", run.version or "unknown")
-            of_recipe = groups.setdefault(data_of_run(run), {}).setdefault(run.recipe, {})
-            of_recipe.setdefault(conditions, []).append(run)
-    names = ("validation", "mixture", "version")
+    unchanged = (run for run in runs if not run.changes)
     found: dict[DataKey, list[Measured]] = {}
-    for data, recipes in groups.items():
-        for recipe, by_conditions in recipes.items():
-            for conditions, group in by_conditions.items():
-                differ = [len({other[place] for other in by_conditions}) > 1 for place in range(len(names))]
-                remark = "; ".join(
-                    f"{name} {text}" for name, text, told in zip(names, conditions, differ, strict=True) if told
-                )
-                found.setdefault(data, []).append(_measure(recipe, remark, group, targets))
+    for (data, recipe), some in group(unchanged, lambda run: (data_of_run(run), run.recipe)).items():
+        alike = group(some, _conditions_of)
+        remarks = make_remarks(
+            [recipe] * len(alike), [one._asdict() for one in alike], lambda field, value: f"{field} {value}"
+        )
+        found.setdefault(data, []).extend(
+            _measure(recipe, remark, members, targets) for remark, members in zip(remarks, alike.values(), strict=True)
+        )
     return found
+
+
+class _Conditions(NamedTuple):
+    """What runs must share before they are averaged; the names stand in tables."""
+
+    validation: str
+    mixture: str
+    version: str
+
+
+def _conditions_of(run: RunRecord) -> _Conditions:
+    return _Conditions(run.validated, run.mixture or "not recorded", run.version or "unknown")
 
 
 def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Sequence[str]) -> Measured:
@@ -173,8 +186,8 @@ def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Seque
         for target, value in _best_by_target(run):
             values.setdefault(target, {})[run.seed] = value
     states = {
-        target: RUNNING if run.state == "running" else UNFINISHED
-        for run in sorted(runs, key=lambda run: run.state == "running")
+        target: RUNNING if run.state.stage is Stage.RUNNING else UNFINISHED
+        for run in sorted(runs, key=lambda run: run.state.stage is Stage.RUNNING)
         for target in run.targets
         if run not in done
     }
@@ -184,7 +197,7 @@ def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Seque
         known = [energy for energy in spent.values() if energy is not None]
         if len(known) == len(spent) and {target for group in spent for target in group} >= set(targets):
             kwh[seed] = sum(known)
-    counted = {run.targets: count_parameters(run.folder / "best.safetensors") for run in done}
+    counted = {run.targets: count_stored_parameters(run.folder / BEST_FILE) for run in done}
     sizes = [count for count in counted.values() if count]
     whole = bool(sizes) and len(sizes) == len(counted) and {t for group in counted for t in group} >= set(targets)
     return Measured(
@@ -204,7 +217,7 @@ def _best_by_target(run: RunRecord) -> Iterator[tuple[str, float]]:
             yield target, statistics.fmean(values)
 
 
-def count_parameters(file: Path) -> int | None:
+def count_stored_parameters(file: Path) -> int | None:
     """Count the numbers in a file of weights by its header alone; None where it cannot be read.
 
     Source: the safetensors format: eight bytes with the length of a JSON header of shapes.
@@ -222,22 +235,19 @@ def count_parameters(file: Path) -> int | None:
 
 def measure_scores(rows: Iterable[Score], metric: Metric, split: str = "test") -> dict[DataKey, list[Contender]]:
     """Group the scores of a metric by data: systems with their seeds, each under one set of conditions."""
-    groups: dict[DataKey, list[Score]] = {}
-    for row in rows:
-        if row.split == split:
-            groups.setdefault(data_of_score(row), []).append(row)
-    return {data: found for data, group in groups.items() if (found := contenders(group, metric))}
+    by_data = group((row for row in rows if row.split == split), data_of_score)
+    return {data: found for data, some in by_data.items() if (found := contenders(some, metric))}
 
 
 def measured_of(one: Contender) -> Measured:
     """Aggregate a system over its songs, seed by seed."""
-    over_songs = median_over_songs if one.conditions["metric"] == "csdr_db" else mean_over_songs
+    metric = cast(Metric, one.conditions["metric"])
     values: dict[str, dict[int | None, float]] = {}
     for seed, by_target in one.values.items():
         for target, songs in by_target.items():
             present = [value for value in songs.values() if value is not None]
             if present:
-                values.setdefault(target, {})[seed] = over_songs(present)
+                values.setdefault(target, {})[seed] = over_songs(metric, present)
     return Measured(one.system, one.remark, _with_average(values, TARGETS))
 
 

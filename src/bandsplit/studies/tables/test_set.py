@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
 
 from bandsplit.core.table import TextTable
 from bandsplit.core.targets import TARGETS
+from bandsplit.core.text import counted
 from bandsplit.evaluation.comparison import Contender, compare, contenders
-from bandsplit.evaluation.results import Metric, Score
+from bandsplit.evaluation.groups import group, with_remark
+from bandsplit.evaluation.results import METRICS, Metric, Score
+from bandsplit.evaluation.tables import MAIN_METRICS
 from bandsplit.published import paper as published
-from bandsplit.published.paper import AVERAGE
+from bandsplit.published.paper import AVERAGE, PaperMetric
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.studies.agreement import describe_agreement
 from bandsplit.studies.plans import TEST_LINES
 from bandsplit.studies.tables.cells import (
     NO_VALUE,
-    Record,
+    CellRecord,
     belief_notes,
     columns_of,
     difference_of,
@@ -28,6 +30,7 @@ from bandsplit.studies.tables.cells import (
     record_of,
 )
 from bandsplit.studies.tables.rows import (
+    ANY_BENCHMARK,
     BENCHMARK,
     NOT_RUN,
     DataKey,
@@ -38,15 +41,12 @@ from bandsplit.studies.tables.rows import (
     spread,
 )
 
-_Printed = Literal["usdr_db", "csdr_db"]
-_METRICS: dict[_Printed, str] = {"usdr_db": "uSDR", "csdr_db": "cSDR"}
-
 
 def table_1(scores: Sequence[Score]) -> list[TextTable]:
     """Make Table I: published systems and ours by cSDR on the test set; other data sets have tables without theirs."""
     by_data = measure_scores(scores, "csdr_db")
     mine = [one for data, found in by_data.items() if data.published for one in found]
-    tables = [_systems_table(DataKey(BENCHMARK, ""), mine, scores)]
+    tables = [_systems_table(ANY_BENCHMARK, mine, scores)]
     tables += [_systems_table(data, found, scores) for data, found in by_data.items() if not data.published]
     return tables
 
@@ -54,15 +54,14 @@ def table_1(scores: Sequence[Score]) -> list[TextTable]:
 def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[Score]) -> TextTable:
     columns = columns_of(TARGETS)
     rows: list[tuple[str, ...]] = []
-    records: list[Record] = []
+    records: list[CellRecord] = []
     notes: list[str] = []
     for row in published.table1() if data.published else ():
-        corrected = row.note.removeprefix("the paper prints ").split()[0] if "the paper prints" in row.note else ""
-        cells = [printed_text(row.csdr_db[column]) + "†" * (column == corrected) for column in columns]
+        cells = [printed_text(row.csdr_db[column]) + "†" * (column == row.corrected) for column in columns]
         extra = "yes" if row.extra_data else "no"
         rows.append((row.system, extra, "published", *cells))
         if row.note:
-            notes.append(f"{'† ' if corrected else ''}{row.system}, extra data {extra}: {row.note}.")
+            notes.append(f"{'† ' if row.corrected else ''}{row.system}, extra data {extra}: {row.note}.")
         records += [
             {"data": BENCHMARK, "model": row.system, "extra_data": extra}
             | record_of(column, "cSDR", "dB", row.csdr_db[column], [], "published")
@@ -84,10 +83,9 @@ def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[S
     notes += belief_notes(compare(mine, "csdr_db"), AVERAGE)
     if data.published and not found:
         notes.append("Ours: not run.")
-    apart = "" if data.published else f", which is not {BENCHMARK}: no number here compares to a published one"
     return TextTable(
         f"Table I. cSDR, dB, median over the songs of the test set of the median over 1 s windows, on "
-        f"{data.text}{apart} (ours: mean ± sample standard deviation over seeds)",
+        f"{data.caption} (ours: mean ± sample standard deviation over seeds)",
         ("system", "extra data", "", *columns),
         tuple(rows),
         tuple(notes),
@@ -103,9 +101,9 @@ def _published_csdr(recipe: str) -> Mapping[str, float | None]:
 
 def table_3(scores: Sequence[Score]) -> list[TextTable]:
     """Make Table III: recipes under several ways of inference, uSDR and cSDR on the test set."""
-    keys = list(dict.fromkeys(key for metric in _METRICS for key in measure_scores(scores, metric)))
+    keys = list(dict.fromkeys(key for metric in MAIN_METRICS for key in measure_scores(scores, metric)))
     keys = [
-        DataKey(BENCHMARK, ""),
+        ANY_BENCHMARK,
         *(key for key in keys if not key.published and _lines_of(key, scores)),
     ]
     return [_inference_table(key, scores) for key in keys]
@@ -114,19 +112,19 @@ def table_3(scores: Sequence[Score]) -> list[TextTable]:
 def _lines_of(data: DataKey, scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
     """Return the scores of the table's lines on these data, by recipe and inference."""
     wanted = {(line.recipe, describe_chunks(line.chunks)) for line in TEST_LINES}
-    found: dict[tuple[str, str], list[Score]] = {}
-    for row in scores:
-        key = (row.recipe or "", row.inference)
-        if key in wanted and row.split == "test" and _in(row, data):
-            found.setdefault(key, []).append(row)
-    return found
+    mine = group((row for row in scores if row.split == "test" and _in(row, data)), _line_of)
+    return {line: rows for line, rows in mine.items() if line in wanted}
+
+
+def _line_of(row: Score) -> tuple[str, str]:
+    return row.recipe or "", row.inference
 
 
 def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
     columns = columns_of(TARGETS)
-    pairs: list[tuple[str, _Printed]] = [(column, metric) for column in columns for metric in _METRICS]
+    pairs: list[tuple[str, PaperMetric]] = [(column, metric) for column in columns for metric in MAIN_METRICS]
     rows: list[tuple[str, ...]] = []
-    records: list[Record] = []
+    records: list[CellRecord] = []
     mine = _lines_of(data, scores)
     for row in published.table3():
         line = next((one for one in TEST_LINES if one.published is row), None)
@@ -134,7 +132,7 @@ def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
         rows_of_line = mine.get((line.recipe, describe_chunks(line.chunks)), []) if line else []
         if not data.published and not rows_of_line:
             continue
-        values = {metric: _by_conditions(rows_of_line, metric) for metric in _METRICS}
+        values = {metric: _by_conditions(rows_of_line, metric) for metric in MAIN_METRICS}
         versions = list(dict.fromkeys(key for found in values.values() for key in found)) or [""]
         if data.published:
             rows.append((row.label, row.chunks, "published", *(printed_text(theirs.get(pair)) for pair in pairs)))
@@ -155,16 +153,15 @@ def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
                 found = values[metric].get(version)
                 seeds = found.seeds(column) if found else []
                 state = NOT_RUN if line else "published"
-                fact = record_of(column, _METRICS[metric], "dB", theirs.get((column, metric)), seeds, state)
-                model = f"{row.label}{f' ({version})' if version else ''}"
+                fact = record_of(column, METRICS[metric].name, "dB", theirs.get((column, metric)), seeds, state)
+                model = with_remark(row.label, version)
                 records.append({"data": data.text, "model": model, "inference": row.chunks, **fact})
-    flat = [score for group in mine.values() for score in group]
+    flat = [score for some in mine.values() for score in some]
     found_pairs = compare(flat, "usdr_db", across=("inference",))
-    apart = "" if data.published else f", which is not {BENCHMARK}: no number here compares to a published one"
     return TextTable(
-        f"Table III. Test set, dB, on {data.text}{apart} (ours: mean ± sample standard deviation over seeds; "
+        f"Table III. Test set, dB, on {data.caption} (ours: mean ± sample standard deviation over seeds; "
         f"uSDR: mean over songs, cSDR: median)",
-        ("model", "inference", "", *(f"{column} {_METRICS[metric]}" for column, metric in pairs)),
+        ("model", "inference", "", *(f"{column} {METRICS[metric].name}" for column, metric in pairs)),
         tuple(rows),
         tuple(belief_notes(found_pairs, AVERAGE)),
         text_columns=3,
@@ -180,7 +177,7 @@ def test_set_tables(title: str, scores: Sequence[Score], targets: Sequence[str])
         scores: any scores.
         targets: the columns.
     """
-    by_metric = {metric: measure_scores(scores, metric) for metric in _METRICS}
+    by_metric = {metric: measure_scores(scores, metric) for metric in MAIN_METRICS}
     keys = list(dict.fromkeys(key for found in by_metric.values() for key in found))
     return [_test_set_table(title, key, scores, targets) for key in keys]
 
@@ -188,27 +185,28 @@ def test_set_tables(title: str, scores: Sequence[Score], targets: Sequence[str])
 def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets: Sequence[str]) -> TextTable:
     columns = columns_of(targets)
     mine = [row for row in scores if _in(row, data) and row.target in targets]
-    found = {metric: measure_scores(mine, metric).get(data, []) for metric in _METRICS}
+    found = {metric: measure_scores(mine, metric).get(data, []) for metric in MAIN_METRICS}
     measured = {(metric, one.name): measured_of(one) for metric, some in found.items() for one in some}
     order = {recipe: number for number, recipe in enumerate(RECIPES)}
     names = sorted(dict.fromkeys(name for _, name in measured), key=lambda name: order.get(name, len(order)))
     rows: list[tuple[str, ...]] = []
-    records: list[Record] = []
+    records: list[CellRecord] = []
     for name in names:
         cells = []
         for column in columns:
-            for metric, text in _METRICS.items():
+            for metric in MAIN_METRICS:
                 seeds = measured[metric, name].seeds(column) if (metric, name) in measured else []
                 cells.append(mean_text(spread(seeds), several=False) if seeds else NO_VALUE)
-                records.append({"data": data.text, "model": name, **record_of(column, text, "dB", None, seeds, "")})
+                fact = record_of(column, METRICS[metric].name, "dB", None, seeds, "")
+                records.append({"data": data.text, "model": name, **fact})
         rows.append((name, *cells))
     trained = [row for row in mine if row.recipe is not None]
     comparisons = compare(trained, "usdr_db")
-    songs = len({row.track for row in mine})
+    songs = counted(len({row.track for row in mine}), "song")
     return TextTable(
-        f"{title}, on {data.text}, {songs} song{'s' * (songs != 1)} (mean ± sample standard deviation over seeds; "
+        f"{title}, on {data.text}, {songs} (mean ± sample standard deviation over seeds; "
         f"uSDR: mean over songs, cSDR: median)",
-        ("system", *(f"{column} {text}" for column in columns for text in _METRICS.values())),
+        ("system", *(f"{column} {METRICS[metric].name}" for column in columns for metric in MAIN_METRICS)),
         tuple(rows),
         (*belief_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
         records=tuple(records),

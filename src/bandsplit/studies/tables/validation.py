@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bandsplit.core.table import TextTable
 from bandsplit.core.targets import TARGETS
+from bandsplit.core.text import numbered, range_text
 from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.results import Score
 from bandsplit.published import paper as published
@@ -19,17 +20,17 @@ from bandsplit.studies.agreement import describe_agreement, published_db
 from bandsplit.studies.plans import Study
 from bandsplit.studies.tables.cells import (
     NO_VALUE,
-    Record,
+    CellRecord,
     belief_notes,
     columns_of,
     energy_text,
     mean_text,
-    range_text,
     recipe_lines,
     record_of,
     size_text,
 )
 from bandsplit.studies.tables.rows import (
+    ANY_BENCHMARK,
     BENCHMARK,
     NOT_RUN,
     PUE,
@@ -79,9 +80,7 @@ def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score
     if study.id != "paper":
         made["test"] = test_set_tables(f"{study.id}. Test songs, dB", scores, study.targets)
     return {
-        name if number == 1 else f"{name}-{number}": table
-        for name, tables in made.items()
-        for number, table in enumerate(tables, start=1)
+        numbered(name, number): table for name, tables in made.items() for number, table in enumerate(tables, start=1)
     }
 
 
@@ -125,7 +124,7 @@ def _benchmark_table(
     columns = columns_of(targets)
     several = len(ours) > 1  # copies of the set whose audio differs, as one with a mended song
     rows: list[tuple[str, ...]] = []
-    records: list[Record] = []
+    records: list[CellRecord] = []
     for recipe in recipes:
         print_ = published.table2().get(recipe)
         theirs = {column: value for column, value in (published.validation_usdr_db(recipe) or {}).items()}
@@ -189,8 +188,7 @@ def _other_table(
     notes += describe_agreement(comparisons, key)
     places_header = (f"place here ({key})", f"place on {BENCHMARK}, published") if both else ()
     return TextTable(
-        f"{title}, on {data.text}, which is not {BENCHMARK}: no number here compares to a published one "
-        f"({_EXPLAINED}; energy with a PUE of {PUE:g})",
+        f"{title}, on {data.caption} ({_EXPLAINED}; energy with a PUE of {PUE:g})",
         ("recipe", *columns, "seeds", "parameters, M", "energy, kWh", *places_header),
         tuple(rows),
         tuple(notes),
@@ -216,14 +214,14 @@ def _places(values: Mapping[str, float]) -> dict[str, str]:
 def convergence_tables(recipes: Sequence[str], runs: Sequence[RunRecord]) -> list[TextTable]:
     """Tabulate recipes seed by seed, target by target (paper, section V-A and Fig. 2); data sets as in Table II."""
     by_data = measure_runs([run for run in runs if run.recipe in recipes])
-    keys = [key for key in by_data if key.published] or [DataKey(BENCHMARK, "")]
+    keys = [key for key in by_data if key.published] or [ANY_BENCHMARK]
     keys += [key for key in by_data if not key.published]
     return [_convergence_table(recipes, key, by_data.get(key, [])) for key in keys]
 
 
 def _convergence_table(recipes: Sequence[str], data: DataKey, found: Sequence[Measured]) -> TextTable:
     notes = set()
-    lines: list[tuple[str, str, str, Seeds, float | None, str]] = []
+    lines: list[tuple[str, str, bool, Seeds, float | None, str]] = []  # published, else ours; mean, where seeds lack
     for recipe in recipes:
         for target in TARGETS:
             prints = [row for row in published.repository() if row.recipe == recipe and row.values_db.get(target)]
@@ -231,23 +229,22 @@ def _convergence_table(recipes: Sequence[str], data: DataKey, found: Sequence[Me
             seeds: Seeds = {row.seed: row.values_db[target] or 0.0 for row in prints if row.seed is not None}
             whole = next((row for row in prints if row.seed is None), None)
             if seeds or whole:
-                lines.append((recipe, target, "published", seeds, whole and whole.values_db[target], NOT_RUN))
+                lines.append((recipe, target, True, seeds, whole and whole.values_db[target], NOT_RUN))
                 notes |= {f"{recipe}, published: {row.source}." for row in prints}
             mine = [one for one in found if one.name == recipe]
             mine = mine or ([Measured(recipe)] if data.published else [])
             for one in mine:
-                lines.append((one.label, target, "ours", one.values.get(target, {}), None, one.state(target)))
+                lines.append((one.label, target, False, one.values.get(target, {}), None, one.state(target)))
     every = sorted({seed for _, _, _, seeds, _, _ in lines for seed in seeds if seed is not None})
     rows, records = [], []
-    for recipe, target, which, seeds, mean, state in lines:
+    for recipe, target, is_print, seeds, mean, state in lines:
         total = spread(list(seeds.values()))
-        digits = 1 if which == "published" else 2
+        which, digits = ("published", 1) if is_print else ("ours", 2)
         cells = [f"{seeds[seed]:.{digits}f}" if seed in seeds else NO_VALUE for seed in every]
         middle = total.mean if total.mean is not None else mean
         text = state if middle is None else f"{middle:.{digits if total.mean is None else 2}f}"
         rows.append((recipe, target, which, *cells, text, NO_VALUE if total.std is None else f"{total.std:.2f}"))
         for seed, value in seeds.items():
-            is_print = which == "published"
             fact = record_of(
                 target, "validation uSDR", "dB", value if is_print else None, [] if is_print else [value], ""
             )
