@@ -1,7 +1,7 @@
 """Which of two systems is better, and how sure that is: a paired bootstrap over songs, with seeds as a second level.
 
-Source: paper, section V-A, for the spread between seeds; percentile intervals as in Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13.
+Source: paper, section V-A; bootstrap book, chapter 13. The first for the spread between seeds, the second for
+percentile intervals.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class Comparison:
 def seed_spread_db() -> float:
     """Return by how much the best and the worst of three published runs of one model differ, in dB.
 
-    Source: paper, section V-A and its Fig. 2: the base model on vocals, 7.7, 8.1 and 7.4 dB.
+    Source: paper, section V-A; paper, Fig. 2. The base model on vocals: 7.7, 8.1 and 7.4 dB.
     """
     runs = [row for row in repository() if row.recipe == "base" and row.seed is not None]
     values = [value for row in runs for value in row.values_db.values() if value is not None]
