@@ -158,6 +158,7 @@ def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
         if row.metric != metric:
             continue
         conditions: dict[str, Hashable] = {field: getattr(row, field) for field in CONDITIONS}
+        # Where the fingerprint is known, it says which songs they are, whatever their folder is called.
         if row.fingerprint is not None:
             conditions["data"] = ""
         key = (row.recipe or row.system, row.recipe is None, *conditions.values())
@@ -188,6 +189,7 @@ def compare(
             continue
         common = [target for target in a.targets if target in b.targets]
         choices = [[target] for target in common]
+        # No average over some of a system's targets: it would be read as the system's own average.
         if len(common) > 1 and set(a.targets) == set(b.targets):
             choices.append(common)
         for targets in choices:
@@ -291,17 +293,20 @@ class _Bootstrap:
     def songs(self, count: int) -> NDArray[np.int64]:
         """Which songs each resample holds, ``resample song``: the same for all systems, which makes it paired."""
         if count not in self._songs:
+            # A generator for each number of songs: a pair's interval does not depend on the pairs compared before it.
             random = np.random.Generator(np.random.PCG64([self.seed, count]))
             self._songs[count] = random.integers(count, size=(self.resamples, count))
         return self._songs[count]
 
     def scores(self, one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
         """Score of each resample."""
+        # By identity, since a contender holds tables, which have no hash; `compare` keeps all contenders alive.
         key = (id(one), *targets, *songs)
         if key not in self._kept:
             metric = str(one.conditions["metric"])
             seeds = one.seeds(targets)
             values = _values(one, targets, songs)
+            # All targets and seeds get the same draw of songs, because a hard song is hard for all of them.
             drawn = np.stack([
                 np.mean([_over_songs(metric, row[self.songs(len(songs))]) for row in by_target], axis=0)
                 for by_target in values
@@ -339,7 +344,7 @@ def _compare(
     of_a, of_b = (_values(one, targets, songs) for one in (a, b))
     metric: Metric = a.conditions["metric"]  # type: ignore[assignment]  # contenders() put a Metric there
     a_value, b_value = (float(_over_songs(metric, table).mean()) for table in (of_a, of_b))
-    low, high = -math.inf, math.inf
+    low, high = -math.inf, math.inf  # one song alone says nothing of the spread
     if len(songs) > 1:
         differences = bootstrap.scores(a, targets, songs) - bootstrap.scores(b, targets, songs)
         low, high = (float(end) for end in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))

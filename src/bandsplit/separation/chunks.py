@@ -259,8 +259,16 @@ def stream_plan(
     Yields:
         Neighbouring blocks that cover the song: their first sample, and estimates, float32 ``s c samples``.
     """
+    # A chunk makes final what lies before the next one, which may still be added to from its `used_start` on:
+    #
+    #     chunk 1  |----------\
+    #     chunk 2          /----------\
+    #     chunk 3                  /----------|
+    #     yielded  [ 1    ][ 2    ][ 3        ]
+    #
+    # The rest waits in `pending`, whose first sample is sample `first` of the song.
     finals = iter([*(chunk.used_start for chunk in plan.chunks[1:]), plan.total_samples])
-    first, pending = 0, None  # later chunks may still add to what is pending, which begins at `first`
+    first, pending = 0, None
     for batch in plan.batches(batch_size):
         estimates = estimate(np.stack([_cut(read, plan.total_samples, chunk) for chunk in batch]))
         if pending is None:
@@ -271,7 +279,7 @@ def stream_plan(
             pending = np.concatenate([pending, new], axis=-1)
             pending[..., chunk.used_start - first :] += used * plan.weights(chunk)
             final = next(finals) - first
-            if final:
+            if final:  # not so while the next window of an overlap-add begins before the song, too
                 yield first, pending[..., :final]
             first, pending = first + final, pending[..., final:]
 

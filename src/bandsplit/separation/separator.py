@@ -131,6 +131,7 @@ class Separator:
         self.sample_rate_hz = configs[0].sample_rate_hz
         there = [target for config in configs for target in config.targets]
         self.targets = tuple(target for target in there if targets is None or target in targets)
+        # A network that cannot leave out a target (`narrowed`) estimates it all the same; only these rows are kept.
         self._kept = [there.index(target) for target in self.targets]
         self.chunks = choose_chunks(chunks, configs, [network.name for network in self._networks])
         self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
@@ -294,6 +295,7 @@ class Separator:
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
         _tell(progress, song, 0, "separate")
+        # A step is one chunk by one network, so that progress is even for any number of models and any batch.
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
         def estimate(batch: np.ndarray) -> np.ndarray:
@@ -304,10 +306,16 @@ class Separator:
                 _tell(progress, song, done, "separate")
             return np.concatenate(found, axis=1)[:, self._kept]
 
-        # What resampling and chunks hold back bounds what the copy of the mixture must keep.
+        # Pulled by the loop at the end, block by block; nothing here has the length of the song:
+        #
+        #     blocks --tee--> resample -> window -> chunks -> estimate -> overlap -> resample --> estimates
+        #              \--> window ----------------------------------------------------------> mixture
+        #
+        # The two branches are as far apart as resampling and chunks hold samples back: the tee stores that much.
         heard, kept = itertools.tee(song.blocks)
         window = Window(resample_blocks(heard, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
         streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
+        # Resampling knows channels alone, so targets and channels are one axis on the way back.
         blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
         mixture, start = Window(kept), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
@@ -327,6 +335,7 @@ class Separator:
                     f"{song.name}: the memory of {network.device} does not hold a chunk of {batch.shape[-1]} samples; "
                     f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
                 ) from None
+        # Judged here, where the target and the level of the mixture are still known.
         for target, estimate in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
             if not np.isfinite(estimate).all():
                 raise AudioError(
