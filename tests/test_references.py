@@ -1,13 +1,11 @@
 """What code and pages refer to is there: the places of `Source:` lines, headings, files, tests."""
 
-import io
 import re
-import tokenize
-from collections.abc import Iterator
 
 import pytest
 
 from places import ROOT
+from prose import prose
 
 SECTIONS_OF_THE_PAPER = {
     "I", "II", "II-A", "II-B", "II-C", "III", "III-A", "III-B", "III-B1", "III-B2", "III-B3", "III-B4", "IV", "IV-A",
@@ -23,13 +21,6 @@ WORKS = re.findall(
 PLACE = r"(?:section [IVX]+(?:-[A-Z]\d?)?|chapter \d+|equation \(\d\)|Table [IVX]+|Fig\. \d)"
 REFERENCE = rf"(?:docs/[\w-]+\.md#[\w-]+|(?:{'|'.join(map(re.escape, WORKS))})(?:, {PLACE})?)"
 SOURCE = re.compile(rf"Source: ({REFERENCE}(?:; {REFERENCE})*)\.(?:$| )")
-
-
-def prose(code: str) -> Iterator[str]:
-    """Yield strings and comments, each on one line."""
-    for token in tokenize.generate_tokens(io.StringIO(code).readline):
-        if token.type in (tokenize.STRING, tokenize.COMMENT):
-            yield " ".join(token.string.strip("\"'#").split())
 
 
 def anchors(page: str) -> set[str]:
