@@ -175,7 +175,7 @@ def describe_chunks(config: ChunkConfig) -> str:
 def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) -> ChunkPlan:
     """Plan the chunks of a song of ``total_samples`` >= 1.
 
-    Source: docs/numerics.md#whole-songs; paper, section IV-E; authors' code. The last for the geometry.
+    Source: docs/numerics.md#inference; paper, section IV-E; authors' code. The last for the geometry.
 
     Raises:
         AudioError: no samples.
