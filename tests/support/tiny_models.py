@@ -6,8 +6,10 @@ from typing import Any
 import torch
 
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.files import ModelCard, save_model
+from bandsplit.models.card import ModelCard
+from bandsplit.models.files import save_model
 from bandsplit.models.network import SeparationModel, build_model
+from bandsplit.separation.separator import Separator
 
 RATE_HZ = 8000
 TINY: dict[str, Any] = {
@@ -22,8 +24,8 @@ TINY_CHANGES = [
 
 
 def tiny_config(*targets: str, **changes: Any) -> BsrnnConfig:
-    """Return the configuration with these targets and some changes."""
-    return BsrnnConfig.parse(TINY | {"targets": targets} | changes)
+    """Return the configuration with these targets, by default vocals and bass, and some changes."""
+    return BsrnnConfig.parse(TINY | {"targets": targets or ("vocals", "bass")} | changes)
 
 
 def tiny_model(*targets: str, seed: int = 0, **changes: Any) -> SeparationModel:
@@ -33,7 +35,12 @@ def tiny_model(*targets: str, seed: int = 0, **changes: Any) -> SeparationModel:
 
 
 def write_tiny_model(path: Path | str, *targets: str, card: dict[str, Any] | None = None, **changes: Any) -> Path:
-    """Write such a model to a file; ``card`` has the fields of its card that matter."""
+    """Write such a model, whose card says ``card`` where that matters, and return the path."""
     facts = {"name": "small", "training_data": "none", "licence": "CC0"} | (card or {})
     save_model(path, tiny_model(*targets, **changes), ModelCard(**facts))
     return Path(path)
+
+
+def separator(model: Any = None, **options: Any) -> Separator:
+    """Return a separator of a model, by default a tiny one, on the CPU."""
+    return Separator(model or tiny_model(), device="cpu", **options)
