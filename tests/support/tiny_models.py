@@ -36,7 +36,7 @@ def tiny_model(*targets: str, seed: int = 0, **changes: Any) -> SeparationModel:
 
 def write_tiny_model(path: Path | str, *targets: str, card: dict[str, Any] | None = None, **changes: Any) -> Path:
     """Write such a model, whose card says ``card`` where that matters, and return the path."""
-    facts = {"name": "small", "training_data": "none", "licence": "CC0"} | (card or {})
+    facts: dict[str, Any] = {"name": "small", "training_data": "none", "licence": "CC0"} | (card or {})
     save_model(path, tiny_model(*targets, **changes), ModelCard(**facts))
     return Path(path)
 
