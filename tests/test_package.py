@@ -8,16 +8,13 @@ import tarfile
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import bandsplit
 from bandsplit.audio import files as audio
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from places import ROOT
+from songs import noise
+from tiny_models import write_tiny_model
 
 FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
 FILES = (
@@ -45,9 +42,8 @@ def test_the_python_of_the_page_on_separating_runs(tmp_path: Path, monkeypatch: 
     page = (ROOT / "docs" / "separate.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    config = BsrnnConfig.parse({"targets": ["bass"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
-    save_model("bass.safetensors", build_model(config), ModelCard(name="bass", training_data="none", licence="CC0"))
-    audio.write("song.mp3", np.random.default_rng(0).uniform(-0.5, 0.5, (2, 44_100)).astype(np.float32), 44_100)
+    write_tiny_model("bass.safetensors", "bass")
+    audio.write("song.mp3", noise(2, 44_100), 44_100)
     exec(code, {})
     assert audio.info("stems/song/bass.flac").samples == 44_100
 

@@ -114,9 +114,3 @@ def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
     stems = names["stems"]
     assert isinstance(stems, dict)
     assert stems["bass"].shape == audio.shape
-
-
-def test_every_link_to_a_file_of_the_project_leads_somewhere():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -1,21 +1,13 @@
 """The whole path on real music, where it is at hand: train, evaluate, separate, with finite numbers."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from bandsplit.cli import main as cli
-
-
-def run(*arguments: str | Path) -> None:
-    sys.argv = ["bandsplit", *map(str, arguments)]
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert not stop.value.code
+from command_line import run_command
 
 
 def write_cuts(source: Path, root: Path, seconds: int = 8) -> Path:
@@ -30,8 +22,12 @@ def write_cuts(source: Path, root: Path, seconds: int = 8) -> Path:
 
 
 @pytest.mark.slow
-def test_train_evaluate_and_separate_real_songs(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sys, "argv", sys.argv)
+def test_train_evaluate_and_separate_real_songs(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def run(*arguments: str | Path) -> None:
+        assert run_command(capsys, *arguments).code == 0
+
     monkeypatch.chdir(tmp_path)
     data = write_cuts(shared / "data" / "everything_is_free", tmp_path / "everything_is_free")
     changes = [f"training.{change}" for change in ("examples_per_epoch=8", "max_epochs=3", "validate_every=1")]

@@ -11,10 +11,7 @@ import soundfile
 from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
-
-
-def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
+from songs import noise
 
 
 def sine(samples: int, sample_rate_hz: int, frequency_hz: float = 440) -> np.ndarray:

@@ -12,11 +12,11 @@ from matplotlib import image
 from bandsplit.models.card import read_card
 from command_line import run_command
 from songs import noise_stems, write_dataset, write_song
+from tiny_models import TINY_CHANGES
 
 SMALL = [
-    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
-    "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=4", "training.excerpt_s=0.2",
-    "training.max_epochs=1", "training.mixing.activity=null", "training.global_batch=2",
+    *TINY_CHANGES, "training.examples_per_epoch=4", "training.excerpt_s=0.2", "training.max_epochs=1",
+    "training.mixing.activity=null", "training.global_batch=2",
 ]  # fmt: skip
 
 

@@ -11,16 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from command_line import run_command
 from songs import STEMS, write_dataset
-
-RATE_HZ = 8000
+from tiny_models import RATE_HZ, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -34,18 +28,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int
     """Run evaluate in this process on the songs; return exit code and all output, line by line."""
     ended = run_command(capsys, "evaluate", "--data", "songs", "-o", "rows.jsonl", *arguments)
     return ended.code, ended.out + ended.err
-
-
-def write_model(path: Path, weights: int = 0, **card: Any) -> Path:
-    torch.manual_seed(weights)
-    config = BsrnnConfig.parse(
-        {
-            "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4,
-            "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32},
-        }
-    )  # fmt: skip
-    save_model(path, build_model(config), ModelCard(name="small", training_data="none", licence="CC0", **card))
-    return path
 
 
 def write_estimates(folder: Path, gain: float = 0.9, stems: tuple[str, ...] = STEMS) -> Path:
@@ -66,7 +48,7 @@ def untimed(path: str = "rows.jsonl") -> list[dict[str, Any]]:
 
 
 def test_models_and_other_tools_stand_in_one_table(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    model = write_model(tmp_path / "small.safetensors", recipe="base", seed=2)
+    model = write_tiny_model(tmp_path / "small.safetensors", card={"recipe": "base", "seed": 2})
     tool = write_estimates(tmp_path / "tool")
     code, text = run(capsys, model, "--estimates", tool, "--estimates", f"Louder={tool}", "-d", "cpu", "--yardsticks")
     assert code == 0, text
@@ -85,7 +67,7 @@ def test_models_and_other_tools_stand_in_one_table(capsys: pytest.CaptureFixture
 
 
 def test_what_is_scored_already_is_not_scored_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    model, tool = write_tiny_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
     code, first = run(capsys, model, "--estimates", tool, "-d", "cpu")
     assert code == 0, first
     whole = Path("rows.jsonl").read_bytes()
@@ -109,9 +91,9 @@ def test_what_is_scored_already_is_not_scored_again(capsys: pytest.CaptureFixtur
 
 
 def test_other_weights_files_or_settings_are_scored_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    model, tool = write_tiny_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
     run(capsys, model, "--estimates", tool, "-d", "cpu")
-    write_model(model, weights=1)
+    write_tiny_model(model, seed=1)
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
     assert code == 0 and "3 of 6 scored before" in text and "24 rows added" in text
     path = tool / "Song 2" / "bass.wav"
@@ -127,7 +109,7 @@ def test_other_weights_files_or_settings_are_scored_anew(capsys: pytest.CaptureF
 def test_several_processes_give_the_same_rows_in_the_same_order(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    model, tool = write_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    model, tool = write_tiny_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
     arguments = (model, "--estimates", tool, "-d", "cpu", "--yardsticks")
     assert run(capsys, *arguments)[0] == 0
     code, text = run(capsys, *arguments, "-o", "shared.jsonl", "--jobs", "2")

@@ -17,14 +17,9 @@ import torch
 
 import bandsplit.separation.batch
 from bandsplit.audio import files as audio
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from command_line import run_command
+from tiny_models import RATE_HZ, write_tiny_model
 from waiting import wait_until
-
-RATE_HZ = 8000
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
@@ -46,20 +41,12 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return save(tmp_path / "small.safetensors", ("vocals", "bass"))
+    return save(tmp_path / "small.safetensors")
 
 
-def save(path: Path, targets: tuple[str, ...]) -> Path:
-    """Write a small stereo-only model at 8 kHz."""
-    torch.manual_seed(0)
-    config = BsrnnConfig.parse(
-        {
-            "targets": targets, "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4, "n_blocks": 1,
-            "stft": {"n_fft": 128, "hop_samples": 32}, "stereo": {"kind": "merged"},
-        }
-    )  # fmt: skip
-    save_model(path, build_model(config), ModelCard(name="small", training_data="none", licence="CC0"))
-    return path
+def save(path: Path, *targets: str) -> Path:
+    """Write a tiny stereo-only model."""
+    return write_tiny_model(path, *targets, stereo={"kind": "merged"})
 
 
 def song(path: Path | str, channels: int = 2, samples: int = 8000, gain: float = 0.3, rate_hz: int = RATE_HZ) -> Path:
@@ -362,7 +349,7 @@ def test_asked_stems_equal_those_of_all(capsys, model):
 
 
 def test_models_that_are_not_asked_for_are_not_even_loaded(capsys, model):
-    broken = save(Path("drums.safetensors"), ("drums",))
+    broken = save(Path("drums.safetensors"), "drums")
     data = bytearray(broken.read_bytes())
     data[-100:] = b"\xff" * 100  # weights that are not finite
     broken.write_bytes(data)
@@ -562,7 +549,7 @@ def open_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="permissions are others here")
 def test_what_may_not_be_read_or_written_is_named_and_the_others_are_done(capsys, open_folder):
-    model, locked = save(Path("small.safetensors"), ("vocals", "bass")), Path("locked")
+    model, locked = save(Path("small.safetensors")), Path("locked")
     song("good.wav")
     song("secret.wav").chmod(0)
     song("other.mp3").chmod(0)
@@ -608,6 +595,6 @@ def test_a_full_disk_leaves_nothing_behind(capsys, model, options: list[str]):
 
 
 def test_an_option_without_a_method_is_judged_by_the_plan_of_the_models_authors(capsys: pytest.CaptureFixture[str]):
-    model = save(Path("m.safetensors"), ("vocals",))
+    model = save(Path("m.safetensors"), "vocals")
     code, _, err = run(capsys, song("x.wav"), "-n", model, "--hop", "1")
     assert (code, "--hop: has no meaning with --method crossfade; leave it out" in err) == (2, True), err

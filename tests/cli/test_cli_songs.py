@@ -24,7 +24,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return save(tmp_path / "small.safetensors", ("vocals", "bass"))
+    return save(tmp_path / "small.safetensors")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------------

@@ -14,15 +14,12 @@ import typer
 from bandsplit.cli import main as cli
 from bandsplit.cli.main import app
 from bandsplit.core.extras import describe_missing, extras, requirements
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from bandsplit.separation.export import export_model
 from environments import Environment
 from places import CHECKPOINT, ROOT
 from run_folders import write_run
 from songs import write_dataset
+from tiny_models import write_tiny_model
 
 # Every command with arguments that make it work, and the extra that it names instead; "" where it needs none.
 CASES = [
@@ -85,9 +82,7 @@ print(json.dumps(rows))
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model file, with an .onnx file beside it."""
     pytest.importorskip("onnxruntime")
-    path = tmp_path_factory.mktemp("model") / "m.safetensors"
-    config = BsrnnConfig.parse({"targets": ["vocals"], "bands": [[2000, 4]], "n_features": 4, "n_blocks": 1})
-    save_model(path, build_model(config), ModelCard(name="m", training_data="none", licence="CC0"))
+    path = write_tiny_model(tmp_path_factory.mktemp("model") / "m.safetensors", "vocals")
     export_model(path, path.with_suffix(".onnx"))
     return path
 

@@ -24,13 +24,11 @@ from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.tables import score_tables
 from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from bandsplit.models.pretrained.registry import entries
 from command_line import run_command
 from places import PACKAGE
 from run_folders import write_run
+from tiny_models import write_tiny_model
 
 ESCAPES = "\x1b]0;title\x07\x1b[2J\x9b1A\r\u202e\u2028"
 HOSTILE = f"net{ESCAPES}\nlicence: forged"
@@ -42,13 +40,6 @@ def check_printed(text: str) -> None:
     assert not COMMANDS.search(text), repr(text)
     assert not any(line.strip().startswith(("licence: forged", "failed: forged")) for line in text.split("\n")), text
     assert r"\x1b]0;title\x07" in re.sub(r"\s", "", text)
-
-
-def small_model(path: Path, licence: str = "MIT", training_data: str = "none") -> Path:
-    config = {"targets": ["vocals"], "bands": [(1000, 2)], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1}
-    model = build_model(BsrnnConfig.parse(config | {"stft": {"n_fft": 64, "hop_samples": 16}}))
-    save_model(path, model, ModelCard(name="small", training_data=training_data, licence=licence))
-    return path
 
 
 def test_commands_to_a_terminal_are_written_out_and_other_text_is_left_as_it_is():
@@ -95,7 +86,8 @@ def test_each_line_that_is_told_stays_one_line(capsys: pytest.CaptureFixture[str
 
 
 def test_the_card_of_a_model_forges_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    path = small_model(tmp_path / "m.safetensors", licence=f"MIT\nlicence: forged\r{ESCAPES}", training_data=HOSTILE)
+    card = {"licence": f"MIT\nlicence: forged\r{ESCAPES}", "training_data": HOSTILE}
+    path = write_tiny_model(tmp_path / "m.safetensors", "vocals", card=card)
     ended = run_command(capsys, "models", "show", path)
     assert ended.code == 0
     check_printed(ended.out)
@@ -119,7 +111,7 @@ def test_names_of_songs_forge_no_line(
     good, bad = f"good{escapes}\nfailed: forged.wav", f"bad{escapes}\nfailed: forged.wav"
     soundfile.write(good, np.full((4000, 2), 0.1), 8000, subtype="FLOAT", format="WAV")
     Path(bad).write_bytes(b"no sound")
-    model = small_model(tmp_path / "m.safetensors")
+    model = write_tiny_model(tmp_path / "m.safetensors", "vocals")
     for options in ((), ("--plan",), ("--dry-run", "--force"), ()):
         ended = run_command(capsys, "separate", good, bad, "-n", model, "-o", "stems", *options)
         assert ended.code == 1

@@ -26,11 +26,9 @@ from bandsplit.evaluation.yardsticks import (
     StaticGain,
     yardstick_systems,
 )
-from bandsplit.models.bsrnn.config import BsrnnConfig, MaskConfig, TacStereo
 from bandsplit.models.chunk_config import OverlapAddConfig
-from bandsplit.models.network import build_model
-from bandsplit.separation.separator import Separator
 from songs import STEMS, noise_stems, write_dataset, write_song
+from tiny_models import separator, tiny_model
 
 RATE_HZ = 8000
 STFT = StftConfig(n_fft=512, hop_samples=128)
@@ -280,24 +278,20 @@ def test_bad_estimates_name_the_system_and_the_song(tmp_path: Path) -> None:
 
 
 def test_a_model_is_scored_at_the_rate_of_the_songs_with_its_chunk_settings(tmp_path: Path) -> None:
-    config = BsrnnConfig(targets=("vocals", "bass"), bands=((1000, 3),), sample_rate_hz=16000, stft=STFT, n_features=4,
-                         n_blocks=1, mask=MaskConfig(hidden_factor=1))  # fmt: skip
-    torch.manual_seed(0)
-    separator = Separator(build_model(config), "cpu", OverlapAddConfig(chunk_s=1, hop_s=0.5))
+    model = tiny_model("vocals", "bass", sample_rate_hz=16000)
+    parts = separator(model, chunks=OverlapAddConfig(chunk_s=1, hop_s=0.5))
     track = _track(tmp_path, noise_stems(0, 2 * RATE_HZ))
-    rows = _scores({"net": ModelSystem(separator)}, track)
+    rows = _scores({"net": ModelSystem(parts)}, track)
     assert {row.inference for row in rows} == {"overlap-add (chunk 1 s, hop 0.5 s)"}
     assert {row.scored_with for row in rows} == {("vocals", "bass")}
     song = track.load()
-    estimate = separator.separate(song.mixture, RATE_HZ)["bass"]
+    estimate = parts.separate(song.mixture, RATE_HZ)["bass"]
     ratio = np.sum(song.stems["bass"] ** 2.0) / np.sum((song.stems["bass"] - estimate) ** 2.0)
     (usdr_db,) = [row.value for row in rows if (row.target, row.metric) == ("bass", "usdr_db")]
     assert usdr_db == pytest.approx(10 * np.log10(ratio), abs=1e-4)
 
 
 def test_a_system_that_fails_is_named_with_the_song(tmp_path: Path) -> None:
-    config = BsrnnConfig(targets=("vocals",), bands=((1000, 3),), sample_rate_hz=RATE_HZ, stft=STFT, n_features=4,
-                         n_blocks=1, stereo=TacStereo())  # fmt: skip
     track = _track(tmp_path, noise_stems(0, 2000, channels=9))
     with pytest.raises(BandsplitError, match="net, song 'Song': audio: has 9 channels, but the model needs 2"):
-        _scores({"net": ModelSystem(Separator(build_model(config), "cpu"))}, track)
+        _scores({"net": ModelSystem(separator(tiny_model(stereo={"kind": "tac"})))}, track)

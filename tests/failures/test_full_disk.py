@@ -15,10 +15,6 @@ from safetensors.torch import load_file
 from bandsplit.core.errors import BandsplitError, RunError
 from bandsplit.data.songs.download import download_dataset
 from bandsplit.data.songs.layouts import index_dataset
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
-from bandsplit.models.files import save_model
-from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.folder import RunFolder
 from bandsplit.studies.runner.folder import StudyFolder
@@ -32,13 +28,12 @@ from downloads import CALM, set_in, zip_of
 from places import CHECKPOINT
 from songs import noise_stems, write_dataset
 from study_runs import write_study_run
+from tiny_models import RATE_HZ, TINY_CHANGES, write_tiny_model
 from webserver import serve
 
-RATE_HZ = 8000
 SMALL = [
-    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
-    "model.n_features=4", "model.n_blocks=1", "model.mask.hidden_factor=1", "training.examples_per_epoch=8",
-    "training.excerpt_s=0.2", "training.max_epochs=1", "training.mixing.activity=null",
+    *TINY_CHANGES, "model.mask.hidden_factor=1", "training.examples_per_epoch=8", "training.excerpt_s=0.2",
+    "training.max_epochs=1", "training.mixing.activity=null",
 ]  # fmt: skip
 
 
@@ -60,14 +55,7 @@ class Place:
         """A model of two targets at 8 kHz."""
         path = self.given / "small.safetensors"
         if not path.exists():
-            torch.manual_seed(0)
-            config = BsrnnConfig.parse(
-                {
-                    "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4,
-                    "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32},
-                }
-            )  # fmt: skip
-            save_model(path, build_model(config), ModelCard(name="small", training_data="none", licence="CC0"))
+            write_tiny_model(path)
         return path
 
     @property

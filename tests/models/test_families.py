@@ -25,7 +25,7 @@ from bandsplit.separation.separator import Separator
 from command_line import run_command
 from dummy_family import RECIPE, DummyConfig, DummyNetwork, halving
 from places import PACKAGE
-from songs import write_dataset
+from songs import noise, write_dataset
 
 CARD = ModelCard(name="filters", training_data="none", licence="CC0")
 RATE_HZ = 8000
@@ -41,13 +41,9 @@ def config(**changes: object) -> DummyConfig:
     return DummyConfig.parse({"targets": ["vocals", "bass"], "sample_rate_hz": RATE_HZ, **changes})
 
 
-def noise(samples: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 0.1, (2, samples)).astype(np.float32)
-
-
 @pytest.mark.parametrize("geometry", [{"multiple": 256}, {"fixed": 2000}, {"multiple": 640, "taps": 3}], ids=str)
 def test_songs_are_separated_in_chunks_of_the_lengths_that_the_network_takes(geometry: dict[str, int], tmp_path: Path):
-    model, song = halving(config(**geometry)), noise(20_011)
+    model, song = halving(config(**geometry)), noise(2, 20_011)
     separator = Separator(model, device="cpu")
     assert separator.chunks == OverlapAddConfig(chunk_s=0.25, hop_s=0.125)  # as its authors did
     for samples in (20_011, 2000, 1999, 300, 1):

@@ -11,16 +11,11 @@ import torch
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError, ConfigError, ModelFileError
-from bandsplit.models.bsrnn.config import BsrnnConfig
-from bandsplit.models.card import ModelCard
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.models.files import save_model
-from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork
-
-RATE_HZ = 8000
-CARD = ModelCard(name="test", training_data="none", licence="MIT")
+from songs import noise
+from tiny_models import RATE_HZ, separator, tiny_model, write_tiny_model
 
 
 @pytest.fixture(autouse=True)
@@ -32,28 +27,6 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def tiny(targets: tuple[str, ...] = ("vocals", "bass"), seed: int = 0, **changes: Any) -> SeparationModel:
-    """A random model that takes milliseconds."""
-    torch.manual_seed(seed)
-    data = {
-        "targets": targets,
-        "bands": [(500, 4), (1000, 1)],
-        "sample_rate_hz": RATE_HZ,
-        "stft": {"n_fft": 256, "hop_samples": 64},
-        "n_features": 8,
-        "n_blocks": 1,
-    }
-    return build_model(BsrnnConfig.parse(data | changes)).eval()
-
-
-def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
-
-
-def separator(model: Any = None, **options: Any) -> Separator:
-    return Separator(model or tiny(), device="cpu", **options)
-
-
 STEREO = {"independent": {}, "merged": {"stereo": {"kind": "merged"}}, "tac": {"stereo": {"kind": "tac"}}}
 
 
@@ -62,7 +35,7 @@ STEREO = {"independent": {}, "merged": {"stereo": {"kind": "merged"}}, "tac": {"
 @pytest.mark.parametrize("samples", [1, 2, 300, 20_011])
 @pytest.mark.parametrize("stereo", STEREO)
 def test_estimates_have_the_shape_of_the_input(channels: int, sample_rate_hz: int, samples: int, stereo: str):
-    estimates = separator(tiny(**STEREO[stereo])).separate(noise(channels, samples), sample_rate_hz)
+    estimates = separator(tiny_model(**STEREO[stereo])).separate(noise(channels, samples), sample_rate_hz)
     assert list(estimates) == ["vocals", "bass"]
     for estimate in estimates.values():
         assert estimate.shape == (channels, samples) and estimate.dtype == np.float32
@@ -70,7 +43,7 @@ def test_estimates_have_the_shape_of_the_input(channels: int, sample_rate_hz: in
 
 
 def test_a_song_of_one_chunk_is_what_the_network_makes_of_it():
-    model, mixture = tiny(), noise(2, 4000)
+    model, mixture = tiny_model(), noise(2, 4000)
     with torch.inference_mode():
         expected = model(torch.from_numpy(mixture)[None]).signal[0].numpy()
     estimates = separator(model).separate(mixture, RATE_HZ)
@@ -78,7 +51,7 @@ def test_a_song_of_one_chunk_is_what_the_network_makes_of_it():
 
 
 def test_long_songs_follow_the_chunk_plan():
-    model, mixture = tiny(), noise(2, 20_000)
+    model, mixture = tiny_model(), noise(2, 20_000)
     chunks = CrossfadeConfig(chunk_s=1)
     whole = separator(model, chunks=chunks)
     assert [(c.start, c.stop) for c in whole.plan(20_000, RATE_HZ).chunks] == [
@@ -94,7 +67,7 @@ def test_long_songs_follow_the_chunk_plan():
 
 @pytest.mark.parametrize("chunks", [CrossfadeConfig(chunk_s=0.5), OverlapAddConfig(chunk_s=0.5, hop_s=0.2)], ids=repr)
 def test_batches_change_nothing_that_can_be_heard(chunks: Any):
-    model, mixture = tiny(), noise(2, 20_000)
+    model, mixture = tiny_model(), noise(2, 20_000)
     one = separator(model, chunks=chunks).separate(mixture, RATE_HZ)
     four = separator(model, chunks=chunks, batch_size=4).separate(mixture, RATE_HZ)
     for target in one:
@@ -146,7 +119,7 @@ def test_independent_models_take_any_number_of_channels_and_treat_each_alike():
 
 @pytest.mark.parametrize("kind", ["merged", "tac"])
 def test_mono_for_a_stereo_model_is_duplicated_and_averaged_with_a_note(kind: str, caplog: pytest.LogCaptureFixture):
-    parts, mixture = separator(tiny(**STEREO[kind])), noise(1, 3000)
+    parts, mixture = separator(tiny_model(**STEREO[kind])), noise(1, 3000)
     assert parts.channels == 2
     stereo = parts.separate(np.repeat(mixture, 2, axis=0), RATE_HZ)["vocals"]
     with caplog.at_level("INFO", "bandsplit"):
@@ -159,7 +132,7 @@ def test_mono_for_a_stereo_model_is_duplicated_and_averaged_with_a_note(kind: st
     "channels, pairs, alone", [(3, [(0, 1)], [2]), (6, [(0, 1), (4, 5)], [2, 3]), (8, [(0, 1), (4, 5), (6, 7)], [2, 3])]
 )
 def test_surround_for_a_stereo_model_is_separated_in_pairs_with_a_note(channels, pairs, alone, caplog):
-    parts, mixture = separator(tiny(stereo={"kind": "tac"})), noise(channels, 1000)
+    parts, mixture = separator(tiny_model(stereo={"kind": "tac"})), noise(channels, 1000)
     with caplog.at_level("INFO", "bandsplit"):
         found = parts.separate(mixture, RATE_HZ)["vocals"]
     assert f"{channels} channels were separated in pairs, in the order of wav: L/R, C" in caplog.text
@@ -169,12 +142,12 @@ def test_surround_for_a_stereo_model_is_separated_in_pairs_with_a_note(channels,
 
 def test_channels_that_make_no_surround_are_refused():
     with pytest.raises(AudioError, match=r"has 9 channels, but the model needs 2; give 2 of them .*surround of 3 to 8"):
-        separator(tiny(stereo={"kind": "tac"})).separate(noise(9, 100), RATE_HZ)
+        separator(tiny_model(stereo={"kind": "tac"})).separate(noise(9, 100), RATE_HZ)
 
 
 def test_single_target_models_join_even_if_their_bands_differ(tmp_path: Path):
-    vocals, bass = tiny(("vocals",), seed=1), tiny(("bass",), seed=2, bands=[(250, 8)], stereo={"kind": "tac"})
-    save_model(tmp_path / "vocals.safetensors", vocals, CARD)
+    vocals, bass = tiny_model("vocals", seed=1), tiny_model("bass", seed=2, bands=[(250, 8)], stereo={"kind": "tac"})
+    write_tiny_model(tmp_path / "vocals.safetensors", "vocals", seed=1)
     both, mixture = separator([tmp_path / "vocals.safetensors", bass]), noise(2, 3000)
     assert both.targets == ("vocals", "bass") and both.channels == 2 and both.sample_rate_hz == RATE_HZ
     estimates = both.separate(mixture, RATE_HZ)
@@ -183,15 +156,15 @@ def test_single_target_models_join_even_if_their_bands_differ(tmp_path: Path):
 
 
 def test_models_that_do_not_go_together_are_refused(tmp_path: Path):
-    save_model(tmp_path / "a.safetensors", tiny(("vocals",)), CARD)
+    write_tiny_model(tmp_path / "a.safetensors", "vocals")
     with pytest.raises(ConfigError, match=r"'vocals': estimated by both .*a\.safetensors and model 2 of the list"):
-        separator([tmp_path / "a.safetensors", tiny(("vocals", "bass"))])
+        separator([tmp_path / "a.safetensors", tiny_model("vocals", "bass")])
     with pytest.raises(ConfigError, match="model 2 of the list: works at 16000 Hz, but model 1 of the list at 8000 Hz"):
-        separator([tiny(("vocals",)), tiny(("bass",), sample_rate_hz=16000)])
+        separator([tiny_model("vocals"), tiny_model("bass", sample_rate_hz=16000)])
     with pytest.raises(
         ConfigError, match="model 1 of the list needs 2 channels and model 2 of the list needs 3 channels"
     ):
-        separator([tiny(("vocals",), **STEREO["tac"]), tiny(("bass",), **STEREO["tac"], channels=3)])
+        separator([tiny_model("vocals", **STEREO["tac"]), tiny_model("bass", **STEREO["tac"], channels=3)])
     with pytest.raises(ConfigError, match="the list is empty"):
         Separator([])
     with pytest.raises(ConfigError, match="model 1 of the list: is a int; give the path"):
@@ -202,11 +175,11 @@ def test_models_that_do_not_go_together_are_refused(tmp_path: Path):
 
 def test_a_device_that_is_not_here_is_refused():
     with pytest.raises(ConfigError, match=r"device: 'cuda:99' cannot be used here .*legal: 'auto', 'cpu', 'cuda'"):
-        Separator(tiny(), device="cuda:99")
+        Separator(tiny_model(), device="cuda:99")
     with pytest.raises(ConfigError, match="device: 'toaster' cannot be used here"):
-        Separator(tiny(), device="toaster")
+        Separator(tiny_model(), device="toaster")
     with pytest.raises(ConfigError, match=r"device: 'meta' cannot be used here .*legal: 'auto', 'cpu', 'cuda'"):
-        Separator(tiny(), device="meta")
+        Separator(tiny_model(), device="meta")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +221,7 @@ def test_a_batch_has_at_least_one_chunk():
 
 def test_progress_counts_the_seconds_of_all_models():
     calls: list[tuple[float, float]] = []
-    parts = separator([tiny(("vocals",)), tiny(("bass",))], chunks=CrossfadeConfig(chunk_s=0.5))
+    parts = separator([tiny_model("vocals"), tiny_model("bass")], chunks=CrossfadeConfig(chunk_s=0.5))
     parts.separate(noise(2, 48_000), 16_000, lambda done_s, total_s, _stage: calls.append((done_s, total_s)))
     done = [done_s for done_s, _ in calls]
     assert len(calls) > 6 and done == sorted(done) and done[-1] == pytest.approx(3)
@@ -297,7 +270,7 @@ def test_a_name_of_dots_does_not_lead_out_of_the_folder(tmp_path: Path):
 
 def test_a_mono_file_for_a_stereo_model_gives_mono_stems_and_a_note(tmp_path: Path):
     audio.write(tmp_path / "mono.wav", noise(1, 1), RATE_HZ)
-    result = separator(tiny(stereo={"kind": "merged"})).separate_file(tmp_path / "mono.wav", tmp_path)
+    result = separator(tiny_model(stereo={"kind": "merged"})).separate_file(tmp_path / "mono.wav", tmp_path)
     assert result.notes == ("mono was duplicated to the 2 channels the model needs; stems are mono again",)
     assert audio.info(result.paths["vocals"]).channels == 1 and audio.info(result.paths["vocals"]).samples == 1
 
@@ -305,7 +278,7 @@ def test_a_mono_file_for_a_stereo_model_gives_mono_stems_and_a_note(tmp_path: Pa
 def test_bad_files_leave_no_folder_behind(tmp_path: Path):
     soundfile.write(tmp_path / "surround.wav", noise(9, 100).T, RATE_HZ)
     (tmp_path / "text.wav").write_text("la")
-    parts = separator(tiny(stereo={"kind": "tac"}))
+    parts = separator(tiny_model(stereo={"kind": "tac"}))
     with pytest.raises(AudioError, match=r"surround\.wav: has 9 channels, but the model needs 2"):
         parts.separate_file(tmp_path / "surround.wav", tmp_path / "out")
     with pytest.raises(AudioError, match=r"text\.wav: is not audio"):
@@ -333,7 +306,7 @@ def test_a_song_is_never_overwritten_by_its_own_stem(tmp_path: Path):
 
 @pytest.mark.parametrize("stereo", [{"kind": "independent"}, {"kind": "merged"}, {"kind": "tac"}])
 def test_threads_that_share_out_chunks_and_channels_compute_what_one_does(stereo: dict[str, Any]):
-    network = TorchNetwork(tiny(stereo=stereo), torch.device("cpu"))
+    network = TorchNetwork(tiny_model(stereo=stereo), torch.device("cpu"))
     batch = np.stack([noise(2, 5000), noise(2, 5000)[::-1], 0.5 * noise(2, 5000)])
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -348,7 +321,7 @@ def test_threads_that_share_out_chunks_and_channels_compute_what_one_does(stereo
 
 
 def test_a_lower_precision_changes_estimates_a_little():
-    model, mixture = tiny(), noise(2, 9000)
+    model, mixture = tiny_model(), noise(2, 9000)
     exact, rough = (separator(model, precision=name).separate(mixture, RATE_HZ) for name in ("fp32", "bf16"))
     for target, stem in exact.items():
         assert 0 < np.abs(rough[target] - stem).max() < 0.05 * np.abs(stem).max()

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_separator import CARD, RATE_HZ, noise, separator, tiny
 
 from bandsplit.audio import arrays
 from bandsplit.audio import files as audio
 from bandsplit.audio.streams import Source, Window, cut_blocks, resample_blocks
 from bandsplit.core.errors import AudioError, Cancelled
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.models.files import save_model
 from bandsplit.separation.torch_network import TorchNetwork
+from songs import noise
+from tiny_models import RATE_HZ, separator, tiny_model, write_tiny_model
 
 
 def pieces(signal: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
@@ -94,7 +94,7 @@ def test_a_part_outside_the_song_is_refused(tmp_path: Path, start_s: float, dura
 def test_the_stream_of_a_file_equals_its_array(tmp_path: Path, chunks, sample_rate_hz: int, batch_size: int):
     path, mixture = tmp_path / "a.wav", noise(2, 100_003)
     audio.write(path, mixture, sample_rate_hz)
-    parts = separator([tiny(("vocals",)), tiny(("bass", "drums"), seed=1)], chunks=chunks, batch_size=batch_size)
+    parts = separator([tiny_model("vocals"), tiny_model("bass", "drums", seed=1)], chunks=chunks, batch_size=batch_size)
     expected, at = parts.separate(mixture, sample_rate_hz), 0
     for start, block in parts.stream(path):
         assert start == at and list(block) == ["vocals", "bass", "drums"]
@@ -169,11 +169,11 @@ def test_silent_chunks_do_not_run_the_network_and_change_nothing(monkeypatch: py
 
 
 def test_only_the_wanted_targets_are_computed(tmp_path: Path):
-    save_model(tmp_path / "vocals.safetensors", tiny(("vocals",)), CARD)
-    save_model(tmp_path / "bass.safetensors", tiny(("bass",)), CARD)
+    write_tiny_model(tmp_path / "vocals.safetensors", "vocals")
+    write_tiny_model(tmp_path / "bass.safetensors", "bass")
     both = [tmp_path / "vocals.safetensors", tmp_path / "bass.safetensors"]
     assert separator(both, targets=["bass"]).name == "bass"
-    shared, mixture = tiny(("vocals", "bass", "drums")), noise(2, 9000)
+    shared, mixture = tiny_model("vocals", "bass", "drums"), noise(2, 9000)
     parts = separator(shared, targets=["drums", "vocals"])
     assert parts.targets == ("vocals", "drums")
     (network,) = parts._networks
@@ -187,7 +187,7 @@ def test_only_the_wanted_targets_are_computed(tmp_path: Path):
 
 @pytest.mark.parametrize("changes", [{"residual": "drums"}, {"mixture_consistency": True}], ids=str)
 def test_a_wanted_target_that_needs_the_others_is_right_too(changes: dict):
-    model, mixture = tiny(("vocals", "bass", "drums"), **changes), noise(2, 9000)
+    model, mixture = tiny_model("vocals", "bass", "drums", **changes), noise(2, 9000)
     parts = separator(model, targets=["drums"])
     assert parts.targets == ("drums",)
     whole = separator(model).separate(mixture, RATE_HZ)
@@ -330,8 +330,8 @@ def write_minutes(path: Path, minutes: int) -> Path:
 
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells the peak of the memory in use")
 def test_an_hour_takes_no_more_memory_than_five_minutes(tmp_path: Path):
-    light = tiny(("vocals",), bands=[(2000, 1)], stft={"n_fft": 1024, "hop_samples": 256})
-    save_model(tmp_path / "m.safetensors", light, CARD)
+    light = {"bands": [(2000, 1)], "stft": {"n_fft": 1024, "hop_samples": 256}, "n_features": 8}
+    write_tiny_model(tmp_path / "m.safetensors", "vocals", **light)
     songs = [write_minutes(tmp_path / f"{minutes}.wav", minutes) for minutes in (5, 60)]
     run = [sys.executable, "-c", MEASURE, tmp_path / "m.safetensors", tmp_path / "out", *songs]
     five, hour = json.loads(subprocess.run(run, capture_output=True, text=True, check=True).stdout)

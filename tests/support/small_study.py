@@ -9,16 +9,14 @@ from bandsplit.recipes.recipe import Recipe
 from bandsplit.studies.plans import STUDIES, Experiment, PlannedRun, Study
 from bandsplit.studies.runner.folder import StudyFolder
 from run_folders import write_run
+from tiny_models import TINY
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 
 
 def _recipe(id: str, **training: Any) -> Recipe:
     settings = {
-        "model": {
-            "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1, "bands": [[500, 4]],
-            "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-        },
+        "model": TINY,
         "training": {
             "examples_per_epoch": 12, "excerpt_s": 0.1, "max_epochs": 2, "learning_rate": 0.01,
             "mixing": {"activity": None, "pairing": "free", "drop": "none"},

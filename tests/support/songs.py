@@ -1,4 +1,4 @@
-"""Small seeded songs for tests, written without the package's own audio code."""
+"""Small seeded noise and songs for tests, written without the package's own audio code."""
 
 from pathlib import Path
 
@@ -6,6 +6,11 @@ import numpy as np
 import soundfile
 
 STEMS = ("vocals", "bass", "drums", "other")
+
+
+def noise(channels: int, samples: int, seed: int = 0) -> np.ndarray:
+    """Return noise between -0.5 and 0.5, float32 ``c samples``."""
+    return np.random.default_rng(seed).uniform(-0.5, 0.5, (channels, samples)).astype(np.float32)
 
 
 def noise_stems(seed: int, samples: int = 4000, channels: int = 2) -> dict[str, np.ndarray]:

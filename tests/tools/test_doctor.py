@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import torch
 
-from bandsplit.cli import main as cli
 from bandsplit.tools import doctor, self_test
 from bandsplit.tools.bench import matrix_rate
 from bandsplit.tools.doctor import Finding, examine
 from checkpoints import Store
+from command_line import run_command
 from places import CHECKPOINT
 
 SECTIONS = ["versions", "device", "audio", "extras", "models", "self-test"]
@@ -34,11 +34,9 @@ def found(section: str) -> dict[str, Finding]:
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["bandsplit", "doctor", *arguments])
     monkeypatch.setenv("COLUMNS", "120")
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    return int(stop.value.code or 0), capsys.readouterr().out
+    ended = run_command(capsys, "doctor", *arguments)
+    return ended.code, ended.out
 
 
 def test_a_sound_machine_passes_every_check():

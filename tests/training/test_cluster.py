@@ -16,12 +16,12 @@ from bandsplit.cli.main import app
 from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.training.cluster import TrainingJob, command_line, submit, with_resume
 from songs import write_dataset
+from tiny_models import TINY_CHANGES
 from waiting import wait_until
 
 SMALL = [
-    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
-    "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=20", "training.excerpt_s=0.2",
-    "training.mixing.activity=null", "training.patience=1000",
+    *TINY_CHANGES, "training.examples_per_epoch=20", "training.excerpt_s=0.2", "training.mixing.activity=null",
+    "training.patience=1000",
 ]  # fmt: skip
 
 

@@ -11,11 +11,11 @@ from bandsplit.data.examples.dataset import Example
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
+from tiny_models import TINY
 
-MODEL = {
-    "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 8, "n_blocks": 2,
-    "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 2}, "stereo": {"kind": "tac"},
-    "attention": {"heads": 2, "encoding_dim": 4},
+MODEL = TINY | {
+    "targets": ["vocals", "bass"], "n_features": 8, "n_blocks": 2, "mask": {"hidden_factor": 2},
+    "stereo": {"kind": "tac"}, "attention": {"heads": 2, "encoding_dim": 4},
 }  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from bandsplit.training.losses import separation_loss
 from bandsplit.training.reporters.events import Event, Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.validation import Validation
 from songs import write_dataset
+from tiny_models import TINY
 
 E = TypeVar("E")
 SILENCE = report_to()
@@ -69,11 +70,7 @@ def small(seed: int = 0, **training: Any) -> RunConfig:
         {
             "recipe": "test",
             "seed": seed,
-            "model": {
-                "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000,
-                "n_features": 4, "n_blocks": 1,
-                "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-            },
+            "model": TINY | {"targets": ["vocals", "bass"]},
             "training": {"examples_per_epoch": 12, "excerpt_s": 0.1, "max_epochs": 3, "learning_rate": 0.05}
             | {"mixing": {"activity": None, "pairing": "free", "drop": "none"}}
             | training,

@@ -13,6 +13,7 @@ from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
 from bandsplit.training.plan import Fit, Range, RunForecast, describe_plan, find_fits, plan_run
 from songs import write_dataset
+from tiny_models import TINY
 
 
 class Metered:
@@ -43,12 +44,8 @@ def _short(monkeypatch: pytest.MonkeyPatch):
 
 
 def config(**training: Any) -> RunConfig:
-    model = {
-        "targets": ["vocals"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1,
-        "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-    }  # fmt: skip
     settings = {"examples_per_epoch": 48, "excerpt_s": 0.2, "max_epochs": 40, "mixing": {"activity": None}} | training
-    return RunConfig.parse({"recipe": "test", "model": model, "training": settings})
+    return RunConfig.parse({"recipe": "test", "model": TINY | {"targets": ["vocals"]}, "training": settings})
 
 
 def plan(**changes: Any) -> RunForecast:

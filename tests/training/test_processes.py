@@ -26,6 +26,7 @@ from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.reporters.events import Event, Step
 from songs import write_dataset
+from tiny_models import TINY, TINY_CHANGES
 
 KILLS = int(os.environ.get("BANDSPLIT_KILLS", "5"))
 MOST_UPDATES = 10
@@ -36,10 +37,7 @@ def _config() -> RunConfig:
     return RunConfig.parse(
         {
             "recipe": "test",
-            "model": {
-                "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4,
-                "n_blocks": 1, "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-            },
+            "model": TINY | {"targets": ["vocals", "bass"]},
             "training": {
                 "examples_per_epoch": 40, "global_batch": 2, "excerpt_s": 0.1,
                 "max_epochs": 2 + KILLS * MOST_UPDATES // 20,
@@ -140,9 +138,8 @@ def _assert_equal(left: Any, right: Any) -> None:
 # --- several processes -----------------------------------------------------------------------------------------------
 
 SMALL = [
-    "model.sample_rate_hz=8000", "model.bands=[[500, 4]]", "model.stft.n_fft=128", "model.stft.hop_samples=32",
-    "model.n_features=4", "model.n_blocks=1", "training.examples_per_epoch=32", "training.excerpt_s=0.2",
-    "training.max_epochs=2", "training.mixing.activity=null", "training.global_batch=4",
+    *TINY_CHANGES, "training.examples_per_epoch=32", "training.excerpt_s=0.2", "training.max_epochs=2",
+    "training.mixing.activity=null", "training.global_batch=4",
 ]  # fmt: skip
 TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 

@@ -18,6 +18,7 @@ from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.reporters.events import report_to
 from songs import write_dataset
+from tiny_models import TINY
 
 OFFSETS_S = (0.0, 0.0, 0.03, 0.2)
 """By how much the second process starts later: before, while and after the first one describes its run."""
@@ -27,10 +28,7 @@ def _config() -> RunConfig:
     return RunConfig.parse(
         {
             "recipe": "test",
-            "model": {
-                "targets": ["vocals"], "bands": [[500, 4]], "sample_rate_hz": 8000, "n_features": 4, "n_blocks": 1,
-                "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-            },
+            "model": TINY | {"targets": ["vocals"]},
             "training": {
                 "examples_per_epoch": 16, "global_batch": 2, "excerpt_s": 0.1, "max_epochs": 2,
                 "mixing": {"activity": None},

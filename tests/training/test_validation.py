@@ -11,15 +11,13 @@ from lightning_fabric import Fabric
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Track
 from bandsplit.evaluation.metrics import usdr
-from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.training.losses import separation_loss
 from bandsplit.training.validation import score_song, validate
 from songs import write_dataset
-
-RATE_HZ = 8000
+from tiny_models import RATE_HZ, tiny_model
 
 
 @pytest.fixture
@@ -29,12 +27,7 @@ def songs(tmp_path: Path) -> tuple[Track, ...]:
 
 @pytest.fixture
 def model() -> SeparationModel:
-    torch.manual_seed(0)
-    config = {
-        "targets": ["vocals", "bass"], "bands": [[500, 4]], "sample_rate_hz": RATE_HZ, "n_features": 4, "n_blocks": 1,
-        "stft": {"n_fft": 128, "hop_samples": 32}, "mask": {"hidden_factor": 1},
-    }  # fmt: skip
-    return build_model(BsrnnConfig.parse(config)).eval()
+    return tiny_model("vocals", "bass")
 
 
 def training(**settings: Any) -> TrainingConfig:

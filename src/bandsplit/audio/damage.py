@@ -50,6 +50,7 @@ def find_audio(path: Path) -> tuple[int, int] | None:
                     length = long_length
                 return file.tell(), length
             if name == b"ds64":
+                # Of RF64: length of the file, 8 bytes; of the audio, 8 bytes, in the place of the 0xFFFFFFFF of "data".
                 long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
     return None
 
@@ -75,6 +76,10 @@ def find_overlong_chunk(path: Path) -> str | None:
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield name and promised length of each chunk, with the file at the place where its body begins."""
+    # RIFF and RF64 have the lowest byte of a number first, FORM the highest. The file and each of its chunks:
+    #
+    #     "RIFF" | length, 4 bytes | "WAVE" | chunks
+    #              name, 4 bytes | length of the body, 4 bytes | body | one more byte if the length is odd
     order = "<" if file.read(12)[:4] in (b"RIFF", b"RF64") else ">"
     while len(header := file.read(8)) == 8:
         name, length = struct.unpack(f"{order}4sI", header)
@@ -96,6 +101,9 @@ def _ogg_damage(path: Path) -> str | None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * _LONGEST_OGG_PAGE))
         tail = file.read()
+    # A page: the place of each field, and what it is. The length of a segment is one byte.
+    #
+    #     0 "OggS" | 4 version, 0 | 5 flags | 6 position, checksum | 26 number of segments | 27 lengths | segments
     page = tail[max(0, tail.rfind(b"OggS\0")) :]
     table = page[27 : 27 + page[26]] if len(page) > 26 else b""
     if len(page) < 27 or len(table) < page[26] or 27 + len(table) + sum(table) > len(page):
@@ -136,6 +144,7 @@ def _count_mp3_frames(data: mmap.mmap) -> tuple[int, int, int | None]:
             continue
         in_sync = True
         length, samples_per_frame = frame
+        # The first frame may hold an index: "Xing" or "Info" | flags, 4 bytes; 1: frames are counted | frames, 4 bytes.
         index = data[at : at + 64] if frames == 0 and promised is None else b""
         tag = max(index.find(b"Xing"), index.find(b"Info"))
         if tag >= 0 and index[tag + 7] & 1:
@@ -147,6 +156,7 @@ def _count_mp3_frames(data: mmap.mmap) -> tuple[int, int, int | None]:
 
 
 def _after_id3(data: mmap.mmap) -> int:
+    # "ID3" | version, 2 bytes | flags, 1 byte | length, 4 bytes of 7 bits each, so that no byte looks like a frame's.
     at = 0
     while data[at : at + 3] == b"ID3" and at + 10 <= len(data):
         at += 10 + sum(
@@ -160,6 +170,7 @@ def _mp3_frame(data: mmap.mmap, at: int) -> tuple[int, int] | None:
     header = data[at : at + 3]
     if len(header) < 3 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None
+    # Bits: 11111111 111vv01. bbbbrrp.: version (3: MPEG-1, 2: MPEG-2, 0: MPEG-2.5), layer III, bit rate, rate, padding.
     version, rate, kbps = header[1] >> 3 & 3, header[2] >> 2 & 3, header[2] >> 4
     if version == 1 or rate == 3 or not 1 <= kbps <= 14:
         return None

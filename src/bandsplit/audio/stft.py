@@ -1,6 +1,8 @@
 """The one STFT / inverse STFT pair.
 
-Source: NUMERICS "STFT": periodic Hann window, centred, reflect padding, one-sided, not normalised.
+Periodic Hann window, centred, reflect padding, one-sided, not normalised.
+
+Source: docs/numerics.md#stft.
 """
 
 from functools import reduce

@@ -1,7 +1,7 @@
 """Which of two systems is better, and how sure that is: a paired bootstrap over songs, with seeds as a second level.
 
-Source: paper, section V-A, for the spread between seeds; percentile intervals as in Efron and Tibshirani, An
-Introduction to the Bootstrap, 1993, chapter 13.
+Source: paper, section V-A; bootstrap book, chapter 13. The first for the spread between seeds, the second for
+percentile intervals.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Comparison:
 def seed_spread_db() -> float:
     """Return by how much the best and the worst of three published runs of one model differ, in dB.
 
-    Source: paper, section V-A and its Fig. 2: the base model on vocals, 7.7, 8.1 and 7.4 dB.
+    Source: paper, section V-A; paper, Fig. 2. The base model on vocals: 7.7, 8.1 and 7.4 dB.
     """
     runs = [row for row in repository() if row.recipe == "base" and row.seed is not None]
     values = [value for row in runs for value in row.values_db.values() if value is not None]
@@ -225,6 +225,7 @@ def compare(
             continue
         common = [target for target in a.targets if target in b.targets]
         choices = [[target] for target in common]
+        # No average over some of a system's targets: it would be read as the system's own average.
         if len(common) > 1 and set(a.targets) == set(b.targets):
             choices.append(common)
         for targets in choices:
@@ -298,17 +299,20 @@ class _Bootstrap:
     def songs(self, count: int) -> NDArray[np.int64]:
         """Which songs each resample holds, ``resample song``: the same for all systems, which makes it paired."""
         if count not in self._songs:
+            # A generator for each number of songs: a pair's interval does not depend on the pairs compared before it.
             random = np.random.Generator(np.random.PCG64([self.seed, count]))
             self._songs[count] = random.integers(count, size=(self.resamples, count))
         return self._songs[count]
 
     def scores(self, one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
         """Score of each resample."""
+        # By identity, since a contender holds tables, which have no hash; `compare` keeps all contenders alive.
         key = (id(one), *targets, *songs)
         if key not in self._kept:
             metric = str(one.conditions["metric"])
             seeds = one.seeds(targets)
             values = _values(one, targets, songs)
+            # All targets and seeds get the same draw of songs, because a hard song is hard for all of them.
             drawn = np.stack([
                 np.mean([_over_songs(metric, row[self.songs(len(songs))]) for row in by_target], axis=0)
                 for by_target in values
@@ -346,7 +350,7 @@ def _compare(
     of_a, of_b = (_values(one, targets, songs) for one in (a, b))
     metric: Metric = a.conditions["metric"]  # type: ignore[assignment]  # contenders() put a Metric there
     a_value, b_value = (float(_over_songs(metric, table).mean()) for table in (of_a, of_b))
-    low, high = -math.inf, math.inf
+    low, high = -math.inf, math.inf  # one song alone says nothing of the spread
     if len(songs) > 1:
         differences = bootstrap.scores(a, targets, songs) - bootstrap.scores(b, targets, songs)
         low, high = (float(end) for end in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))

@@ -1,10 +1,10 @@
 """Separation quality, in float64. Arrays are ``targets channels samples``, NumPy or torch.
 
-Source: uSDR is the SDR of the Music Demixing Challenge (paper, section IV-E); cSDR is that of museval 0.4.1, whose
-distortion filters cancel out of the SDR, which leaves a plain energy ratio per window (NUMERICS "Metrics"); SI-SDR is
-from Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019; L1-freq is that of ZFTurbo's
-Music-Source-Separation-Training, after Guso et al., "On loss functions and evaluation metrics for music source
-separation", ICASSP 2022.
+uSDR is the SDR of the Music Demixing Challenge. cSDR is museval's, whose distortion filters cancel out of the SDR, so
+that a plain energy ratio per window remains.
+
+Source: docs/numerics.md#metrics; paper, section IV-C; museval; SI-SDR paper; L1-freq paper;
+Music-Source-Separation-Training.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,9 @@
 """Score rows as stored, and the one place that aggregates songs and targets.
 
-Source: NUMERICS "Metrics": uSDR is averaged over songs, as are SI-SDR and L1-freq; cSDR, a median over windows, is the
-median over songs; a table row's average is the mean of its targets.
+uSDR is averaged over songs, as are SI-SDR and L1-freq; cSDR, a median over windows, is the median over songs; a table
+row's average is the mean of its targets.
+
+Source: docs/numerics.md#metrics.
 """
 
 from __future__ import annotations

@@ -175,8 +175,8 @@ class MultichannelWiener:
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Filter the mixture.
 
-        Source: norbert.expectation_maximization with the true stems as the initial estimates and one iteration, here
-        block by block; its scaling and regularisation are those of norbert.wiener.
+        Source: norbert. Its `expectation_maximization` with the true stems as the initial estimates and one iteration,
+        here block by block; scaling and regularisation are those of its `wiener`.
         """
         norbert = _import_norbert()
         x = self._frames(song.mixture)

@@ -4,7 +4,7 @@ The pickle inside is followed operation by operation. Plain containers are rebui
 names becomes a `Record` of its name, of what it would be called with and of the state it would get; a tensor becomes a
 `StoredTensor`, whose numbers are read when they are asked for. So neither code nor sizes that lie do anything.
 
-Source: Python's pickletools, which lists the operations, and torch/serialization.py.
+Source: Python's pickletools; torch/serialization.py. The first lists the operations.
 """
 
 import pickletools

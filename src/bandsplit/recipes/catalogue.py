@@ -1,7 +1,7 @@
 """Every named experiment: what it changes with respect to its parent, and the numbers published for it.
 
-Source: paper, Table II (row numbers and parameter counts of four targets); the authors' repository for the models with
-a shared encoder ("SIMO").
+Source: paper, Table II; authors' code. The table has row numbers and parameter counts of four targets, the code the
+models with a shared encoder ("SIMO").
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ def _shared_recipes(base: Recipe) -> list[Recipe]:
 def _layer_recipes(base: Recipe) -> list[Recipe]:
     """LSTM, GRU and convolution along each axis; LSTM along both is the base model.
 
-    Source: paper, section III-B2, which leaves the numbers to the authors' repository.
+    Source: paper, section III-B2; authors' code. The paper leaves the numbers to the code.
     """
     layers: dict[str, dict[str, Any]] = {"lstm": {}, "gru": {"kind": "gru"}, "conv": {"kind": "conv"}}
     recipes = []

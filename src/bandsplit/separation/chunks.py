@@ -175,7 +175,7 @@ def describe_chunks(config: ChunkConfig) -> str:
 def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) -> ChunkPlan:
     """Plan the chunks of a song of ``total_samples`` >= 1.
 
-    Source: paper, section IV-E, and the geometry of its authors' code (NUMERICS "Whole songs").
+    Source: docs/numerics.md#inference; paper, section IV-E; authors' code. The last for the geometry.
 
     Raises:
         AudioError: no samples.
@@ -224,8 +224,16 @@ def stream_plan(
     Yields:
         Neighbouring blocks that cover the song: their first sample, and estimates, float32 ``s c samples``.
     """
+    # A chunk makes final what lies before the next one, which may still be added to from its `used_start` on:
+    #
+    #     chunk 1  |----------\
+    #     chunk 2          /----------\
+    #     chunk 3                  /----------|
+    #     yielded  [ 1    ][ 2    ][ 3        ]
+    #
+    # The rest waits in `pending`, whose first sample is sample `first` of the song.
     finals = iter([*(chunk.used_start for chunk in plan.chunks[1:]), plan.total_samples])
-    first, pending = 0, None  # later chunks may still add to what is pending, which begins at `first`
+    first, pending = 0, None
     for batch in plan.batches(batch_size):
         estimates = estimate(np.stack([_cut(read, plan.total_samples, chunk) for chunk in batch]))
         if pending is None:
@@ -236,7 +244,7 @@ def stream_plan(
             pending = np.concatenate([pending, new], axis=-1)
             pending[..., chunk.used_start - first :] += used * plan.weights(chunk)
             final = next(finals) - first
-            if final:
+            if final:  # not so while the next window of an overlap-add begins before the song, too
                 yield first, pending[..., :final]
             first, pending = first + final, pending[..., final:]
 

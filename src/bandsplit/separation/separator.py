@@ -137,6 +137,7 @@ class Separator:
         self.sample_rate_hz = configs[0].sample_rate_hz
         there = [target for config in configs for target in config.targets]
         self.targets = tuple(target for target in there if targets is None or target in targets)
+        # A network that cannot leave out a target (`narrowed`) estimates it all the same; only these rows are kept.
         self._kept = [there.index(target) for target in self.targets]
         self.chunks = choose_chunks(chunks, configs, [network.name for network in self._networks])
         self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
@@ -302,6 +303,7 @@ class Separator:
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
         _report(progress, song, 0, "separate")
+        # A step is one chunk by one network, so that progress is even for any number of models and any batch.
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
         def estimate(batch: np.ndarray) -> np.ndarray:
@@ -312,12 +314,16 @@ class Separator:
                 _report(progress, song, done, "separate")
             return np.concatenate(found, axis=1)[:, self._kept]
 
-        # The song is read once and goes two ways: resampled to the models, and as it is beside their estimates. The
-        # second way waits for the first, by no more than resampling and the chunks in work hold back.
+        # Pulled by the loop at the end, block by block; nothing here has the length of the song:
+        #
+        #     blocks --tee--> resample -> window -> chunks -> estimate -> overlap -> resample --> estimates
+        #              \--> window ----------------------------------------------------------> mixture
+        #
+        # The two branches are as far apart as resampling and chunks hold samples back: the tee stores that much.
         to_models, to_output = itertools.tee(song.blocks)
         window = Window(resample_blocks(to_models, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
         streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
-        # All channels of all estimates are resampled as one signal: they keep in step, and length and ends agree.
+        # Resampling knows channels alone, so targets and channels are one axis on the way back.
         blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
         mixture, start = Window(to_output), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
@@ -339,6 +345,7 @@ class Separator:
                     f"{song.name}: the memory of {network.device} does not hold a chunk of {batch.shape[-1]} samples; "
                     f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
                 ) from None
+        # Judged here, where the target and the level of the mixture are still known.
         for target, estimate in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
             if not np.isfinite(estimate).all():
                 raise AudioError(

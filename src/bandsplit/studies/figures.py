@@ -154,7 +154,7 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     The paper's words, "no other point yielding both a higher SDR and a lower energy", would keep points that tie with
     a cheaper one as well; with averages printed to 0.1 dB these are ties of rounding.
 
-    Source: paper, section V-C, Fig. 3.
+    Source: paper, section V-C; paper, Fig. 3.
     """
     return [
         point

@@ -1,6 +1,6 @@
 """The training loop: an explicit loop, since accumulation, rate scaling and early stopping are what the paper studies.
 
-Source: paper, section IV-D; NUMERICS "Training".
+Source: docs/numerics.md#training; paper, section IV-D.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The training loss.
 
-Source: paper, equations (1) and (2); NUMERICS "Loss".
+Source: docs/numerics.md#loss; paper, equation (1); paper, equation (2).
 """
 
 from typing import Literal

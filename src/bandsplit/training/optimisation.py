@@ -1,6 +1,6 @@
 """Optimiser, learning rate and averaging of the weights.
 
-Source: paper, section IV-D2; NUMERICS "Training".
+Source: docs/numerics.md#training; paper, section IV-D2.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ import errno
 import hashlib
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from bandsplit.cli import main as cli
 from bandsplit.core.errors import DataError, DownloadError
 from bandsplit.data.songs.download import KNOWN_SETS, MARKER, download_dataset, find_known_set, is_downloaded
 from bandsplit.data.songs.layouts import index_dataset
+from command_line import run_command
 from downloads import Here, contents, set_in, zip_of
 from webserver import CUT, Server, serve
 
@@ -238,10 +237,8 @@ def test_the_command_downloads_and_says_what_to_do_next(
 ):
     monkeypatch.setitem(KNOWN_SETS, "tiny", here.archive.known)
     here.mirror_does(serve(here.archive.body))
-    arguments = ["data", "download", "tiny", "--to", str(here.to), "--mirror", f"{here.server.url}/sets", "--yes"]
-    monkeypatch.setattr(sys, "argv", ["bandsplit", *arguments, "--md5", here.archive.md5])
+    options = ["--to", here.to, "--mirror", f"{here.server.url}/sets", "--md5", here.archive.md5, "--yes"]
     for state in ("complete", "was here already"):
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        assert not stop.value.code
-        assert f"{here.to / 'tiny'}: {state}; look at it with: bandsplit data check" in capsys.readouterr().err
+        ended = run_command(capsys, "data", "download", "tiny", *options)
+        assert ended.code == 0
+        assert f"{here.to / 'tiny'}: {state}; look at it with: bandsplit data check" in ended.err

@@ -1,4 +1,4 @@
-"""Band schemes in bins, with the numbers of NUMERICS "Band schemes"."""
+"""Band schemes in bins, with the numbers of docs/numerics.md#band-schemes."""
 
 import pytest
 

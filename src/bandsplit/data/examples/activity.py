@@ -1,6 +1,8 @@
 """Activity detection: which segments of a stem hold sound.
 
-Source: NUMERICS "Activity detection"; BSRNN paper, section IV-A. What the text leaves open is an option of the config.
+What the text leaves open is an option of the config.
+
+Source: docs/numerics.md#activity-detection; BSRNN paper, section IV-A.
 """
 
 from __future__ import annotations

@@ -58,10 +58,15 @@ class _SharedBatches:
     def __call__(self, examples: list[Example]) -> Example:
         """Join examples to a batch."""
         assert get_worker_info(), "memory is only shared with workers"
-        # A worker starts on batch n + AHEAD when n is asked for, so when it starts on n + AHEAD + 1, n is over.
+        # Of one worker's batches, with two ahead: it may begin batch n + 3, which goes into the slot of n, only when
+        # n + 1 is asked for, which ends the use of n.
+        #
+        #     in use      n    n+1  n+2  n+3
+        #     being made  n+1  n+2  n+3  n+4
+        #                 n+2  n+3  n+4  n+5
         turn, self.count = self.count % (AHEAD + 1), self.count + 1
         signals = [[example.mixture for example in examples], [example.targets for example in examples]]
-        if turn == len(self.slots):
+        if turn == len(self.slots):  # made by the worker: only it knows the shapes, and it keeps the slots to itself
             self.slots.append(tuple(_shared(len(parts), parts[0]) for parts in signals))
         stacked = [
             torch.stack(parts, out=slot[: len(parts)]) for parts, slot in zip(signals, self.slots[turn], strict=True)

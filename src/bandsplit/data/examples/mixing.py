@@ -1,6 +1,6 @@
 """How training examples are made of stems: configuration only, with the paper's policies by name.
 
-Source: paper, section IV-A and Table II, rows 1, 18, 19; NUMERICS "Training" and "Activity detection".
+Source: docs/numerics.md#training-examples; docs/numerics.md#activity-detection; paper, section IV-A; paper, Table II.
 """
 
 from __future__ import annotations

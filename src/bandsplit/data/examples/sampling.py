@@ -3,7 +3,7 @@
 Every example has a table of uniform numbers, a row per stem and one for the whole; each decision has a column of its
 own. So a policy can be changed in one thing, and everything else of every example stays as it was.
 
-Source: paper, section IV-A; NUMERICS "Training".
+Source: docs/numerics.md#training-examples; paper, section IV-A.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def index_songs(
     Raises:
         DataError: the folder is no data set.
 
-    Source: NUMERICS "Training": 86 / 14 / 50 songs, the validation songs by name.
+    Source: docs/numerics.md#songs.
     """
     folders = _song_folders(root)
     problems = _split_problems(folders)

@@ -121,8 +121,7 @@ def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_
 
     `brightness` (0 to 1) sets the colour of the burst and how long the high harmonics last, `ring_s` the time in
     which the lowest falls by 60 dB.
-    Source: Karplus and Strong, "Digital synthesis of plucked-string and drum timbres", 1983; the loop is computed for
-    all rounds at once in the frequency domain.
+    Source: plucked-string paper. Here the loop is computed for all rounds at once in the frequency domain.
     """
     size = _fast_length(int(np.ceil(rate_hz / f0_hz)))
     n_rounds = int(np.ceil(length_s * f0_hz)) + 2

@@ -1,6 +1,6 @@
 """Band layouts: lists of widths in Hz or ranges of bins, turned into runs of bins.
 
-Source: NUMERICS "Band schemes"; the BSRNN paper ("V7" for vocals and other), the SIMO-BSRNN paper for the joint one.
+Source: docs/numerics.md#band-schemes; BSRNN paper; SIMO-BSRNN paper. The last for the joint scheme.
 """
 
 import itertools

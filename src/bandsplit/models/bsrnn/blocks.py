@@ -1,6 +1,6 @@
 """Block parts ``(b c k t n) -> (b c k t n)``, residual inside; a block is a sequence of parts.
 
-Source: NUMERICS "Sequence layer" and "Block"; paper, section III and Fig. 1.
+Source: docs/numerics.md#block; paper, section III; paper, Fig. 1.
 """
 
 from typing import Literal

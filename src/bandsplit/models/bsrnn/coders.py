@@ -2,9 +2,9 @@
 
 Bands of one width stand next to each other, so one batched product serves a whole run of bands, and the hidden layers
 of all bands are one product. Weights are stacked: ``(k n_in n_out)``. A normalisation's gain and bias are folded into
-the product that follows it. `tests/models/test_coders.py` holds the plain loop over bands that this equals.
+the product that follows it. `tests/models/bsrnn/test_coders.py` holds the plain loop over bands that this equals.
 
-Source: NUMERICS "Band encoder" and "Mask decoder"; paper, section III-A.
+Source: docs/numerics.md#band-encoder; docs/numerics.md#mask-decoder; paper, section III-A.
 """
 
 from collections.abc import Sequence

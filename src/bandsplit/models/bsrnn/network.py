@@ -54,7 +54,7 @@ class BandSplitModel(SeparationModel):
             decoded[self.config.residual] = mixture - _sum(decoded.values())
         estimates = torch.stack([decoded[target] for target in self.config.targets], dim=1)
         if self.config.mixture_consistency:
-            # Equals the projection of the masks (NUMERICS "Mask decoder"), and holds for context masks too.
+            # Equals the projection of the masks (docs/numerics.md#mask-decoder), and holds for context masks too.
             remainder = mixture.unsqueeze(1) - estimates.sum(dim=1, keepdim=True)
             estimates = estimates + remainder / estimates.shape[1]
         return estimates

@@ -34,6 +34,7 @@ def encode(nodes: Nodes, encoder: BandEncoder, mixture: str) -> str:
     bins = nodes.split(mixture, [run.count * run.width for run in encoder.runs], axis=2)
     for run, project, x in zip(encoder.runs, encoder.projections, bins, strict=True):
         assert isinstance(project, BandNormLinear)
+        # Bands first: each has weights of its own, and one batched product serves a run of equal widths.
         banded = nodes.transpose(nodes.reshape(x, 0, 0, run.count, run.width * m * 2), 2, 0, 1, 3)
         latents.append(_norm_linear(nodes, project, banded, _inputs_last(run.width, m)))
         n = project.weight.shape[-1]
@@ -49,6 +50,7 @@ def _inputs_last(width: int, m: int) -> Tensor:
 
 def _norm_linear(nodes: Nodes, layer: BandNormLinear, x: str, order: Tensor | None = None) -> str:
     """Map ``(k t b n_in)`` to ``(k t*b n_out)``."""
+    # Gain and bias of the normalisation go into the product; in float64, so that they are rounded once.
     weight = (layer.norm_weight * layer.weight).double()
     bias = torch.baddbmm(layer.bias.double(), layer.norm_bias.double(), layer.weight.double())
     weight = weight if order is None else weight[:, order]
@@ -67,6 +69,7 @@ def decode(nodes: Nodes, decoder: MaskDecoder, latent: str, mixture: tuple[str, 
     hidden = nodes.split(y, [run.count for run in decoder.runs], axis=0)
     for run, layer, features in zip(decoder.runs, decoder.leave, hidden, strict=True):
         assert isinstance(layer, BandLinear)
+        # Outputs in the order (g r w m j): the four parts of the gated unit are pieces that a split cuts off.
         order = torch.arange(layer.weight.shape[-1]).reshape(m, 2, taps, 2, run.width).permute(1, 3, 4, 0, 2).flatten()
         x = nodes.linear(features, layer.weight[..., order], layer.bias[..., order])
         half = run.width * m * taps
@@ -192,6 +195,7 @@ def _cut(nodes: Nodes, x: str, pieces: int) -> list[str]:
     """Cut the sequences of ``(l q n)`` in pieces that differ by one at most."""
     if pieces == 1:
         return [x]
+    # The graph works out the bounds: how many sequences there are is known only when it runs.
     q = nodes.size(x, 1)
     bounds = [nodes.add("Div", nodes.add("Mul", q, nodes.axes(i)), nodes.axes(pieces)) for i in range(pieces + 1)]
     return [nodes.add("Slice", x, start, stop, nodes.axes(1)) for start, stop in itertools.pairwise(bounds)]
@@ -217,6 +221,7 @@ def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: T
         added = body.add("Mul", into, body.add("Tanh", candidate))
         new_c.append(body.add("Add", body.add("Mul", forget, c[d]), added))
         new_h.append(body.add("Mul", outof, body.add("Tanh", new_c[d])))
+        # A copy: onnxruntime gives wrong numbers where a body returns one value both as a state and as an output.
         outputs.append(body.add("Identity", new_h[d]))
     zeros = nodes.add("ConstantOfShape", nodes.concat([nodes.size(x, 1), nodes.axes(m)], axis=0))
     scan = Scan(body, [*h, *c], inputs, [*new_h, *new_c], outputs)

@@ -11,6 +11,22 @@ What makes it quicker than `torch.nn.LSTM` on a CPU:
 * the linear layer works on the steps' outputs in place, so that the wide output of the LSTM is never put together.
 
 Axes: ``d`` direction, ``m`` hidden feature of a direction; the second direction runs on reversed positions.
+
+In training (`_run`) a step is a matrix with a column for each sequence, and all steps are kept for the way back. The
+output of a step is written to where the next step reads it::
+
+    inputs[t]          gates[t] = weight @ inputs[t]
+    input of t      n  input gate    m  sigmoid
+    output of t-1   m  forget gate   m  sigmoid        cells[t+1] = forget * cells[t] + input gate * candidate
+    1               1  output gate   m  sigmoid        output of t = output gate * tanh(cells[t+1]) -> inputs[t+1]
+          b            candidate     m  tanh
+                             b
+
+Without gradients (`_infer`) a sequence is a row, one state serves all steps, and nothing is kept. The output of a step
+replaces that of the step before, and its part of the linear layer is added to ``y`` at once::
+
+    state  (b n+m+1)  input of t | output of t-1 | 1
+    gates  (b 4m)     input gate | forget gate | output gate | candidate
 """
 
 from collections.abc import Iterator
@@ -171,6 +187,7 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor, dweig
     views = (dys, dys.mT, dxs, inputs[:-1], outputs, sigmoid_gates, *gates.split(m, dim=1), cells[:-1], cells[1:])
     steps = list(_steps(*views))
     for dy_, dy_turned, dx, before, after, sigmoids, into, forget, outof, candidate, last_cell, cell in reversed(steps):
+        # `doutput` and `dcell` arrive with what the step after this one, done before, passes back.
         doutput.addmm_(from_y_to_output, dy_turned)
         torch.tanh(cell, out=tanh_cell)
         torch.mul(doutput, outof, out=product)

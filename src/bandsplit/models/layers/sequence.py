@@ -1,6 +1,6 @@
 """Sequence layers ``(b l n) -> (b l n)``: they know nothing of bands, frames or channels; the caller adds the residual.
 
-Source: NUMERICS "Sequence layer"; paper, sections III-A and III-B2.
+Source: docs/numerics.md#sequence-layer; paper, section III-A; paper, section III-B2.
 """
 
 import torch

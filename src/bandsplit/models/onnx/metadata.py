@@ -72,6 +72,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
     "shape": [(1, "dims", "dim", True)],
     "dim": [(1, "size", INT, False), (2, "name", TEXT, False)],
 }
+# By the tag that stands in the file, number and wire type in one: a field of another type is as unknown as a new one.
 _FIELDS = {
     message: {number << 3 | _WIRE.get(kind, 2): (name, kind, many) for number, name, kind, many in fields}
     for message, fields in _MESSAGES.items()
@@ -152,6 +153,7 @@ def _node(found: dict[str, Any]) -> Node:
     attributes = []
     for one in found.get("attributes", ()):
         name, value = one["name"], _ATTRIBUTE_TYPES.get(one["type"])
+        # Exactly the value that the type names: with two, readers might take different ones.
         if set(one) != {"name", "type", value}:
             raise ValueError(f"its attribute {name!r} has no value, or one that is not of its type")
         content = _graph(one[value]) if value == "body" else one[value]

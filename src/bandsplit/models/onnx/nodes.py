@@ -55,6 +55,7 @@ class Nodes:
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """Store an array or a tensor; equal ones are stored once."""
         array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype)
+        # Reshaped, since `ascontiguousarray` gives a single number an axis.
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape))
         key = f"{tensor.data_type}{tuple(tensor.dims)}".encode() + tensor.raw_data
         name = self._known.setdefault(key, f"constant_{len(self._known)}")
@@ -104,6 +105,7 @@ class Nodes:
         deviation = self.add("Sqrt", self.add("Add", variance, self.constant(eps)))
         if largest != 1:
             deviation = self.add("Mul", deviation, self.constant(largest))
+        # A division for each deviation, not for each number.
         return self.add("Mul", centred, self.add("Reciprocal", deviation))
 
     def _mean(self, x: str, axes: Sequence[int]) -> str:
@@ -128,6 +130,7 @@ class Nodes:
     def quantised(self, x: Sequence[str], weight: Tensor, bias: Tensor | None = None) -> str:
         """Map the last axis of a quantised ``x`` by ``weight`` ``(in out)`` in 8-bit integers: a scale per output."""
         integers, x_scale, x_zero = x
+        # An output whose weights are all zero needs a scale too: otherwise its weights would be 0 / 0.
         scale = weight.abs().amax(dim=0).clamp(min=1e-12) / _LARGEST
         weights = self.constant((weight / scale).round(), np.int8)
         inputs = [integers, weights, x_scale, self.constant(scale), x_zero]
@@ -166,4 +169,5 @@ class Nodes:
 
 
 def _any_float(name: str) -> onnx.ValueInfoProto:
+    # Without a shape: onnxruntime finds it, and a body serves any number of sequences.
     return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)

@@ -80,6 +80,7 @@ class _Count:
 
     def run(self, graph: Graph, known: MutableMapping[str, Array], held: int, times: int) -> dict[str, Array]:
         """Follow a graph, so many times, while ``held`` numbers are in memory; return its own arrays."""
+        # An array takes memory from the operation that writes it to the last one that reads it.
         last = {name: i for i, node in enumerate(graph.nodes) for name in _names(node)}
         own: dict[str, Array] = {}
         seen = ChainMap(own, known)
@@ -97,6 +98,7 @@ class _Count:
                 _require(len({*node.outputs}) == len(outputs) and not any(name in seen for name in node.outputs))
             except _TooLargeError:
                 raise
+            # Rules take inputs and attributes apart unchecked: where one fails, the operation is not one of ours.
             except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
                 raise ValueError(
                     f"its operation {node.operator!r} with the outputs {', '.join(node.outputs)} is not one that "
@@ -104,8 +106,10 @@ class _Count:
                 ) from None
             own.update(zip(node.outputs, outputs, strict=True))
             held += sum(prod(array.shape) for array in outputs)
+            # + 1: otherwise a loop of very many steps over empty arrays would count as no work.
             self._add(held, times * (_products(node, inputs, outputs) + 1))
             for name in dict.fromkeys(_names(node)):
+                # Constants are never freed: onnxruntime may compute them when it loads the file, and keep them.
                 if last[name] == i and name in own and name not in graph.outputs and not own[name].constant:
                     held -= prod(own[name].shape)
         return own
@@ -122,6 +126,7 @@ class _Count:
         (length,) = {array.shape[0] for array in scanned}
         pieces = [Array(array.shape) for array in states] + [Array(array.shape[1:]) for array in scanned]
         _require(len(set(body.inputs)) == len(body.inputs) and not any(name in known for name in body.inputs))
+        # States keep their shape from step to step, so one walk through the body stands for all of them.
         inner = self.run(body, ChainMap(dict(zip(body.inputs, pieces, strict=True)), known), held, times * length)
         outputs = [inner[name] for name in body.outputs]
         _require([array.shape for array in outputs[: len(states)]] == [array.shape for array in states])
@@ -174,6 +179,7 @@ def _products(node: Node, inputs: list[Array], outputs: list[Array]) -> int:
 
 def _array(shape: Iterable[int], *made_from: Array, numbers: Sequence[int] | None = None) -> Array:
     shape = tuple(shape)
+    # Bounded, since a graph could square a number again and again until this arithmetic itself took forever.
     _require(len(shape) <= MOST_AXES and all(0 <= size < 1 << 48 for size in shape))
     known = tuple(numbers) if numbers is not None and len(numbers) <= _MOST_NUMBERS else None
     _require(known is None or all(abs(number) < 1 << 48 for number in known))
@@ -190,6 +196,7 @@ def _broadcast(*arrays: Array) -> tuple[int, ...]:
 
 
 def _elementwise(node: Node, *arrays: Array) -> list[Array]:
+    # Exported graphs compute sizes with these three, on arrays of one axis; all other numbers are sound.
     compute = {"Add": lambda a, b: a + b, "Mul": lambda a, b: a * b, "Div": _divide}.get(node.operator)
     numbers = None
     if compute and len(arrays) == 2 and all(array.numbers and len(array.shape) == 1 for array in arrays):

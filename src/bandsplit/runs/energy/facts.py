@@ -9,10 +9,10 @@ from typing import NamedTuple
 GREEN_ALGORITHMS = "Lannelongue, Grealey, Inouye: Green Algorithms, Advanced Science 8(12), 2100707, 2021"
 
 MEMORY_W_PER_GB = 0.3725
-"""Source: Green Algorithms; about the paper's 3 W per 8 GB (section IV-F)."""
+"""Source: Green Algorithms. The paper's 3 W per 8 GB (section IV-F) is about the same."""
 
 ANY_CORE_W = 12.0
-"""Watts of a core of an unknown CPU. Source: Green Algorithms, its value for "Any" CPU."""
+"""Watts of a core of an unknown CPU. Source: Green Algorithms. Its value for "Any" CPU."""
 
 
 class Watts(NamedTuple):
@@ -123,6 +123,6 @@ def green_algorithms_kwh(
         memory_gb: memory at hand, not memory used.
         usage: share of the time that cores and GPUs work; the paper takes 1.
 
-    Source: Green Algorithms, equation 1.
+    Source: Green Algorithms, equation (1).
     """
     return hours * ((cores * core_w + gpus_w) * usage + memory_gb * MEMORY_W_PER_GB) / 1000

@@ -74,11 +74,13 @@ def train_runs(
     outcome = Outcome()
     waiting, elsewhere = list(planned), set[PlannedRun]()
     under_way: dict[str, StudyRun] = {}
+    # Wall-clock time, since events of other processes carry it; the time of the next look only has to run evenly.
     began, look_at = time.time(), 0.0
     while waiting or under_way:
         if processes.stopping:
             outcome.stopped += [run.name for run in folder.look(waiting) if not run.finished]
             waiting = []
+        # The folder is read anew at each look: other processes may have taken or finished runs in the meantime.
         if processes.free and time.monotonic() > look_at:
             for run in folder.look(waiting):
                 if run.planned in elsewhere and not run.running and _ended_since(run, began, outcome):
@@ -96,7 +98,7 @@ def train_runs(
             look_at = time.monotonic() + LOOK_EVERY_S
         for ended in processes.ended():
             _note_end(under_way.pop(ended.job.name), ended, folder, processes.stopping, outcome, tell)
-            look_at = 0.0
+            look_at = 0.0  # a place is free now
     return outcome
 
 

@@ -220,7 +220,7 @@ def _best_by_target(run: RunRecord) -> Iterator[tuple[str, float]]:
 def count_stored_parameters(file: Path) -> int | None:
     """Count the numbers in a file of weights by its header alone; None where it cannot be read.
 
-    Source: the safetensors format: eight bytes with the length of a JSON header of shapes.
+    Source: safetensors format. Eight bytes hold the length of a JSON header of shapes.
     """
     try:
         with file.open("rb") as stream:
