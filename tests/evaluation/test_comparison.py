@@ -111,7 +111,7 @@ def test_seeds_widen_the_interval_and_are_counted() -> None:
     assert wide.high - wide.low == pytest.approx(2 * 1.96 / math.sqrt(3), rel=0.15)
 
 
-def test_one_seed_tells_apart_only_what_exceeds_the_published_spread_between_seeds() -> None:
+def test_with_one_seed_only_differences_above_the_published_spread_between_seeds_are_significant() -> None:
     assert seed_spread_db() == pytest.approx(0.7)  # 8.1 - 7.4 dB, paper, section V-A
     songs = np.array(make_songs(4, 20))
 
@@ -121,8 +121,8 @@ def test_one_seed_tells_apart_only_what_exceeds_the_published_spread_between_see
 
     assert [verdict(0.6, seeds).doubt for seeds in (1, 2)] == [Doubt.ONE_SEED, None]
     assert str(verdict(0.6, seeds=1)).endswith(
-        "seeds 1 and 1: cannot be told apart (one seed, and runs of one model differ by up to 0.7 dB (paper, section "
-        "V-A))"
+        "seeds 1 and 1: not significantly different (one seed, and runs of one model differ by up to 0.7 dB (paper, "
+        "section V-A))"
     )
     assert str(verdict(0.8, seeds=1)).endswith("a better (variance between seeds unknown)")
     assert str(verdict(0.6, seeds=2)).endswith("seeds 2 and 2: a better")
@@ -140,14 +140,14 @@ def test_identical_systems_cannot_be_told_apart() -> None:
     songs = make_songs(5, 12)
     found = compare_two([*make_rows("a", {1: songs}), *make_rows("b", {1: songs})])
     assert (found.difference, found.low, found.high, found.share_better) == (0, 0, 0, 0.5)
-    assert (found.verdict, found.reason) == ("cannot be told apart", "the interval contains 0")
+    assert (found.verdict, found.reason) == ("not significantly different", "the interval contains 0")
     assert found.doubt is Doubt.INTERVAL
 
 
 def test_one_song_has_no_interval_and_few_songs_no_verdict() -> None:
     one = compare_two([*make_rows("a", {1: [9.0]}), *make_rows("b", {1: [1.0]})])
     assert (one.difference, one.low, one.high) == (8.0, -math.inf, math.inf)
-    assert one.verdict == "cannot be told apart"
+    assert one.verdict == "not significantly different"
     assert "better in 100% of 1 song, seeds" in str(one)
     five = compare_two([*make_rows("a", {1: make_songs(1, 5, 9)}), *make_rows("b", {1: make_songs(1, 5)})])
     assert five.low > 0

@@ -42,7 +42,7 @@ def message(folder: Path, tracks: tuple[Track, ...]) -> str:
 def test_a_missing_stem(folder: Path, tracks: tuple[Track, ...]) -> None:
     (folder / "Song 1" / "bass.wav").unlink()
     expected = (
-        f"song 'Song 1': no estimate of bass; add {folder / 'Song 1' / 'bass'}.wav, or score only what is there: "
+        f"song 'Song 1': no estimate of bass; add {folder / 'Song 1' / 'bass'}.wav, or score only existing stems: "
     )
     assert message(folder, tracks) == f"{expected}--targets vocals,drums,other"
 
@@ -55,7 +55,7 @@ def test_a_missing_song(folder: Path, tracks: tuple[Track, ...]) -> None:
 
 def test_a_stem_that_is_there_twice(folder: Path, tracks: tuple[Track, ...]) -> None:
     soundfile.write(folder / "Song 0" / "drums.flac", np.zeros((4000, 2)), RATE_HZ)
-    assert message(folder, tracks) == f"{folder / 'Song 0'}: drums.flac and drums.wav are one stem twice; remove one"
+    assert message(folder, tracks) == f"{folder / 'Song 0'}: drums.flac and drums.wav are the same stem; remove one"
 
 
 def test_another_rate_or_number_of_channels_and_all_songs_at_once(folder: Path, tracks: tuple[Track, ...]) -> None:

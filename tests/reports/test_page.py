@@ -137,9 +137,9 @@ def test_a_report_replaces_a_report_and_nothing_else(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_shown_are_named_and_leave_the_old_report(tmp_path: Path) -> None:
     write_report(tmp_path / "report", Report("First"))
-    with pytest.raises(BandsplitError, match=r"gone\.png: the report is to show this file, but there is none"):
+    with pytest.raises(BandsplitError, match=r"gone\.png: the report shows this file, but it does not exist"):
         write_report(tmp_path / "report", Report("2", figures=(ReportFigure("", tmp_path / "gone.png", ""),)))
-    with pytest.raises(BandsplitError, match=r"figure\.pdf: is no picture that browsers show; legal: \.svg"):
+    with pytest.raises(BandsplitError, match=r"figure\.pdf: is not a picture that browsers show; legal: \.svg"):
         write_report(tmp_path / "report", Report("2", figures=(ReportFigure("", tmp_path / "figure.pdf", ""),)))
     song = _song(tmp_path / "song")
     soundfile.write(song.references["vocals"], np.zeros((7999, 2)), 8000)

@@ -127,13 +127,13 @@ def test_a_study_killed_at_once_goes_on_without_training_a_run_twice_and_ctrl_c_
     told = []
     for line in second.stderr:
         told.append(line)
-        if "another process trains it; waiting for that" in line:
+        if "another process is training it; waiting" in line:
             break
     else:
         pytest.fail("".join(told))
     os.kill(int(child), signal.SIGTERM)  # what trains without its study stops, and the second study takes the run over
     for line in second.stderr:
-        if "goes on" in line:
+        if "continues" in line:
             break
     done = epochs()
     wait_for(done + 1, second)

@@ -18,7 +18,7 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import compare
 from bandsplit.published import paper as published
 from bandsplit.runs.records import RunRecord, read_runs
-from bandsplit.studies.agreement import describe_agreement, pairs_in_print
+from bandsplit.studies.agreement import describe_agreement, published_pairs
 from bandsplit.studies.plans import STUDIES
 from bandsplit.studies.tables.cells import comparison_table
 from bandsplit.studies.tables.rows import count_stored_parameters, measure_runs, validation_scores
@@ -136,17 +136,18 @@ def test_numbers_of_another_data_set_have_a_table_of_their_own_without_published
     assert second.rows[0] == (
         "base", "4.65 ± 0.07", "3.65 ± 0.07", "2.65 ± 0.07", "1.65 ± 0.07", "3.15 ± 0.07", "2", "-", "4.5", "3", "2",
     )  # fmt: skip
-    assert [row[-2:] for row in second.rows] == [("3", "2"), ("1", "1"), ("2", "3")]  # place here, place in print
+    assert [row[-2:] for row in second.rows] == [("3", "2"), ("1", "1"), ("2", "3")]  # place here, published place
     assert not any(value in second.csv() for value in ("7.7,", "127,", "32.3,"))
     assert {one["published"] for one in records_of(second)} == {""}
-    order, contrary = second.footnotes[-2:]
+    order, opposite = second.footnotes[-2:]
     assert order == (
-        "Order beside the paper's (average, 3 pairs that differ in print): 2 in the same order, 1 in the contrary one. "
-        "Told apart here: 3, 2 in the same order, 1 in the contrary one."
+        "Order compared with the paper's (average, 3 pairs with different published scores): 2 in the same order, 1 in "
+        "the opposite order. Significant differences here: 3 (2 in the same order, 1 in the opposite order)."
     )
     assert re.fullmatch(
-        r"Told apart in the contrary order: base - bscnn -0\.50 dB \[-0\.\d\d, -0\.\d\d\], in print \+0\.5 dB\.",
-        contrary,
+        r"Significant differences with the opposite sign from the paper: base - bscnn -0\.50 dB "
+        r"\[-0\.\d\d, -0\.\d\d\], published \+0\.5 dB\.",
+        opposite,
     )
 
 
@@ -159,8 +160,8 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
     places = {row[0]: row[-2:] for row in tables["variants"].rows}
     assert places == {"mini-base": ("2", "2"), "mini-large": ("1", "1"), "mini-bscnn": ("3", "3")}
     assert tables["variants"].footnotes[-1] == (
-        "Order beside the paper's (vocals, 3 pairs that differ in print): 3 in the same order, 0 in the contrary one. "
-        "Told apart here: 3, 3 in the same order, 0 in the contrary one."
+        "Order compared with the paper's (vocals, 3 pairs with different published scores): 3 in the same order, 0 in "
+        "the opposite order. Significant differences here: 3 (3 in the same order, 0 in the opposite order)."
     )
 
 
@@ -190,21 +191,25 @@ def test_scores_of_a_study_on_test_songs_stand_beside_yardsticks_in_a_table_for_
         ("mini-base", "3.20 ± 0.10", "2.00"), ("mini-large", "4.20 ± 0.10", "-"), ("mixture", "0.00", "-"),
     )  # fmt: skip
     assert "on toy (e9), 9 songs" in tables["test"].caption
-    assert tables["test"].footnotes[-1].startswith("Order beside the paper's (vocals, 1 pairs that differ in print): 1")
+    assert (
+        tables["test"]
+        .footnotes[-1]
+        .startswith("Order compared with the paper's (vocals, 1 pairs with different published scores): 1")
+    )
     assert tables["test-2"].rows == (("mini-base", "5.00", "-"),)
     assert "real (f1), 1 song (" in tables["test-2"].caption
 
 
 def test_pairs_that_are_equal_in_print_say_nothing_about_the_order() -> None:
     toy: dict[str, Any] = {"data": "toy", "fingerprint": "e9", "benchmark": None}
-    scores = [  # 7.7 dB each in print, by vocals
+    scores = [  # 7.7 dB each published, by vocals
         row
         for recipe, mean_db in (("mini-base", 3.0), ("mini-naive-stereo", 4.0))
         for row in make_scores(recipe, "usdr_db", [mean_db] * 9, **toy)
     ]
     found = compare(scores, "usdr_db")
     assert describe_agreement(found, "vocals") == []
-    (pair,) = pairs_in_print(found, "drums")
+    (pair,) = published_pairs(found, "drums")
     assert (pair.published_db, pair.alike, pair.sure) == (1.3, False, True)
 
 
@@ -225,13 +230,13 @@ def test_runs_of_two_versions_are_two_rows_and_never_averaged(tmp_path: Path) ->
     assert ours == ["7.00", "8.00"]
 
 
-def test_below_a_table_stands_what_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_notes_list_the_rows_that_are_not_significantly_different(tmp_path: Path) -> None:
     for recipe, value in (("base", 7.0), ("tac-prelu", 7.01), ("large", 9.0)):
         write_all_targets(tmp_path, recipe, {1: value, 2: value + 0.05, 3: value - 0.05})
     (table,) = table_2(read_runs(tmp_path))
     assert table.footnotes == (
-        "By average, 3 pairs of ours compared, song by song (95 %): these cannot be told apart among themselves: 1, "
-        "13. All other pairs can.",
+        "By average, 3 pairs of ours compared, song by song (95 %). Not significantly different from each other: 1, "
+        "13. All other pairs differ significantly.",
     )
 
 
@@ -240,8 +245,8 @@ def test_one_seed_each_is_said_to_be_the_limit(tmp_path: Path) -> None:
     write_all_targets(tmp_path, "tac-prelu", {1: 7.5})
     (table,) = table_2(read_runs(tmp_path))
     assert table.footnotes == (
-        "By average, 1 pair of ours compared, song by song (95 %): none can be told apart.",
-        "In 1 pair only the unknown variance between seeds stands against a verdict.",
+        "By average, 1 pair of ours compared, song by song (95 %): none differs significantly.",
+        "In 1 pair the only doubt is the unknown variance between seeds.",
     )
 
 
@@ -317,7 +322,7 @@ def test_table_3_finds_the_line_by_recipe_and_inference() -> None:
     assert [row[4] for row in ours] == ["not run", "not run"]
     gaps = [row[3] for row in table.rows if row[2] == "difference"]
     assert gaps == ["-2.20", "-5.20"]
-    assert table.footnotes[0] == "By average, 1 pair of ours compared, song by song (95 %): all can be told apart."
+    assert table.footnotes[0] == "By average, 1 pair of ours compared, song by song (95 %): all differ significantly."
 
 
 def test_the_convergence_table_lists_seeds_with_mean_and_deviation(tmp_path: Path) -> None:

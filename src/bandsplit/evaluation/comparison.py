@@ -1,4 +1,4 @@
-"""Which of two systems is better, and how sure that is: a paired bootstrap over songs, with seeds as a second level.
+"""Comparison of two systems and its confidence: a paired bootstrap over songs, with seeds as a second level.
 
 Source: paper, section V-A; bootstrap book, chapter 13. The first for the spread between seeds, the second for
 percentile intervals.
@@ -27,7 +27,7 @@ from bandsplit.published.paper import AVERAGE, repository
 RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST_SONGS = 6
-"""Fewer tell no systems apart: all of five songs favour one of two equal systems once in sixteen times."""
+"""With fewer, no difference is significant: all of five songs favour one of two equal systems once in sixteen times."""
 
 CONDITIONS = (
     "data", "fingerprint", "split", "metric", "convention", "mixture", "inference", "scored_with", "version",
@@ -46,9 +46,9 @@ class Contender:
     conditions: Mapping[str, Hashable]
     """By field, see `CONDITIONS`. The data set's name counts only where there is no fingerprint."""
     values: Mapping[int | None, Mapping[str, Mapping[str, float | None]]]
-    """Seed -> target -> song -> value. A system without seeds, as a yardstick, has the seed None."""
+    """Seed -> target -> song -> value. A system without seeds, such as a yardstick, has the seed None."""
     remark: str = ""
-    """Conditions that tell it from another contender of the same system."""
+    """Conditions that distinguish it from another contender of the same system."""
 
     @property
     def name(self) -> str:
@@ -68,14 +68,14 @@ class Contender:
 
 
 class Doubt(Enum):
-    """What makes a difference not significant."""
+    """A reason why a difference is not significant."""
 
     FEW_SONGS = auto()
     """Fewer than `FEWEST_SONGS`."""
     INTERVAL = auto()
-    """It contains 0."""
+    """The confidence interval contains 0."""
     ONE_SEED = auto()
-    """Runs of one model differ by more."""
+    """One system has one seed, and published runs of one model differ by more."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Comparison:
     seeds: tuple[int, int]
     """Seeds of a and of b; 0 where a system has none to vary. With 1 the variance between seeds is unknown."""
     across: tuple[str, ...] = ()
-    """Conditions in which they differ, as the caller wished."""
+    """Conditions in which they differ, as the caller allowed."""
 
     @property
     def difference(self) -> float:
@@ -140,9 +140,9 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """``<name> better`` or ``cannot be told apart``."""
+        """``<name> better`` or ``not significantly different``."""
         if self.doubt:
-            return "cannot be told apart"
+            return "not significantly different"
         return f"{self.a if self.difference > 0 else self.b} better"
 
     def __str__(self) -> str:
@@ -176,8 +176,8 @@ def seed_spread_db() -> float:
 def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
     """Group the rows of a metric by system and conditions, in the order of first appearance.
 
-    Seeds of one recipe under the same conditions make one contender. Of two rows for the same seed, target and song
-    the later one counts.
+    Seeds of one recipe under the same conditions make one contender. The later of two rows for the same seed, target
+    and song counts.
     """
     alike = group(
         (row for row in rows if row.metric == metric),
@@ -274,12 +274,12 @@ def compare_pair(
 
 
 def not_told_apart(found: Iterable[Comparison], names: Sequence[str], target: str) -> list[list[str]]:
-    """Group the systems that cannot be told apart on a target.
+    """Group the systems that are not significantly different on a target.
 
-    A system may stand in several groups: a and b, b and c may be alike while a and c are not.
+    A system may be in several groups: a and b, b and c may be alike while a and c are not.
 
     Returns:
-        The largest groups of which all pairs were compared and cannot be told apart, each in the order of ``names``.
+        The largest groups in which all pairs were compared and none is significant, each in the order of ``names``.
     """
     alike = ((one.a, one.b) for one in found if one.target == target and one.doubt)
     return find_cliques(alike, names)
@@ -297,7 +297,7 @@ class _Bootstrap:
         self._kept: dict[tuple[Hashable, ...], Array] = {}
 
     def songs(self, count: int) -> NDArray[np.int64]:
-        """Which songs each resample holds, ``resample song``: the same for all systems, which makes it paired."""
+        """Return the songs of each resample, ``resample song``: the same for all systems, hence a paired bootstrap."""
         if count not in self._songs:
             # A generator for each number of songs: a pair's interval does not depend on the pairs compared before it.
             random = np.random.Generator(np.random.PCG64([self.seed, count]))
@@ -305,7 +305,7 @@ class _Bootstrap:
         return self._songs[count]
 
     def scores(self, one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
-        """Score of each resample."""
+        """Return the score of each resample."""
         # By identity, since a contender holds tables, which have no hash; `compare` keeps all contenders alive.
         key = (id(one), *targets, *songs)
         if key not in self._kept:
@@ -321,15 +321,15 @@ class _Bootstrap:
         return self._kept[key]
 
     def _over_seeds(self, system: str, seeds: Sequence[int | None], scores: Array) -> Array:
-        """Average ``seed resample`` over seeds drawn anew for each resample.
+        """Average ``seed resample`` over seeds that are drawn again for each resample.
 
         Deviations from the mean are widened by sqrt(S / (S - 1)), since S values drawn from S spread less than S new
-        ones would; with two seeds the interval were 30 % too narrow without.
+        ones would; without this, intervals from two seeds would be 30 % too narrow.
         """
         count = len(seeds)
         if count == 1:
             return scores[0]
-        # A generator for each recipe: two systems draw independently, one recipe under two inferences the same runs.
+        # One generator per recipe: two systems draw independently, one recipe under two inferences draws the same runs.
         random = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(repr((system, seeds)).encode())]))
         chosen = random.integers(count, size=(count, self.resamples))
         mean = scores.mean(axis=0)
@@ -339,7 +339,7 @@ class _Bootstrap:
 def _compare(
     a: Contender, b: Contender, targets: Sequence[str], bootstrap: _Bootstrap, across: Collection[str]
 ) -> Comparison | None:
-    """Compare on the songs that have a finite value for all targets and seeds of both; None where there is none."""
+    """Compare on the songs that have a finite value for all targets and seeds of both; None without such songs."""
     if not targets or not a.seeds(targets) or not b.seeds(targets):
         return None
     tables = [one.values[seed][target] for one in (a, b) for seed in one.seeds(targets) for target in targets]
@@ -350,7 +350,7 @@ def _compare(
     of_a, of_b = (_values(one, targets, songs) for one in (a, b))
     metric: Metric = a.conditions["metric"]  # type: ignore[assignment]  # contenders() put a Metric there
     a_value, b_value = (float(_over_songs(metric, table).mean()) for table in (of_a, of_b))
-    low, high = -math.inf, math.inf  # one song alone says nothing of the spread
+    low, high = -math.inf, math.inf  # one song says nothing about the spread
     if len(songs) > 1:
         differences = bootstrap.scores(a, targets, songs) - bootstrap.scores(b, targets, songs)
         low, high = (float(end) for end in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
@@ -366,7 +366,7 @@ def _compare(
 
 
 def _values(one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Array:
-    """Values, ``seed target song``."""
+    """Return the values, ``seed target song``."""
     return np.array(
         [[[one.values[seed][target][song] for song in songs] for target in targets] for seed in one.seeds(targets)],
         dtype=np.float64,

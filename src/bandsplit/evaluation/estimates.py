@@ -19,7 +19,7 @@ _SHOWN = 10
 
 
 def name_and_folder(text: str) -> tuple[str, Path]:
-    """Split ``NAME=DIR``; without a name the folder's own name is it.
+    """Split ``NAME=DIR``; without a name, the name of the folder is used.
 
     Raises:
         DataError: there is no such folder.
@@ -42,8 +42,8 @@ class EstimateFiles:
         `notes` names them.
 
         Raises:
-            DataError: a song or a stem is missing, is there twice, cannot be read, or has another sample rate or number
-                of channels than its song; the files are named.
+            DataError: a song or a stem is missing, exists twice, cannot be read, or has another sample rate or number
+                of channels than its song; the message names the files.
         """
         self.notes: list[str] = []
         self._files: dict[tuple[str, str], dict[str, Path]] = {}
@@ -61,7 +61,7 @@ class EstimateFiles:
         if problems:
             more = [f"... and {len(problems) - _SHOWN} more songs"] if len(problems) > _SHOWN else []
             raise DataError(*problems[:_SHOWN], *more)
-        # One for all songs, so that rows of a song that was made anew are never averaged with those of its old company.
+        # One hash for all songs: rows of a song that was separated again are never averaged with the older rows.
         source = hash_files(path for song in self._files.values() for path in song.values())
         self._about = About(inference="files", source=source, targets=targets, timed=False)
 
@@ -79,7 +79,7 @@ class EstimateFiles:
         """Read the stems of a song, cut or filled to its length.
 
         Raises:
-            AudioError: a file is damaged or has samples that are not finite; it is named, with the first of them.
+            AudioError: a file is damaged or has samples that are not finite; the message names file and sample.
         """
         samples = song.track.samples
         estimates: dict[str, Audio] = {}
@@ -100,16 +100,16 @@ def _song_folder(folder: Path, track: Track) -> Path:
 def _stem_file(place: Path, track: Track, target: str, targets: Sequence[str]) -> Path:
     found = sorted(path for path in place.iterdir() if path.stem == target and path.suffix.lower() in FORMATS)
     if len(found) > 1:
-        raise DataError(f"{place}: {' and '.join(path.name for path in found)} are one stem twice; remove one")
+        raise DataError(f"{place}: {' and '.join(path.name for path in found)} are the same stem; remove one")
     if found:
         return found[0]
     there = [other for other in targets if any((place / f"{other}{suffix}").exists() for suffix in FORMATS)]
-    fix = f"or score only what is there: --targets {','.join(there)}" if there else "as wav or flac"
+    fix = f"or score only existing stems: --targets {','.join(there)}" if there else "as wav or flac"
     raise DataError(f"song {track.name!r}: no estimate of {target}; add {place / target}.wav, {fix}")
 
 
 def _check(path: Path, track: Track) -> int:
-    """Compare a file's header with its song; returns by how many samples the file is longer."""
+    """Compare a file's header with its song; return by how many samples the file is longer."""
     header = audio.info(path)
     if header.sample_rate_hz != track.sample_rate_hz:
         raise AudioError(

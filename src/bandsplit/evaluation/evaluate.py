@@ -26,7 +26,7 @@ CONVENTIONS: dict[Metric, str] = {
     "si_sdr_db": "whole song, one scale for all channels, no mean removed",
     "l1_freq": "100 / (1 + 10 L1), STFT 2048 / 1024, no window",
 }
-"""What is scored, and the definition that stands in the rows; see `bandsplit.evaluation.metrics`."""
+"""Metrics, and their definitions as rows record them; see `bandsplit.evaluation.metrics`."""
 
 
 # --- what is scored --------------------------------------------------------------------------------------------------
@@ -50,15 +50,15 @@ def evaluate(
         systems: name -> system, in the order of the table.
         dataset: the data set; its name and fingerprint go into the rows.
         split: its songs that are scored.
-        targets: what is scored; by default all that a system estimates.
+        targets: the targets to score; by default all that a system estimates.
         jobs: processes that share the songs, each with one thread; 1: this process, with torch's number of threads.
             Rows come in the same order for any number.
         skip: (system, song) that are left out, as `find_scored` names them.
 
     Raises:
         DataError: the split has no songs, or they are loose stems.
-        BandsplitError: a system failed, gives no target that is scored, or an estimate of the wrong shape or with NaN;
-            the system and the song are named. Or a process of several was killed.
+        BandsplitError: a system failed, estimates none of the targets, or returned an estimate of the wrong shape or
+            with NaN (the message names the system and the song); or one of several processes was killed.
     """
     work = [
         (track, [name for name in systems if (name, track.name) not in skip]) for track in dataset.whole_songs(split)
@@ -74,8 +74,8 @@ def evaluate(
                 yield from rows
     except BrokenProcessPool:
         raise BandsplitError(
-            f"jobs: one of {jobs} processes was killed or could not start, which most often means that memory ran out; "
-            f"use fewer. What was scored until then is kept"
+            f"jobs: one of {jobs} processes was killed or could not start, most often because memory ran out; use "
+            f"fewer. Scores from before that are kept"
         ) from None
 
 
@@ -88,7 +88,7 @@ def find_scored(
 ) -> dict[tuple[str, str], list[Score]]:
     """Find songs that `evaluate` need not score again: (system, song) -> all its rows.
 
-    Rows count if everything but the numbers is what it would be now: settings, data, version, models or files.
+    Rows count if a new evaluation would differ in nothing but the numbers: same settings, data, version, models, files.
     """
     known = {_key(row): row for row in rows}
     found: dict[tuple[str, str], list[Score]] = {}
@@ -108,7 +108,7 @@ def _key(row: Score) -> tuple[Any, ...]:
 def _blank_rows(
     name: str, system: System, track: Track, dataset: Dataset, targets: Sequence[str] | None
 ) -> list[Score]:
-    """Make the rows of a song, target by target, with everything but what is measured."""
+    """Make the rows of a song, target by target, complete except for the measured fields."""
     about = system.about(track)
     estimated = track.stems if about.targets is None else about.targets
     scored = order_targets(t for t in estimated if t in track.stems and (targets is None or t in targets))
@@ -147,7 +147,7 @@ def _blank_rows(
 # --- one song --------------------------------------------------------------------------------------------------------
 
 _worker: tuple[Mapping[str, System], Dataset, Sequence[str] | None]
-"""What a process of several works with."""
+"""State of a worker process."""
 
 
 def _start_worker(*state: Any) -> None:

@@ -17,7 +17,7 @@ from bandsplit.core.errors import AudioError
 USDR_EPSILON = 1e-7
 L1_FREQ_BINS, L1_FREQ_HOP_SAMPLES = 2048, 1024
 _BLOCK_SAMPLES = 1 << 15
-"""Samples worked on at once: a few blocks in float64 fit a processor's cache, and a song's copies no memory."""
+"""Samples processed at once: a few blocks in float64 fit into a cache; copies of a song in float64 fill the memory."""
 
 
 def usdr(reference: Any, estimate: Any) -> np.ndarray:
@@ -42,10 +42,10 @@ def usdr(reference: Any, estimate: Any) -> np.ndarray:
 
 
 def usdr_energies(reference: Any, estimate: Any) -> np.ndarray:
-    """Energies of a piece of a song, which add up over pieces; see `usdr` for arguments and errors.
+    """Return the energies of a piece of a song, which add up over pieces; see `usdr` for arguments and errors.
 
     Returns:
-        Those of the reference and of the error, ``(2, targets)``.
+        Energies of the reference and of the error, ``(2, targets)``.
 
     Example:
         >>> stem = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 2, 44100))
@@ -211,7 +211,7 @@ def _magnitudes(signal: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _blocks(reference: np.ndarray, estimate: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield target, and reference and estimate ``c samples`` in float64, a block at a time; free to be overwritten."""
+    """Yield target, and reference and estimate ``c samples`` in float64, a block at a time; both may be overwritten."""
     for start in range(0, reference.shape[-1], _BLOCK_SAMPLES):
         inside = slice(start, start + _BLOCK_SAMPLES)
         for target, (true, guess) in enumerate(zip(reference[..., inside], estimate[..., inside], strict=True)):
@@ -219,12 +219,12 @@ def _blocks(reference: np.ndarray, estimate: np.ndarray) -> Iterator[tuple[int, 
 
 
 def _sounds(signal: np.ndarray) -> bool:
-    """Say whether the channels sum to something else than zero anywhere; most windows show it at their beginning."""
+    """Return whether the sum of the channels is nonzero anywhere; for most windows, their beginning is enough."""
     return bool(signal[:, :256].sum(axis=0).any() or signal.sum(axis=0).any())
 
 
 def _energy(signal: np.ndarray) -> float:
-    # Not np.dot: its library adds in another order with another number of threads.
+    # Not np.dot: the order in which it adds depends on the number of threads.
     return float(np.einsum("ct,ct->", signal, signal))
 
 
@@ -252,5 +252,5 @@ def _checked(reference: Any, estimate: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _to_numpy(signal: Any) -> np.ndarray:
-    # Without importing torch, which is not needed to score arrays.
+    # Does not import torch, which is not needed to score arrays.
     return np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)

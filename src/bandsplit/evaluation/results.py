@@ -68,31 +68,31 @@ class Score(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
 
     system: str
-    """What made the estimate: a model's or a yardstick's name."""
+    """Name of the model or yardstick that made the estimate."""
     data: str
     """Name of the data set's folder."""
     fingerprint: str | None = None
-    """Fingerprint of the split's audio, see `bandsplit.data.songs.check`; none where it was not taken."""
+    """Fingerprint of the split's audio, see `bandsplit.data.songs.check`; None where it was not computed."""
     benchmark: str | None = None
-    """``MUSDB18-HQ`` where the split is that of the published set; such scores alone stand beside published ones."""
+    """``MUSDB18-HQ`` where the split is the published one; only such scores are shown next to published ones."""
     split: str
     track: str
     target: str
     metric: Metric
-    """Of the whole song; ``csdr_db``: median over its 1 s windows."""
+    """Over the entire song; ``csdr_db``: median over its 1 s windows."""
     value: float | None
-    """In dB, L1-freq from 0 to 100; none (also made of NaN) where the metric is not defined, as where no window of the
-    song counts; infinite for an estimate without any error."""
+    """In dB, L1-freq from 0 to 100; None (NaN becomes None) where the metric is not defined, for example if no window
+    of the song counts; infinite for an estimate without any error."""
     convention: str = ""
-    """How the metric is defined; scores of different definitions are no comparison."""
+    """Definition of the metric; scores of different definitions cannot be compared."""
     mixture: Literal["file", "sum"]
-    """Where the mixture came from: its own file, or the sum of the stems."""
+    """Source of the mixture: its own file, or the sum of the stems."""
     inference: str
     """Chunk plan or other settings of the system."""
     scored_with: tuple[str, ...]
-    """Targets that were scored together: a silent window of any of them counts for none."""
+    """Targets that were scored together: a window in which one of them is silent counts for none of them."""
     recipe: str | None = None
-    """Recipe of the models; none for yardsticks, for estimates of other tools and for runs changed by hand."""
+    """Recipe of the models; None for yardsticks, for estimates of other tools and for runs changed by hand."""
     seed: int | None = None
     """Seed that the models were trained with."""
     source: str | None = None
@@ -100,9 +100,9 @@ class Score(BaseModel):
     version: str
     """Version of this package."""
     windows: tuple[float | None, ...] | None = None
-    """cSDR only: dB of each window of 1 s, none where it does not count."""
+    """cSDR only: dB of each window of 1 s, None where it does not count."""
     wall_s: float | None = None
-    """Seconds that the system took for the song, all its targets together; none for estimates of other tools."""
+    """Seconds that the system took for the song, all its targets together; None for estimates of other tools."""
     audio_s: float | None = None
     """Length of the song in seconds."""
 
@@ -113,15 +113,15 @@ class Score(BaseModel):
 
     @property
     def setting(self) -> Setting:
-        """What the score must share with others that it is aggregated with."""
+        """Everything that the score must share with others to be aggregated with them."""
         return Setting(*(getattr(self, field) for field in Setting._fields))
 
 
 def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
-    """Append rows to a file of one JSON object per line, all or none; the folder is made where it is missing.
+    """Append rows to a file of one JSON object per line, all or none; creates the folder if it is missing.
 
     Raises:
-        BandsplitError: the file cannot be written; it is as it was.
+        BandsplitError: the file cannot be written; it is unchanged.
     """
     path = Path(path)
     try:
@@ -136,10 +136,10 @@ def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -
 
     Args:
         path: the file.
-        note: called with one line for people if lines were left out, since their writer was stopped inside them.
+        note: called with one line of text if incomplete lines, whose writer was stopped, were left out.
 
     Raises:
-        BandsplitError: there is no such file, or a line is neither a score nor the beginning of one; it is named.
+        BandsplitError: there is no such file, or a line is neither a score nor the beginning of one.
     """
     try:
         content = Journal(Path(path)).read()
@@ -168,7 +168,7 @@ class Summary(NamedTuple):
     """A metric of one target, aggregated over songs."""
 
     value: float | None
-    """In the metric's unit; none where no song has a value."""
+    """In the metric's unit; None where no song has a value."""
     songs: int
     """Songs that have a value."""
 
@@ -179,7 +179,7 @@ def over_songs(metric: Metric, values: Sequence[float]) -> float:
 
 
 def average_over_targets(values: Sequence[float | None]) -> float | None:
-    """Mean of a table row; none where a target is missing, since a mean over fewer targets is no comparison."""
+    """Average a table row; None where a target is missing, since a mean over fewer targets cannot be compared."""
     present = [value for value in values if value is not None]
     return statistics.fmean(present) if present and len(present) == len(values) else None
 
@@ -187,8 +187,8 @@ def average_over_targets(values: Sequence[float | None]) -> float | None:
 def aggregate(rows: Iterable[Score]) -> dict[Setting, dict[str, Summary]]:
     """Aggregate over songs: setting -> target -> summary, in the order of first appearance.
 
-    Rows of different settings are never mixed. Of two rows for the same song and target the later one counts, so that
-    a repeated evaluation does not weigh twice.
+    Rows of different settings are never mixed. The later of two rows for the same song and target counts, so
+    that a repeated evaluation is not counted twice.
     """
     songs: dict[Setting, dict[str, dict[str, float | None]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""What is scored: anything that estimates targets of a song, models among them."""
+"""Systems to score: models, and anything else that estimates targets of a song."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from bandsplit.separation.separator import Separator
 
 @dataclass(frozen=True)
 class About:
-    """What rows record of a system besides its name."""
+    """Description of a system that rows record in addition to its name."""
 
     inference: str = "none"
     """Settings that change its scores."""
     recipe: str | None = None
     seed: int | None = None
     source: str | None = None
-    """Hash of what its estimates come from, where the same name may come to mean something else."""
+    """Hash of the files or songs behind its estimates, where these may change under the same name."""
     targets: tuple[str, ...] | None = None
-    """What it estimates; None: every stem of the song."""
+    """Estimated targets; None: every stem of the song."""
     timed: bool = True
-    """Whether the time it takes is that of a separation."""
+    """Whether the time it takes is the time of a separation."""
 
 
 class System(Protocol):
@@ -47,12 +47,12 @@ class System(Protocol):
 
 
 class ModelSystem:
-    """A separator that hears the mixture file."""
+    """A separator applied to the mixture file."""
 
     def __init__(
         self, separator: Separator, recipe: str | None = None, seed: int | None = None, files: Sequence[Path] = ()
     ) -> None:
-        """Wrap a separator; ``files`` are what it was loaded from, for other processes to do so too."""
+        """Wrap a separator; other processes load it from ``files``, where there are any."""
         self.separator = separator
         self._files = tuple(files)
         self._about = About(
@@ -65,11 +65,11 @@ class ModelSystem:
 
     @classmethod
     def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig | Mapping[str, Any]) -> ModelSystem:
-        """Load model files that estimate different targets; a recipe or a seed that not all of them share is none.
+        """Load model files that estimate different targets; a recipe or seed that they do not share becomes None.
 
         Raises:
             ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, or the device is not here.
+            ConfigError: the models do not go together, or the device is not available.
         """
         cards = [read_card(file)[1] for file in files]
         recipes, seeds = {card.recipe for card in cards}, {card.seed for card in cards}
@@ -81,7 +81,7 @@ class ModelSystem:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as file names where there are files, not as weights."""
+        """Pickle the names of the files, if there are any, instead of the weights."""
         if self._files:
             return ModelSystem.load, (self._files, str(self.separator.device), self.separator.chunks)
         return ModelSystem, (self.separator, self._about.recipe, self._about.seed)
@@ -117,7 +117,7 @@ def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig | Mapp
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """Return twelve hexadecimal digits that stand for the content of files, in their order.
+    """Return twelve hexadecimal digits that identify the content of files, in their order.
 
     Raises:
         BandsplitError: a file cannot be read.

@@ -13,7 +13,7 @@ from bandsplit.evaluation.results import METRICS, Metric, Score, Setting, Summar
 from bandsplit.published.paper import PaperMetric
 
 MAIN_METRICS: tuple[PaperMetric, ...] = ("usdr_db", "csdr_db")
-"""Those of the paper, which commands show."""
+"""Metrics of the paper; the commands show these."""
 
 NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 
@@ -21,7 +21,7 @@ NOT_ESTIMATED, NOTHING_COUNTS = "-", "n/a"
 def score_tables(rows: Iterable[Score]) -> list[TextTable]:
     """Aggregate rows and lay them out: one table for each data set, split and metric.
 
-    A system that was scored under several settings has one line for each, told apart by its settings. ``-``: the system
+    A system that was scored under several settings has one line for each, which names the settings. ``-``: the system
     does not estimate the target; ``n/a``: no song has a window that counts.
     """
     groups: dict[tuple[str, str | None, str, Metric], dict[Setting, dict[str, Summary]]] = {}
@@ -52,9 +52,9 @@ def _table(data: str, split: str, metric: Metric, systems: Mapping[Setting, dict
 
 
 def label_settings(settings: list[Setting]) -> list[str]:
-    """Return the names of systems; where one stands for several settings, with the settings that differ."""
+    """Return the names of systems; a name that has several settings is followed by those that differ."""
     bare = [setting._replace(source=None) for setting in settings]
-    hashed = {setting.system for setting, count in Counter(bare).items() if count > 1}  # a hash says nothing to people
+    hashed = {setting.system for setting, count in Counter(bare).items() if count > 1}  # a hash means nothing to people
     systems = [setting.system for setting in settings]
     shown = [one if one.system in hashed else plain for one, plain in zip(settings, bare, strict=True)]
     remarks = make_remarks(systems, [one._asdict() for one in shown], lambda field, value: f"{field}: {_text(value)}")

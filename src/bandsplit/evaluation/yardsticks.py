@@ -1,4 +1,4 @@
-"""Systems that need no model: what a model's scores are to be read against."""
+"""Systems that need no model: references for the scores of models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BLOCK_FRAMES = 128
 
 
 class Silence:
-    """Nothing at all: uSDR is 0 dB by definition."""
+    """Silence for every stem: uSDR is 0 dB by definition."""
 
     def about(self, track: Track) -> About:
         """It has no settings."""
@@ -50,12 +50,12 @@ class Mixture:
 
 
 class StaticGain:
-    """One real gain per stem and frequency bin: the best filter that does not listen."""
+    """One real gain per stem and frequency bin: the best filter that is the same for every song."""
 
     def __init__(
         self, gains: Mapping[str, Tensor], config: StftConfig, sample_rate_hz: int, source: str | None = None
     ) -> None:
-        """Take gains ``f`` by stem, as `fit` finds them, the rate they hold for, and a hash of the songs."""
+        """Take gains ``f`` by stem, as `fit` finds them, their sample rate, and a hash of the songs."""
         self.gains = gains
         self.config = config
         self.sample_rate_hz = sample_rate_hz
@@ -114,12 +114,12 @@ class StaticGain:
 class IdealMask:
     """An oracle ceiling: the mixture times a real mask per stem, computed from the true stems' powers.
 
-    It knows the answer, so no system that hears only the mixture competes with it; it shows how far real masks on this
-    transform can go. All masks add up to 1 where anything sounds, and are 0 elsewhere.
+    It uses the true stems, so systems that see only the mixture cannot be compared with it; it shows the limit of real
+    masks on this transform. All masks add up to 1 where anything sounds, and are 0 elsewhere.
     """
 
     def __init__(self, config: StftConfig | None, rule: str, make_masks: Callable[[Tensor], Tensor]) -> None:
-        """Take the transform, 2048 / 512 when absent, the rule in words, and what makes masks of powers ``s f t``."""
+        """Take the transform (default 2048 / 512), the rule in words, and a function from powers ``s f t`` to masks."""
         self.config = config or StftConfig()
         self._make_masks = make_masks
         self._about = About(inference=f"{_describe(self.config)}, {rule}")
@@ -159,7 +159,7 @@ class IdealBinaryMask(IdealMask):
 class MultichannelWiener:
     """An oracle ceiling that may mix channels: the filter of local Gaussian models of the true stems, by norbert.
 
-    A stem's model is its power per frame and bin, mean over channels, and one spatial covariance per bin for the whole
+    A stem's model is its power per frame and bin, mean over channels, and one spatial covariance per bin for the entire
     song. Memory: about 20 MB per second of a stereo song at 44.1 kHz with four stems.
     """
 
@@ -204,14 +204,14 @@ class MultichannelWiener:
         }
 
     def _frames(self, signal: Audio) -> np.ndarray:
-        """Transform ``c samples`` to ``t f c``, as norbert has it."""
+        """Transform ``c samples`` to ``t f c``, the layout of norbert."""
         return stft(torch.from_numpy(signal), self.config).permute(2, 1, 0).numpy()
 
 
 def yardstick_systems(
     train: Sequence[Track], stems: Sequence[str], config: StftConfig | None = None
 ) -> dict[str, System]:
-    """Make all yardsticks, from the lowest to the ceilings; ``train`` are the songs the static gain is fitted on.
+    """Make all yardsticks, from the lowest to the ceilings; the static gain is fitted on the songs ``train``.
 
     Without such songs there is no static gain. The multichannel Wiener filter is among them where norbert is installed.
     """
@@ -228,12 +228,12 @@ def yardstick_systems(
 
 
 def has_wiener() -> bool:
-    """Say whether `MultichannelWiener` can be used: norbert, its library, is an extra."""
+    """Return whether `MultichannelWiener` can be used: norbert, its library, is an extra."""
     return has_packages("norbert")
 
 
 def _import_norbert() -> Any:
-    with warnings.catch_warnings():  # it imports a name of SciPy from where it will not be for ever
+    with warnings.catch_warnings():  # norbert imports a SciPy name from a deprecated place
         warnings.simplefilter("ignore", DeprecationWarning)
         return importlib.import_module("norbert")
 

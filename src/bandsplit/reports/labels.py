@@ -14,25 +14,25 @@ from matplotlib.transforms import Bbox
 _MARKER_PX, _GAP_PX, _LEADER_PX = 7.0, 2.0, 11.0
 _DIRECTIONS = 16
 _SEARCH_PX = 60.0
-"""How far a place is looked for that is nearer to its own point than to any other."""
+"""Largest distance at which a place is sought that is nearer to its own point than to any other."""
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> None:
-    """Move labels away from their points to where nothing is covered; those nearer to another point get a thin line.
+    """Move labels from their points to places where they cover nothing; those nearer to another point get a thin line.
 
-    Labels of crowded points are placed first. Each takes the free place nearest to its point, on
-    rings around it, if it can one that is nearer to no other point.
+    Labels of crowded points are placed first. Each takes the free place nearest to its point, on rings around it, and
+    if possible one that is nearer to no other point.
 
     Args:
-        figure: is laid out first, and then keeps its layout.
-        axes: where the points are.
+        figure: its layout is computed first and then stays fixed.
+        axes: the axes of the points.
         labels: annotations with offsets in points of 1/72 inch, centred on points in data coordinates.
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_layout_engine("none")  # a second layout would move the points from under their labels
     renderer = canvas.get_renderer()
-    scale = 72 / figure.dpi  # pixels hold for one resolution only, and vector formats have another
+    scale = 72 / figure.dpi  # pixels are valid for one resolution only, and vector formats have another
     points = [tuple(axes.transData.transform(label.xy)) for label in labels]
     marks = [_box(x, y, _MARKER_PX, _MARKER_PX) for x, y in points]
     inside = axes.get_window_extent(renderer)
@@ -52,7 +52,7 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Annotation]) -> No
                     break
                 if math.hypot(dx, dy) > _SEARCH_PX:
                     break
-        # Where the whole picture is full, a label lies on its point.
+        # If the picture has no free place, a label lies on its point.
         dx, dy, box = free or (0.0, 0.0, _box(x, y, half_w, half_h))
         label.set_position((dx * scale, dy * scale))
         taken.append(box)

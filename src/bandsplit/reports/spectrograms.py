@@ -1,4 +1,4 @@
-"""Pictures, drawn without a display and without global state."""
+"""Pictures of spectrograms and levels, drawn without a display and without global state."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def draw_strip(path: Path, signal: Audio, rate_hz: int, reference_db: float) -> 
 
 
 def peak_level_db(signal: Audio) -> float:
-    """Level of the loudest bin of ``c samples``: what pictures of a song share as their brightest colour."""
+    """Return the level of the loudest bin of ``c samples``: the brightest colour in all pictures of a song."""
     return float(_level_db(signal).max())
 
 
@@ -96,7 +96,7 @@ def draw_activity(
     Args:
         path: the PNG to write.
         track: the song.
-        modes: name -> settings of the detector; each has a strip of its own.
+        modes: name -> settings of the detector; each has its own strip.
         segments: name of the mode -> stem -> first samples of the kept segments.
     """
     figure = Figure(figsize=(12, 1.6 * len(track.stems) + 0.8), layout="constrained")
@@ -135,7 +135,7 @@ def _add_scale(figure: Figure) -> None:
 
 
 def _levels(track: Track, stem: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Times in s and levels in dB of pieces of 0.1 s, read one by one."""
+    """Return times in s and levels in dB of pieces of 0.1 s, read one by one."""
     piece = max(1, track.sample_rate_hz // 10)
     starts = np.arange(0, track.samples, piece)
     powers = [np.square(track.read(stem, int(start), min(piece, track.samples - start))).mean() for start in starts]

@@ -1,4 +1,4 @@
-"""Whether small counterparts of the paper's variants stand in the order that the paper found."""
+"""Agreement with the paper: the order of compared recipes here and in its published scores."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from bandsplit.published import paper as published
 from bandsplit.recipes.catalogue import RECIPES
 
 NAMED = 5
-"""Pairs in the contrary order that are named, the largest differences first."""
+"""Largest number of pairs in the opposite order that are named, the largest differences first."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recipes that were compared here and in print."""
+    """Two recipes with a comparison here and published scores."""
 
     comparison: Comparison
     published_db: float
@@ -23,7 +23,7 @@ class Pair:
 
     @property
     def alike(self) -> bool:
-        """Whether the difference has the same sign here and in print."""
+        """Whether the difference has the same sign here and in the paper."""
         return self.comparison.difference * self.published_db > 0
 
     @property
@@ -33,7 +33,7 @@ class Pair:
 
 
 def published_db(recipe: str, column: str) -> float | None:
-    """Return the published validation uSDR of a recipe, or of the one that it imitates; none where there is none.
+    """Return the published validation uSDR of a recipe, or of the one that it imitates; None without one.
 
     Args:
         recipe: name of a recipe.
@@ -44,10 +44,11 @@ def published_db(recipe: str, column: str) -> float | None:
     return (published.validation_usdr_db(twin) or {}).get(column)
 
 
-def pairs_in_print(found: Iterable[Comparison], target: str) -> list[Pair]:
+def published_pairs(found: Iterable[Comparison], target: str) -> list[Pair]:
     """Pair comparisons of recipes with the published validation uSDR of the recipes that they imitate.
 
-    Recipes that imitate none, targets without a published number, and pairs that are equal in print are left out.
+    Recipes without a published counterpart, targets without a published number, and pairs whose published numbers are
+    equal are left out.
 
     Args:
         found: comparisons of systems that are named by their recipes.
@@ -64,33 +65,33 @@ def pairs_in_print(found: Iterable[Comparison], target: str) -> list[Pair]:
 
 
 def describe_agreement(found: Iterable[Comparison], target: str) -> list[str]:
-    """Say in sentences how far the order agrees with the paper's; nothing where no pair is in print.
+    """Describe in sentences the agreement with the paper's order; return nothing without a published pair.
 
     Args:
         found: comparisons of systems that are named by their recipes.
         target: the target, or "average".
     """
-    pairs = pairs_in_print(found, target)
+    pairs = published_pairs(found, target)
     if not pairs:
         return []
     sure = [pair for pair in pairs if pair.sure]
     lines = [
-        f"Order beside the paper's ({target}, {len(pairs)} pairs that differ in print): {_count(pairs)}. Told apart "
-        f"here: {len(sure)}{f', {_count(sure)}' if sure else ''}."
+        f"Order compared with the paper's ({target}, {len(pairs)} pairs with different published scores): "
+        f"{_count(pairs)}. Significant differences here: {len(sure)}{f' ({_count(sure)})' if sure else ''}."
     ]
     contrary = sorted((pair for pair in sure if not pair.alike), key=lambda pair: -abs(pair.comparison.difference))
     if contrary:
         texts = [
-            f"{one.a} - {one.b} {one.difference:+.2f} dB [{one.low:+.2f}, {one.high:+.2f}], in print "
+            f"{one.a} - {one.b} {one.difference:+.2f} dB [{one.low:+.2f}, {one.high:+.2f}], published "
             f"{pair.published_db:+.1f} dB"
             for pair in contrary[:NAMED]
             for one in (pair.comparison,)
         ]
         more = f"; and {len(contrary) - NAMED} more" if len(contrary) > NAMED else ""
-        lines.append(f"Told apart in the contrary order: {'; '.join(texts)}{more}.")
+        lines.append(f"Significant differences with the opposite sign from the paper: {'; '.join(texts)}{more}.")
     return lines
 
 
 def _count(pairs: list[Pair]) -> str:
     alike = sum(pair.alike for pair in pairs)
-    return f"{alike} in the same order, {len(pairs) - alike} in the contrary one"
+    return f"{alike} in the same order, {len(pairs) - alike} in the opposite order"

@@ -1,7 +1,7 @@
 """The figures of a study: convergence (the paper's Fig. 2), score against energy (Fig. 3), size and time.
 
 Drawn without a display, without global state and without torch. Published points are hollow, ours are filled; points
-that were measured on different songs never stand in one picture.
+that were measured on different songs are never in one picture.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ from bandsplit.studies.tables.rows import (
 
 _FRONT, _BEHIND = "#1f5fbf", "#8a8a8a"
 _WIDE_RANGE = 12.0
-"""Ratio of the largest to the smallest value from which on an axis is logarithmic."""
-_LEGEND = "Hollow: published; filled: ours; blue: no other of its kind is better in one and no worse in the other"
+"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
+_LEGEND = (
+    "Hollow: published; filled: ours; blue: Pareto front (no other of its kind is better in one and no worse in the "
+    "other)"
+)
 _DPI = 130
 
 
@@ -63,7 +66,7 @@ class Point(NamedTuple):
 
 
 class StudyFigure(NamedTuple):
-    """A picture that was written."""
+    """A written picture."""
 
     caption: str
     path: Path
@@ -72,7 +75,7 @@ class StudyFigure(NamedTuple):
 def study_figures(
     study: Study, runs: Sequence[RunRecord], scores: Sequence[Score], folder: Path, suffix: str = ".png"
 ) -> list[StudyFigure]:
-    """Draw all figures of a study that there is anything to draw for.
+    """Draw all figures of a study that have data.
 
     Args:
         study: the study.
@@ -95,7 +98,7 @@ def study_figures(
 
 
 def _draw_curves(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: str) -> Iterator[StudyFigure]:
-    """Draw validation curves for each data set: as Fig. 2 where the study has that part, else of all runs."""
+    """Draw validation curves for each data set: as Fig. 2 if the study has that part, otherwise of all runs."""
     convergence = [one.recipe for one in study.parts.get("convergence", ())]
     target = study.targets[0]
     for number, data in enumerate(_data_of(runs), start=1):
@@ -112,7 +115,7 @@ def _draw_curves(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: 
 
 
 def _draw_costs(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: str) -> Iterator[StudyFigure]:
-    """Draw validation uSDR against energy and parameters for each data set: Table II where there is one, as Fig. 3."""
+    """Draw validation uSDR against energy and parameters for each data set: of Table II if there is one, as Fig. 3."""
     parts = ["table2"] if "table2" in study.parts else list(study.parts)
     recipes = list(dict.fromkeys(experiment.recipe for part in parts for experiment in study.parts[part]))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
@@ -149,7 +152,7 @@ def _column_of(study: Study) -> str:
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats: none costs no more, scores no less, and is better in one of the two.
+    """Return the points that no other dominates, that is, costs no more, scores no less and is better in one.
 
     The paper's words, "no other point yielding both a higher SDR and a lower energy", would keep points that tie with
     a cheaper one as well; with averages printed to 0.1 dB these are ties of rounding.
@@ -177,9 +180,9 @@ def draw_scores(
     *,
     logarithmic: bool | None = None,
 ) -> None:
-    """Draw score against cost, the Pareto front in blue, each point with its label beside it.
+    """Draw score against cost, the Pareto front in blue, each point with its label next to it.
 
-    The fronts of published points and of ours are worked out apart.
+    Published points and ours have separate fronts.
 
     Args:
         path: the picture to write, in a format of its suffix.
@@ -187,7 +190,7 @@ def draw_scores(
         cost_label: of the horizontal axis.
         score_label: of the vertical axis.
         title: a line above.
-        logarithmic: whether the horizontal axis is; None: where the values span more than a factor of 12.
+        logarithmic: whether the horizontal axis is logarithmic; None: if the values span more than a factor of 12.
 
     Raises:
         BandsplitError: there is nothing to draw, or the picture cannot be written.
@@ -222,7 +225,7 @@ def draw_scores(
 
 
 def _plot_points(axes: Axes, points: Sequence[Point], front: Set[Point], *, filled: bool) -> list[Annotation]:
-    """Plot points of one kind, those of the front on top, and return their labels, which lie on them yet."""
+    """Plot points of one kind, those of the front on top, and return their labels, which still lie on the points."""
     for point in sorted(points, key=lambda point: point in front):
         colour = _FRONT if point in front else _BEHIND
         axes.errorbar(
@@ -316,7 +319,7 @@ def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
 
 
 def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
-    """Points of test uSDR against time, of the systems whose time is known."""
+    """Return points of test uSDR against time, of the systems whose time is known."""
     made: dict[DataKey, list[Point]] = {}
     for data, found in measure_scores(scores, "usdr_db").items():
         for one in found:

@@ -1,4 +1,4 @@
-"""The outcome of a study: its tables, pictures and page, made anew from runs and scores."""
+"""The outcome of a study: its tables, pictures and page, made from its current runs and scores."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from bandsplit.studies.tables.rows import data_of_score, validation_scores
 from bandsplit.studies.tables.validation import study_tables
 
 PLAYED_S = 30.0
-"""Longest part of a song that is played on the page, from its middle."""
+"""Longest part of a song on the page, taken from its middle."""
 
 
 @dataclass(frozen=True)
 class StudyData:
-    """What is there of a study."""
+    """Everything that a study has produced so far."""
 
     study: Study
     folder: StudyFolder
     runs: tuple[RunRecord, ...]
     """Its runs in any state, and no others."""
     scores: tuple[Score, ...]
-    """On the test songs: its recipes and what has none, as yardsticks."""
+    """Scores on the test songs, of its recipes and of systems without a recipe, such as yardsticks."""
 
 
 class StudyTables(NamedTuple):
-    """The tables of a study by names that serve as files'."""
+    """The tables of a study, by names that are also file names."""
 
     parts: dict[str, TextTable]
     pairs: dict[str, TextTable]
@@ -134,10 +134,10 @@ def write_page(
 
     Args:
         found: the study.
-        dataset: where the test songs are; without it there is nothing to listen to.
+        dataset: has the test songs; without it, the page has no audio.
         songs: number of songs to listen to.
-        recipes: whose models are heard, with their first finished seed; by default the first and the best.
-        device: where they are separated.
+        recipes: those whose models separate them, with their first finished seed; by default the first and the best.
+        device: separates them.
 
     Returns:
         The page.
@@ -165,7 +165,7 @@ def write_page(
 
 def _notice(found: StudyData) -> str:
     if not found.runs:
-        return "Nobody ran any of it here: all numbers are published ones."
+        return "No run of this study exists here: all numbers are published ones."
     others = sorted({f"{run.data} ({_prints(run)})" for run in found.runs if not run.benchmark})
     return f"Not measured on MUSDB18-HQ, but on {', '.join(others)}." if others else ""
 
@@ -196,8 +196,8 @@ def _energy_table(found: StudyData) -> TextTable:
     rows.append(("all", "", "", "", "", f"{total.hours:.3g}", f"{total.kwh:.3g}", f"{total.kwh_with_pue:.3g}"))
     missing = len(report.without_card)
     notes = [
-        "Every attempt counts, those of runs that failed or were interrupted too. Each counts the CPU and memory of "
-        "the whole machine: runs at the same time on one machine count them more than once."
+        "Every attempt counts, including failed and interrupted ones. Each includes the CPU and memory of the entire "
+        "machine: simultaneous runs on one machine count them more than once."
     ]
     notes += [f"{one} ({one.source})" for one in report.equivalents]
     notes += [f"{missing} runs without an energy card are not counted."] if missing else []
@@ -209,8 +209,8 @@ def _energy_table(found: StudyData) -> TextTable:
 
 
 def _play(found: StudyData, dataset: Dataset, count: int, recipes: Sequence[str], device: str) -> list[SongAudio]:
-    """Separate some test songs and write the middle of each signal."""
-    systems = _heard(found, recipes)
+    """Separate test songs and write the middle of each signal."""
+    systems = _choose_systems(found, recipes)
     folder = found.folder.path / "songs"
     separators = {_label(one.recipe, one.seed): Separator(list(one.models), device=device) for one in systems}
     played = []
@@ -233,8 +233,8 @@ def _play(found: StudyData, dataset: Dataset, count: int, recipes: Sequence[str]
     return played
 
 
-def _heard(found: StudyData, recipes: Sequence[str]) -> list[Trained]:
-    """Choose whose models are heard: the first finished seed of each."""
+def _choose_systems(found: StudyData, recipes: Sequence[str]) -> list[Trained]:
+    """Choose the systems on the page: of each recipe, the first finished seed."""
     finished = [run.planned for run in found.folder.look(planned_runs(found.study)) if run.finished]
     systems, _ = find_systems(found.folder, found.study, finished)
     first = {one.recipe: one for one in reversed(systems)}
@@ -282,5 +282,5 @@ def _make_folder(folder: Path) -> Path:
 
 def _refusal(error: OSError) -> BandsplitError:
     return BandsplitError(
-        f"{error.filename}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+        f"{error.filename}: cannot be written ({error.strerror}); fix that, or choose another --folder"
     )

@@ -1,4 +1,4 @@
-"""Which runs make a study: the paper's tables row by row, with their seeds; and a small one for any two cores."""
+"""Plans of studies: the runs of the paper's tables, row by row, with their seeds; and a small study for two cores."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Study:
     id: str
     about: str
     parts: Mapping[str, tuple[Experiment, ...]]
-    """Name of the part, as a table has it -> its experiments; one may stand in several parts."""
+    """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
-    """What is estimated: by one model each, or by one for all where the recipe shares it."""
+    """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
 
 
 class EvaluationLine(NamedTuple):
-    """A line of Table III that can be measured: a recipe's model and how whole songs are separated."""
+    """A line of Table III that can be measured: a recipe's model and its chunks for entire songs."""
 
     recipe: str
     chunks: ChunkConfig
@@ -90,7 +90,7 @@ def find_study(id: str) -> Study:
     """Look a study up.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no study of that name.
     """
     _check("study", [id], STUDIES)
     return STUDIES[id]
@@ -166,4 +166,4 @@ STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()
-"""Table III, without the numbers of the original paper, which nobody can measure."""
+"""Table III, without the numbers of the original paper, which have no recipe."""

@@ -1,4 +1,4 @@
-"""A folder of static HTML that shows what was measured: opened from the disk, without a server or a network."""
+"""A folder of static HTML that shows results: opened from the disk, without a server or a network."""
 
 from bandsplit.reports.page.content import Report, ReportFigure, SongAudio
 from bandsplit.reports.page.page import write_report

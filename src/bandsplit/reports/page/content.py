@@ -1,4 +1,4 @@
-"""What a report shows, as plain data. All texts are plain: what looks like HTML in them is shown as it is written."""
+"""Content of a report, as plain data. All texts are plain: HTML in them is shown as text, not interpreted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ReportFigure:
     path: Path
     """An .svg, .png, .jpg or .webp file."""
     alt: str
-    """What the picture shows, for those who cannot see it."""
+    """Description of the picture, for those who cannot see it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SongAudio:
     """Audio files of one song, of one sample rate and length."""
 
     name: str
-    """As ``track`` of its scores, which are then shown beside its tracks."""
+    """Equal to ``track`` of its scores, which the page then shows next to its tracks."""
     mixture: Path
     references: Mapping[str, Path]
     """Target -> file."""
@@ -36,11 +36,11 @@ class SongAudio:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything on the page; parts that are empty are left out. Texts in tables are as they are to be read."""
+    """Everything on the page; empty parts are left out. The page shows texts in tables as they are."""
 
     title: str
     notice: str = ""
-    """What a reader must not overlook, such as that the data is a toy problem; shown first, in a box."""
+    """A warning, for example that the data is a toy problem; shown first, in a box."""
     remarks: Sequence[str] = ()
     """Paragraphs."""
     tables: Sequence[TextTable] = ()

@@ -1,4 +1,4 @@
-"""Score rows laid out for the page: what they were measured on, and one line per song, system and metric."""
+"""Score rows laid out for the page: the songs they were measured on, and a line per song, system and metric."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ScoreLine:
 
 @dataclass(frozen=True)
 class Listing:
-    """All lines, and what they can be filtered by."""
+    """All lines, and the values that they can be filtered by."""
 
     targets: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -40,7 +40,7 @@ class Listing:
 
 
 def list_scores(scores: Sequence[Score]) -> Listing:
-    """Lay out scores; of two of the same song, setting and target the later one counts."""
+    """Lay out scores; the later of two scores of the same song, setting and target counts."""
     targets = tuple(order_targets(score.target for score in scores))
     settings = list(dict.fromkeys(score.setting for score in scores))
     metrics = _name_metrics(settings)
@@ -60,13 +60,13 @@ def list_scores(scores: Sequence[Score]) -> Listing:
 
 
 def measured_on(scores: Sequence[Score]) -> TextTable:
-    """Tabulate which songs of which data the scores are of, and how each metric is defined."""
+    """Tabulate the data sets and songs of the scores, and the definition of each metric."""
     groups = group(scores, lambda score: (score.data, score.split, score.fingerprint))
     rows = tuple(
         (
             data,
             split,
-            fingerprint or "not taken",
+            fingerprint or "not computed",
             str(len({score.track for score in found})),
             " and ".join(sorted({_MIXTURE_FROM[score.mixture] for score in found})),
             ", ".join(sorted({score.version for score in found})),
@@ -79,7 +79,7 @@ def measured_on(scores: Sequence[Score]) -> TextTable:
 
 
 def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -> str:
-    """Text of the uSDR of an estimate, to stand beside its track; empty where there is none, or more than one."""
+    """Return the uSDR of an estimate as text, to show next to its track; empty unless there is exactly one."""
     values = {
         score.setting: score.value
         for score in scores
@@ -90,7 +90,7 @@ def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -
 
 
 def number_columns(table: TextTable) -> list[bool]:
-    """Tell which columns hold numbers: most of their cells with a digit begin with it, or none has more than a sign."""
+    """Return which columns hold numbers: most cells with a digit begin with one, or all cells mean no number."""
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.header)
     return [number > 0 and _holds_numbers(column) for number, column in enumerate(columns)]
 
@@ -108,7 +108,7 @@ def with_minus(text: str) -> str:
 
 
 def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:
-    """Short names of what was measured; the data set and the definition are in them only where there are several."""
+    """Name the metrics briefly; with the data set and the definition only where there are several."""
     names = {}
     for setting in settings:
         parts = [str(METRICS[setting.metric])]
@@ -117,6 +117,6 @@ def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:
             twins = {s.fingerprint for s in settings if (s.data, s.split) == (setting.data, setting.split)}
             parts += [str(setting.fingerprint)[:8]] if len(twins) > 1 else []
         if len({s.convention for s in settings if s.metric == setting.metric}) > 1:
-            parts.append(setting.convention or "not told")
+            parts.append(setting.convention or "not recorded")
         names[setting] = " \N{MIDDLE DOT} ".join(parts)
     return names

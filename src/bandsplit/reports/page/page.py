@@ -1,4 +1,4 @@
-"""Writing the report: the page, and beside it everything that it shows."""
+"""Writer of the report: the page, and next to it everything that it shows."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def write_report(folder: Path | str, report: Report) -> Path:
     An earlier report in the folder is replaced, once the new one is complete.
 
     Args:
-        folder: where; made with its parents.
-        report: what the page shows.
+        folder: the folder to write, made with its parents.
+        report: the content of the page.
 
     Returns:
         The page.
 
     Raises:
-        BandsplitError: the folder holds anything but a report, cannot be written, or a file to be shown is missing or
-            of a format that browsers do not show.
+        BandsplitError: the folder holds anything but a report, cannot be written, or a file that the page shows is
+            missing or has a format that browsers do not show.
         AudioError: a song's audio cannot be read, or its files do not fit one another.
     """
     folder = Path(folder)
@@ -59,11 +59,13 @@ def _check_folder(folder: Path) -> None:
         page = folder / "index.html"
         ours = "index.html" in found and GENERATOR in page.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
-        raise BandsplitError(f"{folder}: is no folder to write to ({error.strerror}); choose another") from None
+        raise BandsplitError(
+            f"{folder}: is not a folder that can be written ({error.strerror}); choose another"
+        ) from None
     others = found - {"index.html", "assets"} if ours else found
     if others:
         raise BandsplitError(
-            f"{folder}: holds {sorted(others)[0]!r}, which is no part of a report, and a report replaces its folder; "
+            f"{folder}: holds {sorted(others)[0]!r}, which is not part of a report, and a report replaces its folder; "
             f"choose a new or empty folder"
         )
 
@@ -103,15 +105,15 @@ def _write_page(folder: Path, report: Report) -> None:
 
 
 def _copy(folder: Path, kind: str, paths: Sequence[Path], legal: tuple[str, ...] = ()) -> Iterator[tuple[Path, str]]:
-    """Copy files to ``assets/<kind>/``; yields their addresses on the page."""
+    """Copy files to ``assets/<kind>/``; yield them with their addresses on the page."""
     target = folder / "assets" / kind
     for path in paths:
         if legal and path.suffix.lower() not in legal:
-            raise BandsplitError(f"{path}: is no picture that browsers show; legal: {', '.join(legal)}")
+            raise BandsplitError(f"{path}: is not a picture that browsers show; legal: {', '.join(legal)}")
         if not path.is_file():
-            raise BandsplitError(f"{path}: the report is to show this file, but there is none; make it first")
+            raise BandsplitError(f"{path}: the report shows this file, but it does not exist; make it first")
         target.mkdir(parents=True, exist_ok=True)
-        # Numbered: files of one name may come from two folders, and a name may hold what an address must not.
+        # Numbered: two folders may have files of one name, and a name may contain characters that an address must not.
         copy = target / f"{sum(1 for _ in target.iterdir()) + 1}{path.suffix.lower()}"
         shutil.copyfile(path, copy)
         yield path, copy.relative_to(folder).as_posix()

@@ -1,8 +1,8 @@
 """Excerpts for the report's player: every signal of a song in one script, and a picture of each.
 
 A page opened from the disk may not fetch audio files, and the Web Audio API gives silence for media elements that read
-them; scripts it may load. So the audio of a song is a script of its own: Ogg Vorbis as text, loaded when the song is
-played for the first time. The player decodes it and starts all signals on the same sample.
+them, but it may load scripts. So the audio of a song is in its own script: Ogg Vorbis as text, loaded when the song
+is first played. The player decodes it and starts all signals on the same sample.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Version:
     """One signal of a track: the mixture, a reference or an estimate."""
 
     key: str
-    """Names it in the script."""
+    """Its key in the script."""
     name: str
     picture: str
     """Address within the report."""
@@ -40,7 +40,7 @@ class Version:
 
 @dataclass(frozen=True)
 class SongPart:
-    """What the page says about a song and its excerpt."""
+    """A song and its excerpt, as the page describes them."""
 
     id: str
     name: str
@@ -51,7 +51,7 @@ class SongPart:
     start_s: float
     duration_s: float
     whole: bool
-    """The excerpt is the whole song."""
+    """Whether the excerpt is the entire song."""
     gain_db: float
     """Below 0 where all signals were turned down together so that none clips."""
     systems: tuple[str, ...]
@@ -59,7 +59,7 @@ class SongPart:
     """Mixture or target -> its signals, references last."""
 
     def starts_muted(self, track: str) -> bool:
-        """Tell whether a track is muted at first: the estimates are heard, or the references where there are none."""
+        """Return whether a track is muted at first: estimates sound, or references if there are no estimates."""
         if track == MIXTURE:
             return len(self.tracks) > 1
         return bool(self.systems) and all(version.name == REFERENCE for version in self.tracks[track])
@@ -108,7 +108,7 @@ def write_song(folder: Path, number: int, song: SongAudio) -> SongPart:
 
 
 def _files(song: SongAudio) -> Iterator[tuple[str, str, str, Path]]:
-    """Key, track, name and file of every signal: the mixture, then of each target its estimates and its reference."""
+    """Yield key, track, name and file of every signal: the mixture, then per target its estimates and its reference."""
     yield MIXTURE, MIXTURE, MIXTURE, song.mixture
     targets = order_targets(target for files in (song.references, *song.estimates.values()) for target in files)
     for row, target in enumerate(targets):
@@ -120,7 +120,7 @@ def _files(song: SongAudio) -> Iterator[tuple[str, str, str, Path]]:
 
 
 def _find_excerpt(song: SongAudio) -> tuple[int, int, int, bool]:
-    """First sample, samples, rate and wholeness of the 30 s of the mixture with the most energy."""
+    """Return first sample, samples and rate of the loudest 30 s of the mixture, and whether that is the entire song."""
     whole = audio.info(song.mixture)
     for _, _, _, path in _files(song):
         found = audio.info(path)

@@ -1,4 +1,4 @@
-"""What the runs of a study cost, before any starts: as published, and as measured on this machine."""
+"""Costs of the runs of a study, before any starts: as published, and as measured on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LARGE_PARAMETERS = 30_000_000
 """The paper's largest small model has 27 million, its smallest large one 37."""
 
 GPU_HOURS = (
-    "an estimate, since nobody published hours: as if GPUs alone had drawn the published energy at their rated power "
+    "an estimate, since no hours are published: as if GPUs alone had drawn the published energy at their rated power "
     f"({SMALL_GPU_W:.0f} W for small models on RTX 2080 Ti, {LARGE_GPU_W:.0f} W for large ones on L40S)"
 )
 PUBLISHED = "the paper's Table II, for all four targets and with a PUE of 1.5, divided by the targets"
@@ -42,7 +42,7 @@ class CostSpan(NamedTuple):
 
     hours: Span
     kwh: Span | None
-    """Without PUE; none without a meter."""
+    """Without PUE; None without a meter."""
 
 
 class CostSum(NamedTuple):
@@ -62,11 +62,11 @@ class RecipeCost:
     recipe: str
     runs: tuple[StudyRun, ...]
     measured: CostSpan | str | None
-    """Of one run; a text says why it could not be measured; none: it was not tried."""
+    """Cost of one run; a text: why it could not be measured; None: it was not tried."""
 
     @property
     def left(self) -> tuple[StudyRun, ...]:
-        """Those that are not finished; one under way counts as a whole."""
+        """Runs that are not finished; a running one counts in full."""
         return tuple(run for run in self.runs if not run.finished)
 
     @property
@@ -81,13 +81,13 @@ class RecipeCost:
 
 
 def published_kwh(run: PlannedRun) -> float | None:
-    """Return the published energy of a run: its targets' share of the row of Table II; none if it is in no row."""
+    """Return the published energy of a run: its targets' share of the row of Table II; None if it is in no row."""
     row = table2().get(run.recipe)
     return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
 
 
 def estimated_gpu_hours(run: PlannedRun) -> float | None:
-    """Estimate the GPU-hours of a run from its published energy, see `GPU_HOURS`; none if it is in no row."""
+    """Estimate the GPU-hours of a run from its published energy, see `GPU_HOURS`; None if it is in no row."""
     kwh = published_kwh(run)
     if kwh is None:
         return None
@@ -119,7 +119,7 @@ def sum_kwh(costs: Sequence[RecipeCost], *, left: bool) -> CostSum:
 
 
 def cost_study(runs: Sequence[StudyRun], measured: Mapping[str, CostSpan | str] | None = None) -> list[RecipeCost]:
-    """Group runs by recipe, in their order, with what was measured of each recipe."""
+    """Group runs by recipe, in their order, with the measured cost of each recipe."""
     groups = group(runs, lambda run: run.planned.recipe)
     return [RecipeCost(recipe, tuple(some), (measured or {}).get(recipe)) for recipe, some in groups.items()]
 

@@ -1,4 +1,4 @@
-"""The folder of a study: its runs, their output, its scores, and what was done in it, line by line."""
+"""The folder of a study: its runs, their output, its scores, and a journal of what was done, line by line."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A planned run, and what is there of it."""
+    """A planned run and its state in the folder."""
 
     planned: PlannedRun
     config: RunConfig
     folder: Path
-    """Where the run is, or would be."""
+    """Folder of the run, which may not exist yet."""
     record: RunRecord | None
-    """What its folder says; none before it has begun."""
+    """Record read from the folder; None before it has begun."""
     event: Event | None
-    """What the study did with it last; none if nothing."""
+    """Last event of the study for this run; None before any event."""
 
     @property
     def name(self) -> str:
-        """Name for people and, with dashes, for files."""
+        """Readable name; with dashes, also for files."""
         return run_name(self.planned)
 
     @property
@@ -44,7 +44,7 @@ class StudyRun:
 
     @property
     def failure(self) -> str | None:
-        """Why it failed when it was tried last; none if it did not."""
+        """Why its last attempt failed; None if it did not fail."""
         if self.finished or self.running:
             return None
         if self.event is not None and self.event["event"] == "failed":
@@ -60,7 +60,7 @@ class StudyRun:
 
     @property
     def state(self) -> RunState:
-        """That of its record; failed, see `failure`; submitted, with the job; or not begun."""
+        """State of its record; failed, see `failure`; submitted, with the job; or not begun."""
         if self.failure is not None:
             return RunState(Stage.FAILED)
         if self.record is not None:
@@ -84,7 +84,7 @@ class StudyFolder:
         self.journal = path / "study.jsonl"
 
     def tell(self, event: str, **values: Any) -> None:
-        """Append a line to the journal; several processes may.
+        """Append a line to the journal; several processes may do so.
 
         Raises:
             RunError: it cannot be written.
@@ -95,7 +95,7 @@ class StudyFolder:
             Journal(self.journal).append(line)
         except OSError as error:
             raise RunError(
-                f"{self.journal}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+                f"{self.journal}: cannot be written ({error.strerror}); fix that, or choose another --folder"
             ) from None
 
     def events(self) -> list[Event]:
@@ -104,7 +104,7 @@ class StudyFolder:
         return [line.value for line in lines if isinstance(line.value, dict) and "event" in line.value]
 
     def look(self, runs: Iterable[PlannedRun]) -> list[StudyRun]:
-        """Look up what is there of planned runs."""
+        """Look up the state of planned runs."""
         last = {event["run"]: event for event in self.events() if "run" in event}
         return [self._look(run, last.get(run_name(run))) for run in runs]
 
@@ -116,5 +116,5 @@ class StudyFolder:
 
 
 def run_name(run: PlannedRun) -> str:
-    """Name a run for people."""
+    """Return a readable name of a run."""
     return f"{run.recipe} {'+'.join(run.targets)} seed {run.seed}"

@@ -1,4 +1,4 @@
-"""Processes that a study starts: some at once, each with its own output file, all stopped by one signal."""
+"""Processes that a study starts: several at once, each with its own output file, all stopped by one signal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Job:
 
 
 class Ended(NamedTuple):
-    """A job that is over."""
+    """A job that ended."""
 
     job: Job
     code: int
@@ -38,7 +38,7 @@ class Ended(NamedTuple):
 
 
 class Processes:
-    """Starts jobs and tells which ended. Signals to this process stop them, see `watching`."""
+    """Starts jobs and reports those that ended. Signals to this process stop them, see `watching`."""
 
     def __init__(self, command: Sequence[str], at_once: int) -> None:
         """Start nothing yet.
@@ -49,7 +49,7 @@ class Processes:
         """
         self.command, self.at_once = tuple(command), at_once
         threads = {"OMP_NUM_THREADS": str(max(1, cores() // at_once))}
-        self.environment = threads | os.environ  # whoever sets it knows better
+        self.environment = threads | os.environ  # a value set by the user has priority
         self.stopping = False
         self._running: list[tuple[Job, subprocess.Popen[bytes], float]] = []
         self._received: Sequence[int] = ()
@@ -58,7 +58,7 @@ class Processes:
 
     @property
     def running(self) -> int:
-        """Number of processes under way."""
+        """Number of running processes."""
         return len(self._running)
 
     @property
@@ -72,7 +72,7 @@ class Processes:
         with job.log.open("ab") as log:
             log.write(f"$ {' '.join(command)}\n".encode())
             log.flush()
-            # A session of its own: Ctrl-C on the terminal reaches it once, from here, and as what saves its state.
+            # In its own session: Ctrl-C on the terminal reaches it once, from here, as the signal that saves its state.
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=self.environment,
                 start_new_session=True, pass_fds=keep,
@@ -80,9 +80,9 @@ class Processes:
         self._running.append((job, process, time.monotonic()))
 
     def start_alone(self, job: Job, lock: Path) -> bool:
-        """Start a process that holds a lock as long as it lives; returns whether nobody else holds it.
+        """Start a process that holds a lock as long as it lives; return False if another process holds it.
 
-        The process inherits the lock: others see it from the first moment, and still if this process is killed.
+        The process inherits the lock: others see it from the first moment, even after this process is killed.
         """
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
@@ -96,7 +96,7 @@ class Processes:
         return True
 
     def ended(self, wait_s: float = 0.1) -> list[Ended]:
-        """Pass signals on, wait a little, and return the jobs that are over."""
+        """Pass signals on, wait a little, and return the jobs that ended."""
         self._pass_on()
         time.sleep(wait_s)
         over = [(job, process, began) for job, process, began in self._running if process.poll() is not None]
@@ -127,7 +127,7 @@ class Processes:
 
 
 def last_lines(log: Path, count: int = 5) -> list[str]:
-    """Return the last lines of a job's output that say something."""
+    """Return the last lines of a job's output that are not empty."""
     try:
         text = log.read_bytes()[-20_000:].decode(errors="replace")
     except OSError as error:

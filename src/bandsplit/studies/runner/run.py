@@ -1,4 +1,4 @@
-"""Run a study: train what is planned, then score what was trained."""
+"""Run a study: train the planned runs, then score their models."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from bandsplit.studies.plans import PlannedRun, Study
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Processes, last_lines
 from bandsplit.studies.runner.scoring import Songs, find_systems, plan_scoring, score
-from bandsplit.studies.runner.training import Outcome, Tell, check_data, train_runs
+from bandsplit.studies.runner.training import Outcome, Report, check_data, train_runs
 
 COMMAND = (sys.executable, "-m", "bandsplit")
-"""What runs this package as a process of its own."""
+"""Command that runs this package in its own process."""
 
 
 @dataclass
 class StudyResult:
-    """What became of a study in one go."""
+    """Result of one call of `run_study`."""
 
     trained: Outcome
     scored: Outcome = field(default_factory=Outcome)
     unscored: dict[str, list[str]] = field(default_factory=dict)
-    """Systems that wait for runs, and these."""
+    """Systems that wait for runs -> these runs."""
 
     @property
     def exit_code(self) -> int:
-        """1: something failed; 3: something was stopped or left, the same command goes on; 0: all is done."""
+        """1: something failed; 3: something was stopped or left, the same command continues it; 0: all is done."""
         if self.trained.failed or self.scored.failed:
             return 1
         return 3 if self.trained.stopped or self.scored.stopped else 0
@@ -38,7 +38,7 @@ def run_study(
     planned: Sequence[PlannedRun],
     folder: StudyFolder,
     sets: Sequence[Songs],
-    tell: Tell,
+    report: Report,
     *,
     jobs: int = 1,
     device: str = "auto",
@@ -46,37 +46,37 @@ def run_study(
     evaluate: bool = True,
     command: Sequence[str] = (),
 ) -> StudyResult:
-    """Train the runs that are not finished, and score those that are; call it again to go on.
+    """Train the runs that are not finished, and score those that are; call it again to continue.
 
     Args:
         study: the study.
-        planned: its runs that are wanted.
-        folder: where all goes.
-        sets: the songs, those that are trained on first; the others are scored only.
-        tell: is told what happens, line by line.
+        planned: the runs to finish.
+        folder: where all files are written.
+        sets: the data sets: the first for training and scoring, the others for scoring only.
+        report: called with what happens, line by line.
         jobs: processes at once.
         device: for training and scoring, as ``--device``.
         options: further options of ``bandsplit train``.
         evaluate: whether to score.
-        command: what runs ``bandsplit``; by default this Python, with this package.
+        command: command that runs ``bandsplit``; by default this Python with this package.
 
     Raises:
-        DataError: a run that is there was trained on other songs.
+        DataError: an existing run was trained on other songs.
     """
     check_data(folder.look(planned), sets[0].dataset)
     processes = Processes(command or COMMAND, jobs)
     options = (*sets[0].options, "--device", device, *options)
     with processes.watching():
-        result = StudyResult(train_runs(folder, planned, options, processes, tell))
+        result = StudyResult(train_runs(folder, planned, options, processes, report))
         if evaluate and not processes.stopping:
             systems, result.unscored = find_systems(folder, study, planned)
             if systems:
-                result.scored = score(folder, plan_scoring(folder, study, systems, sets), device, processes, tell)
+                result.scored = score(folder, plan_scoring(folder, study, systems, sets), device, processes, report)
     return result
 
 
 def report_failures(result: StudyResult) -> list[str]:
-    """Say of everything that failed where its output is, and how that ends."""
+    """List all that failed, with the file and the last lines of the output."""
     lines = []
     for name, log in (result.trained.failed | result.scored.failed).items():
         lines += [f"FAILED: {name}, output in {log}", *(f"    {line}" for line in last_lines(log))]

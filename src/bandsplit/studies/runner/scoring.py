@@ -1,7 +1,7 @@
-"""Score what the runs of a study trained: one process for each system, way of inference and data set.
+"""Score the models of a study: one process for each system, way of inference and data set.
 
-Each writes a file of its own into ``scores/``, so that several can work at once and each goes on where it stopped;
-``scores.jsonl`` is made of them.
+Each process writes its own file into ``scores/``, so that several can work at once and each continues where it stopped;
+``scores.jsonl`` joins these files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bandsplit.runs.schema import BEST_FILE
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes, last_lines
-from bandsplit.studies.runner.training import Outcome, Tell
+from bandsplit.studies.runner.training import Outcome, Report
 
 SPLIT = "test"
 
@@ -41,7 +41,7 @@ class Songs(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name for files: two sets may have the same name."""
+        """Name for files, with the fingerprint: two sets may have the same name."""
         return f"{self.dataset.name}-{self.dataset.fingerprints.get(SPLIT, '')}"
 
 
@@ -50,14 +50,14 @@ class Scoring(NamedTuple):
 
     name: str
     part: Path
-    """Its rows; the stem is what is scored, the suffix before ``.jsonl`` are the targets."""
+    """Its rows; the stem names what is scored, the suffix before ``.jsonl`` lists the targets."""
     models: tuple[Path, ...]
     """None: the yardsticks."""
     options: tuple[str, ...]
 
     @property
     def made_of(self) -> list[list[object]]:
-        """Tell whether models have changed since."""
+        """Names, sizes and times of the models, to detect later changes."""
         facts = [(path.parts[-4:], path.stat()) for path in self.models]  # recipe, targets, run, file
         return [["/".join(parts), stat.st_size, stat.st_mtime_ns] for parts, stat in facts]
 
@@ -68,7 +68,7 @@ def find_systems(
     """Find what can be scored: systems whose chosen runs are finished, with all their targets that are.
 
     Returns:
-        The systems, and for those that cannot be scored yet the runs that they wait for.
+        The systems; and those that cannot be scored yet, with the runs that they wait for.
     """
     wanted = {(run.recipe, run.seed) for run in chosen}
     planned = (run for run in planned_runs(study) if (run.recipe, run.seed) in wanted)
@@ -92,7 +92,7 @@ def plan_scoring(
     sets: Sequence[Songs],
     lines: Sequence[EvaluationLine] = TEST_LINES,
 ) -> list[Scoring]:
-    """List what is to be scored: the yardsticks, and each system as Table III wants it, by default crossfaded."""
+    """List the scorings: the yardsticks, and each system with its inferences in Table III, by default crossfade."""
     parts = folder.path / "scores"
     plan = []
     for songs in sets:
@@ -111,15 +111,15 @@ def plan_scoring(
     return plan
 
 
-def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: Processes, tell: Tell) -> Outcome:
-    """Score what was not scored before, and bring ``scores.jsonl`` up to date.
+def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: Processes, report: Report) -> Outcome:
+    """Score what is not scored yet, and bring ``scores.jsonl`` up to date.
 
     Args:
         folder: the study's.
         plan: see `plan_scoring`.
         device: as ``--device``.
         processes: where the work runs; its signals must be watched.
-        tell: is told what happens, line by line.
+        report: called with what happens, line by line.
     """
     outcome = Outcome()
     scored = {event["part"]: event["models"] for event in folder.events() if event["event"] == "scored"}
@@ -133,7 +133,7 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
         while waiting and processes.free:
             one = waiting.pop(0)
             if scored.get(one.part.name, one.made_of) != one.made_of:
-                one.part.unlink(missing_ok=True)  # of models that are no more
+                one.part.unlink(missing_ok=True)  # scores of models that no longer exist
             models = tuple(str(path) for path in one.models)
             arguments = ("evaluate", *models, "--out", str(one.part), "--device", device, *one.options)
             job = Job(one.name, arguments, folder.logs / f"score-{one.part.stem}.log")
@@ -141,14 +141,14 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
                 under_way[one.name] = one
             else:
                 outcome.stopped.append(one.name)
-                tell(f"{one.name}: another process scores it; left to that")
+                report(f"{one.name}: another process is scoring it; skipped here")
         for ended in processes.ended():
             one = under_way.pop(ended.job.name)
             facts = {"part": one.part.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
             if ended.code == 0:
                 folder.tell("scored", **facts, models=one.made_of)
                 outcome.finished.append(one.name)
-                tell(f"{one.name}: scored")
+                report(f"{one.name}: scored")
             elif processes.stopping:
                 folder.tell("scoring stopped", **facts)
                 outcome.stopped.append(one.name)
@@ -156,16 +156,16 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
                 reason = (last_lines(ended.job.log, 1) or ["no output"])[0]
                 folder.tell("scoring failed", **facts, reason=reason, log=str(ended.job.log))
                 outcome.failed[one.name] = ended.job.log
-                tell(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
+                report(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
     join_scores(folder)
     return outcome
 
 
 def join_scores(folder: StudyFolder) -> None:
-    """Make ``scores.jsonl`` of the parts; of a system that was scored with more and more targets, the last.
+    """Join the parts to ``scores.jsonl``; of several parts of a system, take the one with the most targets.
 
     Raises:
-        RunError: a part cannot be read, or the file not be written.
+        RunError: a part cannot be read, or the file cannot be written.
     """
     best: dict[str, Path] = {}
     for part in sorted((folder.path / "scores").glob("*.jsonl")):
@@ -177,7 +177,7 @@ def join_scores(folder: StudyFolder) -> None:
         write_atomically(folder.scores, "".join(f"{row}\n" for row in rows).encode())
     except OSError as error:
         raise RunError(
-            f"{error.filename}: cannot be read or written ({error.strerror}); mend that, or choose another --folder"
+            f"{error.filename}: cannot be read or written ({error.strerror}); fix that, or choose another --folder"
         ) from None
 
 
@@ -199,7 +199,7 @@ def _chunk_options(chunks: ChunkConfig) -> tuple[str, ...]:
 
 
 def _slug(chunks: ChunkConfig) -> str:
-    """Name a way of inference in a file's name, with what is not as usual."""
+    """Name a way of inference for a file's name, with the settings that are not the defaults."""
     usual = _chunk_settings(type(chunks)())
     own = {option: value for option, value in _chunk_settings(chunks).items() if value != usual[option]}
     return chunks.kind + "".join(f"-{option.strip('-')}-{value}" for option, value in own.items())

@@ -1,4 +1,4 @@
-"""How far a study is, what is left of it, and the energy of all its attempts."""
+"""Progress of a study: the hours that remain, and the energy of all its attempts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from bandsplit.studies.runner.folder import StudyFolder, StudyRun
 
 
 class Left(NamedTuple):
-    """What the unfinished runs will take, from those that are finished."""
+    """Estimated time of the unfinished runs, from those that are finished."""
 
     runs: int
     hours: float
-    """Of all runs one after the other; less what unfinished ones took already."""
+    """Hours of all runs one after the other, less the hours that unfinished ones already took."""
     guessed: int
-    """Runs of recipes that none was finished of: they count with the mean of all finished runs."""
+    """Runs of recipes without a finished run: they count with the mean of all finished runs."""
     unknown: int
     """Runs without a figure, since no run is finished."""
 
@@ -30,16 +30,16 @@ class Account:
 
     kwh: float
     finished_kwh: float
-    """Of finished runs, with their interrupted attempts."""
+    """Energy of finished runs, with their interrupted attempts."""
     unfinished_kwh: float
-    """Of failed, interrupted and running ones."""
+    """Energy of failed, interrupted and running ones."""
     attempts: int
     without_card: int
-    """Runs that did not measure, or whose card cannot be read; they are not in the sums."""
+    """Runs that were not measured, or whose card cannot be read; the sums leave them out."""
 
 
 def estimate_left(runs: Sequence[StudyRun]) -> Left:
-    """Estimate the hours that are left."""
+    """Estimate the remaining hours."""
     took: dict[str, list[float]] = {}
     for run in runs:
         if run.finished and run.record is not None and run.record.hours is not None:
@@ -56,7 +56,7 @@ def estimate_left(runs: Sequence[StudyRun]) -> Left:
 
 
 def account_energy(folder: StudyFolder) -> Account | None:
-    """Sum the energy of all attempts, those of runs that failed or were interrupted too; none before the first run."""
+    """Sum the energy of all attempts, including failed and interrupted runs; None before the first run."""
     try:
         found = find_runs([folder.runs])
     except RunError:  # there is no run

@@ -1,4 +1,4 @@
-"""Train the runs of a study, each as a process of its own that may fail without harm to the others."""
+"""Train the runs of a study, each in its own process, whose failure does not affect the others."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from bandsplit.studies.runner.processes import Ended, Job, Processes, last_lines
 from bandsplit.training.cluster import train_arguments
 
 STOPPED = 3
-"""Exit code of ``bandsplit train`` when it was stopped and can go on."""
+"""Exit code of ``bandsplit train`` when it was stopped and can be resumed."""
 LOOK_EVERY_S = 1.0
-"""Seconds between two looks at runs that other processes train."""
+"""Seconds between checks of runs that other processes train."""
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass
 class Outcome:
-    """What became of the runs of a study in one go, by name."""
+    """Outcome of one call for the runs of a study, by name."""
 
     finished: list[str] = field(default_factory=list)
-    """Trained to the end now or before."""
+    """Runs that finished now or earlier."""
     stopped: list[str] = field(default_factory=list)
-    """Stopped, or not begun because the study was."""
+    """Runs that were stopped, or not begun because the study was stopped."""
     failed: dict[str, Path] = field(default_factory=dict)
-    """With the output that says why."""
+    """Failed runs, with the file of their output."""
 
 
 def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
-    """Check that what is there of the runs was trained on these songs.
+    """Check that existing runs were trained on these songs.
 
     Raises:
-        DataError: a run was not; results of different songs are no comparison.
+        DataError: a run was not; results on different songs cannot be compared.
     """
     for run in runs:
         there = run.record.fingerprints if run.record is not None else {}
@@ -46,8 +46,8 @@ def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
             if split in there and there[split] != dataset.fingerprints.get(split):
                 raise DataError(
                     f"{run.folder}: was trained on {run.record and run.record.data} ({split}: {there[split]}), "
-                    f"{dataset.root} is other data ({split}: {dataset.fingerprints.get(split)}); give --data as it "
-                    f"was, or choose another --folder"
+                    f"{dataset.root} is other data ({split}: {dataset.fingerprints.get(split)}); give the same --data "
+                    f"as before, or choose another --folder"
                 )
 
 
@@ -58,29 +58,29 @@ def run_arguments(run: PlannedRun, folder: StudyFolder, options: Sequence[str]) 
 
 
 def train_runs(
-    folder: StudyFolder, planned: Sequence[PlannedRun], options: Sequence[str], processes: Processes, tell: Tell
+    folder: StudyFolder, planned: Sequence[PlannedRun], options: Sequence[str], processes: Processes, report: Report
 ) -> Outcome:
-    """Train what is not finished, in order; stopped runs go on where they were.
+    """Train the unfinished runs, in order; stopped runs continue where they were.
 
-    A run that another process trains is waited for: if it ends unfinished, it goes on here.
+    Wait for a run that another process trains: if that ends unfinished, the run continues here.
 
     Args:
         folder: the study's.
         planned: the runs.
         options: further options of ``bandsplit train``.
         processes: where they run; its signals must be watched.
-        tell: is told what happens, line by line.
+        report: called with what happens, line by line.
     """
     outcome = Outcome()
     waiting, elsewhere = list(planned), set[PlannedRun]()
     under_way: dict[str, StudyRun] = {}
-    # Wall-clock time, since events of other processes carry it; the time of the next look only has to run evenly.
+    # Wall-clock time, as in the events of other processes; the time of the next look uses a clock that never jumps.
     began, look_at = time.time(), 0.0
     while waiting or under_way:
         if processes.stopping:
             outcome.stopped += [run.name for run in folder.look(waiting) if not run.finished]
             waiting = []
-        # The folder is read anew at each look: other processes may have taken or finished runs in the meantime.
+        # The folder is read again at each look: other processes may have taken or finished runs in the meantime.
         if processes.free and time.monotonic() > look_at:
             for run in folder.look(waiting):
                 if run.planned in elsewhere and not run.running and _ended_since(run, began, outcome):
@@ -91,19 +91,19 @@ def train_runs(
                 elif processes.free and _start(run, folder, options, processes):
                     under_way[run.name] = run
                     waiting.remove(run.planned)
-                    tell(f"{run.name}: {'goes on' if run.record else 'started'}")
+                    report(f"{run.name}: {'continues' if run.record else 'started'}")
                 elif processes.free and run.planned not in elsewhere:
                     elsewhere.add(run.planned)
-                    tell(f"{run.name}: another process trains it; waiting for that")
+                    report(f"{run.name}: another process is training it; waiting")
             look_at = time.monotonic() + LOOK_EVERY_S
         for ended in processes.ended():
-            _note_end(under_way.pop(ended.job.name), ended, folder, processes.stopping, outcome, tell)
+            _note_end(under_way.pop(ended.job.name), ended, folder, processes.stopping, outcome, report)
             look_at = 0.0  # a place is free now
     return outcome
 
 
 def _ended_since(run: StudyRun, began: float, outcome: Outcome) -> bool:
-    """Note a run that another process gave up in the meantime; it is not tried again at once."""
+    """Record a run that another process gave up in the meantime; it is not tried again at once."""
     event = run.event
     if run.finished or event is None or event["unix_time_s"] < began or event["event"] not in ("failed", "stopped"):
         return False
@@ -124,21 +124,23 @@ def _start(run: StudyRun, folder: StudyFolder, options: Sequence[str], processes
     return True
 
 
-def _note_end(run: StudyRun, ended: Ended, folder: StudyFolder, stopping: bool, outcome: Outcome, tell: Tell) -> None:
+def _note_end(
+    run: StudyRun, ended: Ended, folder: StudyFolder, stopping: bool, outcome: Outcome, report: Report
+) -> None:
     (now,) = folder.look([run.planned])
     facts = {"run": run.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
     if ended.code == 0 and now.finished:
         folder.tell("finished", **facts)
         outcome.finished.append(run.name)
         best = now.record and now.record.best
-        tell(f"{run.name}: finished, best {best.validation_usdr_db:.2f} dB @{best.epoch}" if best else run.name)
+        report(f"{run.name}: finished, best {best.validation_usdr_db:.2f} dB @{best.epoch}" if best else run.name)
     elif ended.code == STOPPED or stopping:
         folder.tell("stopped", **facts)
         outcome.stopped.append(run.name)
-        tell(f"{run.name}: stopped, can go on")
+        report(f"{run.name}: stopped, can be resumed")
     else:
         lines = last_lines(ended.job.log, 1)
         reason = f"killed by signal {-ended.code}" if ended.code < 0 else lines[0] if lines else "no output"
         folder.tell("failed", **facts, reason=reason, log=str(ended.job.log))
         outcome.failed[run.name] = ended.job.log
-        tell(f"{run.name}: FAILED (exit code {ended.code}): {reason}")
+        report(f"{run.name}: FAILED (exit code {ended.code}): {reason}")

@@ -1,4 +1,4 @@
-"""Parts that the tables of a study share: numbers as text and as records, and what can be believed of their rows."""
+"""Parts that the tables of a study share: numbers as text and as records, and the significance of differences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bandsplit.studies.tables.rows import NOT_RUN, PUE, Measured, Spread, spread
 
 NO_VALUE = "-"
 CellRecord = dict[str, str | float | None]
-"""A number of a table with what belongs to it, for CSV."""
+"""A number of a table with its context, for CSV."""
 
 
 def columns_of(targets: Sequence[str]) -> list[str]:
@@ -59,7 +59,7 @@ def recipe_lines(
     return lines, records
 
 
-# --- what can be believed --------------------------------------------------------------------------------------------
+# --- significance ----------------------------------------------------------------------------------------------------
 
 
 def comparison_table(found: Sequence[Comparison], caption: str) -> TextTable:
@@ -89,29 +89,32 @@ def comparison_table(found: Sequence[Comparison], caption: str) -> TextTable:
     )  # fmt: skip
 
 
-def belief_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:
-    """Say in a sentence or two which rows cannot be told apart on a target; rows of Table II by their numbers."""
+def significance_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:
+    """Yield sentences that name the rows without significant differences on a target; rows of Table II by number."""
     pairs = [one for one in found if one.target == target]
     if not pairs:
         return
     alike = [one for one in pairs if one.doubt]
     head = f"By {target}, {counted(len(pairs), 'pair')} of ours compared, song by song (95 %)"
     if not alike:
-        yield f"{head}: all can be told apart."
+        yield f"{head}: all differ significantly."
         return
     if len(alike) == len(pairs):
-        yield f"{head}: none can be told apart."
+        yield f"{head}: none differs significantly."
     else:
         names = list(dict.fromkeys(name for one in pairs for name in (one.a, one.b)))
         rows = {recipe: row.row for recipe, row in published.table2().items()}
         groups = [", ".join(rows.get(name, name) for name in group) for group in not_told_apart(pairs, names, target)]
-        yield f"{head}: these cannot be told apart among themselves: {' | '.join(groups)}. All other pairs can."
+        yield (
+            f"{head}. Not significantly different from each other: {' | '.join(groups)}. "
+            f"All other pairs differ significantly."
+        )
     single = sum(one.doubt is Doubt.ONE_SEED for one in alike)
     few = sum(one.doubt is Doubt.FEW_SONGS for one in alike)
     if single:
-        yield f"In {counted(single, 'pair')} only the unknown variance between seeds stands against a verdict."
+        yield f"In {counted(single, 'pair')} the only doubt is the unknown variance between seeds."
     if few:
-        yield f"In {counted(few, 'pair')} there are fewer than {FEWEST_SONGS} songs, too few for any verdict."
+        yield f"In {counted(few, 'pair')} there are fewer than {FEWEST_SONGS} songs, too few for significance."
 
 
 # --- cells -----------------------------------------------------------------------------------------------------------
@@ -129,12 +132,12 @@ def record_of(
 
 
 def difference_of(ours: float | None, theirs: float | None) -> float | None:
-    """Subtract, where both are known."""
+    """Subtract if both are known."""
     return None if ours is None or theirs is None else ours - theirs
 
 
 def printed_text(value: float | None) -> str:
-    """Write a published number with the digits it was published with."""
+    """Write a published number with its published digits."""
     if value is None:
         return NO_VALUE
     return (
@@ -143,19 +146,19 @@ def printed_text(value: float | None) -> str:
 
 
 def mean_text(value: Spread, several: bool) -> str:
-    """Write mean ± spread, and the number of seeds where it differs from cell to cell."""
+    """Write mean ± spread, and the number of seeds where cells have different numbers."""
     text = f"{value.mean:.2f}" + ("" if value.std is None else f" ± {value.std:.2f}")
     return f"{text} ({value.n})" if several else text
 
 
 def ours_text(counts: Iterable[int]) -> str:
-    """Name a line of ours, with its number of seeds."""
+    """Name a line of our results, with its number of seeds."""
     counts = set(counts)
     return f"ours ({range_text(counts)} seed{'s' * (counts != {1})})" if counts else "ours"
 
 
 def energy_text(kwh: float | None) -> str:
-    """Write kWh, two digits at least."""
+    """Write kWh with at least two digits."""
     return NO_VALUE if kwh is None else f"{kwh:.0f}" if kwh >= 100 else f"{kwh:.2g}"
 
 

@@ -1,4 +1,4 @@
-"""What runs and scores say of each recipe, by data set: values by seed, cost, and what is still missing."""
+"""Rows of tables, from runs and scores, by data set: values by seed, cost, and the states of missing ones."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from bandsplit.runs.schema import BEST_FILE
 
 BENCHMARK = "MUSDB18-HQ"
 PUE = 1.5
-"""Of the published energies; ours are multiplied by the same."""
+"""PUE of the published energies; ours are multiplied by the same."""
 NOT_RUN, RUNNING, UNFINISHED = "not run", "running", "unfinished"
 Seeds = Mapping[int | None, float]
 
 
 @dataclass(frozen=True)
 class DataKey:
-    """Songs that numbers were measured on. Numbers of different ones never stand in one table."""
+    """Songs that numbers were measured on. Numbers from different songs are never in one table."""
 
     benchmark: str | None
     identity: str
-    """The fingerprint; the folder's name where there is none. It is the audio that counts."""
+    """The fingerprint of the audio; the folder's name where there is no fingerprint."""
     text: str = field(compare=False)
-    """The benchmark, else the folder's name and the fingerprint."""
+    """The benchmark, or the folder's name and the fingerprint."""
 
     @classmethod
     def of(cls, benchmark: str | None, fingerprint: str | None, name: str) -> DataKey:
-        """Identify songs by what is known of them."""
+        """Identify songs by benchmark, fingerprint and folder."""
         identity = fingerprint or f"{name}, no fingerprint"
         text = f"{name} ({fingerprint})" if fingerprint else identity
         return cls(benchmark, identity, BENCHMARK if benchmark == BENCHMARK else text)
@@ -50,12 +50,12 @@ class DataKey:
     @property
     def caption(self) -> str:
         """The text, with a warning where published numbers were measured on other songs."""
-        apart = f", which is not {BENCHMARK}: no number here compares to a published one"
+        apart = f", which is not {BENCHMARK}: no number here can be compared with a published one"
         return self.text + ("" if self.published else apart)
 
 
 ANY_BENCHMARK = DataKey(BENCHMARK, "", BENCHMARK)
-"""The published set where nothing of ours was measured on it."""
+"""The published set, for tables without results of ours on it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Measured:
     values: Mapping[str, Seeds] = field(default_factory=dict)
     """By target and "average", the value of each seed."""
     states: Mapping[str, str] = field(default_factory=dict)
-    """By target, why there is no value yet: ``running`` or ``unfinished``."""
+    """By target, the reason why there is no value yet: ``running`` or ``unfinished``."""
     kwh: Seeds = field(default_factory=dict)
     """Energy of the models of all targets, by seed, without PUE."""
     parameters_m: float | None = None
@@ -80,7 +80,7 @@ class Measured:
         return with_remark(self.name, self.remark)
 
     def counts(self, columns: Iterable[str]) -> set[int]:
-        """Return the numbers of seeds that columns with a value rest on; none for what has no seeds."""
+        """Return the numbers of seeds behind columns that have a value; empty for systems without seeds."""
         found = {sum(seed is not None for seed in self.values.get(column, {})) for column in columns}
         return found - {0}
 
@@ -89,7 +89,7 @@ class Measured:
         return list(self.values.get(column, {}).values())
 
     def state(self, column: str, targets: Sequence[str] = TARGETS) -> str:
-        """Say why a target, or the average, has no value."""
+        """Return why a target, or the average, has no value."""
         states = [self.states.get(target, "") for target in (targets if column == AVERAGE else [column])]
         return next((state for state in (RUNNING, UNFINISHED) if state in states), NOT_RUN)
 
@@ -99,7 +99,7 @@ class Spread(NamedTuple):
 
     mean: float | None
     std: float | None
-    """Sample standard deviation; none with fewer than two seeds, where it is unknown."""
+    """Sample standard deviation; None with fewer than two seeds, where it is unknown."""
     n: int
 
 
@@ -113,7 +113,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def validation_scores(run: RunRecord) -> list[Score]:
-    """Return the best validation of a run as score rows, one for each song and target; none from logs without songs."""
+    """Return the best validation of a run as score rows, one for each song and target; empty for logs without songs."""
     best = run.best
     prints = data_of_run(run).identity if run.fingerprints else None
     return [
@@ -140,19 +140,19 @@ def data_of_score(row: Score) -> DataKey:
 
 
 def is_result(run: RunRecord) -> bool:
-    """Say whether a run is done and was not changed by hand: the others are no rows of a table."""
+    """Return whether a run is finished and was not changed by hand: only such runs are in tables."""
     return run.finished and not run.changes and run.best is not None
 
 
 def measure_runs(runs: Iterable[RunRecord], targets: Sequence[str] = TARGETS) -> dict[DataKey, list[Measured]]:
     """Group runs by data and recipe; those changed by hand are left out.
 
-    Runs of one recipe that were validated otherwise, on mixtures made otherwise, or by another version are never
-    averaged: each group is a row of its own.
+    Runs of one recipe that were validated differently, on other mixtures, or by another version are never averaged:
+    each group has its own row.
 
     Args:
         runs: any runs.
-        targets: what a whole model estimates: average, energy and parameters are of all of these.
+        targets: all that a complete system estimates; average, energy and parameters cover all of these.
     """
     unchanged = (run for run in runs if not run.changes)
     found: dict[DataKey, list[Measured]] = {}
@@ -168,7 +168,7 @@ def measure_runs(runs: Iterable[RunRecord], targets: Sequence[str] = TARGETS) ->
 
 
 class _Conditions(NamedTuple):
-    """What runs must share before they are averaged; the names stand in tables."""
+    """Conditions that runs must share to be averaged; tables show the names of the fields."""
 
     validation: str
     mixture: str
@@ -218,7 +218,7 @@ def _best_by_target(run: RunRecord) -> Iterator[tuple[str, float]]:
 
 
 def count_stored_parameters(file: Path) -> int | None:
-    """Count the numbers in a file of weights by its header alone; None where it cannot be read.
+    """Count the numbers in a file of weights from its header alone; None if it cannot be read.
 
     Source: safetensors format. Eight bytes hold the length of a JSON header of shapes.
     """

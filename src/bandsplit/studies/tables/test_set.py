@@ -20,7 +20,6 @@ from bandsplit.studies.plans import TEST_LINES
 from bandsplit.studies.tables.cells import (
     NO_VALUE,
     CellRecord,
-    belief_notes,
     columns_of,
     difference_of,
     mean_text,
@@ -28,6 +27,7 @@ from bandsplit.studies.tables.cells import (
     printed_text,
     recipe_lines,
     record_of,
+    significance_notes,
 )
 from bandsplit.studies.tables.rows import (
     ANY_BENCHMARK,
@@ -43,7 +43,7 @@ from bandsplit.studies.tables.rows import (
 
 
 def table_1(scores: Sequence[Score]) -> list[TextTable]:
-    """Make Table I: published systems and ours by cSDR on the test set; other data sets have tables without theirs."""
+    """Make Table I: published systems and ours by cSDR on the test set; other data sets get tables of ours alone."""
     by_data = measure_scores(scores, "csdr_db")
     mine = [one for data, found in by_data.items() if data.published for one in found]
     tables = [_systems_table(ANY_BENCHMARK, mine, scores)]
@@ -80,7 +80,7 @@ def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[S
         records += [{"data": data.text, "model": one.name, "extra_data": "no"} | fact for fact in facts]
     mine = [row for row in scores if _in(row, data)]
     notes += _conditions(found)
-    notes += belief_notes(compare(mine, "csdr_db"), AVERAGE)
+    notes += significance_notes(compare(mine, "csdr_db"), AVERAGE)
     if data.published and not found:
         notes.append("Ours: not run.")
     return TextTable(
@@ -163,7 +163,7 @@ def _inference_table(data: DataKey, scores: Sequence[Score]) -> TextTable:
         f"uSDR: mean over songs, cSDR: median)",
         ("model", "inference", "", *(f"{column} {METRICS[metric].name}" for column, metric in pairs)),
         tuple(rows),
-        tuple(belief_notes(found_pairs, AVERAGE)),
+        tuple(significance_notes(found_pairs, AVERAGE)),
         text_columns=3,
         records=tuple(records),
     )
@@ -208,20 +208,22 @@ def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets:
         f"uSDR: mean over songs, cSDR: median)",
         ("system", *(f"{column} {METRICS[metric].name}" for column in columns for metric in MAIN_METRICS)),
         tuple(rows),
-        (*belief_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
+        (*significance_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
         records=tuple(records),
     )
 
 
 def _by_conditions(rows: Sequence[Score], metric: Metric) -> dict[str, Measured]:
-    """Aggregate the rows of one recipe and inference: one group for each other condition, seldom more than one."""
+    """Aggregate the rows of one recipe and inference: one group for each set of other conditions, usually one."""
     return {one.remark: measured_of(one) for one in contenders(rows, metric)}
 
 
 def _conditions(found: Sequence[Contender]) -> Iterator[str]:
-    """Tell the inference and the mixtures of rows that the names do not tell."""
+    """Describe the inference, the mixtures and the version of rows, which their names do not show."""
     for fields in (("inference",), ("mixture", "version")):
-        texts = [" and ".join(sorted({str(one.conditions[name]) or "not told" for one in found})) for name in fields]
+        texts = [
+            " and ".join(sorted({str(one.conditions[name]) or "not recorded" for one in found})) for name in fields
+        ]
         if found:
             yield f"Ours, {', '.join(f'{name}: {text}' for name, text in zip(fields, texts, strict=True))}."
 

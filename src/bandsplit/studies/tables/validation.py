@@ -1,7 +1,7 @@
-"""The paper's tables and those of any study, from runs and scores: published, ours, difference, and how sure it is.
+"""The paper's tables and those of any study, from runs and scores: published, ours, difference, and its significance.
 
-Published numbers stand only beside numbers that were measured on MUSDB18-HQ. Every other data set has tables of its
-own, which name it and give places instead of published numbers.
+Published numbers are shown only next to numbers measured on MUSDB18-HQ. Every other data set has its own tables, which
+name it and give ranks instead of published numbers.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from bandsplit.studies.plans import Study
 from bandsplit.studies.tables.cells import (
     NO_VALUE,
     CellRecord,
-    belief_notes,
     columns_of,
     energy_text,
     mean_text,
     recipe_lines,
     record_of,
+    significance_notes,
     size_text,
 )
 from bandsplit.studies.tables.rows import (
@@ -95,12 +95,12 @@ def validation_tables(
     Args:
         title: what the caption begins with.
         recipes: the rows.
-        runs: any runs; only those of these recipes count, and none that was changed by hand.
+        runs: any runs; those of other recipes and those changed by hand are left out.
         targets: the columns.
 
     Returns:
-        First the table of MUSDB18-HQ, if anything was published for a recipe or run on that set; then one for each
-        other data set. A study without published numbers that nobody ran has one table that says so.
+        First the table of MUSDB18-HQ, if a recipe has published numbers or was run on that set; then one for each other
+        data set. A study without published numbers and without runs has one table that says so.
     """
     runs = [run for run in runs if run.recipe in recipes]
     by_data = measure_runs(runs, targets)
@@ -122,7 +122,7 @@ def _benchmark_table(
     targets: Sequence[str],
 ) -> TextTable:
     columns = columns_of(targets)
-    several = len(ours) > 1  # copies of the set whose audio differs, as one with a mended song
+    several = len(ours) > 1  # copies of the set whose audio differs, such as one with a repaired song
     rows: list[tuple[str, ...]] = []
     records: list[CellRecord] = []
     for recipe in recipes:
@@ -145,7 +145,7 @@ def _benchmark_table(
         f"{title}, on {BENCHMARK} ({_EXPLAINED}; energy with a PUE of {PUE:g})",
         ("recipe", "", *columns, "parameters, M", "energy, kWh"),
         tuple(rows),
-        tuple(belief_notes(found, columns[-1])),
+        tuple(significance_notes(found, columns[-1])),
         text_columns=2,
         records=tuple(records),
     )
@@ -159,7 +159,7 @@ def _other_table(
     runs: Sequence[RunRecord],
     targets: Sequence[str],
 ) -> TextTable:
-    """Tabulate another data set: no published number, only the place that each row has there and in print."""
+    """Tabulate another data set: no published number, only the rank of each row there and its published rank."""
     columns = columns_of(targets)
     key = columns[-1]
     ordered = [one for recipe in recipes for one in found if one.name == recipe]
@@ -184,7 +184,7 @@ def _other_table(
         _, facts = recipe_lines(one, {}, [None, None], columns, targets)
         records += [{"data": data.text, "model": one.label, **fact} for fact in facts]
     comparisons = compare(_validated(runs, [data]), "usdr_db")
-    notes = list(belief_notes(comparisons, key))
+    notes = list(significance_notes(comparisons, key))
     notes += describe_agreement(comparisons, key)
     places_header = (f"place here ({key})", f"place on {BENCHMARK}, published") if both else ()
     return TextTable(
