@@ -158,7 +158,7 @@ def test_train_evaluate_and_separate_follow_each_other(capsys: pytest.CaptureFix
 )
 def test_options_that_became_commands_name_them(capsys: pytest.CaptureFixture[str], arguments: list[str], command: str):
     code, text = run(capsys, *arguments)
-    assert (code, f"any more; use `{command}`" in text) == (2, True), text
+    assert (code, "is no longer an option of" in text, f"; use `{command}`" in text) == (2, True, True), text
 
 
 def test_a_job_is_submitted_for_each_target(

@@ -85,7 +85,7 @@ def test_a_broken_set_is_described_song_by_song_with_stem_and_fix(capsys: pytest
     assert broken[0].endswith("add bass.wav or bass.flac")
     assert broken[1] == "BROKEN: train/Song 1, drums: holds samples that are not finite; export it again"
     assert "remark: test/Song 3, bass: is the same audio as bass of test/Copy; remove one of them" in text
-    assert "2 problem(s): mend them before training; --allow goes on, without the songs that cannot be read" in text
+    assert "2 problem(s): fix them before training; --allow continues without the songs that cannot be read" in text
 
 
 def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], tmp_path: Path):

@@ -85,7 +85,7 @@ def test_fetch_shows_what_it_is_and_asks_first(run: Callable[..., tuple[int, str
     store.patch.setattr(sys, "stdin", Answer("n"))
     code, _, told = run("models", "fetch", "tiny")
     assert code == 1 and "Aborted" in told and store.server.asked == []
-    assert "licence: not stated" in told and "size: 1.1 MB to download" in told and "are needed for a while" in told
+    assert "licence: not stated" in told and "size: 1.1 MB to download" in told and "are needed temporarily" in told
     store.patch.setattr(sys, "stdin", Answer("y"))
     code, _, told = run("models", "fetch", "tiny")
     assert code == 0 and "tiny: 1 model file(s) in " in told and told.endswith("licence: not stated")
@@ -113,7 +113,7 @@ def test_a_fetched_model_is_shown_copied_and_removed(
     code, _, told = run("models", "export", "tiny", tmp_path / "out")
     assert code == 1 and "exists already" in told
     code, _, told = run("models", "remove", "tiny")
-    assert code == 0 and "MB are free again" in told and cached_files(store.entry) == []
+    assert code == 0 and "MB freed" in told and cached_files(store.entry) == []
     assert "was not in the cache" in run("models", "remove", "tiny")[2]
 
 

@@ -468,7 +468,7 @@ def test_a_dry_run_tells_time_and_memory_of_songs_that_are_not_done(capsys, mode
         assert record["status"] == "planned" and 0 < record["about_s"] < 60
         assert 10 < record["about_mb"] < 10_000 if sys.platform == "linux" else record["about_mb"] is None
     assert "1 chunk(s) for 1.000 s at 8000 Hz; about 1 s" in text
-    assert "2 songs to do, one after the other in about 1 s" in text
+    assert "2 songs to separate, one after the other in about 1 s" in text
 
 
 def test_jobs_give_the_stems_of_one_job(capsys, model):
@@ -513,7 +513,7 @@ def test_ctrl_c_leaves_no_half_file(model: Path, number: int, jobs: str):
     wait_until(writes, "the first part of a long song")
     process.send_signal(number)
     _, errors = process.communicate()
-    assert process.returncode == 1 and "Traceback" not in errors and "stopped; finished songs stay" in errors, errors
+    assert process.returncode == 1 and "Traceback" not in errors and "; finished songs are kept" in errors, errors
     assert "failed" not in errors
     assert set(listing()) <= {"first/bass.flac", "first/vocals.flac"}
     assert not list(Path("separated").glob("long*"))

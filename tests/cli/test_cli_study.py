@@ -115,10 +115,10 @@ def test_the_launcher_submits_a_job_for_each_run_once(tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--set", "training.max_epochs=1"], "a run with settings changed by hand is no part of a study"),
+        (["--set", "training.max_epochs=1"], "a run with settings changed by hand is not part of a study"),
         (["--wrokers", "4"], "--wrokers: cannot be passed on to the runs; legal after the --: --workers"),
         (["--seed=3"], "--seed=3: cannot be passed on"),
-        (["--workers"], "--workers: lacks its value"),
+        (["--workers"], "--workers: needs a value"),
         (["--compile=yes"], "--compile takes no value"),
         (["vocals"], "vocals: cannot be passed on"),
     ],
@@ -140,7 +140,7 @@ def test_what_can_be_passed_on_are_options_of_train():
     ("arguments", "message"),
     [
         (["plan", "papre"], "did you mean 'paper'"),
-        (["plan", "small", "--seeds", "one"], "--seeds one: 'one' is no seed"),
+        (["plan", "small", "--seeds", "one"], "--seeds one: 'one' is not a seed"),
         (["plan", "small", "--measure"], "--measure: needs songs"),
         (["status", "small", "--parts", "broken", "--rows", "small-broken", "--seeds", "2"], "seed '2' is not in"),
     ],

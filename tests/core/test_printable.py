@@ -16,7 +16,7 @@ import soundfile
 from rich.text import Text
 
 from bandsplit.cli.models import _models_table
-from bandsplit.cli.terminal import make_console, tell
+from bandsplit.cli.terminal import make_console, print_lines
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
 from bandsplit.core.screen import PlainConsole, PlainTable
@@ -79,7 +79,7 @@ def test_a_console_writes_commands_out_wherever_they_are_and_keeps_its_own_style
 
 
 def test_each_line_that_is_told_stays_one_line(capsys: pytest.CaptureFixture[str]):
-    tell(make_console(), HOSTILE, "second")
+    print_lines(make_console(), HOSTILE, "second")
     err = capsys.readouterr().err
     check_printed(err)
     assert err.count("\n") == 2

@@ -289,7 +289,7 @@ def test_gpu_hours_are_published_energy_at_the_rated_power_of_the_gpus():
 def test_measured_costs_are_summed_over_runs_and_over_what_is_left(folder: StudyFolder):
     planned = planned_runs(PAPER, recipes=["1", "5", "6"], seeds=[1, 2], targets=["vocals", "bass"])
     put(folder, planned[0], [1.0])
-    put(folder, planned[1], [1.0], stop=None)  # it is not finished: it counts as a whole
+    put(folder, planned[1], [1.0], stop=None)  # it is not finished: it counts in full
     measured = {"base": CostSpan(Span(1.0, 10.0), Span(0.5, 4.0)), "loss-tf": CostSpan(Span(2.0, 20.0), None)}
     costs = cost_study(folder.look(planned), {**measured, "stft-4096": "does not fit"})
     assert [(cost.recipe, len(cost.runs), len(cost.left)) for cost in costs] == [

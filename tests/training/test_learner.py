@@ -132,7 +132,7 @@ def test_examples_with_a_problem_do_not_count(domain: Any):
 def test_a_step_that_does_not_fit_is_an_error_with_what_to_do(monkeypatch: pytest.MonkeyPatch):
     learns = learner(4)
     monkeypatch.setattr(learns, "backward", _run_out_of_memory)
-    with pytest.raises(RunError, match=r"a step of 4 examples does not fit .* try --batch 2 .*or --plan"):
+    with pytest.raises(RunError, match=r"a step of 4 examples does not fit .* try --batch 2 .*or `bandsplit plan`"):
         learns.check_fit()
 
 

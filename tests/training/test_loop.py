@@ -198,7 +198,7 @@ def test_validation_can_be_rarer_and_always_ends_the_run(dataset: Dataset, tmp_p
 
 def test_an_existing_run_is_refused_unless_resumed(dataset: Dataset, tmp_path: Path):
     result = run(small(max_epochs=1), dataset, tmp_path)
-    with pytest.raises(RunError, match=r"this run exists; add --resume to go on with it, or choose another --seed"):
+    with pytest.raises(RunError, match=r"this run exists; add --resume to continue it, or choose another --seed"):
         run(small(max_epochs=1), dataset, tmp_path)
     assert run(small(max_epochs=1), dataset, tmp_path, resume=True) == result
 
@@ -280,7 +280,7 @@ def test_a_truncated_state_falls_back_to_the_one_before_and_says_so(dataset: Dat
     parts = run(config, dataset, tmp_path / "parts", events, resume=True)
     (note,) = [event.text for event in events.of(Note)]
     assert note == log(tmp_path / "parts", "note")[0]["text"]
-    assert re.fullmatch(rf".*{newest.name} is damaged \(.*\); going on from {before.name}, .*", note)
+    assert re.fullmatch(rf".*{newest.name} is damaged \(.*\); continuing from {before.name}, .*", note)
     assert events.first == 7
     first, second = (load_file(result.best) for result in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -290,7 +290,7 @@ def test_where_no_state_is_whole_the_run_does_not_start_over_silently(dataset: D
     run(small(max_epochs=1), dataset, tmp_path)
     for state in tmp_path.rglob("state-*.pt"):
         state.write_bytes(b"broken")
-    with pytest.raises(RunError, match=r"state-000000006.pt is damaged .* remove the folder to start the run anew"):
+    with pytest.raises(RunError, match=r"state-000000006.pt is damaged .* remove the folder to start the run again"):
         run(small(max_epochs=1), dataset, tmp_path, resume=True)
 
 
@@ -299,7 +299,7 @@ def test_a_folder_of_another_configuration_is_refused_with_the_keys(dataset: Dat
     other = RunFolder(tmp_path, small(max_epochs=2, clip_norm=1.0)).path
     result.best.parent.rename(other)
     with pytest.raises(
-        RunError, match=r"training.clip_norm: 5.0 there, 1.0 here; training.max_epochs: 1 there, 2 here"
+        RunError, match=r"training.clip_norm: stored 5.0, now 1.0; training.max_epochs: stored 1, now 2"
     ):
         run(small(max_epochs=2, clip_norm=1.0), dataset, tmp_path, resume=True)
 

@@ -108,7 +108,7 @@ def test_batches_that_do_not_fit_are_named_with_those_that_do(
 
 
 def test_a_global_batch_and_steps_contradict_each_other():
-    with pytest.raises(ConfigError, match="accumulate: 4 says with global_batch 16 the same thing twice"):
+    with pytest.raises(ConfigError, match="accumulate: 4 cannot be given with global_batch 16"):
         training(global_batch=16, accumulate=4)
     with pytest.raises(ConfigError, match="examples_per_epoch: 10 is less than one update of global_batch 16"):
         training(global_batch=16, examples_per_epoch=10)

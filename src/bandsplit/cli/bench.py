@@ -16,15 +16,15 @@ from bandsplit.cli.options import (
     StemsOption,
     refuse_moved,
 )
-from bandsplit.cli.terminal import make_console, split_names, tell
+from bandsplit.cli.terminal import make_console, print_lines, split_names
 
 if TYPE_CHECKING:
     from bandsplit.tools.bench.separation import SeparationSpeed
     from bandsplit.tools.bench.steps import TrainingSpeed
 
-bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, beside the floor it is compared to.")
+bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, next to a reference on the same machine.")
 
-TargetOption = Annotated[str, typer.Option("--target", "-t", help="Target of recipes with one.")]
+TargetOption = Annotated[str, typer.Option("--target", "-t", help="Target of recipes with a single one.")]
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")]
 TRAINED = ("base", "optimised", "simo-optimised")
 
@@ -33,18 +33,20 @@ TRAINED = ("base", "optimised", "simo-optimised")
 def bench_train(
     recipes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RECIPE", help=f"Whose steps (default: {' '.join(TRAINED)}).", show_default=False),
+        typer.Argument(
+            metavar="RECIPE", help=f"Recipes to measure (default: {' '.join(TRAINED)}).", show_default=False
+        ),
     ] = None,
     target: TargetOption = "vocals",
-    batch: Annotated[int, typer.Option("--batch", help="Examples of a step.", min=1)] = 2,
-    steps: Annotated[int, typer.Option("--steps", help="Steps of each recipe that count.", min=1)] = 5,
+    batch: Annotated[int, typer.Option("--batch", help="Examples per step.", min=1)] = 2,
+    steps: Annotated[int, typer.Option("--steps", help="Timed steps of each recipe.", min=1)] = 5,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[
-        Literal["fp32", "tf32", "bf16"], typer.Option("--precision", help="Of products; tf32 needs CUDA.")
+        Literal["fp32", "tf32", "bf16"], typer.Option("--precision", help="Of matrix products; tf32 needs CUDA.")
     ] = "fp32",
     markdown: MarkdownOption = False,
 ) -> None:
-    """Measure training steps on noise, beside the rate of large matrix products on the same machine."""
+    """Measure training steps on noise, next to the rate of large matrix products on the same machine."""
     from bandsplit.core.errors import ConfigError
     from bandsplit.core.machine import describe_machine
     from bandsplit.recipes.catalogue import find_recipe
@@ -62,9 +64,9 @@ def bench_train(
     matrix = f"large matrix products {speed.matrix_gflop_per_s:.0f} GFLOP/s"
     excerpts = ", ".join(sorted({f"{config.training.excerpt_s:g} s" for config in configs.values()}))
     what = f"batch {batch} x {excerpts}, {precision}, medians of {steps} step(s)"
-    tell(out, f"{describe_machine(picked)}: {matrix}; {what}")
+    print_lines(out, f"{describe_machine(picked)}: {matrix}; {what}")
     for line in _lines(speed, markdown):
-        tell(out, line)
+        print_lines(out, line)
 
 
 @bench_app.command("separate")
@@ -80,20 +82,21 @@ def bench_separate(
     runtimes: Annotated[
         str | None,
         typer.Option(
-            "--runtime", help="Of plain (PyTorch's own LSTM, a chunk at a time), torch, onnx, int8 (default: all here)."
+            "--runtime",
+            help="Any of plain (PyTorch's own LSTM, one chunk at a time), torch, onnx, int8 (default: all installed).",
         ),
     ] = None,
     chunk: Annotated[float, typer.Option("--chunk", help="Length of a chunk in seconds.", min=0.1)] = 11,
-    rounds: Annotated[int, typer.Option("--rounds", help="Rounds of each that count.", min=1)] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", help="Timed rounds of each runtime.", min=1)] = 3,
     device: DeviceOption = "auto",
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], typer.Option("--precision", help="Of the products of `torch`.")
+        Literal["fp32", "bf16", "fp16"], typer.Option("--precision", help="Of the matrix products of `torch`.")
     ] = "fp32",
     markdown: MarkdownOption = False,
 ) -> None:
-    """Measure separation of noise, beside the rate of large matrix products on the same machine.
+    """Measure separation of noise, next to the rate of large matrix products on the same machine.
 
-    Each runtime has a process of its own; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
+    Each runtime runs in its own process; they take turns. `onnx` and `int8` run on the CPU and need the extra onnx.
     """
     from bandsplit.cli.model_choice import choose_models
     from bandsplit.core.machine import describe_machine, has_packages
@@ -114,9 +117,9 @@ def bench_separate(
                     list(ways.values()), chunk_s=chunk, rounds=rounds, device=str(picked), precision=precision
                 )
             rows += [_separation_row(name, runtime, speed) for runtime, speed in zip(ways, speeds, strict=True)]
-    tell(out, f"{describe_machine(picked)}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
+    print_lines(out, f"{describe_machine(picked)}; chunks of {chunk:g} s, {precision}, medians of {rounds} round(s)")
     for line in _separation_lines(rows, markdown):
-        tell(out, line)
+        print_lines(out, line)
 
 
 def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
@@ -126,8 +129,8 @@ def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str
     return [
         *_table([heading, *rows], markdown),
         "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;",
-        "x first: times as quick as the model's first line in the same round; differs by: from that line, as a",
-        "part of the peak; MB: peak of the process",
+        "x first: speed relative to the model's first line in the same round; differs by: difference from that",
+        "line as a fraction of the peak; MB: peak memory of the process",
     ]
 
 
@@ -161,12 +164,12 @@ def _table(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
 @bench_app.command("data")
 def bench_data(
     root: RootArgument,
-    recipe: Annotated[str, typer.Option("--recipe", help="Whose examples are made.")] = "no-activity-detection",
+    recipe: Annotated[str, typer.Option("--recipe", help="Recipe whose examples are made.")] = "no-activity-detection",
     target: TargetOption = "vocals",
     stems: StemsOption = DatasetOptions.stems,
     examples: Annotated[int, typer.Option("--examples", help="Examples per round.", min=10)] = 60,
 ) -> None:
-    """Measure how fast examples are made from these songs, beside soundfile reading the same bytes."""
+    """Measure how fast examples are made from these songs, next to soundfile reading the same bytes."""
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.dataset import make_examples
     from bandsplit.recipes.catalogue import find_recipe
@@ -190,7 +193,7 @@ def bench_data(
     )
     speed = measure_examples(made, examples)
     audio_s = config.training.excerpt_s * len(dataset.stems)
-    tell(
+    print_lines(
         out, f"{len(tracks)} songs, {examples} examples of {config.training.excerpt_s:g} s in {ROUNDS} rounds, medians"
     )
     for what, rate, ratio in (
@@ -199,5 +202,5 @@ def bench_data(
         ("examples from one loader worker", speed.loaded, speed.loaded_ratio),
     ):
         real_time = f"{audio_s * rate:.0f} s of stems per s"
-        tell(out, f"{what:34s} {rate:7.1f} examples/s   {real_time:>24s}   {100 * ratio:4.0f} % of soundfile")
-    tell(out, f"growth of peak memory over the rounds: {speed.growth_mb:.1f} MB")
+        print_lines(out, f"{what:34s} {rate:7.1f} examples/s   {real_time:>24s}   {100 * ratio:4.0f} % of soundfile")
+    print_lines(out, f"growth of peak memory over the rounds: {speed.growth_mb:.1f} MB")

@@ -17,7 +17,7 @@ from bandsplit.cli.options import (
     YesOption,
     with_options,
 )
-from bandsplit.cli.terminal import byte_progress, make_console, song_progress, split_names, tell
+from bandsplit.cli.terminal import byte_progress, make_console, print_lines, song_progress, split_names
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,7 @@ EXACT_DB = -140.0
 
 SPLITS = ("train", "valid", "test")
 
-data_app = typer.Typer(no_args_is_help=True, help="Check, look at, fetch, pack and make data sets.")
+data_app = typer.Typer(no_args_is_help=True, help="Check, inspect, fetch, pack and make data sets.")
 
 
 @data_app.command()
@@ -41,7 +41,7 @@ def check(
     lengths: LengthsOption = "error",
     mixture: MixtureOption = "file",
 ) -> None:
-    """Read all songs and report what they are and what is wrong; exit code 1 if results would be."""
+    """Read all songs, report their properties and faults; exit code 1 if a fault would make results wrong."""
     from bandsplit.data.songs.check import check_dataset
     from bandsplit.data.songs.layouts import index_dataset
 
@@ -52,21 +52,21 @@ def check(
     if report.songs:
         out.print(_check_table(report))
     for note in dataset.choices:
-        tell(out, f"note: {note}")
+        print_lines(out, f"note: {note}")
     for problem in report.remarks:
-        tell(out, f"remark: {problem}")
-    tell(out, f"bandwidth: {report.bandwidth}")
+        print_lines(out, f"remark: {problem}")
+    print_lines(out, f"bandwidth: {report.bandwidth}")
     for split, fingerprint in report.fingerprints.items():
         n_songs = sum(song.track.split == split for song in report.songs)
-        tell(out, f"fingerprint of {split}: {fingerprint} ({n_songs} songs)")
+        print_lines(out, f"fingerprint of {split}: {fingerprint} ({n_songs} songs)")
     problems = [*dataset.left_out, *map(str, report.broken)]
     for problem in problems:
-        tell(out, f"BROKEN: {problem}", style="red")
+        print_lines(out, f"BROKEN: {problem}", style="red")
     if problems:
-        mend = "mend them before training; --allow goes on, without the songs that cannot be read"
-        tell(out, f"{len(problems)} problem(s): {mend}")
+        fix = "fix them before training; --allow continues without the songs that cannot be read"
+        print_lines(out, f"{len(problems)} problem(s): {fix}")
         raise typer.Exit(1)
-    tell(out, f"{dataset.layout}: {len(report.songs)} songs, nothing broken")
+    print_lines(out, f"{dataset.layout}: {len(report.songs)} songs, nothing broken")
 
 
 def _check_table(report: DatasetReport) -> Table:
@@ -103,10 +103,10 @@ def activity(
     root: RootArgument,
     stems: StemsOption = DatasetOptions.stems,
     lengths: LengthsOption = "error",
-    song: Annotated[str | None, typer.Option("--song", help="Song of the picture (default: the first).")] = None,
+    song: Annotated[str | None, typer.Option("--song", help="Song to draw (default: the first).")] = None,
     allow: AllowOption = False,
 ) -> None:
-    """Show which share of every stem activity detection keeps, by default and as the authors; draw one song."""
+    """Show the share of every stem that activity detection keeps, with our and the authors' settings; draw one song."""
     from bandsplit.core.errors import DataError
     from bandsplit.data.examples.activity import index_activity
     from bandsplit.data.examples.mixing import ACTIVITY_MODES
@@ -122,14 +122,14 @@ def activity(
     shares: dict[str, dict[tuple[int, str], float]] = {}
     segments = {}
     for mode, config in ACTIVITY_MODES.items():
-        with song_progress(console, f"listening ({mode})") as progress:
+        with song_progress(console, f"detecting activity ({mode})") as progress:
             active = index_activity(dataset, tracks, config, progress)
         shares[mode] = _kept_shares(tracks, active, config)
         segments[mode] = {stem: active[tracks.index(drawn), stem] for stem in drawn.stems}
     out.print(_activity_table(tracks, dataset.stems, shares))
     picture = facts_folder(dataset.root) / f"activity-{drawn.name.replace('/', '_')}.png"
     draw_activity(picture, drawn, ACTIVITY_MODES, segments)
-    tell(out, f"kept segments of {drawn.name!r}: {picture}")
+    print_lines(out, f"kept segments of {drawn.name!r}: {picture}")
 
 
 def _kept_shares(tracks: tuple[Track, ...], active: dict, config: ActivityConfig) -> dict[tuple[int, str], float]:
@@ -164,21 +164,21 @@ def _activity_table(
 @data_app.command()
 def download(
     name: Annotated[str, typer.Argument(help="Name of the data set: musdb18hq.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder that will hold the set's own folder.")] = Path("."),
+    to: Annotated[Path, typer.Option("--to", help="Folder in which the set's own folder is made.")] = Path("."),
     mirror: Annotated[
-        str | None, typer.Option("--mirror", help="Address of a folder that holds the archive, instead of its record.")
+        str | None, typer.Option("--mirror", help="Address of a folder with the archive, instead of its record.")
     ] = None,
-    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, where its record cannot be asked.")] = None,
-    keep_archive: Annotated[bool, typer.Option("--keep-archive", help="Do not remove it after unpacking.")] = False,
+    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, if its record cannot be reached.")] = None,
+    keep_archive: Annotated[bool, typer.Option("--keep-archive", help="Keep the archive after unpacking.")] = False,
     yes: YesOption = False,
 ) -> None:
-    """Fetch a data set from its record, check it and unpack it; a break is resumed by the same command."""
+    """Fetch a data set from its record, check it and unpack it; run the same command again to resume."""
     from bandsplit.data.songs.download import download_dataset, find_known_set, is_downloaded
 
     console = make_console()
     known = find_known_set(name)
     if not is_downloaded(known, to):
-        tell(console, *known.notice().splitlines())
+        print_lines(console, *known.notice().splitlines())
         if not yes:
             typer.confirm("Download it?", abort=True, err=True)
     with byte_progress(console) as progress:
@@ -190,9 +190,9 @@ def download(
             keep_archive=keep_archive,
             progress=progress,
         )
-    tell(
+    print_lines(
         console,
-        f"{folder}: {'complete' if new else 'was here already'}; look at it with: bandsplit data check {folder}",
+        f"{folder}: {'complete' if new else 'exists already'}; check it with: bandsplit data check {folder}",
     )
 
 
@@ -207,14 +207,14 @@ def pack(
     *,
     songs: DatasetOptions,
 ) -> None:
-    """Copy songs to 16-bit wav at one rate: no decoding or resampling while training."""
+    """Copy songs to 16-bit wav at one rate, so that training neither decodes nor resamples."""
     from bandsplit.data.songs.pack import pack_dataset
 
     console = make_console()
     dataset = songs.open(console, root, SPLITS)
     with song_progress(console, "packing") as progress:
         pack_dataset(dataset, out, sample_rate_hz, progress)
-    tell(console, f"{len(dataset.tracks)} songs in {out}; train with --data {out}")
+    print_lines(console, f"{len(dataset.tracks)} songs in {out}; train with --data {out}")
 
 
 @data_app.command()
@@ -226,11 +226,11 @@ def synth(
         int | None, typer.Option("--valid", help="Songs for validation (default: a tenth).", min=0)
     ] = None,
     test: Annotated[int | None, typer.Option("--test", help="Songs for testing (default: a tenth).", min=0)] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Decides every sample of every song.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Determines every sample of every song.", min=0)] = 0,
     sample_rate_hz: Annotated[int, typer.Option("--sample-rate", help="In Hz.", min=16000)] = 44100,
     workers: Annotated[int, typer.Option("--workers", help="Processes; no effect on the songs.", min=1)] = 2,
 ) -> None:
-    """Make a multitrack data set by synthesis, deterministic to the sample, free of anyone's rights."""
+    """Synthesise a multitrack data set, deterministic to the sample, on which nobody else has rights."""
     import time
 
     from bandsplit.data.synth.songs import write_dataset
@@ -249,4 +249,6 @@ def synth(
         workers=workers,
     )
     took_s, made_s = time.monotonic() - began, 60 * minutes * (songs + n_valid + n_test)
-    tell(make_console(), f"{songs + n_valid + n_test} songs in {out}: {made_s / 60:.0f} min of music in {took_s:.0f} s")
+    print_lines(
+        make_console(), f"{songs + n_valid + n_test} songs in {out}: {made_s / 60:.0f} min of music in {took_s:.0f} s"
+    )

@@ -19,12 +19,12 @@ _STYLES = {"ok": "green", "note": "yellow", "fail": "red"}
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Look at versions, device, formats, models and disk, and separate a little; exit code 1 if anything is broken."""
+    """Check versions, device, formats, models and disk, and run a short separation; exit code 1 if one is broken."""
     from bandsplit.tools.doctor import examine
 
     console = make_console()
-    with console.status("looking ...") as status:
-        findings = examine(lambda section: status.update(f"looking at {section} ..."))
+    with console.status("checking ...") as status:
+        findings = examine(lambda section: status.update(f"checking {section} ..."))
     failed = [finding for finding in findings if finding.status == "fail"]
     if as_json:
         rows = [finding._asdict() for finding in findings]

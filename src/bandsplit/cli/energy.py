@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.cli.terminal import make_console, show_json, tell
+from bandsplit.cli.terminal import make_console, print_lines, show_json
 from bandsplit.core.text import three_digits
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bandsplit.runs.energy.report import EnergyReport
 
-energy_app = typer.Typer(no_args_is_help=True, help="What training took: energy, CO2e, and what that compares to.")
+energy_app = typer.Typer(no_args_is_help=True, help="Energy and CO2e of training, and everyday equivalents.")
 
 RunsArgument = Annotated[
     list[Path] | None, typer.Argument(help="Folders of runs, or of many runs (default: runs).", show_default=False)
@@ -30,17 +30,17 @@ def _energy() -> None: ...
 def report(
     runs: RunsArgument = None,
     pue: Annotated[
-        float | None, typer.Option("--pue", help="Power usage effectiveness, instead of what each run says.")
+        float | None, typer.Option("--pue", help="Power usage effectiveness, instead of each run's own.")
     ] = None,
     intensity: Annotated[
-        float | None, typer.Option("--intensity", help="Grams of CO2e per kWh, instead of what each run says.")
+        float | None, typer.Option("--intensity", help="Grams of CO2e per kWh, instead of each run's own.")
     ] = None,
     country: Annotated[
-        str | None, typer.Option("--country", help="Or the country, as in FRA: its mean intensity, from codecarbon.")
+        str | None, typer.Option("--country", help="A country instead, for example FRA: its mean, from codecarbon.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Sum the energy of all runs, also interrupted ones, beside that of the best and everyday equivalents."""
+    """Sum the energy of all runs, interrupted ones included; compare it with the best model and everyday things."""
     from bandsplit.core.errors import ConfigError
     from bandsplit.runs.energy.report import find_runs, make_report
     from bandsplit.runs.energy.sensors import find_intensity
@@ -57,13 +57,13 @@ def report(
     if found.runs:
         out.print(_table(found))
         for text in _summary(found):
-            tell(out, text)
+            print_lines(out, text)
     for line in found.runs:
         for text in [*line.missing, *line.problems]:
-            tell(out, f"not counted: {line.folder}: {text}", style="red")
+            print_lines(out, f"not counted: {line.folder}: {text}", style="red")
     for run in found.without_card:
-        reasons = "; ".join(run.problems) or "not even energy/attempt-1.json"
-        tell(out, f"no energy card, not counted: {run.folder}: {reasons}", style="red")
+        reasons = "; ".join(run.problems) or "energy/attempt-1.json is missing, too"
+        print_lines(out, f"no energy card, not counted: {run.folder}: {reasons}", style="red")
 
 
 def _table(found: EnergyReport) -> Table:
@@ -121,14 +121,14 @@ def _summary(found: EnergyReport) -> list[str]:
             f"(<: {best.meaning})"
         )
     elif best.runs:
-        text.append(f"no ratio to the best model: of its runs, one has no energy card (best: {best.meaning})")
+        text.append(f"no ratio to the best model: one of its runs has no energy card (best: {best.meaning})")
     else:
-        text.append("no ratio to the best run: no run of a recipe as it is (without *) was validated")
+        text.append("no ratio to the best run: no run of an unchanged recipe (without *) was validated")
     for one in found.equivalents:
         text.append(f"= {one}, {one.kwh_of_one:g} kWh each ({one.source})")
     return text
 
 
 def _part_of(runs: int, value: float | None, summed: int) -> str:
-    """Write a sum over runs, with the number of those in it where that is not all."""
+    """Format a sum over runs; if some lack the figure, add how many runs were summed."""
     return three_digits(value) + ("" if value is None or summed == runs else f" ({summed} runs)")

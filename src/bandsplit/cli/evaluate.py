@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bandsplit.cli.options import ChunkOptions, DataOption, DatasetOptions, DeviceOption, with_options
-from bandsplit.cli.terminal import make_console, split_names, tell
+from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """What is scored, on which songs, and where the scores go."""
+    """Systems and songs that are scored, and the file of the scores."""
 
     model: Annotated[
         list[Path] | None,
@@ -38,31 +38,31 @@ class ScoringOptions:
         typer.Option(
             "--estimates",
             metavar="[NAME=]DIR",
-            help="Stems that any tool wrote: DIR/[<split>/]<song>/<target>.wav or .flac; may be repeated.",
+            help="Stems written by any tool: DIR/[<split>/]<song>/<target>.wav or .flac; repeatable.",
         ),
     ] = None
-    split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Which songs.")] = "test"
+    split: Annotated[Literal["train", "valid", "test"], typer.Option("--split", help="Songs to score.")] = "test"
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Rows are added to this file (default: results/<data>-<split>.jsonl)."),
+        typer.Option("--out", "-o", help="File that rows are added to (default: results/<data>-<split>.jsonl)."),
     ] = None
     yardsticks: Annotated[
         bool,
         typer.Option(
             "--yardsticks",
-            help="Score silence, the mixture, a static gain fitted on train/ and ideal masks and filters too.",
+            help="Also score silence, the mixture, a static gain fitted on train/, and ideal masks and filters.",
         ),
     ] = False
     targets: Annotated[
         str | None,
-        typer.Option("--targets", help="Score these only, separated by commas (default: all that is estimated)."),
+        typer.Option("--targets", help="Score only these, separated by commas (default: all that are estimated)."),
     ] = None
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", help="Processes that share the songs, one thread each.", min=1)
     ] = 1
-    force: Annotated[bool, typer.Option("--force", help="Score again what the file holds already.")] = False
+    force: Annotated[bool, typer.Option("--force", help="Score again songs that the file holds already.")] = False
     all_metrics: Annotated[
-        bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq too; the rows hold them always.")
+        bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq, too; the file always has them.")
     ] = False
 
 
@@ -75,9 +75,9 @@ def evaluate(
     chunks: ChunkOptions,
     songs: DatasetOptions,
 ) -> None:
-    """Score models, and stems of other tools, on whole songs: rows per song and target in a file, and tables.
+    """Score models, and stems of other tools, on complete songs: rows per song and target in a file, and tables.
 
-    What the file holds already is not computed again, so an interrupted evaluation goes on where it stopped.
+    Scores that the file holds already are not computed again, so an interrupted evaluation continues where it stopped.
     """
     from bandsplit.evaluation.evaluate import find_scored
     from bandsplit.evaluation.results import read_scores
@@ -96,17 +96,17 @@ def evaluate(
     path = scoring.out or Path("results") / f"{dataset.name}-{split}.jsonl"
     found: dict[tuple[str, str], list[Score]] = {}
     if path.exists() and not scoring.force:
-        known = read_scores(path, lambda note: tell(console, f"note: {note}"))
+        known = read_scores(path, lambda note: print_lines(console, f"note: {note}"))
         found = find_scored(systems, dataset, split, known, wanted)
     if found:
-        tell(console, f"{len(found)} of {len(systems) * len(dataset.songs(split))} scored before, as {path} holds them")
+        print_lines(console, f"{len(found)} of {len(systems) * len(dataset.songs(split))} scored already, in {path}")
     rows = [row for some in found.values() for row in some]
     added = _score(console, path, systems, dataset, split, targets=wanted, jobs=scoring.jobs, skip=found.keys())
     order = list(systems)
     shown = [row for row in rows + added if scoring.all_metrics or row.metric in MAIN_METRICS]
     for table in score_tables(sorted(shown, key=lambda row: order.index(row.system))):
         console.print(table.screen())
-    tell(console, f"{len(added)} rows added to {path}")
+    print_lines(console, f"{len(added)} rows added to {path}")
 
 
 def _score(
@@ -136,7 +136,7 @@ def _wanted(targets: str | None, dataset: Dataset) -> tuple[str, ...] | None:
     unknown = [name for name in names or () if name not in dataset.stems]
     if unknown or names == ():
         raise ConfigError(
-            f"--targets {targets}: {', '.join(unknown) or 'nothing'} is no stem of the data set; legal: "
+            f"--targets {targets}: {', '.join(unknown) or 'nothing'} is not a stem of the data set; legal: "
             f"{', '.join(dataset.stems)}"
         )
     return names
@@ -146,10 +146,10 @@ def _yardsticks(console: Console, dataset: Dataset) -> dict[str, System]:
     from bandsplit.evaluation.yardsticks import WIENER_MISSING, has_wiener, yardstick_systems
 
     if not has_wiener():
-        tell(console, WIENER_MISSING)
+        print_lines(console, WIENER_MISSING)
     train = [track for track in dataset.tracks if track.split == "train"]
     if not train:
-        tell(console, "no songs in train/ that a static gain could be fitted on: it is left out")
+        print_lines(console, "no songs in train/ to fit the static gain on: it is left out")
     return yardstick_systems(train, dataset.stems)
 
 
@@ -163,7 +163,7 @@ def _estimates(
         name, folder = name_and_folder(text)
         files = EstimateFiles(folder, dataset.songs(split), targets or dataset.stems)
         for note in files.notes:
-            tell(console, f"note: {note}")
+            print_lines(console, f"note: {note}")
         _add(systems, {name: files})
     return systems
 

@@ -11,14 +11,16 @@ from bandsplit.cli.options import ForceOption
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Model file, folder of some, or name as in `bandsplit models list`.")],
+    model: Annotated[
+        str, typer.Argument(help="Model file, folder of model files, or name in `bandsplit models list`.")
+    ],
     out: Annotated[Path, typer.Argument(help="The .onnx file to write; a folder for a model of several files.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers in the LSTMs: quicker on CPUs made for it, a little worse.")
+        bool, typer.Option("--int8", help="8-bit integers in the LSTMs: faster on CPUs made for it, slightly worse.")
     ] = False,
     force: ForceOption = False,
 ) -> None:
-    """Write a model as ONNX, which separates without PyTorch; checked against PyTorch before the file counts."""
+    """Export a model to ONNX, which separates without PyTorch; the file is kept only if it agrees with PyTorch."""
     from bandsplit.cli.model_choice import choose_models
     from bandsplit.cli.terminal import make_console, show
     from bandsplit.core.errors import ModelFileError

@@ -1,7 +1,7 @@
-"""The command line. Imports stay inside the commands, so that ``bandsplit --help`` is quick.
+"""The command line. Imports stay inside the commands, so that ``bandsplit --help`` is fast.
 
-Exit codes: 0 all done, 1 something failed (the rest was done) or was stopped, 2 the command was not understood,
-3 a training run or a study was stopped and can go on.
+Exit codes: 0 all done, 1 something failed (the rest was done) or was stopped, 2 the command line is invalid,
+3 a training run or a study was stopped and can continue.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ app.command("runs")(runs_command)
 
 def main() -> None:
     """Run the command line; known errors become one message, and signals clean up first."""
-    if logging.lastResort is not None:  # what prints records, since no handler is set
+    if logging.lastResort is not None:  # it prints records, since no other handler is set
         logging.lastResort.setFormatter(PrintableLog())
     with watching():
         _run()
@@ -93,7 +93,7 @@ def _run() -> None:
 
 
 def _is_song(arguments: list[str]) -> bool:
-    """Whether ``bandsplit SONG`` is meant, short for ``bandsplit separate SONG``."""
+    """Return whether the arguments are ``bandsplit SONG``, short for ``bandsplit separate SONG``."""
     names = {group.name for group in app.registered_groups}
     names |= {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     return bool(arguments) and arguments[0] not in names and os.path.isfile(arguments[0])
@@ -117,7 +117,7 @@ def _root(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--folder", help="Where songs, run, stems and pictures go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Option("--folder", help="Folder for songs, run, stems and pictures.")] = Path("demo"),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the songs and of the training.", min=0)] = 0,
 ) -> None:
     """Make songs, train a small network, score it on unseen songs, separate one, draw it: in minutes, on a CPU."""

@@ -1,4 +1,4 @@
-"""The models that a user means, fetched where someone can answer."""
+"""Models that a user names, fetched after a question if somebody can answer it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from bandsplit.models.pretrained.registry import Entry
     from bandsplit.separation.separator import Separator
 
-from bandsplit.cli.terminal import byte_progress, tell
+from bandsplit.cli.terminal import byte_progress, print_lines
 
 
 def choose_models(console: Console, names: Sequence[str | Path] = ()) -> list[Path]:
-    """Find the model files that a user means; what is not in the cache is offered, where someone can answer.
+    """Find the model files that a user names; offer to fetch one that is not in the cache, if somebody can answer.
 
     Args:
-        console: where the question is asked and the choice is told.
-        names: paths or registered names; none for the best that is here.
+        console: asks the question and prints the choice.
+        names: paths or registered names; empty for the best model installed.
 
     Raises:
         BandsplitError: there is no such model, or it cannot be fetched.
@@ -34,7 +34,7 @@ def choose_models(console: Console, names: Sequence[str | Path] = ()) -> list[Pa
 
 
 def choose_separator(console: Console, names: Sequence[str | Path], yes: bool, **options: Any) -> Separator:
-    """Load the models that a user means, as `choose_models` finds them.
+    """Load the models that a user names, as `choose_models` finds them.
 
     Args:
         console: as for `choose_models`.
@@ -51,23 +51,23 @@ def choose_separator(console: Console, names: Sequence[str | Path], yes: bool, *
 
 
 def _conversation(console: Console, yes: bool = False) -> tuple[Callable[[Entry], None], Callable[[str], None]]:
-    """Return what offers a model, and brings it if the user agrees, and what prints a line."""
+    """Return a function that offers a model and installs it if the user agrees, and one that prints a line."""
     from bandsplit.core.settings import is_offline
 
     def fetch(entry: Entry) -> None:
         if yes or (sys.stdin.isatty() and not is_offline() and agrees(console, entry)):
             install(console, entry)
 
-    return fetch, lambda text: tell(console, text)
+    return fetch, lambda text: print_lines(console, text)
 
 
 def agrees(console: Console, entry: Entry) -> bool:
-    """Show the notice of a model, and ask whether it is to be fetched."""
+    """Show the notice of a model, and ask whether to fetch it."""
     from bandsplit.core.fetching import in_gb
     from bandsplit.models.pretrained.store import needed_bytes
 
-    tell(console, *entry.notice().splitlines())
-    tell(console, f"disk:     {in_gb(needed_bytes(entry))} are needed for a while")
+    print_lines(console, *entry.notice().splitlines())
+    print_lines(console, f"disk:     {in_gb(needed_bytes(entry))} are needed temporarily")
     return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
 
 
@@ -77,5 +77,5 @@ def install(console: Console, entry: Entry, **options: Any) -> None:
 
     with byte_progress(console) as progress:
         files = install_model(entry, progress=progress, **options)
-    tell(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
-    tell(console, f"licence: {entry.licence}")
+    print_lines(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
+    print_lines(console, f"licence: {entry.licence}")

@@ -1,4 +1,4 @@
-"""The commands ``bandsplit models``, and the choice of the models that other commands use."""
+"""The commands ``bandsplit models ...``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from bandsplit.cli.model_choice import agrees, install
 from bandsplit.cli.options import ForceOption, JsonOption, YesOption
-from bandsplit.cli.terminal import make_console, show, show_json, tell
+from bandsplit.cli.terminal import make_console, print_lines, show, show_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from bandsplit.models.pretrained.registry import Entry
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="List, fetch, look at, import, copy out and remove models; list architectures."
+    no_args_is_help=True, help="List, fetch, show, import, export and remove models; list architectures."
 )
 
-NameArgument = Annotated[str, typer.Argument(help="A registered name, see `bandsplit models list`.")]
+NameArgument = Annotated[str, typer.Argument(help="A registered name; see `bandsplit models list`.")]
 MirrorOption = Annotated[
     str | None,
     typer.Option(
-        "--mirror", envvar="BANDSPLIT_MIRROR", help="Address of a folder that has the archive, not its record."
+        "--mirror", envvar="BANDSPLIT_MIRROR", help="Address of a folder with the archive, instead of its record."
     ),
 ]
 
@@ -34,11 +34,11 @@ MirrorOption = Annotated[
 @models_app.command("list")
 def list_models(
     architectures: Annotated[
-        bool, typer.Option("--architectures", help="List what can be trained instead: the networks of the paper.")
+        bool, typer.Option("--architectures", help="List the networks of the paper instead, which can be trained.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the models that can be fetched or are here; with --architectures every network that can be trained."""
+    """List the models that are cached or can be fetched; with --architectures every network that can be trained."""
     from bandsplit.models.pretrained.registry import entries, models_folder
 
     out = make_console(err=False)
@@ -57,16 +57,18 @@ def list_models(
         for value in dict.fromkeys(getattr(entry, field) for entry in entries()):
             names = [entry.name for entry in entries() if getattr(entry, field) == value]
             of = "" if len(names) == len(entries()) else f" of {', '.join(names)}"
-            tell(out, f"{what}{of}: {f'https://doi.org/{value}' if field == 'doi' else value}")
-    tell(out, "scores: cSDR in dB on the test set of MUSDB18-HQ, as their authors published them; not measured here")
-    tell(out, f"cache: {models_folder()}; networks that can be trained: bandsplit models list --architectures")
+            print_lines(out, f"{what}{of}: {f'https://doi.org/{value}' if field == 'doi' else value}")
+    print_lines(
+        out, "scores: cSDR in dB on the test set of MUSDB18-HQ, as their authors published them; not measured here"
+    )
+    print_lines(out, f"cache: {models_folder()}; networks that can be trained: bandsplit models list --architectures")
 
 
 @models_app.command("show")
 def show_model(
     model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
 ) -> None:
-    """Show what is known of a registered model, or the card and the configuration of a model file."""
+    """Show the facts about a registered model, or the card and the configuration of a model file."""
     from bandsplit.models.card import MODEL_SUFFIXES, read_card
     from bandsplit.models.pretrained.registry import cached_files, find_entry
 
@@ -100,18 +102,18 @@ def fetch_model(
     name: NameArgument,
     yes: YesOption = False,
     mirror: MirrorOption = None,
-    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, where none is registered.")] = None,
+    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, if none is registered.")] = None,
     archive: Annotated[
-        Path | None, typer.Option("--archive", help="The archive, brought here by other means; checked and kept.")
+        Path | None, typer.Option("--archive", help="The archive, downloaded by other means; checked and kept.")
     ] = None,
 ) -> None:
-    """Fetch a model to the cache: download, check, import without running code; a break is resumed."""
+    """Fetch a model into the cache: download, check, import without running its code; resumes after a break."""
     from bandsplit.models.pretrained.registry import cached_files, find_entry
 
     console = make_console()
     entry = find_entry(name)
     if files := cached_files(entry):
-        tell(console, f"{entry.name}: is in the cache already: {files[0].parent}")
+        print_lines(console, f"{entry.name}: is in the cache already: {files[0].parent}")
         return
     if not yes and not agrees(console, entry):
         raise typer.Abort
@@ -126,7 +128,7 @@ def import_model(
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Turn a checkpoint of the paper's authors into a model file. No code in it is run."""
+    """Convert a checkpoint of the paper's authors to a model file. No code in it is run."""
     from bandsplit.core.errors import ModelFileError
     from bandsplit.models.files import save_model
     from bandsplit.models.importing import import_checkpoint
@@ -158,19 +160,19 @@ def export_model(
 
 @models_app.command("remove")
 def remove_model(name: NameArgument) -> None:
-    """Remove a model from the cache, and what is left of unfinished downloads of it."""
+    """Remove a model and its unfinished downloads from the cache."""
     from bandsplit.core.fetching import in_gb
     from bandsplit.models.pretrained.registry import find_entry
     from bandsplit.models.pretrained.store import remove_model
 
     entry = find_entry(name)
     freed_bytes = remove_model(entry)
-    what = f"removed, {in_gb(freed_bytes)} are free again" if freed_bytes else "was not in the cache"
-    tell(make_console(), f"{entry.name}: {what}")
+    what = f"removed, {in_gb(freed_bytes)} freed" if freed_bytes else "was not in the cache"
+    print_lines(make_console(), f"{entry.name}: {what}")
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """Return what is known of a registered model, as plain data."""
+    """Return the facts about a registered model as plain data."""
     from bandsplit.models.pretrained.registry import cached_files
 
     scores = entry.scores

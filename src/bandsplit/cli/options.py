@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from bandsplit.cli.terminal import song_progress, split_names, tell
+from bandsplit.cli.terminal import print_lines, song_progress, split_names
 from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -59,12 +59,12 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def option_name(field: Field[Any]) -> str:
-    """Return what an option is called on the command line; its field has the same name."""
+    """Return the name of an option on the command line, after that of its field."""
     return f"--{field.name.replace('_', '-')}"
 
 
 def as_arguments(*groups: Any) -> list[str]:
-    """Return the part of a command line that gives these options, without those that are as by default."""
+    """Return the words of a command line that give these options, without those at their defaults."""
     words: list[str] = []
     for group in groups:
         for field in fields(group):
@@ -78,41 +78,41 @@ def as_arguments(*groups: Any) -> list[str]:
 
 
 def refuse_moved(moved: Mapping[str, str]) -> type[TyperCommand]:
-    """Make a kind of command that refuses options of earlier versions, and names what took their place.
+    """Make a class of commands that refuse options of earlier versions and name their replacements.
 
     Args:
-        moved: what to use instead, by option.
+        moved: option -> its replacement.
     """
 
     class Command(TyperCommand):
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             for option in (word.partition("=")[0] for word in args):
                 if option in moved:
-                    raise ConfigError(f"{option}: is no option of `{ctx.command_path}` any more; use {moved[option]}")
+                    raise ConfigError(f"{option}: is no longer an option of `{ctx.command_path}`; use {moved[option]}")
             return super().parse_args(ctx, args)
 
     return Command
 
 
 RootArgument = Annotated[
-    Path, typer.Argument(help="Songs as MUSDB18-HQ, stem folders, a CSV file of instrum,path, or MoisesDB.")
+    Path, typer.Argument(help="Songs: a folder like MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB.")
 ]
 DataOption = Annotated[
     Path,
-    typer.Option("--data", help="Songs: a folder as MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),
+    typer.Option("--data", help="Songs: a folder like MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB."),
 ]
 StemsOption = Annotated[
-    str, typer.Option("--stems", help="Names of the stems, where they are not these four; separated by commas.")
+    str, typer.Option("--stems", help="Names of the stems, if they are not these four; separated by commas.")
 ]
 LengthsOption = Annotated[
-    Literal["error", "pad", "trim"], typer.Option("--lengths", help="For files of one song that differ in length.")
+    Literal["error", "pad", "trim"], typer.Option("--lengths", help="What to do if files of a song differ in length.")
 ]
 MixtureOption = Annotated[
     Literal["file", "sum"],
-    typer.Option("--mixture", help="Take the mixture from its file, or as the sum of the stems (as the authors)."),
+    typer.Option("--mixture", help="Take the mixture from its file, or sum the stems (as the authors do)."),
 ]
 AllowOption = Annotated[
-    bool, typer.Option("--allow", help="Continue although `bandsplit data check` finds the songs broken.")
+    bool, typer.Option("--allow", help="Continue even if `bandsplit data check` finds broken songs.")
 ]
 DEVICE_HELP = "auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP)]
@@ -124,7 +124,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @dataclass(frozen=True)
 class DatasetOptions:
-    """How the songs of a data set are read."""
+    """Reading of the songs of a data set."""
 
     stems: StemsOption = "vocals,bass,drums,other"
     lengths: LengthsOption = "error"
@@ -132,10 +132,10 @@ class DatasetOptions:
     allow: AllowOption = False
 
     def open(self, console: Console, root: Path, splits: Sequence[str]) -> Dataset:
-        """Index the songs of some splits, check them, and print what was noticed.
+        """Index the songs of some splits, check them, and print notes and faults.
 
         Raises:
-            DataError: the set is broken, and that is not allowed.
+            DataError: the set is broken, and ``allow`` is false.
         """
         from bandsplit.data.songs.check import check_dataset, require_sound
         from bandsplit.data.songs.layouts import index_dataset
@@ -144,13 +144,13 @@ class DatasetOptions:
             root, split_names(self.stems), splits,
             mixture=self.mixture, lengths=self.lengths, allow_broken=self.allow,
         )  # fmt: skip
-        tell(console, *dataset.notes)
+        print_lines(console, *dataset.notes)
         with song_progress(console, "checking") as progress:
             report = check_dataset(dataset, splits, progress)
         for problem in report.broken if self.allow else ():
-            tell(console, f"allowed: {problem}", style="red")
+            print_lines(console, f"allowed: {problem}", style="red")
         sound = require_sound(report, self.allow)
-        tell(console, *sound.notes[len(dataset.notes) :])
+        print_lines(console, *sound.notes[len(dataset.notes) :])
         return sound
 
 
@@ -159,7 +159,7 @@ chunk_option, job_option = (partial(typer.Option, rich_help_panel=panel) for pan
 
 @dataclass(frozen=True)
 class ChunkOptions:
-    """What is to differ from the chunk plan of the model's authors."""
+    """Changes to the chunk plan of the model's authors."""
 
     method: Annotated[
         Literal["crossfade", "overlap-add"] | None,
@@ -193,10 +193,10 @@ class ChunkOptions:
     ] = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings of a chunk plan that were given.
+        """Return those settings of a chunk plan that were given.
 
         Raises:
-            ConfigError: an option has an illegal value, or no meaning with the method, where one is named.
+            ConfigError: an option has an illegal value, or does not apply to the method that was given.
         """
         from bandsplit.models.chunk_config import CrossfadeConfig
         from bandsplit.separation.chunks import check_settings
@@ -218,14 +218,14 @@ Launcher = Literal["slurm", "local"]
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What each job of a cluster, or of this machine, gets."""
+    """Resources of each job, on a cluster or on this machine."""
 
     hours: Annotated[float, job_option("--hours", help="Wall time of a job, in hours.")] = 24.0
     gpus: Annotated[int, job_option("--gpus", help="GPUs of a job.", min=0)] = 1
     cpus: Annotated[int, job_option("--cpus", help="CPU cores of a job.", min=1)] = 4
     slurm: Annotated[
         list[str] | None,
-        job_option("--slurm", metavar="KEY=VALUE", help="An option of sbatch, as partition=gpu; repeatable."),
+        job_option("--slurm", metavar="KEY=VALUE", help="Option of sbatch, for example partition=gpu; repeatable."),
     ] = None
 
     def submit(self, commands: Sequence[Sequence[str]], folder: Path, launcher: Launcher, name: str) -> list[Job[None]]:

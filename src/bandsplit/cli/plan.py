@@ -32,7 +32,7 @@ def plan(
     execution: ExecutionOptions,
     energy: EnergyOptions,
 ) -> None:
-    """Predict what training takes: measure some steps on this machine; print hours, memory and energy."""
+    """Predict hours, memory and energy of a training from some steps measured on this machine."""
     import torch
 
     from bandsplit.core.screen import PlainTable

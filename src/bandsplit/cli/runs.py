@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandsplit.cli.terminal import make_console, show_json, tell
+from bandsplit.cli.terminal import make_console, print_lines, show_json
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def runs(
     folder: Annotated[Path, typer.Argument(help="Folder of all runs, or of one.")] = Path("runs"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print all that is known of each run, as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything known about each run, as JSON.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw validation uSDR per epoch into this .png, .svg or .pdf.")
     ] = None,
 ) -> None:
-    """List all runs below a folder: how far, how well (best validation @ its epoch), at what cost.
+    """List all runs below a folder: state, best validation (@ its epoch), epochs, hours and energy.
 
     Exit code 1 if a folder is damaged.
     """
@@ -35,21 +35,21 @@ def runs(
     if as_json:
         show_json([record.as_json() for record in records])
     elif not records:
-        tell(out, f"no runs below {folder}")
+        print_lines(out, f"no runs below {folder}")
     else:
         out.print(_table(records, narrow=out.width < 100))
         for record in records:
             if record.changes:
                 changes = ", ".join(f"{path}={value}" for path, value in record.changes.items())
-                tell(out, f"* {record.folder}: {changes}")
+                print_lines(out, f"* {record.folder}: {changes}")
         for record in records:
             for problem in record.problems:
-                tell(out, f"DAMAGED: {record.folder}: {problem}", style="red")
+                print_lines(out, f"DAMAGED: {record.folder}: {problem}", style="red")
     if plot is not None:
         from bandsplit.reports.curves import draw_validation_curves
 
         draw_validation_curves(plot, records)
-        tell(make_console(), f"validation curves in {plot}")
+        print_lines(make_console(), f"validation curves in {plot}")
     if any(record.problems for record in records):
         raise typer.Exit(1)
 

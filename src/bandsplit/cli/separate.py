@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, with_options
-from bandsplit.cli.song_work import SongWork, limit_threads, tell_failure
-from bandsplit.cli.terminal import make_console, split_names, tell
+from bandsplit.cli.song_work import SongWork, limit_threads, print_failure
+from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
@@ -31,46 +31,46 @@ _models, _output, _levels, _part, _batch = (
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Which models separate, and what computes them."""
+    """Models that separate, and the device, runtime and precision that compute them."""
 
     model: Annotated[
         list[str] | None,
         _models(
             *MODEL_NAMES,
             metavar="MODEL",
-            help="Model file, folder of some, or name as in `bandsplit models list`; repeat it for models of several "
-            "targets (default: the best that is here).",
+            help="Model file, folder of model files, or name in `bandsplit models list`; repeat it for models of "
+            "several targets (default: the best one installed).",
         ),
     ] = None
-    yes: Annotated[bool, _models("--yes", "-y", help="Fetch a model that is not here without asking.")] = False
+    yes: Annotated[bool, _models("--yes", "-y", help="Fetch a missing model without asking.")] = False
     stems: Annotated[
-        str | None, _models("--stems", "--targets", metavar="A,B", help="Compute these alone; separated by commas.")
+        str | None, _models("--stems", "--targets", metavar="A,B", help="Compute only these; separated by commas.")
     ] = None
     device: Annotated[str, _models("--device", "-d", metavar="DEVICE", help=DEVICE_HELP)] = "auto"
     runtime: Annotated[
         Literal["auto", "torch", "onnx"],
-        _models("--runtime", help="What computes: auto takes onnxruntime for .onnx files, else PyTorch."),
+        _models("--runtime", help="Library that computes; auto: onnxruntime for .onnx files, else PyTorch."),
     ] = "auto"
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], _models("--precision", help="Of products; bf16 and fp16 are quicker on GPUs.")
+        Literal["fp32", "bf16", "fp16"], _models("--precision", help="Of products; bf16 and fp16 are faster on GPUs.")
     ] = "fp32"
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Which stems are written, where, and how."""
+    """Stems that are written, their folder, names and format."""
 
-    out: Annotated[Path, _output("--out", "-o", metavar="OUT", help="Folder of the stems and of manifest.jsonl.")] = (
-        Path("separated")
+    out: Annotated[Path, _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl.")] = Path(
+        "separated"
     )
     filename: Annotated[
-        str, _output("--filename", metavar="PATTERN", help="Names below OUT: {track} {trackext} {stem} {ext} {model}.")
+        str, _output("--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {stem} {ext} {model}.")
     ] = "{track}/{stem}.{ext}"
     two_stems: Annotated[
-        str | None, _output("--two-stems", metavar="STEM", help="Write STEM, and no_STEM: the rest.")
+        str | None, _output("--two-stems", metavar="STEM", help="Write STEM, and the rest as no_STEM.")
     ] = None
     residual: Annotated[
-        str | None, _output("--residual", metavar="NAME", help="Write one more stem: what the others lack.")
+        str | None, _output("--residual", metavar="NAME", help="Write one more stem: the mixture minus the others.")
     ] = None
     flac: Annotated[bool, _output("--flac", help="Write flac, 24 bit.")] = False
     ogg: Annotated[bool, _output("--ogg", help="Write Ogg Vorbis.")] = False
@@ -80,14 +80,14 @@ class OutputOptions:
     int24: Annotated[bool, _output("--int24", help="24-bit samples, for wav and flac.")] = False
     float32: Annotated[bool, _output("--float32", help="Float samples, for wav (default).")] = False
     consistent: Annotated[
-        bool, _levels("--consistent", help="Spread what the stems lack over them: they sum to the mixture.")
+        bool, _levels("--consistent", help="Spread the residual over the stems, so that they sum to the mixture.")
     ] = False
     clip_mode: Annotated[
         Literal["rescale", "clamp", "none"] | None,
         _levels(
             "--clip-mode",
-            help="Beyond full scale: one gain for all stems, limit, nothing. Default: none for float wav, else "
-            "rescale.",
+            help="Beyond full scale: rescale all stems by one gain, clamp, or do nothing. Default: none for float "
+            "wav, else rescale.",
         ),
     ] = None
 
@@ -113,17 +113,15 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class PartOptions:
-    """Which part of each song is separated."""
+    """Part of each song that is separated."""
 
-    start: Annotated[float, _part("--start", metavar="S", help="Begin here, in seconds.", min=0)] = 0
-    duration: Annotated[float | None, _part("--duration", metavar="S", help="Take at most so many seconds.", min=0)] = (
-        None
-    )
+    start: Annotated[float, _part("--start", metavar="S", help="Start of the part, in seconds.", min=0)] = 0
+    duration: Annotated[float | None, _part("--duration", metavar="S", help="At most this many seconds.", min=0)] = None
 
 
 @dataclass(frozen=True)
 class SongChunkOptions(ChunkOptions):
-    """How a song is cut into chunks, how many are computed at once, and whether that is shown."""
+    """Chunks of a song, the number computed at once, and whether the plan is printed."""
 
     batch_size: Annotated[
         int | None,
@@ -136,13 +134,15 @@ class SongChunkOptions(ChunkOptions):
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """How several songs are gone through."""
+    """Processing of several songs."""
 
-    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at a time.", min=1)] = 1
-    shard: Annotated[str | None, _batch("--shard", metavar="I/N", help="Take every N-th song from the I-th on.")] = None
-    force: Annotated[bool, _batch("--force", "-f", help="Separate again what is done.")] = False
+    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at the same time.", min=1)] = 1
+    shard: Annotated[
+        str | None, _batch("--shard", metavar="I/N", help="Separate every N-th song, from the I-th on.")
+    ] = None
+    force: Annotated[bool, _batch("--force", "-f", help="Separate again songs that are done.")] = False
     as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False
-    dry_run: Annotated[bool, _batch("--dry-run", help="Say what would be done, and about how long it takes.")] = False
+    dry_run: Annotated[bool, _batch("--dry-run", help="Print what would be done, and about how long it takes.")] = False
 
 
 @with_options
@@ -150,7 +150,7 @@ def separate(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="SONGS", help="Files, folders, patterns, @list.txt (a name a line), - (names from stdin)."
+            metavar="SONGS", help="Files, folders, patterns, @list.txt (one name per line), - (names from stdin)."
         ),
     ],
     models: ModelOptions,
@@ -159,9 +159,9 @@ def separate(
     chunks: SongChunkOptions,
     batch: BatchOptions,
 ) -> None:
-    """Split songs into stems, at the rate, channels and length of the input; to float32 wav unless told otherwise.
+    """Split songs into stems, at the rate, channels and length of the input; by default to float32 wav.
 
-    What was separated before by the same models and settings is left as it is. Exit code 0: all done; 1: some failed.
+    Songs that the same models and settings separated before are skipped. Exit code 0: all done; 1: some failed.
     """
     from bandsplit.cli.model_choice import choose_separator
     from bandsplit.core.machine import cpu_threads
@@ -177,30 +177,32 @@ def separate(
     )  # fmt: skip
     todo = Batch(separator, output.out, config, start_s=part.start, duration_s=part.duration, shard=batch.shard)
     for note in todo.notes:
-        tell(console, f"note: {note}")
+        print_lines(console, f"note: {note}")
     todo.check(songs)
     work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan)
     if batch.dry_run:
-        failed = work.foretell(songs)
+        failed = work.print_forecast(songs)
     else:
         try:
             with limit_threads(batch.jobs):
                 failed = work.run(songs, batch.jobs)
         except KeyboardInterrupt:
-            tell(console, "stopped; finished songs stay, and the same command does the others", style="red")
+            print_lines(
+                console, "stopped; finished songs are kept; run the same command again for the others", style="red"
+            )
             raise typer.Exit(1) from None
     if failed:
-        tell(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
+        print_lines(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
         raise typer.Exit(1)
 
 
 def _find_songs(console: Console, files: Sequence[str], out: Path, batch: BatchOptions) -> list[Song]:
-    """Find the songs to separate; end where none of them exists, before a model is looked for, or even fetched."""
+    """Find the songs to separate; exit if none of them exists, before a model is searched for or even fetched."""
     from bandsplit.audio.opening import open_sound
     from bandsplit.separation.batch import choose_shard, find_songs
 
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # names need not be text
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names may not be valid UTF-8
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
     songs = choose_shard(songs, batch.shard) if batch.shard else songs
     if not songs or any(os.path.exists(song.path) for song in songs):
@@ -209,22 +211,22 @@ def _find_songs(console: Console, files: Sequence[str], out: Path, batch: BatchO
         try:
             open_sound(song.path).close()
         except BandsplitError as error:
-            tell_failure(console, song, error, batch.as_json)
+            print_failure(console, song, error, batch.as_json)
     raise typer.Exit(1)
 
 
 def _choose_stems(stems: str | None, two_stems: str | None) -> tuple[str, ...] | None:
-    """Return the targets to compute; none for all."""
+    """Return the targets to compute, or None for all."""
     if stems is not None:
         return split_names(stems)
     return (two_stems,) if two_stems else None
 
 
 def _choose(options: dict[str, bool]) -> str:
-    """Return the one option that is set, or nothing.
+    """Return the one option that is set, or an empty string.
 
     Raises:
-        ConfigError: several are.
+        ConfigError: several are set.
     """
     chosen = [option for option, is_set in options.items() if is_set]
     if len(chosen) > 1:

@@ -1,4 +1,4 @@
-"""What ``bandsplit separate`` does with each song, and what it prints."""
+"""The work of ``bandsplit separate`` on each song, and its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from bandsplit.cli.terminal import tell
+from bandsplit.cli.terminal import print_lines
 from bandsplit.core.errors import BandsplitError, Cancelled
 from bandsplit.core.interrupt import check, stopping
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class SongWork:
-    """Work on songs, one by one or several at a time, and what is printed of it."""
+    """Separation of songs, one by one or several at a time, and the lines printed about it."""
 
     def __init__(self, batch: Batch, console: Console, *, as_json: bool, force: bool, show_plan: bool) -> None:
-        """Remember the batch, and what the options of the command say."""
+        """Keep the batch and the options of the command."""
         self.batch, self.console, self.as_json = batch, console, as_json
         self.force, self.show_plan = force, show_plan
 
@@ -48,14 +48,14 @@ class SongWork:
         check()
         return failed
 
-    def foretell(self, songs: Sequence[Song]) -> int:
-        """Say what would be done, and about how long it takes; return how many songs cannot be separated."""
+    def print_forecast(self, songs: Sequence[Song]) -> int:
+        """Print what would be done and about how long it would take; return how many songs cannot be separated."""
         from bandsplit.separation.forecast import Forecast
 
         forecast, planned, total_s, failed = Forecast(self.batch.separator), 0, 0.0, 0
         for song in songs:
             try:
-                record = self._foretell(song, forecast)
+                record = self._forecast_song(song, forecast)
             except BandsplitError as error:
                 failed += not self._fail(song, error)
                 continue
@@ -63,10 +63,10 @@ class SongWork:
             if record["status"] == "planned":
                 planned, total_s = planned + 1, total_s + record["about_s"]
         if planned > 1:
-            tell(self.console, f"{planned} songs to do, one after the other in {_about(total_s)}")
+            print_lines(self.console, f"{planned} songs to separate, one after the other in {_about(total_s)}")
         return failed
 
-    def _foretell(self, song: Song, forecast: Forecast) -> dict[str, Any]:
+    def _forecast_song(self, song: Song, forecast: Forecast) -> dict[str, Any]:
         from bandsplit.audio.decoding import open_song
 
         is_done = self._is_done(song)
@@ -74,16 +74,18 @@ class SongWork:
         with open_song(song.path, **self.batch.part) as source:
             plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
             notes = self.batch.separator.notes(source.channels, source.sample_rate_hz, str(song.path))
-            what = "is done already"
+            what = "already done"
             if not is_done:
                 cost = forecast.cost(plan, source.channels)
                 memory = "" if cost.megabytes is None else f" and {cost.megabytes:.0f} MB of memory"
                 what = f"{plan.title}; {_about(cost.seconds)}{memory}"
                 record |= {"about_s": cost.seconds, "about_mb": cost.megabytes}
-        tell(self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})")
+        print_lines(
+            self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})"
+        )
         for note in (source.note, *notes) if not is_done else ():
             if note:
-                tell(self.console, f"note: {song.path.name}: {note}")
+                print_lines(self.console, f"note: {song.path.name}: {note}")
         return record
 
     def _separate(self, song: Song, bar: Progress) -> bool:
@@ -95,7 +97,7 @@ class SongWork:
             return False
         try:
             if self._is_done(song):
-                tell(self.console, f"{song.path}: done already; --force separates it again")
+                print_lines(self.console, f"{song.path}: done already; --force separates it again")
                 self._print(self.batch.describe(song, "skipped"))
                 return True
             task = bar.add_task(escape(printable(song.path.name)))
@@ -104,16 +106,16 @@ class SongWork:
             finally:
                 bar.remove_task(task)
         except Cancelled:
-            return False  # told by who stopped it
+            return False  # reported by the code that stopped it
         except BandsplitError as error:
             return self._fail(song, error)
         for note in result.notes:
-            tell(self.console, f"note: {song.path.name}: {note}")
+            print_lines(self.console, f"note: {song.path.name}: {note}")
         if self.show_plan:
-            tell(self.console, *str(result.plan).splitlines())
+            print_lines(self.console, *str(result.plan).splitlines())
         times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
         where = next(iter(result.paths.values())).parent
-        tell(self.console, f"{song.path} -> {where}  ({times})")
+        print_lines(self.console, f"{song.path} -> {where}  ({times})")
         self._print(record)
         return True
 
@@ -128,7 +130,7 @@ class SongWork:
         return not self.force and self.batch.is_done(song)
 
     def _fail(self, song: Song, error: BandsplitError) -> bool:
-        tell_failure(self.console, song, error, self.as_json)
+        print_failure(self.console, song, error, self.as_json)
         return False
 
     def _print(self, record: dict[str, Any]) -> None:
@@ -136,9 +138,9 @@ class SongWork:
             _print_json(record)
 
 
-def tell_failure(console: Console, song: Song, error: BandsplitError, as_json: bool) -> None:
+def print_failure(console: Console, song: Song, error: BandsplitError, as_json: bool) -> None:
     """Print why a song failed."""
-    tell(console, f"failed: {error}", style="red")
+    print_lines(console, f"failed: {error}", style="red")
     if as_json:
         _print_json({"status": "failed", "input": str(song.path), "error": str(error)})
 
@@ -156,20 +158,20 @@ def _about(seconds: float) -> str:
 
 
 def _threads() -> int:
-    """Return how many threads PyTorch uses here; none where it was not loaded."""
+    """Return how many threads PyTorch uses in this thread; 0 if PyTorch is not loaded."""
     torch = sys.modules.get("torch")
     return 0 if torch is None else torch.get_num_threads()
 
 
 def _use_threads(count: int) -> None:
-    """Let PyTorch use ``count`` threads here: a new thread would begin with what another job uses at that moment."""
+    """Let PyTorch use ``count`` threads in this thread; a new one starts with the count another job has just set."""
     if count:
         sys.modules["torch"].set_num_threads(count)
 
 
 @contextmanager
 def limit_threads(jobs: int) -> Iterator[None]:
-    """Share the CPU's cores between jobs, which would get in each other's way otherwise: PyTorch's, if it is used."""
+    """Share PyTorch's CPU threads, if it is loaded, between jobs, which would otherwise slow each other down."""
     before = _threads()
     _use_threads(before and max(1, before // jobs))
     try:

@@ -14,7 +14,7 @@ from bandsplit.cli.options import (
     job_option,
     with_options,
 )
-from bandsplit.cli.terminal import make_console, tell
+from bandsplit.cli.terminal import make_console, print_lines
 from bandsplit.cli.training_options import (
     AttemptOptions,
     EnergyOptions,
@@ -36,7 +36,7 @@ def submit(
     songs: DatasetOptions,
     device: DeviceOption = "auto",
     launcher: Annotated[
-        Launcher, job_option("--launcher", help="Slurm, or processes of this machine, all at once.")
+        Launcher, job_option("--launcher", help="Slurm, or local: processes of this machine, all at once.")
     ] = "slurm",
     jobs: JobOptions,
     output: Annotated[Path, job_option("--jobs", help="Folder for the output of jobs.")] = Path("jobs"),
@@ -44,7 +44,7 @@ def submit(
     attempt: AttemptOptions,
     energy: EnergyOptions,
 ) -> None:
-    """Submit a training as jobs, one for each --target, that go back into the queue at their wall time.
+    """Submit a training as jobs, one for each --target; at its wall time a job goes back into the queue.
 
     A recipe that shares a model between targets is one job.
     """
@@ -59,5 +59,5 @@ def submit(
     commands = [train_arguments(recipe, group, options) for group in groups]
     console = make_console()
     for job, group in zip(jobs.submit(commands, output, launcher, f"bandsplit-{recipe}"), groups, strict=True):
-        tell(console, f"job {job.job_id}: {recipe} {', '.join(group)}, output in {job.paths.stderr}")
-    tell(console, "`bandsplit runs` shows their progress")
+        print_lines(console, f"job {job.job_id}: {recipe} {', '.join(group)}, output in {job.paths.stderr}")
+    print_lines(console, "`bandsplit runs` shows their progress")

@@ -1,4 +1,4 @@
-"""What the commands print with: a console, plain lines, JSON, bars of progress."""
+"""Output of the commands: a console, plain lines, JSON, progress bars."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bandsplit.core.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NO_TERMINAL = 1000  # columns, more than any table here has
+_NO_TERMINAL = 1000  # columns: wider than any table
 
 
 def make_console(err: bool = True) -> Console:
-    """Return a console on stderr, where all talk goes, or on stdout, for what was asked for.
+    """Return a console on stderr, for progress and notes, or on stdout, for the output of a command.
 
-    Whatever it prints, only its own styles are commands to the terminal. Where no terminal reads it, and ``COLUMNS``
-    does not say otherwise, lines are as long as what they hold.
+    Its own styles are the only control sequences that reach the terminal. If the stream is no terminal and ``COLUMNS``
+    is not set, lines are as long as their content.
     """
     from bandsplit.core.screen import PlainConsole
 
@@ -35,14 +35,14 @@ def make_console(err: bool = True) -> Console:
     return console
 
 
-def tell(console: Console, *lines: str, style: str | None = None) -> None:
-    """Print lines, as they are, but for commands to a terminal and line breaks inside them, which are written out."""
+def print_lines(console: Console, *lines: str, style: str | None = None) -> None:
+    """Print lines unwrapped and without markup; control characters and line breaks inside a line are escaped."""
     for line in lines:
         console.print(printable(line), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def show(*lines: object) -> None:
-    """Print lines that were asked for, on stdout, never wrapped; see `tell`."""
+    """Print the output of a command on stdout, never wrapped; see `print_lines`."""
     for line in lines:
         typer.echo(printable(line))
 
@@ -59,16 +59,16 @@ def show_error(error: BandsplitError, prefix: str = "", colour: str = "red") -> 
 
 
 class PrintableLog(logging.Formatter):
-    """Messages of log records, as one line each."""
+    """Formatter that writes the message of each log record on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the message, without what follows it."""
+        """Return the message, without a traceback."""
         return printable(record.getMessage())
 
 
 @contextmanager
 def song_progress(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar, fed with the number of songs done and of all."""
+    """Show a progress bar; yield a function that takes the numbers of finished songs and of all songs."""
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("songs"), TimeRemainingColumn())
@@ -84,7 +84,7 @@ def song_progress(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 @contextmanager
 def byte_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar, fed with a stage and its bytes done and in all."""
+    """Show a progress bar; yield a function that takes a stage, its finished bytes and its total bytes."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -100,7 +100,7 @@ def byte_progress(console: Console) -> Iterator[Callable[[str, int, int], None]]
 
 @contextmanager
 def can_continue(how: str) -> Iterator[None]:
-    """Turn a signal into the error of a run that is stopped; ``how`` says how it continues."""
+    """Turn a signal into `RunStopped`; ``how`` says in the message how to continue the run."""
     try:
         yield
     except KeyboardInterrupt:

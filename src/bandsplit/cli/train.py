@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bandsplit.cli.options import DatasetOptions, DeviceOption, refuse_moved, with_options
-from bandsplit.cli.terminal import can_continue, make_console, tell
+from bandsplit.cli.terminal import can_continue, make_console, print_lines
 from bandsplit.cli.training_options import (
     AttemptOptions,
     EnergyOptions,
@@ -18,7 +18,7 @@ TrainCommand = refuse_moved({"--plan": "`bandsplit plan RECIPE`", "--launcher": 
 
 
 @with_options
-@can_continue("the same command continues, with --resume where the run has begun")
+@can_continue("run the same command again to continue, with --resume if the run has begun")
 def train(
     recipe: RecipeArgument,
     *,
@@ -50,7 +50,7 @@ def train(
             execution=execution.execution(device, attempt), resume=folder.resume, make_meter=energy.make_meter(),
         )  # fmt: skip
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
-    tell(
+    print_lines(
         console,
         f"best after epoch {result.best_epoch} of {result.epochs}: {result.best_score:.2f} {unit}, in {result.best}",
     )

@@ -44,12 +44,10 @@ class RunOptions:
     set: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", help="Change a setting, as in training.max_epochs=20; the run is then no row of a table."
+            "--set", help="Change a setting, for example training.max_epochs=20; tables leave changed runs out."
         ),
     ] = None
-    valid: Annotated[
-        Path | None, typer.Option("--valid", help="Validation songs, where --data has none of its own.")
-    ] = None
+    valid: Annotated[Path | None, typer.Option("--valid", help="Validation songs, if --data has none.")] = None
 
     def config(self, recipe: Recipe, targets: Sequence[str]) -> RunConfig:
         """Make the configuration of the run.
@@ -63,7 +61,7 @@ class RunOptions:
         """Open the songs for training and validation.
 
         Raises:
-            DataError: they are broken, and that is not allowed.
+            DataError: some are broken, and ``--allow`` is not given.
         """
         if self.valid is None:
             return songs.open(console, self.data, ("train", "valid"))
@@ -73,25 +71,25 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class ExecutionOptions:
-    """What a step is executed on."""
+    """Devices, processes and memory of a step."""
 
     workers: Annotated[
         int,
         _execution("--workers", help="Processes that prepare examples for a device; no effect on the result.", min=0),
     ] = 0
     batch: Annotated[
-        int | None, _execution("--batch", help="Examples per step and device; the global batch stays.", min=1)
+        int | None, _execution("--batch", help="Examples per step and device; keeps the global batch.", min=1)
     ] = None
     devices: Annotated[
         int | None, _execution("--devices", help="Devices of this machine, one process each.", min=1)
     ] = None
     checkpointing: Annotated[
-        bool, _execution("--checkpointing", help="Save memory: compute activations again in the backward pass.")
+        bool, _execution("--checkpointing", help="Save memory: recompute activations in the backward pass.")
     ] = False
     compile: Annotated[bool, _execution("--compile", help="Compile the blocks with torch.compile.")] = False
 
     def execution(self, device: str, attempt: AttemptOptions | None = None) -> Execution:
-        """Return what the run is executed on."""
+        """Return the execution settings of the run."""
         from bandsplit.training.execution import Execution
 
         attempt = attempt or AttemptOptions()
@@ -103,12 +101,12 @@ class ExecutionOptions:
 
 @dataclass(frozen=True)
 class AttemptOptions:
-    """How long one attempt at a run lasts, and what it keeps on the way."""
+    """Time limit of one attempt at a run, and what it saves."""
 
     save_every: Annotated[float, _execution("--save-every", help="Minutes between saved states.", min=0)] = 5.0
     max_hours: Annotated[
         float | None,
-        _execution("--max-hours", help="Save the state and stop after so many hours (exit code 3).", min=0),
+        _execution("--max-hours", help="Save the state and stop after this many hours (exit code 3).", min=0),
     ] = None
     tensorboard: Annotated[
         bool, _execution("--tensorboard", help="Write curves for TensorBoard into the run's folder.")
@@ -117,20 +115,24 @@ class AttemptOptions:
 
 @dataclass(frozen=True)
 class EnergyOptions:
-    """How energy is measured, and what is known of the electricity."""
+    """Measurement of energy, and facts about the electricity."""
 
     no_energy: Annotated[bool, _energy("--no-energy", help="Do not measure energy.")] = False
-    pue: Annotated[float, _energy("--pue", help="Energy of the building / of its computers; kept apart.", min=1)] = 1.5
-    intensity: Annotated[float | None, _energy("--intensity", help="Grams of CO2e per kWh of this electricity.")] = None
+    pue: Annotated[
+        float, _energy("--pue", help="Energy of the building / of its computers; recorded separately.", min=1)
+    ] = 1.5
+    intensity: Annotated[
+        float | None, _energy("--intensity", help="Emissions of the electricity, grams of CO2e per kWh.")
+    ] = None
     country: Annotated[
-        str | None, _energy("--country", help="Or the country, as in FRA: its mean, from codecarbon.")
+        str | None, _energy("--country", help="A country instead, for example FRA: its mean, from codecarbon.")
     ] = None
     gpu_tdp: Annotated[
         float | None, _energy("--gpu-tdp", help="TDP in watts, for GPUs missing from the built-in table.", min=1)
     ] = None
 
     def make_meter(self) -> MakeMeter | None:
-        """Return what makes the run's meter; none where energy is not measured."""
+        """Return the function that makes the run's meter, or None if energy is not measured."""
         from bandsplit.runs.energy.meter import meters
         from bandsplit.runs.energy.sensors import find_intensity
 
@@ -139,7 +141,7 @@ class EnergyOptions:
 
 @dataclass(frozen=True)
 class FolderOptions:
-    """Where a run is kept, and whether it may be there already."""
+    """Folder of a run, and whether the run may exist already."""
 
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs")
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run if it exists.")] = False

@@ -53,7 +53,7 @@ class PlateauDecay(Config):
     factor: float = Field(default=0.5, gt=0, lt=1)
     """Factor of one decay."""
     patience: PositiveInt = 3
-    """Epochs without a new best score before a decay; they count anew after it."""
+    """Epochs without a new best score before a decay; the count restarts after it."""
 
 
 class AverageConfig(Config):
@@ -64,7 +64,7 @@ class AverageConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How a model is trained (paper, section IV-D)."""
+    """Training of a model (paper, section IV-D)."""
 
     loss_domain: Literal["t", "tf", "t+tf"] = "t+tf"
     """Terms of the loss: time signal, complex spectrogram, or both."""
@@ -73,11 +73,11 @@ class TrainingConfig(Config):
     spectrogram_weight: PositiveFloat = 1.0
     """Factor of the two spectrogram terms."""
     optimizer: Annotated[AdamConfig | AdamWConfig, Field(discriminator="kind")] = AdamConfig()
-    """What turns gradients into updates."""
+    """Optimiser."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate at a global batch of 16."""
     learning_rate_rule: Literal["linear", "sqrt", "none"] = "linear"
-    """How the learning rate follows the global batch: times batch / 16, times its square root, or not at all."""
+    """Scaling of the learning rate with the global batch: times batch / 16, times its square root, or none."""
     decay: Annotated[StepDecay | CosineDecay | PlateauDecay, Field(discriminator="kind")] = StepDecay()
     """Schedule of the learning rate."""
     batch_size: PositiveInt = 2
@@ -98,7 +98,7 @@ class TrainingConfig(Config):
     excerpt_s: PositiveFloat = 3.0
     """Length of an example in seconds."""
     mixing: MixingConfig = MixingConfig()
-    """How examples are made of stems."""
+    """Mixing of stems into examples."""
     broken_song: Literal["stop", "skip"] = "stop"
     """What to do when a song goes missing or breaks while training: stop, or report and leave its examples out."""
     max_epochs: PositiveInt = 200
@@ -108,11 +108,11 @@ class TrainingConfig(Config):
     monitor: Literal["usdr", "loss"] = "usdr"
     """Validation quantity that selects the best epoch: mean uSDR over songs (largest) or mean loss (smallest)."""
     monitor_over: Literal["songs", "chunks"] = "songs"
-    """uSDR of a song: of all its samples, or the median over pieces of ``chunks.chunk_s``, as the authors' code has."""
+    """uSDR of a song: of all its samples, or the median over pieces of ``chunks.chunk_s``, as in the authors' code."""
     validate_every: PositiveInt = 1
     """Epochs between validations. Patience still counts epochs."""
     validate_max_s: PositiveFloat | None = None
-    """Seconds from the middle of each validation song that are separated; null for whole songs."""
+    """Seconds from the middle of each validation song that are separated; null for complete songs."""
     chunks: ChunkConfig = CrossfadeConfig()
     """Chunk plan of the validation."""
 
@@ -126,7 +126,7 @@ class TrainingConfig(Config):
             )
         if self.global_batch is not None and self.accumulate > 1:
             raise ValueError(
-                f"accumulate: {self.accumulate} says with global_batch {self.global_batch} the same thing twice; leave "
+                f"accumulate: {self.accumulate} cannot be given with global_batch {self.global_batch}; leave "
                 f"accumulate at 1, it is worked out"
             )
         update = self.global_batch or self.batch_size * self.accumulate
@@ -147,9 +147,9 @@ class RunConfig(Config):
     seed: NonNegativeInt = 0
     """Seed of the initial weights and of every example."""
     model: AnyModelConfig
-    """What is trained."""
+    """The model that is trained."""
     training: TrainingConfig
-    """How it is trained."""
+    """Settings of the training."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -168,7 +168,7 @@ class RunConfig(Config):
         return self
 
     def hash8(self) -> str:
-        """Eight digits as of every configuration; a model whose family had no name once keeps those it had then."""
+        """Return the eight digits of the configuration; a model of the once unnamed family keeps its earlier ones."""
         data = self.model_dump(mode="json")
         if data["model"]["family"] == UNNAMED:
             del data["model"]["family"]

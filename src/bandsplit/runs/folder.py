@@ -1,4 +1,4 @@
-"""The folder of a run: its description, its log, and a state from which it goes on exactly where it stopped."""
+"""The folder of a run: its description, its log, and states from which it continues exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _Stored = Description[dict[str, Any]]
 
 @dataclasses.dataclass
 class TrainingPosition:
-    """Where a run stands. Together with weights, optimiser and random state it decides everything that follows."""
+    """Position in a run. Together with weights, optimiser and random state it determines everything that follows."""
 
     epoch: int = 0
     """Epoch under way, from 0."""
@@ -51,7 +51,7 @@ class TrainingPosition:
     decayed_epoch: int = 0
     """Epochs trained when the last of them happened."""
     finished: str = ""
-    """Why nothing is left to do: ``finished`` (all epochs) or ``patience``; empty while there is."""
+    """Why the run is over: ``finished`` (all epochs) or ``patience``; empty until then."""
 
     @property
     def mean_loss(self) -> float:
@@ -59,16 +59,16 @@ class TrainingPosition:
         return self.loss_sum / self.batches if self.batches else math.nan
 
 
-def _in_todays_words(run: Any) -> Any:
-    """Return a stored configuration as this version would store it: a setting that was added has its default."""
+def _in_current_form(run: Any) -> Any:
+    """Return a stored configuration as this version would store it: a setting that was added since has its default."""
     try:
         return RunConfig.parse(run).model_dump(mode="json")
     except ConfigError:
-        return run  # what differs is named as it stands
+        return run  # it is compared as stored
 
 
 class RunFolder:
-    """One run, one folder: opened to begin or to go on, never overwritten."""
+    """The folder of one run: opened to begin or continue it, never overwritten."""
 
     def __init__(self, root: Path, config: RunConfig) -> None:
         """Name the folder ``root/<recipe>/<targets>/seed-<k>-<hash8>``; nothing is written yet."""
@@ -88,7 +88,7 @@ class RunFolder:
         return sorted(self.path.glob("state-*.pt"), reverse=True)
 
     def open(self, dataset: Dataset, *, resume: bool) -> None:
-        """Make the folder, or check that an existing one can go on, and keep other processes out of it.
+        """Make the folder, or check that an existing run can continue, and lock other processes out.
 
         Raises:
             RunError: the run exists and ``resume`` is false, or it was trained with another configuration or on other
@@ -120,10 +120,10 @@ class RunFolder:
             raise
 
     def _begin(self, description: _Stored, resume: bool) -> None:
-        """Look at what is there, and describe the run if nothing is; only the holder of the lock can rely on it."""
+        """Check an existing run, or describe a new one. The caller holds the lock, so nothing changes meanwhile."""
         if self.states or self.best.exists():  # a folder without either holds nothing that could be lost
             if not resume:
-                raise RunError(f"{self.path}: this run exists; add --resume to go on with it, or choose another --seed")
+                raise RunError(f"{self.path}: this run exists; add --resume to continue it, or choose another --seed")
             self._compare(self._read_description(), description)
         else:
             self.write("environment.json", environment())
@@ -138,7 +138,7 @@ class RunFolder:
         except (OSError, ValidationError) as error:
             problem = first_problem(error) if isinstance(error, ValidationError) else error
             raise RunError(
-                f"{file}: cannot be read ({problem}), so nothing says which run this is; choose another --runs"
+                f"{file}: cannot be read ({problem}), so it is unknown which run this is; choose another --runs"
             ) from None
 
     def write(self, name: str, content: Mapping[str, Any]) -> Path:
@@ -155,34 +155,34 @@ class RunFolder:
 
     def _refusal(self, error: OSError) -> RunError:
         return RunError(
-            f"{error.filename or self.path}: cannot be written ({error.strerror or error}); mend that, or choose "
+            f"{error.filename or self.path}: cannot be written ({error.strerror or error}); fix that, or choose "
             f"another --runs"
         )
 
     def close(self) -> None:
-        """Let other processes go on with the run."""
+        """Release the lock, so that other processes can continue the run."""
         self._lock.release()
 
     def _compare(self, before: _Stored, now: _Stored) -> None:
-        changed = differing_keys(_in_todays_words(before.run), now.run)
+        changed = differing_keys(_in_current_form(before.run), now.run)
         if changed:
             raise RunError(
                 f"{self.path}: holds a run with another configuration ({'; '.join(changed)}); choose another --runs"
             )
-        # What is derived from the others may be missing in runs that were begun before it was recorded.
+        # Fields that are derived from the others may be missing in runs of earlier versions.
         given = [key for key in SongsDescription.model_fields if key not in ("benchmark", "mixture")]
         changed = [key for key in given if getattr(before.data, key) != getattr(now.data, key)]
         if changed:
             raise RunError(
                 f"{self.path}: was trained on other data (different: {', '.join(changed)}); give the data set "
-                f"{before.data.name!r} as it was, or choose another --seed to start anew"
+                f"{before.data.name!r} as it was, or choose another --seed for a new run"
             )
 
     def save(self, state: Mapping[str, Any], progress: TrainingPosition, updates: int) -> None:
         """Write the state after ``updates`` updates, and keep the last two.
 
         Raises:
-            RunError: it cannot be written; the states before it are still there.
+            RunError: it cannot be written; the earlier states are kept.
         """
         content = {**state, "progress": dataclasses.asdict(progress), "random": torch.get_rng_state()}
         try:
@@ -193,13 +193,13 @@ class RunFolder:
             raise self._refusal(error) from None
 
     def load(self, note: Callable[[str], None]) -> tuple[dict[str, Any], TrainingPosition] | None:
-        """Read the newest whole state back and restore torch's random state; None before the first one.
+        """Read the newest undamaged state and restore torch's random state; return None if none was saved.
 
         Args:
-            note: is told of a damaged state and of damaged lines of the log that are passed over.
+            note: called with a text about damaged lines of the log and about each damaged state, which are skipped.
 
         Raises:
-            RunError: no state is whole.
+            RunError: all states are damaged.
         """
         if self._journal.path.exists() and (damage := self._journal.read().damage):
             note(damage)
@@ -212,11 +212,11 @@ class RunFolder:
                 damaged.append(f"{path} is damaged ({str(error).splitlines()[0]})")
                 continue
             for reason in damaged:
-                note(f"{reason}; going on from {path.name}, the one before it")
+                note(f"{reason}; continuing from {path.name}, the one before it")
             torch.set_rng_state(state.pop("random"))
             return state, progress
         if damaged:
-            raise RunError(f"{'; '.join(damaged)}; remove the folder to start the run anew")
+            raise RunError(f"{'; '.join(damaged)}; remove the folder to start the run again")
         return None
 
     def log(self, row: LogRow) -> None:
@@ -241,13 +241,13 @@ class RunFolder:
         return total_s + last_s - began_s
 
     def rows(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Read the rows of one kind, or all; a line that was cut is left out."""
+        """Read the rows of one kind, or all; a line that was cut short is skipped."""
         lines = self._journal.read().lines if self._journal.path.exists() else []
         return [line.value for line in lines if kind in (None, line.value["kind"])]
 
 
 def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
-    """List where two configurations differ, as ``path: there, here``."""
+    """List where two configurations differ, as ``path: stored value, new value``."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         return [
@@ -255,4 +255,4 @@ def differing_keys(before: Any, now: Any, path: str = "") -> list[str]:
             for key in keys
             for difference in differing_keys(before.get(key), now.get(key), f"{path}.{key}" if path else str(key))
         ]
-    return [] if before == now else [f"{path}: {before!r} there, {now!r} here"]
+    return [] if before == now else [f"{path}: stored {before!r}, now {now!r}"]

@@ -1,4 +1,4 @@
-"""The folders of runs, read back without torch: what was trained, how far, how well, and at what cost."""
+"""Records of runs, read from their folders without torch: configuration, progress, scores and costs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Training(BaseModel):
 
 
 class _Run(BaseModel):
-    """The part of a run's configuration that is read here. Other keys may be of another version: a table, no check."""
+    """The part of a run's configuration that is read here; other keys, which may be of another version, are ignored."""
 
     recipe: str
     changes: dict[str, Any] = {}
@@ -72,29 +72,29 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Stage(Enum):
-    """Where a run stands; the values are words for people."""
+    """State of a run; the values are for people to read."""
 
     RUNNING = "running"
     FINISHED = "finished"
-    """Nothing is left to train."""
+    """The training is complete."""
     STOPPED = "stopped"
-    """By a signal or the time limit; it can continue."""
+    """Stopped by a signal or the time limit; it can continue."""
     FAILED = "failed"
-    """By an error."""
+    """Ended by an error."""
     INTERRUPTED = "interrupted"
     """Killed before it could log why."""
     SUBMITTED = "submitted"
-    """As a job of a study."""
+    """Submitted as a job of a study."""
     NOT_BEGUN = "not begun"
-    """In a study."""
+    """Planned in a study."""
 
 
 class RunState(NamedTuple):
-    """Where a run stands, and why."""
+    """State of a run, and its reason."""
 
     stage: Stage
     reason: str = ""
-    """``patience``, what stopped it, the error, or the job; empty where the stage says all."""
+    """``patience``, what stopped it, the error, or the job; empty if the stage says everything."""
 
     @classmethod
     def after(cls, stop: LoggedStop | None) -> RunState:
@@ -108,7 +108,7 @@ class RunState(NamedTuple):
         return cls(Stage.STOPPED, stop.reason)
 
     def __str__(self) -> str:
-        """The stage, and the reason in parentheses: ``finished (patience)``, ``stopped (error: loss is nan)``."""
+        """Return stage and reason, as in ``finished (patience)``, ``stopped (error: loss is nan)``."""
         if self.stage is Stage.FAILED and self.reason:
             return f"{Stage.STOPPED.value} ({ERROR}{self.reason})"
         return f"{self.stage.value} ({self.reason})" if self.reason else self.stage.value
@@ -116,44 +116,44 @@ class RunState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RunRecord:
-    """What a run's folder says; None: the folder does not say it."""
+    """Contents of a run's folder; a value that the folder lacks is None."""
 
     folder: Path
     recipe: str
     targets: tuple[str, ...]
     seed: int | None
     changes: dict[str, Any]
-    """Settings changed by hand; a run with any is no row of a table."""
+    """Settings changed by hand; a run with any is not a row of a table."""
     monitor: Literal["usdr", "loss"]
     max_epochs: int | None
     patience: int | None
     data: str
-    """Name of the data set; empty where it is not recorded."""
+    """Name of the data set; empty if it is not recorded."""
     fingerprints: dict[str, str]
-    """Of the songs trained and validated on, by split."""
+    """Fingerprints of the songs for training and validation, by split."""
     benchmark: str | None
-    """``MUSDB18-HQ`` where the songs are those of that set."""
+    """``MUSDB18-HQ`` if the songs are those of that set."""
     mixture: str | None
-    """Where the mixtures came from: ``file``, ``sum``, or both, joined by a plus."""
+    """Source of the mixtures: ``file``, ``sum``, or both, joined by a plus."""
     validated: str
-    """How whole songs are separated and scored in validation."""
+    """Separation and scoring of songs in validation, in words."""
     version: str | None
-    """Of this package, when the run began."""
+    """Version of this package when the run began."""
     state: RunState
     attempts: int
     epochs: int
     """Epochs done."""
     validations: tuple[LoggedValidation, ...]
     hours: float | None
-    """Of all attempts."""
+    """Hours of all attempts."""
     kwh: float | None
-    """Of all attempts."""
+    """Energy of all attempts."""
     problems: tuple[str, ...]
-    """What is damaged or missing: file, what is wrong with it."""
+    """Damaged or missing files, each with what is wrong with it."""
 
     @property
     def finished(self) -> bool:
-        """Whether nothing is left to train."""
+        """Whether the training is complete."""
         return self.state.stage is Stage.FINISHED
 
     @property
@@ -167,7 +167,7 @@ class RunRecord:
         return self.recipe + ("*" if self.changes else "")
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data: every field, the best epoch, and the curve as pairs of epoch and uSDR in dB."""
+        """Return plain data: every field, the best epoch, and the curve as pairs of epoch and uSDR in dB."""
         best = self.best
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return own | {
@@ -244,7 +244,7 @@ def _find_folders(root: Path) -> Iterator[Path]:
         folder = Path(here)
         above = folder.parents[: len(folder.parts) - len(root.parts)]
         if os.path.realpath(here) in map(os.path.realpath, above):
-            folders.clear()  # a link led back to a folder that it is in
+            folders.clear()  # a link leads back to a folder above it
         elif "config.json" in files or "log.jsonl" in files or _FOLDER_NAME.fullmatch(folder.name):
             folders.clear()
             yield folder
@@ -271,7 +271,7 @@ def _last_state(rows: list[LogRow]) -> RunState:
 
 
 def _is_locked(file: Path, problems: list[str]) -> bool:
-    """Whether a process holds the lock; a lock that is not there is not made."""
+    """Return whether a process holds the lock; a missing lock file is not created."""
     if not file.exists():
         return False
     from filelock import FileLock, Timeout
@@ -282,7 +282,7 @@ def _is_locked(file: Path, problems: list[str]) -> bool:
     except Timeout:
         return True
     except OSError as error:
-        problems.append(f"{file.name}: cannot tell whether the run goes on ({error.strerror})")
+        problems.append(f"{file.name}: cannot find out whether the run is in progress ({error.strerror})")
         return False
 
 
@@ -299,7 +299,7 @@ def _read(file: Path, model: type[_Model], problems: list[str], missing: str = "
 
 
 def _read_log(file: Path, problems: list[str]) -> list[LogRow]:
-    """Read the rows; one that a kill cut short is left out without a word, since the next attempt repeats it."""
+    """Read the rows; a row that a kill cut short is skipped silently, since the next attempt repeats it."""
     try:
         content = Journal(file).read()
     except FileNotFoundError:

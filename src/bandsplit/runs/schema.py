@@ -1,6 +1,6 @@
 """The files in the folder of a run as models: `RunFolder` writes them, `read_run` reads them.
 
-Fields with a default were not written by all older versions. Values of another version's settings are no error here.
+Some older versions did not write the fields with a default. Settings of another version are not an error here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 BEST_FILE = "best.safetensors"
 """The model of the best validation score."""
 ERROR = "error: "
-"""What the reason of a `LoggedStop` begins with where an error ended the attempt."""
+"""Prefix of the reason of a `LoggedStop` if an error ended the attempt."""
 
 Settings = TypeVar("Settings")
 
@@ -25,13 +25,13 @@ class SongsDescription(_Stored):
     """The songs that a run is trained and validated on, in ``config.json``."""
 
     name: str = ""
-    """Of the data set."""
+    """Name of the data set."""
     fingerprints: dict[str, str] = {}
-    """Of the audio, by split."""
+    """Fingerprints of the audio, by split."""
     benchmark: str | None = None
-    """``MUSDB18-HQ`` where the songs are those of that set."""
+    """``MUSDB18-HQ`` if the songs are those of that set."""
     mixture: list[Literal["file", "sum"]] = []
-    """Where the mixtures come from."""
+    """Sources of the mixtures."""
     train: list[str] = []
     """Names of the songs."""
     valid: list[str] = []
@@ -41,7 +41,7 @@ class Description(_Stored, Generic[Settings]):
     """``config.json``."""
 
     run: Settings
-    """The `RunConfig`, as stored or as far as it is read."""
+    """The `RunConfig`: as stored, or the part that is read."""
     data: SongsDescription = SongsDescription()
 
 
@@ -104,7 +104,7 @@ class LoggedValidation(_Stored):
 
 
 class LoggedSkip(_Stored):
-    """An example that was left out, since a song is missing or broken."""
+    """An example that was left out because a song is missing or broken."""
 
     kind: Literal["skipped"] = "skipped"
     epoch: int | None = None
@@ -112,7 +112,7 @@ class LoggedSkip(_Stored):
 
 
 class LoggedNote(_Stored):
-    """Something noticed on the way."""
+    """A note on the run, such as a damaged state."""
 
     kind: Literal["note"] = "note"
     text: str = ""
@@ -133,7 +133,7 @@ LogRow = LoggedStart | LoggedValidation | LoggedSkip | LoggedNote | LoggedStop
 
 
 def first_problem(error: ValidationError) -> str:
-    """Name the first thing that is wrong with a file or a line, and where."""
+    """Describe the first fault of a file or a line, and its place."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     return f"{where}: {problem['msg']}" if where else problem["msg"]

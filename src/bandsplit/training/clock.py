@@ -9,7 +9,7 @@ from bandsplit.data.examples.dataset import Example
 
 
 class Clock:
-    """Speed since it was made, and the share of the time spent waiting for examples."""
+    """Speed since the clock was started, and the share of the time spent waiting for examples."""
 
     def __init__(self) -> None:
         """Start."""
@@ -19,7 +19,7 @@ class Clock:
         """Examples used since then, which the caller counts."""
 
     def waits_for(self, batches: Iterator[Example]) -> Iterator[Example]:
-        """Yield the batches, and count the time that each takes to come."""
+        """Yield the batches, and measure the time spent waiting for each."""
         while True:
             asked = time.perf_counter()
             batch = next(batches, None)

@@ -2,7 +2,7 @@
 
 `submitit` writes the batch files and asks Slurm for a signal some time before the wall time. On that signal the
 training gets SIGTERM, saves its state and ends; the job goes back into the queue with the same command and
-``--resume``, which goes on exactly where it stopped.
+``--resume``, which continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ SIGNAL_BEFORE_S = 600
 """Seconds between the signal and the wall time; a tenth of the wall time where that is less."""
 
 _RESUME = "--resume"
-_MAX_TIMEOUTS = 1000  # in fact none: a run ends by itself
+_MAX_TIMEOUTS = 1000  # in effect no limit: a run ends by itself
 
 
 class TrainingJob:
-    """What a job does: run a training command as a process of its own, and stop it when the time is over."""
+    """The work of a job: it runs a training command as a process of its own, and stops it when the time is over."""
 
     def __init__(self, arguments: Sequence[str], gpus: int, patience_s: float) -> None:
-        """Remember the command.
+        """Keep the command.
 
         Args:
             arguments: what follows ``bandsplit`` on the command line.
             gpus: one process is started for each.
-            patience_s: how long a stopped training may take to save its state; then it is killed, and the job goes on
-                from the state saved last.
+            patience_s: seconds that a stopped training may take to save its state; after them it is killed, and the job
+                continues from the last saved state.
         """
         self.arguments, self.gpus, self.patience_s = list(arguments), gpus, patience_s
         self.process: subprocess.Popen[bytes] | None = None
@@ -51,16 +51,16 @@ class TrainingJob:
         Raises:
             RunError: the training failed; its output says why.
         """
-        # A node may have died: Slurm then starts the job anew, and nobody could add --resume.
+        # After the death of a node, Slurm starts the job again with the same command: without --resume.
         arguments = with_resume(self.arguments) if os.environ.get("SLURM_RESTART_COUNT", "0") != "0" else self.arguments
         command = command_line(arguments, self.gpus, self.patience_s)
-        # Slurm signals every process of a job, and SIGUSR2 kills those that do not know it. The mask is inherited.
+        # Slurm signals every process of a job, and SIGUSR2 kills those that do not handle it. The mask is inherited.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
         try:
             self.process = subprocess.Popen(command)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        # Neither here nor in `checkpoint` Popen.wait: the signal handler interrupts it while it holds its lock.
+        # Popen.wait must not run here or in `checkpoint`: the signal handler interrupts it while it holds its lock.
         with suppress(ChildProcessError):
             os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT)
         code = self.process.wait()
@@ -103,8 +103,8 @@ def submit(
         The jobs, in the order of ``runs``: ``job.job_id``, ``job.state``, ``job.paths.stdout``, ``job.result()``.
 
     Raises:
-        ConfigError: an option makes no sense, or submitit is not installed.
-        RunError: Slurm is not here, or refuses the jobs.
+        ConfigError: an option is illegal, or submitit is not installed.
+        RunError: Slurm is not available, or refuses the jobs.
     """
     _check(runs, executor, hours, gpus, cpus, options)
     try:
@@ -157,7 +157,7 @@ def with_resume(arguments: Sequence[str]) -> list[str]:
 
 
 def _stop(process: int, patience_s: float) -> None:
-    """Ask a child process to end, and make it end if it does not in time; it stays to be reaped."""
+    """Ask a child process to end, and kill it if it does not end in time; the caller reaps it."""
     with suppress(ChildProcessError, ProcessLookupError):  # it has ended by itself, and was reaped
         os.kill(process, signal.SIGTERM)
         until = time.monotonic() + patience_s
@@ -170,7 +170,7 @@ def _stop(process: int, patience_s: float) -> None:
 
 
 def _submit_local(executor: Any, job: TrainingJob, first_gpu: int, gpus: int) -> Job[None]:
-    """Submit with GPUs of its own."""
+    """Submit a job that sees only GPUs of its own."""
     executor.update_parameters(visible_gpus=tuple(range(first_gpu, first_gpu + gpus)))
     return executor.submit(job)
 
@@ -178,7 +178,7 @@ def _submit_local(executor: Any, job: TrainingJob, first_gpu: int, gpus: int) ->
 def _slurm_parameters(
     *, hours: float, gpus: int, cpus: int, options: Mapping[str, str], name: str, signal_s: int
 ) -> dict[str, Any]:
-    """Words of submitit's Slurm executor. One task: it starts the processes of all GPUs itself."""
+    """Return arguments of submitit's Slurm executor, for one task, which starts the processes of all GPUs itself."""
     return {
         "job_name": name,
         "time": max(1, round(hours * 60)),

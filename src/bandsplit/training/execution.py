@@ -1,4 +1,4 @@
-"""Devices, processes and savings of memory of a run, none of which is part of its identity."""
+"""Execution of a run: devices, processes and memory savings, none of which is part of its identity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Execution:
     batch_size: int | None = None
     """Examples per step and device, instead of the configuration's; the global batch stays."""
     checkpointing: bool = False
-    """Compute the blocks again in the backward pass instead of keeping their activations."""
+    """Recompute the blocks in the backward pass instead of keeping their activations."""
     compile: bool = False
     """Compile the blocks with torch.compile."""
     save_every_s: float = 300.0
@@ -57,7 +57,7 @@ class BatchPlan:
         return self.batch_size * self.accumulate * self.devices
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Return a short description."""
         return (
             f"global batch {self.global_batch} = {self.batch_size} x {self.accumulate} steps x {self.devices} device(s)"
         )
@@ -95,7 +95,7 @@ def make_fabric(training: TrainingConfig, execution: Execution) -> Fabric:
     """Make the Fabric of this process, and set the arithmetic that the run asks for.
 
     Raises:
-        ConfigError: the device cannot be used here.
+        ConfigError: the device cannot be used.
     """
     picked = pick_device(execution.device)
     devices = execution.devices or _started("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE")
@@ -123,7 +123,7 @@ def _started(*names: str) -> int:
 
 
 def save_memory_and_time(parts: Iterable[RepeatedPart], execution: Execution) -> None:
-    """Compile the parts, or let the backward pass compute them again, as asked; names of parameters do not change."""
+    """Compile the parts, or recompute them in the backward pass, as asked; names of parameters do not change."""
     for part in parts:
         part.recompute = execution.checkpointing
         if execution.compile:

@@ -21,7 +21,7 @@ _TIME_IS_UP = 1000  # above all numbers of signals
 
 
 class Decision(NamedTuple):
-    """The consequence of an update: to stop, to save, or neither."""
+    """The decision after an update: to stop, to save, or neither."""
 
     stop: str | None
     """Why to stop: a signal's name or ``time limit``."""
@@ -32,14 +32,14 @@ class Interruptions:
     """Watches signals and clocks."""
 
     def __init__(self, fabric: Fabric, folder: Path, save_every_s: float, max_s: float | None) -> None:
-        """Start the clocks; ``folder`` is what messages name."""
+        """Start the clocks; messages name ``folder``."""
         self.fabric, self.folder, self.save_every_s, self.max_s = fabric, folder, save_every_s, max_s
         self.began = self.saved = time.monotonic()
         self.received: Sequence[int] = ()
         self.asked = 0
 
     def just_saved(self) -> None:
-        """Start the clock of saving anew."""
+        """Restart the clock of saving."""
         self.saved = time.monotonic()
 
     def decide(self) -> Decision:
@@ -65,7 +65,7 @@ class Interruptions:
         return RunStopped(text, reason)
 
     def stop_alone(self) -> None:
-        """Stop at once if asked to, in a run of one process whose state is saved; several agree after an update.
+        """Stop at once if asked to, in a run of one process whose state is saved; several processes agree later.
 
         Raises:
             RunStopped: with the reason.

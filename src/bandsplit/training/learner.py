@@ -1,4 +1,4 @@
-"""A network that learns, with its optimiser and its averaged copy, and one update of them."""
+"""A network in training, with its optimiser and its averaged copy, and one update of them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Learner:
         """Update the weights by the gradients, and return the gradients' norm before it was clipped."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
-        # Whether it is finite is seen later, when it is read: to ask here would wait for the GPU.
+        # The norm is checked later, when it is read: a check here would wait for the GPU.
         limit = self.training.clip_norm
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
@@ -91,8 +91,8 @@ class Learner:
         except torch.OutOfMemoryError:
             raise RunError(
                 f"a step of {size} examples does not fit into the memory of {self.fabric.device}; try --batch "
-                f"{max(1, size // 2)} (more steps are then accumulated), --checkpointing, or --plan, which finds what "
-                f"fits"
+                f"{max(1, size // 2)} (more steps are then accumulated), --checkpointing, or `bandsplit plan`, "
+                f"which finds what fits"
             ) from None
         self.optimizer.zero_grad()
 
@@ -105,7 +105,7 @@ class Learner:
 
     def _loss(self, batch: Example) -> Tensor:
         options, targets = loss_options(self.plain_model, self.training), batch.targets
-        # With spectrogram terms alone nobody needs the signals.
+        # The spectrogram terms alone do not need the signals.
         spectral = self.training.loss_domain == "tf" and options["stft_config"] is not None
         signal, spec = (None, self.model.spectrograms(batch.mixture)) if spectral else self.model(batch.mixture)
         kept = [number for number, problem in enumerate(batch.problem) if not problem]

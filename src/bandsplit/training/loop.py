@@ -78,7 +78,7 @@ def train(
         report: called with each event, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
         resume: continue the run if it exists; otherwise an existing run is refused.
-        make_meter: makes what measures energy, once on each machine.
+        make_meter: makes the meter of energy, once on each machine.
 
     Raises:
         RunError: the run exists, cannot continue, does not fit the device, or its loss is not finite.
@@ -98,7 +98,7 @@ def train(
                 run.train_epoch()
                 run.end_epoch()
     except BaseException as error:
-        with suppress(RunError):  # a full disk does not take the log's last line either
+        with suppress(RunError):  # on a full disk, the log's last line cannot be written either
             run.close(_why_ended(error))
         raise
     run.close(run.progress.finished)
@@ -108,7 +108,7 @@ def train(
 
 
 def _why_ended(error: BaseException) -> str:
-    """Say in the words of the log why an attempt ended before the run did."""
+    """Return the reason, as the log has it, why an attempt ended before the run did."""
     if isinstance(error, RunStopped):
         return error.reason
     if isinstance(error, KeyboardInterrupt):
@@ -139,7 +139,7 @@ class _Run:
     # --- beginning and ending ----------------------------------------------------------------------------------------
 
     def open(self, resume: bool) -> None:
-        """Build the model, see that a step fits, and take the folder."""
+        """Build the model, check that a step fits, and lock the folder."""
         self.learner = Learner(self.config, self.batches, self.execution, self.fabric)
         if self.fabric.device.type == "cuda":
             self.learner.check_fit()
@@ -186,7 +186,7 @@ class _Run:
         self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
 
     def close(self, reason: str) -> None:
-        """Log why the attempt ended, write the energy card and let other processes have the folder."""
+        """Log why the attempt ended, write the energy card and unlock the folder."""
         if self.meter is not None:
             self.meter.stop(reason)
         try:
@@ -205,7 +205,7 @@ class _Run:
     # --- an epoch ----------------------------------------------------------------------------------------------------
 
     def train_epoch(self) -> None:
-        """Do the updates that are left of this epoch."""
+        """Do the remaining updates of this epoch."""
         self.learner.model.train()
         self._phase("training")
         self.clock = Clock()
@@ -223,7 +223,7 @@ class _Run:
                 self._stop_or_save()
 
     def end_epoch(self) -> None:
-        """Validate if it is time, keep the best model, and see whether the run is over."""
+        """Validate if it is time, keep the best model, and check whether the run is over."""
         self._share_losses()
         progress, training = self.progress, self.training
         loss = progress.mean_loss
@@ -257,7 +257,7 @@ class _Run:
         yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
 
     def _step(self, update: _Update) -> None:
-        """Update the weights, and read the losses of the update before: a GPU need not be waited for."""
+        """Update the weights, and read the losses of the update before, without waiting for the GPU."""
         rate = self._rate(before=1)  # the examples of this update are counted already
         update.norm = self.learner.update(rate)
         self._read_update()
@@ -290,7 +290,7 @@ class _Run:
         raise RunError(
             f"{self.folder.path}: loss {losses} or gradient norm {norm} of epoch {self.progress.epoch + 1}, examples "
             f"{indices[0]} to {indices[-1]}, is not finite; {file.name} lists them and their songs. Lower "
-            f"training.learning_rate, or look at the songs; --resume continues from the last state"
+            f"training.learning_rate, or check the songs; --resume continues from the last state"
         )
 
     def _share_losses(self) -> None:

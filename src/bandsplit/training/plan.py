@@ -1,4 +1,4 @@
-"""Forecasts of what a run will take, from some steps, some batches and a piece of a validation song."""
+"""Forecasts of the time, memory and energy of a run, from some steps, batches and a piece of a validation song."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import score_song
 
 TRIAL_S = 20.0
-"""Seconds of steps that are timed, and at least `TRIAL_STEPS`."""
+"""Seconds of steps that are timed, at least `TRIAL_STEPS` of them."""
 TRIAL_STEPS = 5
 
 
 class Range(NamedTuple):
-    """A prediction: the middle, and what it may be."""
+    """A prediction: the middle, and its bounds."""
 
     low: float
     middle: float
@@ -55,20 +55,20 @@ class Fit(NamedTuple):
 
 @dataclass(frozen=True)
 class RunForecast:
-    """Prediction of what a run will take on this machine."""
+    """Prediction of the time, memory and energy of a run on this machine."""
 
     batches: BatchPlan
     update_s: Range
-    """Of an update: the 10, 50 and 90 % quantiles of the steps that were timed."""
+    """Time of an update: the 10, 50 and 90 % quantiles of the steps that were timed."""
     updates_per_epoch: int
     validation_s: float
-    """Of all validation songs, from the speed of a piece of one."""
+    """Time of all validation songs, from the speed of a piece of one."""
     loaded_per_s: float
     """Examples per second that the loader delivers while nothing else runs."""
     needed_per_s: float
     """Examples per second that the steps of one device use up."""
     memory_gb: float
-    """Peak: of the GPU, or of this process on a CPU."""
+    """Peak memory of the GPU, or of this process on a CPU."""
     watts: float | None
     """Mean power while steps ran; None without a meter."""
     epochs: tuple[int, int]
@@ -95,14 +95,14 @@ class RunForecast:
 
     @property
     def starves(self) -> bool:
-        """True where the steps will wait for examples."""
+        """True if the steps will wait for examples."""
         return self.loaded_per_s < 1.1 * self.needed_per_s
 
 
 def describe_plan(
     plan: RunForecast, *, price_kwh: float | None = None, price_hour: float | None = None
 ) -> list[tuple[str, str]]:
-    """Describe a forecast in rows: what, and the prediction.
+    """Describe a forecast in rows of a name and a prediction.
 
     Args:
         plan: the forecast.
@@ -161,7 +161,7 @@ def plan_run(
     on_gpu = fabric.device.type == "cuda"
     fits = find_fits(config, batches, execution, fabric) if on_gpu else ()
     if fits and not any(fit.examples_per_s for fit in fits):
-        raise RunError(f"not even one example fits into the memory of {fabric.device}, with --checkpointing neither")
+        raise RunError(f"one example does not fit into the memory of {fabric.device}, even with --checkpointing")
     loaded_per_s = _loader_rate(examples, batches, execution)
     learner = Learner(config, batches, execution, fabric)
     if on_gpu:
@@ -193,7 +193,7 @@ def plan_run(
 def _time_metered(
     learner: Learner, batches: Iterable[Example], make_meter: MakeMeter | None
 ) -> tuple[list[float], float, float | None]:
-    """Return what `_time_steps` does, and the mean power in watts meanwhile; None without a meter."""
+    """Return the result of `_time_steps`, and the mean power in watts meanwhile; None without a meter."""
     if make_meter is None:
         return *_time_steps(learner, batches), None
     device = learner.fabric.device
@@ -284,7 +284,7 @@ def _loader_rate(examples: ExampleDataset, batches: BatchPlan, execution: Execut
 
 
 def _validation_rate(learner: Learner, config: RunConfig, song: Track, fabric: Fabric) -> float:
-    """Seconds of song per second, from two chunks in the middle of one."""
+    """Measure the seconds of song separated per second, from two chunks in the middle of one."""
     piece_s = 2 * config.training.chunks.chunk_s
     training = config.training.model_copy(update={"validate_max_s": piece_s})
     began = time.perf_counter()

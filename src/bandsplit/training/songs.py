@@ -35,7 +35,7 @@ def validation_songs(dataset: Dataset, channels: int) -> tuple[Track, ...]:
     """Return the songs of the validation.
 
     Raises:
-        DataError: there are none, or they do not fit a model of ``channels``.
+        DataError: the split has no songs, or they do not fit a model of ``channels``.
     """
     songs = dataset.whole_songs("valid")
     for track in songs:

@@ -1,4 +1,4 @@
-"""Validation: whole songs, each separated once whatever the number of processes, piece by piece."""
+"""Validation: complete songs, each separated once, piece by piece, by one of the processes."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def validate(
     Args:
         model: in evaluation mode.
         tracks: the songs.
-        training: says how.
+        training: length of the songs, chunk plan, loss and score.
         fabric: the processes.
-        before_song: is called before each song; what it raises ends the validation.
+        before_song: called before each song; an exception from it ends the validation.
 
     Raises:
         AudioError: a song went missing or broke since it was indexed; an estimate is not finite.
@@ -75,7 +75,7 @@ def validate(
 def score_song(
     model: SeparationModel, track: Track, training: TrainingConfig, device: torch.device | str = "cpu"
 ) -> SongScore:
-    """Separate one song and compare, piece by piece of ``training.chunks.chunk_s``.
+    """Separate one song and compare it with its stems, in pieces of ``training.chunks.chunk_s``.
 
     The loss is the mean over the pieces, weighted by their lengths. The spectrogram terms compare the joined estimates,
     not the masked mixture as in training, where an estimate is one chunk.
@@ -118,7 +118,7 @@ def loss_options(model: SeparationModel, training: TrainingConfig) -> dict[str, 
 
 
 def _reader(track: Track, sample_rate_hz: int, max_s: float | None) -> tuple[Callable[[str, int, int], Audio], int]:
-    """Return what reads samples of a part of the song at the model's rate, and how many there are."""
+    """Return a function that reads samples of a part of the song at the model's rate, and the number of samples."""
     samples = track.samples if max_s is None else min(track.samples, max(1, round(max_s * track.sample_rate_hz)))
     first = (track.samples - samples) // 2
     if track.sample_rate_hz == sample_rate_hz:
@@ -134,7 +134,7 @@ def _reader(track: Track, sample_rate_hz: int, max_s: float | None) -> tuple[Cal
 
 
 def _pieces(blocks: Iterable[Audio], samples: int) -> Iterator[Audio]:
-    """Cut blocks ``s c samples`` anew: pieces of ``samples``, the last of which may be shorter."""
+    """Cut blocks ``s c samples`` into pieces of ``samples``, the last of which may be shorter."""
     held: list[Audio] = []
     count = 0
     for block in blocks:

@@ -238,7 +238,7 @@ def test_the_command_downloads_and_says_what_to_do_next(
     monkeypatch.setitem(KNOWN_SETS, "tiny", here.archive.known)
     here.mirror_does(serve(here.archive.body))
     options = ["--to", here.to, "--mirror", f"{here.server.url}/sets", "--md5", here.archive.md5, "--yes"]
-    for state in ("complete", "was here already"):
+    for state in ("complete", "exists already"):
         ended = run_command(capsys, "data", "download", "tiny", *options)
         assert ended.code == 0
-        assert f"{here.to / 'tiny'}: {state}; look at it with: bandsplit data check" in ended.err
+        assert f"{here.to / 'tiny'}: {state}; check it with: bandsplit data check" in ended.err

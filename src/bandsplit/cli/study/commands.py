@@ -20,7 +20,7 @@ from bandsplit.cli.options import (
     with_options,
 )
 from bandsplit.cli.study.outcome import FolderOption, StudyArgument, figures, report, tables
-from bandsplit.cli.terminal import can_continue, make_console, split_names, tell
+from bandsplit.cli.terminal import can_continue, make_console, print_lines, split_names
 from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,18 +32,21 @@ if TYPE_CHECKING:
     from bandsplit.studies.runner.run import StudyResult
     from bandsplit.studies.runner.scoring import Songs
 
-study_app = typer.Typer(no_args_is_help=True, help="Studies: many runs, planned, trained, scored and told together.")
+study_app = typer.Typer(
+    no_args_is_help=True, help="Studies: many runs, planned, trained, scored and reported together."
+)
 
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """Which runs of a study are meant, and its folder."""
+    """Selected runs of a study, and its folder."""
 
     parts: Annotated[
         str | None, typer.Option("--parts", help="Parts of the study, separated by commas (default: all).")
     ] = None
     rows: Annotated[
-        str | None, typer.Option("--rows", help="Rows of Table II or recipes, as 1,5,20b or base,simo (default: all).")
+        str | None,
+        typer.Option("--rows", help="Rows of Table II or recipes, for example 1,5,20b or base,simo (default: all)."),
     ] = None
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas (default: all).")] = None
     targets: Annotated[
@@ -53,10 +56,10 @@ class SelectionOptions:
     folder: FolderOption = None
 
     def choose(self, study: str) -> tuple[Study, list[PlannedRun], StudyFolder]:
-        """Find a study, the runs of it that are meant, and its folder.
+        """Find a study, its selected runs and its folder.
 
         Raises:
-            ConfigError: there is no such study, part, row, seed or target, or no such run.
+            ConfigError: there is no such study, part, row, seed or target, or no run has all of them.
         """
         from bandsplit.studies.plans import find_study, planned_runs
         from bandsplit.studies.runner.folder import StudyFolder
@@ -66,14 +69,12 @@ class SelectionOptions:
         wrong = [seed for seed in seeds if not seed.isdecimal()]
         if wrong:
             raise ConfigError(
-                f"--seeds {self.seeds}: {wrong[0]!r} is no seed; give whole numbers separated by commas, as 1,2"
+                f"--seeds {self.seeds}: {wrong[0]!r} is not a seed; give integers separated by commas, for example 1,2"
             )
         parts, rows, targets = (split_names(text or "") for text in (self.parts, self.rows, self.targets))
         planned = planned_runs(found, parts, rows, [int(seed) for seed in seeds], targets)
         if not planned:
-            raise ConfigError(
-                f"study {study}: no run has all that was chosen with --parts, --rows, --seeds and --targets"
-            )
+            raise ConfigError(f"study {study}: no run matches all of --parts, --rows, --seeds and --targets")
         return found, planned, StudyFolder(self.folder or Path("study") / found.id)
 
 
@@ -92,7 +93,7 @@ def list_(
 
     out = make_console(err=False)
     for one in [find_study(study)] if study else STUDIES.values():
-        tell(out, f"{one.id}: {one.about}; targets {', '.join(one.targets)}")
+        print_lines(out, f"{one.id}: {one.about}; targets {', '.join(one.targets)}")
         out.print(list_table(one))
 
 
@@ -111,7 +112,7 @@ def plan(
     device: DeviceOption = "auto",
     songs: DatasetOptions,
 ) -> None:
-    """Say what a study takes before anything starts: runs, hours, kWh."""
+    """Print the runs, hours and kWh of a study before anything starts."""
     from bandsplit.cli.study.run import measure_run
     from bandsplit.cli.study.screen import cost_table, cost_totals
     from bandsplit.studies.runner.costs import cost_study
@@ -134,17 +135,18 @@ def plan(
     costs = cost_study(runs, measured)
     out.print(cost_table(found, costs))
     for line in cost_totals(costs, measured=measure):
-        tell(out, line)
+        print_lines(out, line)
 
 
 @study_app.command()
 @with_options
-@can_continue("the same command continues")
+@can_continue("run the same command again to continue")
 def run(
     study: StudyArgument,
     data: DataOption,
     options: Annotated[
-        list[str] | None, typer.Argument(help="After --: options of `train`, as -- --workers 4.", show_default=False)
+        list[str] | None,
+        typer.Argument(help="After --: options of `train`, for example -- --workers 4.", show_default=False),
     ] = None,
     *,
     selection: SelectionOptions,
@@ -161,7 +163,7 @@ def run(
         Launcher | None, job_option("--launcher", help="Submit each run as a job; score nothing.")
     ] = None,
     per_job: JobOptions,
-    again: Annotated[bool, job_option("--again", help="Submit what was submitted before, too.")] = False,
+    again: Annotated[bool, job_option("--again", help="Also submit runs that were submitted before.")] = False,
 ) -> None:
     """Train the runs of a study that are not finished, then score the models; run it again to continue.
 
@@ -183,16 +185,16 @@ def run(
         submit_runs(console, runs, where, named, again=again, launcher=launcher, jobs=per_job)
         return
     result = run_study(
-        found, planned, where, sets, lambda line: _tell_time(console, line), jobs=jobs, device=device,
+        found, planned, where, sets, lambda line: _print_time(console, line), jobs=jobs, device=device,
         options=passed, evaluate=evaluate,
     )  # fmt: skip
-    _tell_result(console, study, result, len(planned))
+    _print_result(console, study, result, len(planned))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
 def _open_sets(console: Console, paths: Sequence[Path], songs: DatasetOptions, evaluate: bool) -> list[Songs]:
-    """Open the songs for training, those of the first path, and for scoring, those of all."""
+    """Open the songs: those of the first path for training, those of all paths for scoring."""
     from bandsplit.studies.runner.scoring import Songs
 
     sets = []
@@ -205,21 +207,21 @@ def _open_sets(console: Console, paths: Sequence[Path], songs: DatasetOptions, e
     return sets
 
 
-def _tell_result(console: Console, study: str, result: StudyResult, planned: int) -> None:
+def _print_result(console: Console, study: str, result: StudyResult, planned: int) -> None:
     from bandsplit.studies.runner.run import report_failures
 
     for name, runs in result.unscored.items():
-        tell(console, f"not scored: {name}; not finished: {', '.join(runs)}")
+        print_lines(console, f"not scored: {name}; not finished: {', '.join(runs)}")
     for line in report_failures(result):
-        tell(console, line, style="red")
+        print_lines(console, line, style="red")
     trained, scored = result.trained, result.scored
     left = len(trained.stopped) + len(scored.stopped)
-    tell(
+    print_lines(
         console,
         f"{len(trained.finished)} of {planned} runs finished, {len(trained.failed)} failed; "
         f"{len(scored.finished)} scorings done, {len(scored.failed)} failed"
-        + (f"; {left} stopped or left: the same command goes on" if left else "")
-        + f"; `bandsplit study status {study}` tells more",
+        + (f"; {left} stopped or left: run the same command again to continue" if left else "")
+        + f"; details: `bandsplit study status {study}`",
     )
 
 
@@ -229,7 +231,7 @@ def status(
     study: StudyArgument,
     selection: SelectionOptions,
 ) -> None:
-    """Tell how far each run of a study is, what failed and why, what is left, and the energy of all attempts."""
+    """Show the progress of each run of a study, failures and their reasons, hours left and energy of all attempts."""
     from bandsplit.cli.study.screen import status_lines, status_table
     from bandsplit.studies.runner.status import account_energy, estimate_left
 
@@ -238,13 +240,13 @@ def status(
     runs = where.look(planned)
     out.print(status_table(runs))
     for line in status_lines(runs, estimate_left(runs), account_energy(where)):
-        tell(out, line)
+        print_lines(out, line)
     for one in runs:
         if one.failure is not None:
-            tell(out, f"FAILED: {one.name}: {one.failure}", style="red")
+            print_lines(out, f"FAILED: {one.name}: {one.failure}", style="red")
 
 
-def _tell_time(console: Console, line: str) -> None:
+def _print_time(console: Console, line: str) -> None:
     import time
 
-    tell(console, f"{time.strftime('%H:%M:%S')} {line}")
+    print_lines(console, f"{time.strftime('%H:%M:%S')} {line}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from bandsplit.cli.options import DatasetOptions, DeviceOption, with_options
-from bandsplit.cli.terminal import make_console, show, split_names, tell
+from bandsplit.cli.terminal import make_console, print_lines, show, split_names
 
 if TYPE_CHECKING:
     from bandsplit.studies.outcome import StudyData
@@ -23,21 +23,24 @@ def tables(
     study: StudyArgument,
     folder: FolderOption = None,
     form: Annotated[
-        Literal["screen", "md", "tex", "csv"], typer.Option("--format", help="What is printed; files hold all three.")
+        Literal["screen", "md", "tex", "csv"],
+        typer.Option("--format", help="Format on the screen; files are written in md, tex and csv."),
     ] = "screen",
 ) -> None:
-    """Make the tables: published, ours, difference, spread over seeds, and what cannot be told apart."""
+    """Make the tables: published, ours, difference, spread over seeds, and which differences are significant."""
     from bandsplit.studies.outcome import write_tables
 
     found, out = _gather(study, folder), make_console(err=False)
     made = write_tables(found)
-    if form == "screen":  # without the pairs, which have a line each: the files hold them
+    if form == "screen":  # without the pairs of recipes, a line each, which are in the files
         for table in made.parts.values():
             out.print(table.screen())
     else:
         for table in (*made.parts.values(), *made.pairs.values()):
             show(*{"md": table.markdown, "tex": table.latex, "csv": table.csv}[form]().split("\n"))
-    tell(make_console(), f"Markdown, LaTeX and CSV, also of all pairs of recipes, in {found.folder.path / 'tables'}")
+    print_lines(
+        make_console(), f"Markdown, LaTeX and CSV, also of all pairs of recipes, in {found.folder.path / 'tables'}"
+    )
 
 
 def figures(
@@ -49,7 +52,7 @@ def figures(
     from bandsplit.studies.outcome import draw_figures
 
     for figure in draw_figures(_gather(study, folder), f".{form}"):
-        tell(make_console(err=False), f"{figure.path}: {figure.caption}")
+        print_lines(make_console(err=False), f"{figure.path}: {figure.caption}")
 
 
 @with_options
@@ -61,20 +64,21 @@ def report(
     ] = None,
     songs: Annotated[int, typer.Option("--songs", help="Number of songs to listen to.", min=0)] = 3,
     listen: Annotated[
-        str | None, typer.Option("--listen", help="Recipes that are heard, by commas (default: the first, the best).")
+        str | None,
+        typer.Option("--listen", help="Recipes to listen to, separated by commas (default: the first, the best)."),
     ] = None,
     device: DeviceOption = "auto",
     *,
     options: DatasetOptions,
 ) -> None:
-    """Write a page with all of it, and songs to listen to; it opens from the disk, without a network."""
+    """Write a page with all tables and figures, and songs to listen to; it opens from disk, without a network."""
     from bandsplit.studies.outcome import write_page
 
     found, console, dataset = _gather(study, folder), make_console(), None
     if data is not None:
         dataset = options.open(console, data, ("test",))
     page = write_page(found, dataset=dataset, songs=songs, recipes=split_names(listen or ""), device=device)
-    tell(make_console(err=False), str(page))
+    print_lines(make_console(err=False), str(page))
 
 
 def _gather(study: str, folder: Path | None) -> StudyData:
@@ -84,7 +88,9 @@ def _gather(study: str, folder: Path | None) -> StudyData:
 
     one = find_study(study)
     console = make_console()
-    found = gather(one, StudyFolder(folder or Path("study") / one.id), lambda note: tell(console, f"note: {note}"))
+    found = gather(
+        one, StudyFolder(folder or Path("study") / one.id), lambda note: print_lines(console, f"note: {note}")
+    )
     if not found.runs:
-        tell(console, f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
+        print_lines(console, f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
     return found

@@ -1,4 +1,4 @@
-"""What ``study plan`` and ``study run`` do with the command line: measurements, options of ``train``, jobs."""
+"""Parts of ``study plan`` and ``study run``: measurements, options for ``train``, jobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from bandsplit.cli.options import JobOptions, Launcher, option_name
-from bandsplit.cli.terminal import tell
+from bandsplit.cli.terminal import print_lines
 from bandsplit.cli.training_options import AttemptOptions, EnergyOptions, ExecutionOptions
 from bandsplit.core.errors import BandsplitError, ConfigError
 
@@ -29,29 +29,31 @@ PASSED = {
 
 
 def check_train_options(options: Sequence[str]) -> None:
-    """Check what was given after ``--`` before any run starts.
+    """Check the options after ``--`` before any run starts.
 
     Raises:
-        ConfigError: it is no option of ``train``, or the study decides it.
+        ConfigError: one is not an option of ``train``, or the study sets it itself.
     """
     rest = iter(options)
     for text in rest:
         option, equals, _ = text.partition("=")
         if option == "--set":
-            raise ConfigError("--set: a run with settings changed by hand is no part of a study; use `bandsplit train`")
+            raise ConfigError(
+                "--set: a run with settings changed by hand is not part of a study; use `bandsplit train`"
+            )
         if option not in PASSED:
             raise ConfigError(
-                f"{text}: cannot be passed on to the runs; legal after the --: {', '.join(PASSED)}. What says which "
-                f"runs, songs, device and jobs stands before it"
+                f"{text}: cannot be passed on to the runs; legal after the --: {', '.join(PASSED)}. Options that "
+                f"choose runs, songs, device and jobs go before it"
             )
         if not PASSED[option] and equals:
             raise ConfigError(f"{text}: {option} takes no value")
         if PASSED[option] and not equals and next(rest, None) is None:
-            raise ConfigError(f"{option}: lacks its value")
+            raise ConfigError(f"{option}: needs a value")
 
 
 def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> CostSpan | str:
-    """Measure what a run would take on this machine; a text says why it could not be measured."""
+    """Measure the cost of a run on this machine; return the reason, as text, if it cannot be measured."""
     import torch
 
     from bandsplit.recipes.catalogue import find_recipe
@@ -84,17 +86,17 @@ def submit_runs(
     for run in runs:
         job = run.event["job"] if run.event is not None and run.event["event"] == "submitted" else None
         if run.running:
-            tell(console, f"{run.name}: is running, not submitted")
+            print_lines(console, f"{run.name}: is running, not submitted")
         elif job is not None and not run.finished and not again:
-            tell(console, f"{run.name}: was submitted as job {job}; --again submits it anew")
+            print_lines(console, f"{run.name}: was submitted as job {job}; --again submits it once more")
         elif not run.finished:
             todo.append(run)
     if not todo:
-        tell(console, f"nothing to submit; {sum(run.finished for run in runs)} of {len(runs)} runs are finished")
+        print_lines(console, f"nothing to submit; {sum(run.finished for run in runs)} of {len(runs)} runs are finished")
         return
     commands = [run_arguments(run.planned, folder, options) for run in todo]
     submitted = jobs.submit(commands, folder.jobs, launcher, "bandsplit-study")
     for run, job, command in zip(todo, submitted, commands, strict=True):
         folder.tell("submitted", run=run.name, command=list(command), job=str(job.job_id))
-        tell(console, f"job {job.job_id}: {run.name}, output in {job.paths.stderr}")
-    tell(console, "when they are finished, the same command without --launcher scores the models")
+        print_lines(console, f"job {job.job_id}: {run.name}, output in {job.paths.stderr}")
+    print_lines(console, "when they are finished, run the same command without --launcher to score the models")

@@ -1,4 +1,4 @@
-"""What ``bandsplit study`` shows on the terminal: the rows of a study, its costs, how far it is."""
+"""Tables and lines of ``bandsplit study`` on the terminal: rows of a study, costs, progress."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def list_table(study: Study) -> Table:
             )  # fmt: skip
     table.caption = (
         "dB, kWh: published validation uSDR, mean of four targets, and energy of training them with a PUE of 1.5; "
-        "changes: parent: what differs from it"
+        "changes: the parent, and what differs from it"
     )
     table.caption_justify = "left"
     return table
 
 
 def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
-    """Tabulate what the recipes of a plan take."""
+    """Tabulate the costs of the recipes of a plan."""
     from bandsplit.studies.runner.costs import sum_hours, sum_kwh
 
     measure = any(cost.measured is not None for cost in costs)
@@ -69,7 +69,7 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
 
 
 def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
-    """Say the totals of a plan, and where they come from."""
+    """Return lines with the totals of a plan and their sources."""
     from bandsplit.studies.runner.costs import GPU_HOURS, PUBLISHED, sum_gpu_hours, sum_hours, sum_kwh, sum_published
 
     runs = [run for cost in costs for run in cost.runs]
@@ -90,14 +90,14 @@ def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
         lines.append(f"measured {what}: all {_total(whole, unit)}; left {_total(rest, unit)}")
     lines.append(
         "measured: some steps of each recipe with its first target, on this machine, one run after the other; "
-        "from the fewest epochs (patience runs out at once) to the most; a run under way counts as a whole"
+        "from the fewest epochs (patience runs out at once) to the most; a run under way counts in full"
     )
     lines += [f"not measured: {cost.recipe}: {cost.measured}" for cost in costs if isinstance(cost.measured, str)]
     return lines
 
 
 def status_table(runs: Sequence[StudyRun]) -> Table:
-    """Tabulate how far each run is."""
+    """Tabulate the progress of each run."""
     table = _table(("recipe", "targets"), ("seed",), ("state",), ("best dB", "epochs", "hours", "kWh"))
     for run in runs:
         record, best = run.record, run.record and run.record.best
@@ -116,21 +116,21 @@ def status_table(runs: Sequence[StudyRun]) -> Table:
 
 
 def status_lines(runs: Sequence[StudyRun], left: Left, account: Account | None) -> list[str]:
-    """Say how many runs are where, what is left, and what all took."""
+    """Return lines with the runs in each state, the remaining hours, and the energy of all attempts."""
     counts = Counter(run.state.stage.value for run in runs)
     lines = [f"{len(runs)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
     if left.unknown:
         lines.append(f"left: {left.runs} runs; hours unknown, since no run is finished")
     elif left.runs:
         guess = f"; {left.guessed} of them guessed from other recipes" if left.guessed else ""
-        hours = f"about {three_digits(left.hours)} h one after the other, as finished ones took"
+        hours = f"about {three_digits(left.hours)} h one after the other, estimated from finished runs"
         lines.append(f"left: {left.runs} runs, {hours}{guess}")
     if account is not None:
         least = f"; {account.without_card} runs without an energy card are not counted" if account.without_card else ""
         lines.append(
             f"energy of all {account.attempts} attempts: {three_digits(account.kwh)} kWh without PUE, of which "
             f"{three_digits(account.unfinished_kwh)} in runs that failed or are not finished{least}; "
-            f"`bandsplit energy report` tells more"
+            f"details: `bandsplit energy report`"
         )
     return lines
 
@@ -147,7 +147,7 @@ def _table(left: Iterable[str], right: Iterable[str], *more: Iterable[str]) -> T
 
 
 def _value(value: object) -> str:
-    """Write a setting: of a variant, only which one."""
+    """Format a setting; of a variant, only its kind."""
     if isinstance(value, Mapping):
         return str(value.get("kind", value))
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

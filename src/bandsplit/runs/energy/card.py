@@ -40,9 +40,9 @@ class Component(EnergyRecord):
 
     state: State
     how: str
-    """The sensor, or the model of the estimate, or why there is none."""
+    """The sensor, the model of the estimate, or the reason why both are missing."""
     watts: float | None = None
-    """Power that an estimate rests on: the TDP of a CPU, the constant of memory."""
+    """Power that an estimate is based on: the TDP of a CPU, the constant of memory."""
     needed: bool = True
     """False for the GPU of a run that uses none: it is then absent, but not missing."""
 
@@ -60,12 +60,12 @@ class Hardware(EnergyRecord):
 
     cpu: str
     cores: NonNegativeInt
-    """Physical cores at hand."""
+    """Physical cores available."""
     memory_gb: NonNegativeFloat
     gpus: tuple[str, ...] = ()
     """Names of the GPUs in use on this node."""
     gpu_tdp_w: float | None = None
-    """Watts of each GPU, if somebody named them."""
+    """Watts of each GPU, if a user gave them."""
 
 
 class Intensity(EnergyRecord):
@@ -82,7 +82,7 @@ class Attempt(EnergyRecord):
     attempt: NonNegativeInt
     node: NonNegativeInt = 0
     stopped: str | None = None
-    """Why it stopped; none while it runs, and for ever if it was killed."""
+    """Why it stopped; None while it runs, and forever if it was killed."""
     started_unix_s: float
     updated_unix_s: float
     phases: dict[Phase, Spent]
@@ -93,7 +93,7 @@ class Attempt(EnergyRecord):
     """Seconds between two samples."""
     scope: str
     idle_w: dict[Part, float] = {}
-    """Watts before anything ran, of the measured parts; empty where there is no sensor, and after the first attempt."""
+    """Watts before anything ran, of the measured parts; empty without a sensor, and after the first attempt."""
     hardware: Hardware
     pue: float
     intensity: Intensity | None = None
@@ -147,7 +147,7 @@ class AttemptSum(EnergyRecord):
 
 
 class GreenAlgorithms(EnergyRecord):
-    """An estimate from hardware and time alone, beside what was metered."""
+    """An estimate from hardware and time alone, next to the metered energy."""
 
     kwh: float | None
     """None: the power of a GPU is unknown."""
@@ -164,7 +164,7 @@ class EnergyCard(EnergyRecord):
     missing: tuple[str, ...]
     """Parts that were used but not accounted for."""
     pue: float
-    """That of the last attempt, as the intensity."""
+    """PUE of the last attempt; the intensity is that of the last attempt, too."""
     kwh_with_pue: float
     co2e: Emissions | None
     components: dict[Part, PartSum]
@@ -222,9 +222,9 @@ class EnergyCard(EnergyRecord):
 
     @classmethod
     def read(cls, folder: Path) -> tuple[EnergyCard | None, list[str]]:
-        """Return the card of a run, or none, and which files cannot be read.
+        """Return the card of a run, or None, and which files cannot be read.
 
-        It is summed from the attempts, so that a killed one counts; where only the card was kept, it is that.
+        The card is summed from the attempts, so that a killed one counts; if only the card was kept, it is read.
         """
         attempts, problems = read_attempts(folder)
         if attempts:
@@ -249,13 +249,13 @@ def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:
 
 
 def write_record(path: Path, record: Attempt | EnergyCard) -> None:
-    """Write a file that is at any moment the old one or the new one."""
+    """Write a file atomically: at any moment it is the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record.model_dump(mode="json"), indent=1).encode() + b"\n")
 
 
 def read_attempts(folder: Path) -> tuple[list[Attempt], list[str]]:
-    """Read all attempts of a run, in their order, and say which files cannot be read."""
+    """Read all attempts of a run, in their order, and report which files cannot be read."""
     problems: list[str] = []
     found = [_read(path, Attempt, folder, problems) for path in folder.glob("energy/attempt-*.json")]
     return sorted((one for one in found if one), key=lambda one: (one.attempt, one.node)), sorted(problems)

@@ -1,4 +1,4 @@
-"""Numbers that energy figures rest on, each with its source: watts of hardware, and what a kWh compares to."""
+"""Constants behind energy figures, each with its source: watts of hardware, and everyday equivalents."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Watts(NamedTuple):
 
 _NVIDIA = "NVIDIA data sheet"
 GPU_TDP: tuple[Watts, ...] = (
-    # More special names first: the first one that is part of the driver's name counts.
+    # More specific names first: the first one that is part of the driver's name is used.
     Watts("RTX 2080 Ti", 250, f"{_NVIDIA} (reference card)"),
     Watts("GTX 1080 Ti", 250, f"{_NVIDIA} (reference card)"),
     Watts("RTX 3090 Ti", 450, f"{_NVIDIA} (reference card)"),
@@ -72,12 +72,12 @@ CORE_POWER: tuple[Watts, ...] = (
 
 
 class Equivalent(NamedTuple):
-    """Something everyday that takes a known energy."""
+    """An everyday thing that takes a known energy."""
 
     what: str
-    """Reads after a number."""
+    """Its name, after a number."""
     kwh: float
-    """For one of it."""
+    """Energy of one."""
     source: str
 
 
@@ -98,7 +98,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
 
 
 def find_watts(table: Sequence[Watts], name: str) -> Watts | None:
-    """Return the first row whose name is part of ``name``, by whole words; none if there is none."""
+    """Return the first row whose name is part of ``name``, as complete words, or None."""
     words = _words(name)
     return next((row for row in table if f" {_words(row.name)} " in f" {words} "), None)
 
@@ -120,7 +120,7 @@ def green_algorithms_kwh(
         cores: number of CPU cores.
         core_w: watts of one core.
         gpus_w: sum of the watts of all GPUs.
-        memory_gb: memory at hand, not memory used.
+        memory_gb: memory installed, not memory used.
         usage: share of the time that cores and GPUs work; the paper takes 1.
 
     Source: Green Algorithms, equation (1).

@@ -26,7 +26,7 @@ class Meter(Protocol):
     """Measures the energy of a run, one on each machine; see `bandsplit.runs.energy.meter.EnergyMeter`."""
 
     def start(self) -> None:
-        """Begin."""
+        """Start measuring."""
 
     def phase(self, name: Phase) -> None:
         """Attribute what follows to a phase."""
@@ -36,7 +36,7 @@ class Meter(Protocol):
         ...
 
     def stop(self, reason: str) -> None:
-        """End, and write the card."""
+        """Stop measuring, and write the card."""
 
 
 MakeMeter: TypeAlias = Callable[[Path, int, Place], Meter]

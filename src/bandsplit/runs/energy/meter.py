@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from bandsplit.runs.energy.sensors import Sensors
 
 PERIOD_S = 5.0
-"""Seconds between two samples, each of which is written: what a killed run loses at most."""
+"""Seconds between two samples. Each is written, so a killed run loses at most this much."""
 IDLE_S = 3.0
 """Seconds of rest at the start of the first attempt, where a sensor can measure idle power."""
 
@@ -40,18 +40,18 @@ IDLE_S = 3.0
 class EnergyMeter:
     """Energy of one attempt at a run, on one node, and the card of the run.
 
-    Nothing it does raises: what fails makes its parts absent, with the reason, in the files it writes. From `start` to
-    the first `phase` the phase is preparation.
+    It never raises: a failure makes its parts absent, with the reason, in the files it writes. From `start` to the
+    first `phase` the phase is preparation.
 
     Args:
         folder: folder of the run; files go to its ``energy/`` and to ``energy.json``.
         attempt: number of the attempt, from 1; if its file exists, the next free number is taken.
-        device: where the run computes; its GPU is the one that counts, unless ``gpus`` says more.
+        device: device of the run; its GPU is measured, unless ``gpus`` lists all of them.
         gpus: numbers of all GPUs the run uses on this node, as torch counts them.
         node: number of the node; only node 0 writes the card.
-        pue: power usage effectiveness of the place; kept beside the energy, never multiplied in.
+        pue: power usage effectiveness of the place; stored next to the energy, never multiplied in.
         intensity: emissions of the electricity.
-        gpu_tdp_w: watts of each GPU for the Green Algorithms estimate, where its table lacks the GPU.
+        gpu_tdp_w: watts of each GPU for the Green Algorithms estimate, if its table lacks the GPU.
         period_s: seconds between two samples.
         idle_s: seconds over which idle power is measured.
         clock: seconds since some moment, by which phases are timed.
@@ -82,7 +82,7 @@ class EnergyMeter:
         earlier, problems = read_attempts(folder)
         self._earlier_joules = sum(one.joules for one in earlier)
         self._earlier_wall_s = sum(one.wall_s for one in earlier if one.node == 0)
-        self._goes_on = bool(earlier)
+        self._continues = bool(earlier)
         self._notes: list[str] = problems
         self._sensors: Sensors | None = None
         self._components = _all_absent("the meter has not been started", bool(self.gpus))
@@ -113,7 +113,7 @@ class EnergyMeter:
         self._thread.start()
 
     def phase(self, name: Phase) -> None:
-        """Say what is running from now on; a millisecond."""
+        """Attribute energy to a phase from now on; takes about a millisecond."""
         with self._lock:
             if name != self._phase:
                 self._sample()
@@ -156,7 +156,7 @@ class EnergyMeter:
         self._components, self._tool, self._scope = sensors.components, sensors.tool, sensors.scope
         self._hardware = sensors.hardware(self._gpu_names(), self.gpu_tdp_w)
         measured: list[Part] = [part for part, component in self._components.items() if component.state == "measured"]
-        if measured and self.idle_s > 0 and not self._goes_on:
+        if measured and self.idle_s > 0 and not self._continues:
             before, start = sensors.read(), time.monotonic()
             time.sleep(self.idle_s)
             after, seconds = sensors.read(), time.monotonic() - start
@@ -170,7 +170,7 @@ class EnergyMeter:
         return [torch.cuda.get_device_name(gpu) for gpu in self.gpus]
 
     def _sample(self) -> None:
-        """Give what was spent since the last sample to the phase that was running."""
+        """Add time and energy since the last sample to the phase under way."""
         joules = self._last
         if self._sensors is not None:
             joules = self._try(self._sensors.read) or self._last
@@ -185,7 +185,7 @@ class EnergyMeter:
         self._last, self._sampled = joules, now
 
     def _try(self, what: Callable[[], dict[Part, float] | None]) -> dict[Part, float] | None:
-        """Do something with the sensors; if it fails, there are none from now on."""
+        """Call the sensors; if that fails, stop using them."""
         try:
             return what()
         except Exception as error:
@@ -238,7 +238,7 @@ class EnergyMeter:
 
 
 def meters(pue: float = 1.5, intensity: Intensity | None = None, gpu_tdp_w: float | None = None) -> MakeMeter:
-    """Return what makes the meter of each attempt; see `EnergyMeter` for the arguments. PUE 1.5 is the paper's."""
+    """Return a function that makes each attempt's meter, from arguments of `EnergyMeter`. PUE 1.5 is the paper's."""
 
     def make(folder: Path, attempt: int, place: Place) -> EnergyMeter:
         return EnergyMeter(

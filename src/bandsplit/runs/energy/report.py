@@ -1,4 +1,4 @@
-"""The energy of a project: all runs, what the best one took of it, and what the total compares to."""
+"""Energy of a project: all runs, the share of the best model, and everyday equivalents."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class ReportLine(EnergyRecord):
     seed: int | None
     state: str
     best: bool
-    """Whether it is of the best model."""
+    """Whether it belongs to the best model."""
     best_usdr_db: float | None
     attempts: int
     hours: float
     phases_kwh: dict[Phase, float | None]
-    """Raw, as ``kwh``."""
+    """Without PUE, as ``kwh``."""
     kwh: float
     pue: float
     kwh_with_pue: float
@@ -56,7 +56,7 @@ class RunWithoutCard(EnergyRecord):
 
 
 class ReportTotal(EnergyRecord):
-    """Sums over the lines, each with the number of runs that it sums: some lack a figure."""
+    """Sums over the lines, each with the number of runs that it sums, since some lack a figure."""
 
     runs: int
     hours: float
@@ -95,7 +95,7 @@ class ReportTotal(EnergyRecord):
 
 
 class BestModel(EnergyRecord):
-    """Energy of the best model, beside that of all runs together."""
+    """Energy of the best model, and the ratio of all runs to it."""
 
     meaning: str
     runs: tuple[str, ...]
@@ -113,7 +113,7 @@ class EquivalentCount(EnergyRecord):
     source: str
 
     def __str__(self) -> str:
-        """Write number and things; below a hundredth of one it is only said to be less."""
+        """Return number and things; a number below 0.01 is written as ``less than 0.01``."""
         number = self.number
         about = f"{number:.0f}" if number >= 100 else f"{number:.3g}"
         return f"{about if number >= 0.01 or number == 0 else 'less than 0.01'} {self.what}"
@@ -131,12 +131,12 @@ class EnergyReport(EnergyRecord):
 
 @dataclass(frozen=True)
 class RunEnergy:
-    """One run, as the report sees it."""
+    """Record and energy card of one run."""
 
     record: RunRecord
     card: EnergyCard | None
     problems: tuple[str, ...] = ()
-    """Files of energy that cannot be read."""
+    """Energy files that cannot be read."""
 
     @property
     def best_usdr_db(self) -> float | None:
@@ -145,7 +145,7 @@ class RunEnergy:
 
 
 def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
-    """Find the runs in folders of runs, or of many.
+    """Find the runs in folders, each of one run or of many.
 
     Raises:
         RunError: a folder does not exist, or holds no run.
@@ -163,13 +163,13 @@ def find_runs(paths: Iterable[Path]) -> list[RunEnergy]:
 
 
 def read_energy(folder: Path) -> RunEnergy:
-    """Read what the report needs of a run; what cannot be read is left open."""
+    """Read the record and the energy card of a run; files that cannot be read become problems."""
     card, problems = EnergyCard.read(folder)
     return RunEnergy(read_run(folder), card, tuple(problems))
 
 
 def best_runs(found: Iterable[RunEnergy]) -> list[RunEnergy]:
-    """Return the runs of the best model, see `BEST_MODEL`; none if no run was validated."""
+    """Return the runs of the best model, see `BEST_MODEL`; empty if no run was validated."""
     best: dict[str, dict[tuple[str, ...], tuple[float, RunEnergy]]] = {}
     for run in found:
         score, record = run.best_usdr_db, run.record
@@ -193,8 +193,8 @@ def make_report(
 
     Args:
         found: all its runs.
-        pue: takes the place of each card's own.
-        intensity: takes the place of each card's own.
+        pue: replaces the PUE of each card.
+        intensity: replaces the intensity of each card.
     """
     best = tuple(str(run.record.folder) for run in best_runs(found))
     lines = [_line(run, run.card, best, pue, intensity) for run in found if run.card is not None]

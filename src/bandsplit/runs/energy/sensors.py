@@ -1,7 +1,7 @@
 """Sensors and estimates of energy: codecarbon, kept quiet, offline and without PUE.
 
-It is read through its public ways (an output handler, ``flush``, ``stop``); which sensor stands behind a figure is not
-public, so that is looked up in the hardware objects of its tracker, here and nowhere else.
+Figures are read through codecarbon's public interface (an output handler, ``flush``, ``stop``). The sensor behind a
+figure is not public: it is looked up in the hardware objects of the tracker, in this module alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OPTIONS: dict[str, Any] = {
     "rapl_prefer_psys": False,
     "pue": 1.0,
     "wue": 0.0,
-    "force_carbon_intensity_g_co2e_kwh": 0.0,  # CO2e is ours, from raw energy
+    "force_carbon_intensity_g_co2e_kwh": 0.0,  # we compute CO2e, from raw energy
     "allow_multiple_runs": True,  # the lock of a single run takes over SIGINT and SIGTERM
     "country_iso_code": None,
     "cloud_provider": None,
@@ -42,7 +42,7 @@ _OPTIONS: dict[str, Any] = {
     "region": None,
     "country_2letter_iso_code": None,
 }
-"""All other options of codecarbon, so that none of its configuration files or environment variables counts."""
+"""All other options of codecarbon, so that its configuration files and environment variables have no effect."""
 
 _CPU_SENSORS = {
     "intel_rapl": "RAPL counters of the CPU packages",
@@ -53,7 +53,7 @@ _CPU_SENSORS = {
 
 
 class Sensors:
-    """One codecarbon tracker of a whole node."""
+    """A codecarbon tracker of one node."""
 
     def __init__(self, gpus: Sequence[int]) -> None:
         """Start it.
@@ -120,8 +120,8 @@ class Sensors:
         """Describe the node for an estimate without sensors."""
         import psutil
 
-        at_hand = cores()
-        physical = min(at_hand, psutil.cpu_count(logical=False) or at_hand)
+        available = cores()
+        physical = min(available, psutil.cpu_count(logical=False) or available)
         total = self._handler.total
         memory_gb = float(total.ram_total_size)
         return Hardware(
@@ -165,7 +165,7 @@ class Sensors:
 
 
 class _Quiet(logging.Filter):
-    """Lets no record through, and keeps warnings as notes."""
+    """Filter that drops all records and keeps warnings as notes."""
 
     def __init__(self, notes: list[str]) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class _Quiet(logging.Filter):
 
 
 def _nvml_numbers(gpus: Sequence[int]) -> tuple[str, list[int]]:
-    """Return why GPUs cannot be found, and their numbers in NVML, which does not heed CUDA_VISIBLE_DEVICES."""
+    """Return why GPUs cannot be found, and their numbers in NVML, which ignores CUDA_VISIBLE_DEVICES."""
     if not gpus:
         return "", []
     try:
@@ -197,7 +197,7 @@ def _nvml_numbers(gpus: Sequence[int]) -> tuple[str, list[int]]:
 def find_intensity(
     given_g_per_kwh: float | None = None, country: str | None = None, source: str = "given by hand"
 ) -> Intensity | None:
-    """Return the emissions of electricity from what a user says, or none if they say nothing.
+    """Return the emissions of the electricity that a user gives, or None if nothing is given.
 
     Args:
         given_g_per_kwh: grams of CO2e per kWh.
@@ -205,7 +205,7 @@ def find_intensity(
         source: where the given figure comes from.
 
     Raises:
-        ConfigError: both are given, or the figure or the country makes no sense.
+        ConfigError: both are given, or the figure or the country is illegal.
     """
     if given_g_per_kwh is not None:
         if country is not None:
@@ -227,6 +227,8 @@ def find_intensity(
     table = DataSource().get_global_energy_mix_data()
     row = table.get(country.upper())
     if not isinstance(row, dict) or row.get("carbon_intensity") is None:
-        raise ConfigError(f"--country {country}: must be an ISO code of three letters, for example FRA; or --intensity")
+        raise ConfigError(
+            f"--country {country}: must be an ISO code of three letters, for example FRA; or give --intensity"
+        )
     where = f"{row['country_name']} {row['year']}, table of codecarbon {version('codecarbon')}"
     return Intensity(g_per_kwh=float(row["carbon_intensity"]), source=where)

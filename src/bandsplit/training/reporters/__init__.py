@@ -1,1 +1,1 @@
-"""Reporters: the events of a training, and what shows them."""
+"""Reporters: the events of a training, and the objects that show them."""

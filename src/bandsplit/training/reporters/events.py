@@ -1,4 +1,4 @@
-"""Events of a run, for whatever shows them, so that the loop knows no screen."""
+"""Events of a run, for reporters to show, so that the loop is independent of any screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Start:
     config: RunConfig
     batches: BatchPlan
     learning_rate: float
-    """That of the first update, worked out from the global batch."""
+    """Learning rate of the first update, worked out from the global batch."""
     updates: int
     """Updates at most."""
     done: int
@@ -61,21 +61,21 @@ class Validated:
 
 @dataclass(frozen=True)
 class Skipped:
-    """Examples are left out, since a song is missing or broken; reported once for each reason."""
+    """Examples are left out because a song is missing or broken; reported once for each reason."""
 
     problem: str
 
 
 @dataclass(frozen=True)
 class Note:
-    """Something that a user should know."""
+    """A note for the user."""
 
     text: str
 
 
 Event: TypeAlias = Start | Step | Validated | Skipped | Note
 Reporter: TypeAlias = Callable[[Event], None]
-"""Called with each event of a run, in the first process alone."""
+"""Called with each event of a run, only in the first process."""
 
 
 def report_to(*reporters: Reporter) -> Reporter:

@@ -1,4 +1,4 @@
-"""A run for TensorBoard: curves in the run's folder, beside its log."""
+"""Curves of a run for TensorBoard, in the run's folder next to its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TensorBoard:
     """A reporter that draws loss, learning rate, speed, energy and scores over updates; resumed runs continue them."""
 
     def __init__(self) -> None:
-        """Look for the package.
+        """Check that the package is installed.
 
         Raises:
             ConfigError: it is not installed.
@@ -24,7 +24,7 @@ class TensorBoard:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError:
             fix = "pip install 'bandsplit[tensorboard]'"
-            raise ConfigError(f"--tensorboard: needs tensorboard, which is not installed here: {fix}") from None
+            raise ConfigError(f"--tensorboard: needs tensorboard, which is not installed: {fix}") from None
         self._make = SummaryWriter
         self.writer: SummaryWriter | None = None
         self.update = 0
