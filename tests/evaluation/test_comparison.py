@@ -15,7 +15,7 @@ from bandsplit.evaluation.comparison import (
     compare,
     compare_pair,
     contenders,
-    not_told_apart,
+    indistinguishable_groups,
     seed_spread_db,
 )
 from bandsplit.evaluation.results import Metric, Score
@@ -232,7 +232,7 @@ def test_groups_hold_systems_of_which_no_pair_can_be_told_apart() -> None:
     # a and b, b and c are alike, a and c are not; d is alone.
     found = [pair("a", "b", 0.8), pair("b", "c", 0.8), pair("a", "c", 1.6), pair("c", "d", 5), pair("a", "d", 6.6)]
     found.append(pair("b", "d", 5.8))
-    assert not_told_apart(found, ["a", "b", "c", "d"], "vocals") == [["a", "b"], ["b", "c"]]
-    assert not_told_apart(found, ["a", "b", "c", "d"], "bass") == []
+    assert indistinguishable_groups(found, ["a", "b", "c", "d"], "vocals") == [["a", "b"], ["b", "c"]]
+    assert indistinguishable_groups(found, ["a", "b", "c", "d"], "bass") == []
     alike = [pair(a, b, 0.1) for a, b in (("a", "b"), ("a", "c"), ("b", "c"))]
-    assert not_told_apart(alike, ["a", "b", "c", "d"], "vocals") == [["a", "b", "c"]]
+    assert indistinguishable_groups(alike, ["a", "b", "c", "d"], "vocals") == [["a", "b", "c"]]

@@ -234,13 +234,13 @@ def test_a_manifest_that_finds_no_room_is_one_message_and_keeps_the_stems(at: Pl
 
 def test_the_journal_of_a_study_that_finds_no_room_is_one_message(tmp_path: Path):
     folder = StudyFolder(tmp_path / "study")
-    folder.tell("started", run="a")
+    folder.append("started", run="a")
     before = folder.journal.read_bytes()
     with (
         largest_file(len(before) + 5),
         pytest.raises(RunError, match=r"study\.jsonl: cannot be written .File too large"),
     ):
-        folder.tell("started", run="b")
+        folder.append("started", run="b")
     assert folder.journal.read_bytes() == before
 
 

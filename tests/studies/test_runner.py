@@ -308,8 +308,8 @@ def test_states_come_from_the_runs_folders_and_the_journal(folder: StudyFolder):
     put(folder, planned[0], [1.0, 2.0])
     put(folder, planned[1], [1.0], stop="error: song is broken")
     put(folder, planned[2], [1.0], stop="SIGTERM")
-    folder.tell("submitted", run="small bass seed 2", job="7_1")
-    folder.tell("failed", run="small-too vocals seed 1", reason="error: no disk", log="x")
+    folder.append("submitted", run="small bass seed 2", job="7_1")
+    folder.append("failed", run="small-too vocals seed 1", reason="error: no disk", log="x")
     folder.journal.write_bytes(folder.journal.read_bytes() + b'{"event": "fin')  # a kill cut it short
     runs = folder.look(planned)
     assert [str(run.state) for run in runs] == [

@@ -273,7 +273,7 @@ def compare_pair(
     return comparison
 
 
-def not_told_apart(found: Iterable[Comparison], names: Sequence[str], target: str) -> list[list[str]]:
+def indistinguishable_groups(found: Iterable[Comparison], names: Sequence[str], target: str) -> list[list[str]]:
     """Group the systems that are not significantly different on a target.
 
     A system may be in several groups: a and b, b and c may be alike while a and c are not.

@@ -97,6 +97,6 @@ def submit_runs(
     commands = [run_arguments(run.planned, folder, options) for run in todo]
     submitted = jobs.submit(commands, folder.jobs, launcher, "bandsplit-study")
     for run, job, command in zip(todo, submitted, commands, strict=True):
-        folder.tell("submitted", run=run.name, command=list(command), job=str(job.job_id))
+        folder.append("submitted", run=run.name, command=list(command), job=str(job.job_id))
         print_lines(console, f"job {job.job_id}: {run.name}, output in {job.paths.stderr}")
     print_lines(console, "when they are finished, run the same command without --launcher to score the models")

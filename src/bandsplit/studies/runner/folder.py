@@ -83,7 +83,7 @@ class StudyFolder:
         self.scores = path / "scores.jsonl"
         self.journal = path / "study.jsonl"
 
-    def tell(self, event: str, **values: Any) -> None:
+    def append(self, event: str, **values: Any) -> None:
         """Append a line to the journal; several processes may do so.
 
         Raises:

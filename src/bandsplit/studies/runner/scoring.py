@@ -146,15 +146,15 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
             one = under_way.pop(ended.job.name)
             facts = {"part": one.part.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
             if ended.code == 0:
-                folder.tell("scored", **facts, models=one.made_of)
+                folder.append("scored", **facts, models=one.made_of)
                 outcome.finished.append(one.name)
                 report(f"{one.name}: scored")
             elif processes.stopping:
-                folder.tell("scoring stopped", **facts)
+                folder.append("scoring stopped", **facts)
                 outcome.stopped.append(one.name)
             else:
                 reason = (last_lines(ended.job.log, 1) or ["no output"])[0]
-                folder.tell("scoring failed", **facts, reason=reason, log=str(ended.job.log))
+                folder.append("scoring failed", **facts, reason=reason, log=str(ended.job.log))
                 outcome.failed[one.name] = ended.job.log
                 report(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
     join_scores(folder)

@@ -120,7 +120,7 @@ def _start(run: StudyRun, folder: StudyFolder, options: Sequence[str], processes
     job = Job(run.name, run_arguments(run.planned, folder, options), folder.logs / f"{name}.log")
     if run.running or not processes.start_alone(job, folder.locks / f"{name}.lock"):
         return False
-    folder.tell("started", run=run.name, command=[*processes.command, *job.arguments], log=str(job.log))
+    folder.append("started", run=run.name, command=[*processes.command, *job.arguments], log=str(job.log))
     return True
 
 
@@ -130,17 +130,17 @@ def _note_end(
     (now,) = folder.look([run.planned])
     facts = {"run": run.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
     if ended.code == 0 and now.finished:
-        folder.tell("finished", **facts)
+        folder.append("finished", **facts)
         outcome.finished.append(run.name)
         best = now.record and now.record.best
         report(f"{run.name}: finished, best {best.validation_usdr_db:.2f} dB @{best.epoch}" if best else run.name)
     elif ended.code == STOPPED or stopping:
-        folder.tell("stopped", **facts)
+        folder.append("stopped", **facts)
         outcome.stopped.append(run.name)
         report(f"{run.name}: stopped, can be resumed")
     else:
         lines = last_lines(ended.job.log, 1)
         reason = f"killed by signal {-ended.code}" if ended.code < 0 else lines[0] if lines else "no output"
-        folder.tell("failed", **facts, reason=reason, log=str(ended.job.log))
+        folder.append("failed", **facts, reason=reason, log=str(ended.job.log))
         outcome.failed[run.name] = ended.job.log
         report(f"{run.name}: FAILED (exit code {ended.code}): {reason}")

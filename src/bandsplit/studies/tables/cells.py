@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bandsplit.core.table import TextTable
 from bandsplit.core.text import counted, range_text
-from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, Doubt, not_told_apart
+from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, Doubt, indistinguishable_groups
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
 from bandsplit.studies.tables.rows import NOT_RUN, PUE, Measured, Spread, spread
@@ -104,7 +104,10 @@ def significance_notes(found: Sequence[Comparison], target: str) -> Iterator[str
     else:
         names = list(dict.fromkeys(name for one in pairs for name in (one.a, one.b)))
         rows = {recipe: row.row for recipe, row in published.table2().items()}
-        groups = [", ".join(rows.get(name, name) for name in group) for group in not_told_apart(pairs, names, target)]
+        groups = [
+            ", ".join(rows.get(name, name) for name in group)
+            for group in indistinguishable_groups(pairs, names, target)
+        ]
         yield (
             f"{head}. Not significantly different from each other: {' | '.join(groups)}. "
             f"All other pairs differ significantly."
