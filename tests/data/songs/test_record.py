@@ -53,7 +53,7 @@ def test_without_a_mirror_archive_and_md5_come_from_zenodo(zenodo: Here, members
 
 def test_the_archive_of_a_mirror_is_checked_with_the_md5_of_zenodo(zenodo: Here):
     zenodo.mirror_does(serve(damaged(zenodo.archive.body)))
-    assert f"not {zenodo.archive.md5}: it was damaged on the way" in zenodo.error(md5=None)
+    assert f"not {zenodo.archive.md5}: it was damaged in transit" in zenodo.error(md5=None)
     zenodo.mirror_does(serve(zenodo.archive.body))
     assert zenodo.download(md5=None).new
     assert "/records/3338373/files/tiny.zip" not in [path for path, _ in zenodo.server.asked]
