@@ -85,7 +85,7 @@ def test_a_record_that_cannot_be_read_is_named_with_the_way_round_it(
 ):
     zenodo.server.pages[page] = [behaviour]
     message = zenodo.error(md5=None)
-    assert message.startswith("https://doi.org/10.5281/zenodo.3338373: the md5 of tiny.zip cannot be read there (")
+    assert message.startswith("https://doi.org/10.5281/zenodo.3338373: the md5 of tiny.zip cannot be read (")
     assert why in message and message.endswith("try again later, or give the md5 with --md5")
     assert zenodo.names == []
 
