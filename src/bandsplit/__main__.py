@@ -1,4 +1,4 @@
-"""The program ``bandsplit``, and ``python -m bandsplit``, which torchrun and other launchers need."""
+"""Entry point of ``bandsplit`` and of ``python -m bandsplit``, which torchrun and other launchers need."""
 
 import sys
 
@@ -12,7 +12,7 @@ def main() -> None:
         from bandsplit.cli import main as cli
 
         cli.main()
-    except KeyboardInterrupt:  # while it is loaded
+    except KeyboardInterrupt:  # while the command line is loaded
         sys.exit("stopped")
     finally:
         finish()

@@ -249,12 +249,12 @@ def test_an_excerpt_of_a_file_that_changed_is_an_error(tmp_path: Path, suffix: s
     soundfile.write(path, signal, 8000, subtype="PCM_16")
     audio.read_excerpt(path, 0, 10, 5000)
     for length, text in (
-        (4000, "holds 4000 samples, but it held 5000"),
-        (6000, "holds 6000 samples, but it held 5000"),
+        (4000, "has 4000 samples, but had 5000"),
+        (6000, "has 6000 samples, but had 5000"),
     ):
         soundfile.write(path, np.resize(signal, length), 8000, subtype="PCM_16")
         with pytest.raises(AudioError, match=text):
             audio.read_excerpt(path, 0, 10, 5000)
     path.unlink()
-    with pytest.raises(AudioError, match="is gone since the data set was indexed"):
+    with pytest.raises(AudioError, match="was removed after the data set was indexed"):
         audio.read_excerpt(path, 0, 10, 5000)

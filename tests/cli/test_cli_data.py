@@ -63,7 +63,7 @@ def test_a_good_set_is_described_with_its_fingerprints(capsys: pytest.CaptureFix
         assert len(fingerprint) == 12 and int(fingerprint, 16) >= 0
         assert line.endswith(f"({n_songs} songs)")
     assert "note: validation: 'Song 2', the last song of train/, is held out" in text
-    assert "bandwidth: the rate is too low to tell lossless from lossy" in lines
+    assert "bandwidth: the rate is too low to distinguish lossless from lossy" in lines
     assert lines[-1] == "songs: 4 songs, nothing broken"
     (row,) = [line.split() for line in lines if line.startswith(" test/Song 3") or line.startswith("test/Song 3")]
     assert row[2:8] == ["0:00", "8000", "2", "file", "exact", row[7]]
@@ -187,7 +187,7 @@ def test_synth_writes_the_songs_that_are_asked_for_the_same_each_time(
     assert {path: path.stat().st_mtime_ns for path in Path("a").rglob("*.wav")} == before
     code, text = run(capsys, "data", "synth", "a", *options, "--seed", "6")
     assert code == 1
-    assert "seed is 5 there and 6 here" in text
+    assert "seed is 5 instead of 6" in text
 
 
 # --- the data of other commands --------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def test_training_refuses_a_broken_set_and_goes_on_where_that_is_allowed(
     assert "2 problem(s) that would spoil the results" in text
     assert "  train/Song 0, mixture: mixture minus sum of stems is " in text
     assert "  train/Song 1, other: holds samples that are not finite; export it again" in text
-    assert "or go on all the same with --allow" in text
+    assert "or continue anyway with --allow" in text
     assert not Path("runs").exists()
     code, text = run_train(capsys, songs, "--allow")
     assert code == 0, text
@@ -263,7 +263,7 @@ def test_loose_stems_are_trained_on_with_the_validation_songs_of_another_set(
     assert f"error: {data}: no songs of the split 'valid'; " in text
     code, text = run_train(capsys, data, "--valid", songs)
     assert code == 0, text
-    assert "0 whole songs and 16 loose stems; mixtures are sums of stems" in text
+    assert "0 complete songs and 16 loose stems; mixtures are sums of stems" in text
     assert "best after epoch 1 of 1" in text
     (description,) = Path("runs").rglob("config.json")
     described = json.loads(description.read_text())["data"]

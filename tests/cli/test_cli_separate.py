@@ -187,7 +187,7 @@ def test_a_part_of_a_song_is_that_part(capsys, model):
     assert run(capsys, "part.wav", "-n", model)[0] == 0
     np.testing.assert_array_equal(audio.read("separated/a/bass.wav")[0], audio.read("separated/part/bass.wav")[0])
     code, _, text = run(capsys, "a.wav", "-n", model, "--start", "3")
-    assert code == 1 and "a.wav: nothing lies between 3 s and its end; it is 3 s long" in text
+    assert code == 1 and "a.wav: has no audio between 3 s and its end; it is 3 s long" in text
 
 
 def test_a_song_alone_is_separated(capsys, model):

@@ -131,7 +131,7 @@ def test_without_extras_every_command_works_or_names_the_extra_that_it_needs(tmp
     assert "train without codecarbon, lightning-fabric, matplotlib, scipy -> if you need it:" in doctor
     assert "0 failed" in doctor
     (status,) = (text for (line, _), (_, text) in zip(CASES, found, strict=True) if line.startswith("study status"))
-    assert "mini-base vocals seed 1: error: this needs lightning-fabric, which is not installed here: pip" in status
+    assert "mini-base vocals seed 1: error: this needs lightning-fabric, which is not installed: pip" in status
 
 
 def test_with_one_extra_an_option_that_needs_another_names_it(tmp_path: Path, model: Path):
@@ -147,7 +147,7 @@ def test_with_one_extra_an_option_that_needs_another_names_it(tmp_path: Path, mo
 
 
 def test_a_missing_module_is_told_by_the_first_extra_that_brings_it():
-    message = "this needs {}, which is not installed here: pip install '{}'"
+    message = "this needs {}, which is not installed: pip install '{}'"
     assert describe_missing("scipy.signal") == message.format("scipy", "bandsplit[train]")
     assert describe_missing("lightning_fabric") == message.format("lightning-fabric", "bandsplit[train]")
     assert describe_missing("python_stretch") == message.format("python-stretch", "bandsplit[augment]")

@@ -99,7 +99,7 @@ def test_a_wav_is_truncated_even_if_one_byte_is_missing_and_a_long_comment_stand
         file.comment = "la " * 2000  # more than libsndfile's log of the header holds
         file.write(noise.T)
     path.write_bytes(path.read_bytes()[:-1])
-    refuse(path, "is truncated or damaged: its header promises 240000 bytes of audio, but only 239999 are there")
+    refuse(path, "is truncated or damaged: its header promises 240000 bytes of audio, but only 239999 exist")
 
 
 @pytest.mark.parametrize("suffix, file_format", [("wav", "WAV"), ("wav", "RF64"), ("aiff", "AIFF")])
@@ -108,7 +108,7 @@ def test_a_chunk_that_promises_gigabytes_is_named_and_given_to_no_decoder(tmp_pa
     soundfile.write(path, noise.T, 44100, "PCM_16", format=file_format)
     data = path.read_bytes()
     path.write_bytes(data[:12] + b"LIST" + b"\x7f\0\0\x7f" + data[12:])
-    refuse(path, f"its chunk 'LIST' promises {0x7F00007F} bytes, but only {len(data) - 12} are there")
+    refuse(path, f"its chunk 'LIST' promises {0x7F00007F} bytes, but only {len(data) - 12} exist")
 
 
 def test_an_ogg_cut_between_two_pages_is_refused(tmp_path: Path, noise: np.ndarray):
@@ -126,7 +126,7 @@ def test_a_flac_of_unknown_length_is_refused_with_a_remedy(tmp_path: Path, noise
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     path.write_bytes(data)
-    refuse(path, "does not say how long it is", "ffmpeg -i a.flac a-repaired.flac")
+    refuse(path, "does not state its length", "ffmpeg -i a.flac a-repaired.flac")
 
 
 def test_a_flac_that_promises_more_than_memory_holds_is_refused(tmp_path: Path, noise: np.ndarray):
@@ -173,7 +173,7 @@ def test_samples_that_are_not_finite_are_named_by_place(tmp_path: Path, noise: n
 @pytest.mark.parametrize("start, samples", [(-1, 10), (59_999, 2), (60_000, None), (0, 0), (70_000, None)])
 def test_a_range_beyond_the_file_is_refused(tmp_path: Path, noise: np.ndarray, start: int, samples: int | None):
     audio.write(tmp_path / "a.wav", noise, 44100)
-    with pytest.raises(AudioError, match="but it holds 60000; the range must lie inside"):
+    with pytest.raises(AudioError, match="but it has 60000; the range must lie inside"):
         audio.read(tmp_path / "a.wav", start, samples)
 
 

@@ -19,7 +19,7 @@ from bandsplit.models.card import read_card
 
 REASONS = (
     *map(os.strerror, (errno.EFBIG, errno.ENOSPC, errno.EROFS, errno.EACCES)),
-    "the disk took only a part",
+    "only a part was written to the disk",
     "the disk has 0.0 MB free",
 )
 

@@ -387,7 +387,7 @@ def _lose_a_song(dataset: Dataset) -> Path:
 
 def test_a_song_that_goes_missing_stops_the_run_and_is_named(dataset: Dataset, tmp_path: Path):
     path = _lose_a_song(dataset)
-    with pytest.raises(AudioError, match=f"{path}: is gone since the data set was indexed; restore it"):
+    with pytest.raises(AudioError, match=f"{path}: was removed after the data set was indexed; restore it"):
         run(small(), dataset, tmp_path / "runs")
 
 
@@ -397,7 +397,7 @@ def test_or_its_examples_are_left_out_and_logged(dataset: Dataset, tmp_path: Pat
     events = Events()
     run(small(broken_song="skip", batch_size=batch_size), dataset, tmp_path / "runs", events)
     (event,) = events.of(Skipped)
-    assert event.problem == f"{path}: is gone since the data set was indexed; restore it"
+    assert event.problem == f"{path}: was removed after the data set was indexed; restore it"
     skipped = log(tmp_path / "runs", "skipped")
     assert 6 < len(skipped) < 30  # half of 36 examples, as one of two songs is gone
     assert all(str(path) in line["problem"] for line in skipped)

@@ -1,1 +1,1 @@
-"""Sound: read, write, resample, and the short-time Fourier transform."""
+"""Audio: reading, writing, resampling, and the short-time Fourier transform."""

@@ -1,4 +1,4 @@
-"""Signals as arrays: checks of their rate and numbers, and resampling."""
+"""Signals as arrays: checks of sample rate and sample values, and resampling."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import soxr
 from bandsplit.core.errors import AudioError
 
 HIGHEST_RATE_HZ = 10_000_000
-"""Far beyond any recording; to resample a second of an absurd rate would take hours."""
+"""Far above any recording; resampling a second of audio at an absurd rate would take hours."""
 
 
 def check_sample_rate(sample_rate_hz: Any) -> None:
-    """Refuse anything but an integer from 1 to `HIGHEST_RATE_HZ`.
+    """Accept only an integer from 1 to `HIGHEST_RATE_HZ`.
 
     Raises:
-        AudioError: naming the value.
+        AudioError: any other value; the message names it.
     """
     is_integer = isinstance(sample_rate_hz, int | np.integer) and not isinstance(sample_rate_hz, bool)
     if not is_integer or sample_rate_hz < 1:
@@ -27,12 +27,12 @@ def check_sample_rate(sample_rate_hz: Any) -> None:
 
 
 def check_finite(audio: np.ndarray, name: str, sample_rate_hz: int, start: int = 0) -> None:
-    """Refuse NaN and infinity; ``start`` is the place of the array in the file called ``name``.
+    """Refuse NaN and infinity; ``start`` is the position of the array in the file called ``name``.
 
     Raises:
-        AudioError: naming the first place.
+        AudioError: a sample is not finite; the message names the first one.
     """
-    # The sum of a channel is finite if its samples are and do not overflow: no array of flags for every sound file.
+    # The sum of a channel is finite if its samples are and do not overflow, so valid audio needs no array of flags.
     with np.errstate(over="ignore", invalid="ignore"):
         suspects = np.flatnonzero(~np.isfinite(audio.sum(axis=1, dtype=np.float64)))
     places = [(int(np.argmin(np.isfinite(audio[c]))), int(c)) for c in suspects if not np.isfinite(audio[c]).all()]
@@ -45,7 +45,7 @@ def check_finite(audio: np.ndarray, name: str, sample_rate_hz: int, start: int =
 
 
 def resampled_length(samples: int, from_hz: int, to_hz: int) -> int:
-    """Samples that `resample` makes of ``samples``: the nearest integer, at least 1."""
+    """Return the number of samples that `resample` makes of ``samples``: the nearest integer, at least 1."""
     return max(1, (2 * samples * to_hz + from_hz) // (2 * from_hz))
 
 
@@ -55,7 +55,7 @@ def resample(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
     if from_hz == to_hz:
         resampled = np.asarray(audio, np.float32)
     else:
-        # Input that makes one sample: shorter ones would vanish. One sample alone soxr refuses with some NumPys.
+        # Input that makes one sample; a shorter one would make none. With some NumPys soxr refuses a single sample.
         shortest = max(2, -(-from_hz // to_hz))
         padded = np.pad(audio, ((0, 0), (0, max(0, shortest - audio.shape[1]))))
         resampled = soxr.resample(np.asarray(padded.T, np.float32), from_hz, to_hz, quality="VHQ").T[:, :length]

@@ -1,8 +1,8 @@
-"""What an audio file's own structure promises, for the damage that libsndfile forgives without a word.
+"""Detection of damage that libsndfile ignores, from the structure of audio files.
 
-libsndfile plays a wav or aiff that was cut short as if it had always been short, ends an Ogg stream wherever its last
-page happens to be, and believes the length it guesses for an mp3 without an index, even where more follows. Cut flac
-files need no help: decoding them fails.
+libsndfile reads a truncated wav or aiff file as if it were complete, ends an Ogg stream at whatever page is the last
+one, and trusts its estimate of the length of an MP3 without an index, even if more audio follows. Truncated flac files
+need no check: decoding them fails.
 """
 
 import mmap
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-# Writers that cannot seek back (pipes) leave one of these, or something close to them, as the length of the data.
+# Writers that cannot seek back (pipes) leave one of these, or a close value, as the length of the data.
 _UNKNOWN_LENGTHS = (range(1), range(0x7FFFE000, 0x80000001), range(0xFFFFE000, 0x100000000))
 
 _LONGEST_OGG_PAGE = 65307
@@ -22,12 +22,12 @@ _MP3_KBPS = {
 }
 _MP3_RATES_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 _MP3_SLACK_SAMPLES = 4 * 1152
-"""Encoder delay and padding that players cut off, at most."""
+"""Maximum encoder delay and padding that players cut off."""
 _FORGET_BYTES = 1 << 24
 
 
 def find_damage(path: Path, file_format: str, samples: int) -> str | None:
-    """Say in one sentence why a file holds less or more than the ``samples`` libsndfile sees in it; None if it agrees.
+    """Describe why a file contains more or fewer samples than the ``samples`` that libsndfile reports; None if equal.
 
     ``file_format`` is libsndfile's name of the container.
     """
@@ -41,7 +41,7 @@ def find_damage(path: Path, file_format: str, samples: int) -> str | None:
 
 
 def find_audio(path: Path) -> tuple[int, int] | None:
-    """Walk the chunks of a RIFF, RF64 or AIFF file: place and promised length of its audio in bytes, None without."""
+    """Find the audio of a RIFF, RF64 or AIFF file: its position and stated length in bytes, or None."""
     with path.open("rb") as file:
         long_length = 0
         for name, length in _chunks(file):
@@ -50,15 +50,15 @@ def find_audio(path: Path) -> tuple[int, int] | None:
                     length = long_length
                 return file.tell(), length
             if name == b"ds64":
-                # Of RF64: length of the file, 8 bytes; of the audio, 8 bytes, in the place of the 0xFFFFFFFF of "data".
+                # RF64: length of the file, 8 bytes; length of the audio, 8 bytes, instead of the 0xFFFFFFFF of "data".
                 long_length = struct.unpack("<8xQ", file.read(16).ljust(16, b"\0"))[0]
     return None
 
 
 def find_overlong_chunk(path: Path) -> str | None:
-    """Say which chunk before the audio of a RIFF, RF64 or AIFF file is longer than the file; None for other files.
+    """Describe a chunk before the audio of a RIFF, RF64 or AIFF file that is longer than the file, else return None.
 
-    Decoders may take as much memory as such a chunk promises.
+    Decoders may allocate as much memory as such a chunk promises.
     """
     with path.open("rb") as file:
         size = path.stat().st_size
@@ -70,13 +70,13 @@ def find_overlong_chunk(path: Path) -> str | None:
                 break
             if length > size - file.tell():
                 called = name.decode("ascii", "replace").strip()
-                return f"its chunk {called!r} promises {length} bytes, but only {size - file.tell()} are there"
+                return f"its chunk {called!r} promises {length} bytes, but only {size - file.tell()} exist"
     return None
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """Yield name and promised length of each chunk, with the file at the place where its body begins."""
-    # RIFF and RF64 have the lowest byte of a number first, FORM the highest. The file and each of its chunks:
+    """Yield name and stated length of each chunk, with the file positioned at its body."""
+    # RIFF and RF64 are little-endian, FORM is big-endian. The file and each of its chunks:
     #
     #     "RIFF" | length, 4 bytes | "WAVE" | chunks
     #              name, 4 bytes | length of the body, 4 bytes | body | one more byte if the length is odd
@@ -89,19 +89,19 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def _chunk_damage(path: Path) -> str | None:
-    """Compare the promised length of the audio with what is there."""
+    """Compare the stated length of the audio with the size of the file."""
     place, length = find_audio(path) or (0, 0)
     available = path.stat().st_size - place
     if length <= available or any(length in unknown for unknown in _UNKNOWN_LENGTHS):
         return None
-    return f"its header promises {length} bytes of audio, but only {available} are there"
+    return f"its header promises {length} bytes of audio, but only {available} exist"
 
 
 def _ogg_damage(path: Path) -> str | None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 2 * _LONGEST_OGG_PAGE))
         tail = file.read()
-    # A page: the place of each field, and what it is. The length of a segment is one byte.
+    # A page: offset and name of each field. The length of a segment is one byte.
     #
     #     0 "OggS" | 4 version, 0 | 5 flags | 6 position, checksum | 26 number of segments | 27 lengths | segments
     page = tail[max(0, tail.rfind(b"OggS\0")) :]
@@ -117,25 +117,25 @@ def _mp3_damage(path: Path, samples: int) -> str | None:
         frames, samples_per_frame, promised_frames = _count_mp3_frames(data)
     # One frame of grace: some encoders count the frame that holds the index.
     if promised_frames is not None and frames < promised_frames - 1:
-        return f"its header promises {promised_frames} frames, but only {frames} are there"
+        return f"its header promises {promised_frames} frames, but only {frames} exist"
     if frames * samples_per_frame > samples + _MP3_SLACK_SAMPLES:
         return (
-            f"it holds about {frames * samples_per_frame} samples, but its header makes players stop after {samples} "
+            f"it has about {frames * samples_per_frame} samples, but its header makes players stop after {samples} "
             f"(files joined together, or a variable bit rate without an index)"
         )
     return None
 
 
 def _count_mp3_frames(data: mmap.mmap) -> tuple[int, int, int | None]:
-    """Count the complete layer III frames: (frames, samples per frame, frames promised by a Xing header if any)."""
+    """Count the complete layer III frames: (frames, samples per frame, frames stated by a Xing header if any)."""
     at, frames, samples_per_frame, promised = _after_id3(data), 0, 1152, None
     in_sync, forgotten = False, 0
     while at + 4 <= len(data):
         if at - forgotten > _FORGET_BYTES and hasattr(mmap, "MADV_DONTNEED"):
-            data.madvise(mmap.MADV_DONTNEED, forgotten, _FORGET_BYTES)  # pages that were read count as memory in use
+            data.madvise(mmap.MADV_DONTNEED, forgotten, _FORGET_BYTES)  # otherwise read pages count as memory in use
             forgotten += _FORGET_BYTES
         frame = _mp3_frame(data, at)
-        # After junk, two headers in a row: a lone one is likely to be chance.
+        # After junk require two headers in a row: a single one is likely to be chance.
         if frame is None or not (in_sync or _mp3_frame(data, at + frame[0]) or at + frame[0] == len(data)):
             in_sync = False
             at = data.find(b"\xff", at + 1)
@@ -166,7 +166,7 @@ def _after_id3(data: mmap.mmap) -> int:
 
 
 def _mp3_frame(data: mmap.mmap, at: int) -> tuple[int, int] | None:
-    """Length in bytes and in samples of the layer III frame whose header is at ``at``; None if none is there."""
+    """Return the length in bytes and in samples of the layer III frame at ``at``; None if there is no header there."""
     header = data[at : at + 3]
     if len(header) < 3 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
         return None

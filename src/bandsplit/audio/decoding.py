@@ -1,4 +1,4 @@
-"""Songs in formats that libsndfile does not know (m4a, mp4, webm): decoded by PyAV or ffmpeg, where one is here."""
+"""Songs in formats that libsndfile does not support (m4a, mp4, webm): decoded by PyAV or ffmpeg, if installed."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 _GRACE_S = 0.5
-"""How far the length that a container states may be from the sound in it: encoders pad, streams begin late."""
+"""Tolerated difference between the length that a container states and its audio: encoders pad, streams begin late."""
 _EDIT_GRACE_S = 0.002
-"""How far an edit list may be off: many count in milliseconds, or in 600 a second."""
+"""Tolerated error of an edit list: many count in milliseconds or in units of 1/600 s."""
 _FLOATS = SoundFormat("WAV", "FLOAT")
 
 
 class _Failed(Exception):  # noqa: N818  an answer
-    """A decoder could not do it; says why."""
+    """A decoder failed; the message is the reason."""
 
 
 @contextmanager
 def open_song(
     path: Path, start_s: float = 0, duration_s: float | None = None, progress: SecondsProgress | None = None
 ) -> Iterator[Source]:
-    """Open a song of any format that can be decoded here, or a part of it.
+    """Open a song, or a part of it, in any format that can be decoded on this machine.
 
-    What libsndfile does not know is decoded whole to a temporary file of floats first, so that its length is exact.
+    A format that libsndfile does not support is first decoded completely to a temporary float file, so that its length
+    is exact.
 
     Args:
         path: the file.
-        start_s: where the part begins.
-        duration_s: its length, at most; None for all that follows.
-        progress: called while the song is decoded or counted, where one of these comes first (stages "decode" and
-            "count"); an exception from it aborts.
+        start_s: start of the part.
+        duration_s: its maximum length; None for the rest of the song.
+        progress: called while the song is decoded or counted, if that is necessary (stages "decode" and "count"); an
+            exception from it aborts.
 
     Raises:
-        AudioError: as `bandsplit.audio.streams.Source`; for an unknown format it says which decoders were tried.
+        AudioError: as `bandsplit.audio.streams.Source`; for an unknown format the message names the decoders tried.
     """
     try:
         source = Source(path, start_s, duration_s, progress=progress)
@@ -73,7 +74,7 @@ def open_song(
             except _Failed as failed:
                 tried.append(f"{name} ({failed})")
         else:
-            raise UnknownFormatError(f"{unknown}. Tried besides: {', '.join(tried)}") from None
+            raise UnknownFormatError(f"{unknown}. Also tried: {', '.join(tried)}") from None
         with Source(wav, start_s, duration_s, name=str(path)) as source:
             source.note = f"decoded with {name}"
             yield source
@@ -85,7 +86,8 @@ def _temporary_folder(path: Path) -> Iterator[str]:
         folder = temporary_folder()
     except OSError as error:
         raise AudioError(
-            f"{path}: must be decoded first, but there is no room for it ({error.strerror}); name a folder in TMPDIR"
+            f"{path}: must be decoded to a temporary file first, but there is no room for it ({error.strerror}); set "
+            f"TMPDIR to a folder on another disk"
         ) from None
     with folder:
         yield folder.name
@@ -98,13 +100,13 @@ def _decode_with_av(path: Path, wav: Path, progress: SecondsProgress) -> None:
     except ImportError:
         raise _Failed("not installed; pip install 'bandsplit[av]'") from None
     try:
-        # Opened here: names need not be text, and no playlist makes it open anything else.
+        # Opened here because file names may not be valid UTF-8, and so that a playlist cannot open other files.
         with _SongFile(path) as file, av.open(file, options={"protocol_whitelist": "file"}) as container:
             if not container.streams.audio:
-                raise _Failed("it holds no sound")
+                raise _Failed("it holds no audio")
             stream = container.streams.audio[0]
-            if stream.codec_context is None:  # for codecs that it does not know
-                raise _Failed("no decoder for its sound")
+            if stream.codec_context is None:  # for unknown codecs
+                raise _Failed("no decoder for its audio")
             rate_hz, channels = stream.codec_context.sample_rate, stream.codec_context.channels
             if rate_hz < 1 or channels < 1:
                 raise _Failed(f"its header says {channels} channels at {rate_hz} Hz")
@@ -119,20 +121,20 @@ def _decode_with_av(path: Path, wav: Path, progress: SecondsProgress) -> None:
                     progress(written / rate_hz, max(stated_s, written / rate_hz), "decode")
                 out.commit()
     except (FFmpegError, ValueError, OSError, MemoryError) as error:
-        raise _Failed(str(getattr(error, "strerror", None) or error) or "more than memory holds") from None
+        raise _Failed(str(getattr(error, "strerror", None) or error) or "it does not fit into memory") from None
     if not written:
-        raise _Failed("no sound comes out")
+        raise _Failed("it decodes to no audio")
     if written < (stated_s - _GRACE_S) * rate_hz:
         raise AudioError(
-            f"{path}: is truncated: it states {stated_s:.1f} s of sound, but only {written / rate_hz:.1f} s can be "
+            f"{path}: is truncated: it states {stated_s:.1f} s of audio, but only {written / rate_hz:.1f} s can be "
             f"read; {fetch_again(path)}"
         )
 
 
 def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.ndarray]:
-    """Decode to float blocks ``channels samples``, without the encoder's padding where the container tells it.
+    """Decode to float blocks ``channels samples``, without the encoder's padding if the container records it.
 
-    FFmpeg leaves out what was padded at the start, but in mp4 not what fills up the last frame of the codec.
+    FFmpeg removes the padding at the start, but for mp4 not the padding that fills the last frame of the codec.
     """
     import av
 
@@ -152,7 +154,7 @@ def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.nd
                 samples += held.shape[1]
     if held is None:
         return
-    if stream.time_base == 1 / Fraction(rate_hz):  # else times are rounded, as in webm, which tells of padding itself
+    if stream.time_base == 1 / Fraction(rate_hz):  # else times are rounded, as in webm, which records its padding
         length = end - (stream.start_time or 0)
         if stream.duration and length - stream.duration > _EDIT_GRACE_S * rate_hz:
             length = stream.duration  # of the edit list
@@ -163,7 +165,7 @@ def _av_blocks(container: InputContainer, stream: AudioStream) -> Iterator[np.nd
 
 
 class _SongFile(io.FileIO):
-    """A file that never makes room for more than is left of it: damaged headers ask for gigabytes."""
+    """A file that never allocates more than its remaining size: damaged headers ask for gigabytes."""
 
     def read(self, size: int | None = -1) -> bytes:
         """Read at most ``size`` bytes."""
@@ -180,15 +182,16 @@ class _Kept(Writer):
 
     def _refusal(self, error: BaseException) -> AudioError:
         return AudioError(
-            f"{self._song}: must be decoded first, but {super()._refusal(error)}; TMPDIR names the folder"
+            f"{self._song}: must be decoded to a temporary file first, but {super()._refusal(error)}; set TMPDIR to "
+            f"choose another folder"
         )
 
 
 def _decode_with_ffmpeg(path: Path, wav: Path, progress: SecondsProgress) -> None:
     ffmpeg = shutil.which("ffmpeg")
     if ffmpeg is None:
-        raise _Failed("no such program on the path; install ffmpeg")
-    # "file:" and the list keep names and playlists from meaning anything but files.
+        raise _Failed("not found on the PATH; install ffmpeg")
+    # "file:" and the whitelist make sure that names and playlists can only refer to files.
     read = ["-nostdin", "-v", "error", "-xerror", "-protocol_whitelist", "file", "-i", f"file:{path}", "-map", "0:a:0"]
     write = ["-c:a", "pcm_f32le", "-f", "wav", "-rf64", "auto", "-progress", "pipe:1", "-y", f"file:{wav}"]
     with tempfile.TemporaryFile() as errors:
@@ -216,9 +219,9 @@ def _decode_with_ffmpeg(path: Path, wav: Path, progress: SecondsProgress) -> Non
     except soundfile.LibsndfileError:
         samples = 0
     if not samples:
-        raise _Failed("no sound comes out")
+        raise _Failed("it decodes to no audio")
 
 
 def _tag(name: str) -> str:
-    """Translate a container's name of a tag."""
+    """Translate a container's tag name."""
     return "tracknumber" if name.lower() == "track" else name.lower()

@@ -18,7 +18,7 @@ from bandsplit.core.errors import AudioError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
 
-# The length of an mp3 without an index is an estimate: it may be off by this much without anything being lost.
+# The length of an MP3 without an index is an estimate: an error of this size does not mean that audio is missing.
 _MP3_GRACE_SAMPLES = 2 * 1152
 
 _BLOCK_SAMPLES = 1 << 18
@@ -28,7 +28,7 @@ _log = logging.getLogger("bandsplit")
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file's header says."""
+    """Content of a file's header."""
 
     samples: int
     channels: int
@@ -40,10 +40,10 @@ class AudioInfo:
 
 
 def info(path: Path | str) -> AudioInfo:
-    """Read the header of an audio file. The length of an mp3 without an index is an estimate.
+    """Read the header of an audio file. The length of an MP3 without an index is an estimate.
 
     Raises:
-        AudioError: the file is missing, empty, not audio, truncated, or holds 0 samples.
+        AudioError: the file is missing, empty, not audio, truncated, or contains 0 samples.
     """
     with open_sound(Path(path)) as file:
         return AudioInfo(file.frames, file.channels, file.samplerate, file.format, file.subtype)
@@ -53,23 +53,23 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
     """Read an audio file, or the ``samples`` samples from ``start`` on (None: to the end).
 
     Returns:
-        float32 ``channels samples``, full scale at 1, channels in the order of wav, and the sample rate in Hz.
+        float32 ``channels samples``, full scale at 1, channels in WAV order, and the sample rate in Hz.
 
     Raises:
-        AudioError: as `info`; also samples that are not finite, and ranges that reach beyond the file.
+        AudioError: as `info`; also if a sample is not finite or the range reaches beyond the file.
     """
     path = Path(path)
     with open_sound(path) as file:
         length = file.frames - start if samples is None else samples
         if start < 0 or length < 1 or start + length > file.frames:
             raise AudioError(
-                f"{path}: samples {start} to {start + length} were asked for, but it holds {file.frames}; "
+                f"{path}: samples {start} to {start + length} were requested, but it has {file.frames}; "
                 f"the range must lie inside"
             )
         try:
             if start:
                 file.seek(start)
-            # One call: between calls soundfile seeks, which an mp3 does not survive unharmed.
+            # One call: between calls soundfile seeks, which corrupts the decoding of an MP3.
             found = file.read(out=np.empty((length, file.channels), np.float32))
         except (soundfile.LibsndfileError, MemoryError) as error:
             raise AudioError(f"{path}: is damaged or truncated ({reason(error)}); {fetch_again(path)}") from None
@@ -88,40 +88,40 @@ def read(path: Path | str, start: int = 0, samples: int | None = None) -> tuple[
 def read_excerpt(
     path: Path, start: int, samples: int, of: int, gain: float = 1.0, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Read a part of a wav or flac file that was checked before, without the checks of `read` and so more quickly.
+    """Read a part of a wav or flac file that was checked before; faster than `read`, because it skips the checks.
 
     Args:
         path: the file.
         start: first sample.
         samples: number of samples.
-        of: samples that the file held when it was checked.
+        of: number of samples in the file when it was checked.
         gain: factor, applied in the same pass at no extra cost.
-        out: where to put it, float32 ``channels samples``; made if None.
+        out: array to fill, float32 ``channels samples``; allocated if None.
 
     Returns:
         ``out``.
 
     Raises:
-        AudioError: the file is gone, or has another length than it had.
+        AudioError: the file is missing, or its length has changed.
     """
     try:
         plain = _find_plain(path)
         frames, found, scale = _read_plain(path, start, samples, plain) if plain else _read_any(path, start, samples)
     except (OSError, soundfile.LibsndfileError) as error:
-        what = f"cannot be read ({reason(error)})" if path.is_file() else "is gone since the data set was indexed"
+        what = f"cannot be read ({reason(error)})" if path.is_file() else "was removed after the data set was indexed"
         raise AudioError(f"{path}: {what}; restore it") from None
     if frames != of or len(found) < samples:
-        holds = f"holds {frames} samples" if frames != of else f"ends at sample {start + len(found)}"
+        holds = f"has {frames} samples" if frames != of else f"ends at sample {start + len(found)}"
         raise AudioError(
-            f"{path}: {holds}, but it held {of} when the data set was indexed: it was cut or replaced; restore it"
+            f"{path}: {holds}, but had {of} when the data set was indexed: it was truncated or replaced; restore it"
         )
     out = np.empty(found.shape[::-1], np.float32) if out is None else out
-    # Scaling, gain and turning the axes are one pass.
+    # Scaling, gain and transposition are one pass.
     return np.multiply(found.T, np.float32(scale * gain), out=out, dtype=np.float32)
 
 
 class _Plain(NamedTuple):
-    """A wav file of 16-bit samples, which can be read as it lies on the disk."""
+    """A wav file of 16-bit samples, which can be read without decoding."""
 
     place: int
     bytes: int
@@ -140,7 +140,7 @@ def _find_plain(path: Path) -> _Plain | None:
 
 def _read_plain(path: Path, start: int, samples: int, plain: _Plain) -> tuple[int, np.ndarray, float]:
     with path.open("rb", buffering=0) as file:
-        # Checked at every read: a file may be cut or replaced meanwhile.
+        # Checked at every read: a file may be truncated or replaced in the meantime.
         lost = plain.size - os.fstat(file.fileno()).st_size
         values = np.fromfile(file, "<i2", samples * plain.channels, offset=plain.place + 2 * start * plain.channels)
     frames = (plain.bytes - lost) // (2 * plain.channels)
@@ -155,13 +155,13 @@ def _read_any(path: Path, start: int, samples: int) -> tuple[int, np.ndarray, fl
 
 
 def write(path: Path | str, audio: np.ndarray, sample_rate_hz: int, subtype: str | None = None) -> None:
-    """Write ``channels samples`` by the suffix of ``path``: .wav (float32), .flac (24 bit), .ogg, .mp3.
+    """Write ``channels samples`` in the format of the suffix of ``path``: .wav (float32), .flac (24 bit), .ogg, .mp3.
 
-    The file appears under its name only when complete. Formats other than float clip at 1, with a warning in the log.
+    The file gets its name only when it is complete. Formats other than float clip at 1, with a warning in the log.
 
     Raises:
         AudioError: an unknown suffix or subtype, no samples, samples that are not finite, or a folder or disk that
-            does not take the file.
+            cannot be written to.
     """
     path = Path(path)
     form = SoundFormat.of(path, subtype)
@@ -181,10 +181,10 @@ def write(path: Path | str, audio: np.ndarray, sample_rate_hz: int, subtype: str
 
 
 def make_folder(folder: Path) -> None:
-    """Create ``folder`` if need be, and make sure that files can be written to it.
+    """Create ``folder`` if it is missing, and make sure that files can be written to it.
 
     Raises:
-        AudioError: it cannot be created or written to.
+        AudioError: the folder cannot be created or written to.
     """
     probe = Unfinished(temporary_name(folder))
     try:

@@ -1,4 +1,4 @@
-"""Opening audio files with libsndfile, with errors that say what is wrong with them and how to mend it."""
+"""Opening audio files with libsndfile, with errors that say what is wrong with a file and how to fix it."""
 
 import os
 import shlex
@@ -14,14 +14,14 @@ Sound = TypeVar("Sound", bound=soundfile.SoundFile)
 
 _READABLE = {"WAV", "WAVEX", "RF64", "FLAC", "MP3", "OGG", "AIFF", "CAF"}
 
-# Beyond any song; libsndfile gives the largest integer for flac streams of unknown length.
+# Longer than any song; libsndfile returns the largest integer for flac streams of unknown length.
 _LONGEST_SAMPLES = 1 << 48
 
-# Silence in flac takes 14 bytes for 65535 samples, in Opus 2 bytes for 5760.
+# Silence takes 14 bytes for 65535 samples in flac, 2 bytes for 5760 in Opus.
 _MOST_SAMPLES_PER_BYTE = 1 << 14
 
 
-# Ogg has an order of channels of its own: where each channel of the order of wav stands in it.
+# Ogg has its own channel order: the position in it of each channel in WAV order.
 _OGG_ORDERS = {
     3: (0, 2, 1),
     5: (0, 2, 1, 3, 4),
@@ -38,8 +38,8 @@ class UnknownFormatError(AudioError):
 class ForwardSound(soundfile.SoundFile):
     """A sound file that is read or written from its start to its end.
 
-    soundfile seeks between calls, which costs time, and which an mp3 does not survive unharmed; it leaves that out for
-    files that say that they cannot seek.
+    soundfile seeks between calls, which costs time and corrupts the decoding of an MP3; it does not seek in files that
+    report that they cannot.
     """
 
     def seekable(self) -> bool:
@@ -48,11 +48,11 @@ class ForwardSound(soundfile.SoundFile):
 
 
 def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
-    """Open an audio file that libsndfile knows, after looking for damage that it would not tell.
+    """Open an audio file in a format that libsndfile supports, and check for damage that libsndfile does not report.
 
     Raises:
-        UnknownFormatError: libsndfile does not know the format; another decoder may.
-        AudioError: the file is missing, empty, truncated, or holds 0 samples.
+        UnknownFormatError: libsndfile does not support the format; another decoder may.
+        AudioError: the file is missing, empty, truncated, or contains 0 samples.
     """
     try:
         if path.is_dir():
@@ -67,7 +67,7 @@ def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
         raise AudioError(f"{path}: is empty (0 bytes); copy or export it again")
     try:
         file = kind(file_name(path))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: soundfile wants to be told about .raw files
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: .raw files, which need a rate, channels and a format
         damage = find_overlong_chunk(path)
         if damage:
             raise AudioError(f"{path}: is truncated or damaged: {damage}; {fetch_again(path)}") from None
@@ -83,13 +83,13 @@ def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
 
 
 def channel_order(container: str, channels: int) -> list[int] | slice:
-    """Return the places of the channels in a file, in the order of wav: L R C LFE Ls Rs."""
+    """Return the positions of the channels in a file, in WAV order: L R C LFE Ls Rs."""
     order = _OGG_ORDERS.get(channels) if container == "OGG" else None
     return slice(None) if order is None else list(order)
 
 
 def file_name(path: Path) -> Any:
-    """Bytes where possible, so that names that are not valid text open too (soundfile takes them, its types do not)."""
+    """Return bytes where possible, so that names that are not valid text work too (soundfile's types lack bytes)."""
     return os.fsencode(path) if os.name == "posix" else str(path)
 
 
@@ -112,14 +112,14 @@ def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
         )
     if file.frames > _LONGEST_SAMPLES:
         again = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
-        return f"its header does not say how long it is (a stream that was saved); rewrite it: {again}"
+        return f"its header does not state its length (as in a saved stream); rewrite it: {again}"
     return None
 
 
 def fetch_again(path: Path) -> str:
-    """Advise on a damaged file."""
+    """Return advice for a damaged file."""
     repair = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
-    return f"copy or export it again. If it is all there is, keep what can be decoded with: {repair}"
+    return f"copy or export it again. If there is no other copy, save what can be decoded with: {repair}"
 
 
 def _ffmpeg(path: Path, to: str) -> str:
@@ -127,9 +127,9 @@ def _ffmpeg(path: Path, to: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Say in a few words why reading or writing failed."""
+    """Return in a few words why reading or writing failed."""
     if isinstance(error, MemoryError):
-        return "more samples than memory holds"
+        return "the samples do not fit into memory"
     if isinstance(error, soundfile.LibsndfileError):
         return error.error_string.rstrip(".")
-    return getattr(error, "strerror", None) or "the disk took only a part"
+    return getattr(error, "strerror", None) or "only a part was written to the disk"

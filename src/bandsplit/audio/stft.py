@@ -1,4 +1,4 @@
-"""The one STFT / inverse STFT pair.
+"""The only STFT / inverse STFT pair in PyTorch.
 
 Periodic Hann window, centred, reflect padding, one-sided, not normalised.
 
@@ -17,9 +17,9 @@ from bandsplit.audio.stft_config import StftConfig
 def stft(signal: Tensor, config: StftConfig) -> Tensor:
     """Transform ``(..., samples)`` real to ``(..., f, t)`` complex, with f = n_fft / 2 + 1.
 
-    Two cases need zeros at the end first: signals of at most n_fft / 2 samples, which reflect padding cannot extend,
-    and hops above n_fft / 4, where samples after the last frame's centre would be rebuilt from the edge of a single
-    window, that is, divided by almost nothing.
+    In two cases zeros are appended first: to signals of at most n_fft / 2 samples, which reflect padding cannot extend,
+    and for hops above n_fft / 4, where samples after the last frame's centre would be reconstructed from the edge of a
+    single window, that is, divided by almost zero.
 
     Raises:
         ValueError: the signal has no samples.
@@ -46,8 +46,8 @@ def stft(signal: Tensor, config: StftConfig) -> Tensor:
 def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     """Invert `stft`: ``(..., f, t)`` complex to ``(..., samples)`` real.
 
-    Equals `torch.istft`, whose scattered overlap-add is several times slower on a CPU. The hop divides the window, so
-    frames can be cut into hops and the hops added.
+    The result equals that of `torch.istft`, whose scattered overlap-add is several times slower on a CPU. The hop
+    divides the window, so frames can be cut into hops and the hops added.
     """
     window = _window(config, spec.real)
     frames = torch.fft.irfft(spec.mT, config.n_fft) * window

@@ -1,4 +1,4 @@
-"""The STFT / inverse STFT pair of `bandsplit.audio.stft` in NumPy; `docs/onnx.md` spells it out."""
+"""The STFT / inverse STFT pair of `bandsplit.audio.stft` in NumPy; `docs/onnx.md` describes it."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -16,7 +16,7 @@ def stft(signal: np.ndarray, config: StftConfig) -> np.ndarray:
     if samples < 1:
         raise ValueError("signal: needs at least one sample on its last axis, got 0")
     n_fft, hop = config.n_fft, config.hop_samples
-    padded = max(samples, n_fft // 2 + 1)  # the two reasons for zeros at the end: see `bandsplit.audio.stft.stft`
+    padded = max(samples, n_fft // 2 + 1)  # `bandsplit.audio.stft.stft` gives the two reasons for zeros at the end
     if hop * 4 > n_fft:
         padded += -padded % hop
     others = [(0, 0)] * (signal.ndim - 1)

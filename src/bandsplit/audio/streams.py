@@ -1,4 +1,4 @@
-"""Songs as streams of blocks ``channels samples``: reading, resampling, and a window that moves along."""
+"""Songs as streams of blocks ``channels samples``: reading, resampling, and a sliding window."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -15,16 +15,16 @@ from bandsplit.audio.writing import TAGS
 from bandsplit.core.errors import AudioError
 
 SecondsProgress: TypeAlias = Callable[[float, float, str], Any]
-"""Called with the seconds done, the seconds in all as far as they are known, and the stage."""
+"""Called with the seconds done, the total seconds as far as known, and the stage."""
 
 BLOCK_SAMPLES = 1 << 16
 _BLOCK_VALUES = 1 << 20
-"""Samples times channels of a block, at most: a damaged header may announce a thousand channels."""
+"""Maximum of samples times channels of a block: a damaged header may announce a thousand channels."""
 _RATES_HZ = (1000, 1_000_000)
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """Return what changes with a file's content; None where there is no such file."""
+    """Return size and modification time of a file, which change with its content; None if the file does not exist."""
     try:
         facts = path.stat()
     except OSError:
@@ -33,14 +33,14 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 class Source(AbstractContextManager):
-    """A song in a file that libsndfile knows, or a part of it, read once from start to end in bounded memory.
+    """A song, or a part of it, in a format that libsndfile supports, read once from start to end in bounded memory.
 
     Attributes:
-        samples: Length, exact.
+        samples: Exact length.
         channels: Number of channels.
         sample_rate_hz: Sample rate.
-        tags: What the file says of its music, by the names in `bandsplit.audio.writing.TAGS`.
-        note: How it was decoded, if it was not libsndfile that did it.
+        tags: Tags of the file, by the names in `bandsplit.audio.writing.TAGS`.
+        note: The decoder, if it was not libsndfile.
     """
 
     note: str | None = None
@@ -53,17 +53,17 @@ class Source(AbstractContextManager):
         name: str | None = None,
         progress: SecondsProgress | None = None,
     ) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
             path: the file.
-            start_s: where the part begins.
-            duration_s: its length, at most; None for all that follows.
-            name: what errors call it; its path by default.
-            progress: called while an mp3 is counted; an exception from it aborts.
+            start_s: start of the part.
+            duration_s: its maximum length; None for the rest of the song.
+            name: name of the file in errors; its path by default.
+            progress: called while the samples of an MP3 are counted; an exception from it aborts.
 
         Raises:
-            AudioError: as `bandsplit.audio.files.info`; or nothing lies in this range.
+            AudioError: as `bandsplit.audio.files.info`; or the range contains no samples.
         """
         self._path, self._name = path, name or str(path)
         self._state = _state(path)
@@ -88,7 +88,7 @@ class Source(AbstractContextManager):
         if not inside or self.samples < 1:
             self._file.close()
             raise AudioError(
-                f"{self._name}: nothing lies between {start_s:g} s and "
+                f"{self._name}: has no audio between {start_s:g} s and "
                 f"{'its end' if duration_s is None else f'{start_s + duration_s:g} s'}; it is "
                 f"{length_s:g} s long, choose a start and a duration inside"
             )
@@ -97,13 +97,13 @@ class Source(AbstractContextManager):
         self._file.close()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Read the song; once.
+        """Read the song, which is possible once.
 
         Yields:
-            float32 ``channels samples``, full scale at 1, channels in the order of wav.
+            float32 ``channels samples``, full scale at 1, channels in WAV order.
 
         Raises:
-            AudioError: the file is damaged or truncated, or holds samples that are not finite.
+            AudioError: the file is damaged or truncated, or contains samples that are not finite.
         """
         at, stop = self._start, self._start + self.samples
         if self._file.format == "MP3":
@@ -136,7 +136,7 @@ class Source(AbstractContextManager):
         return AudioError(f"{self._name}: is damaged or truncated ({reason(error)}); {fetch_again(Path(self._name))}")
 
     def _count(self, progress: SecondsProgress | None) -> int:
-        """Count the samples of an mp3 by decoding it: without an index, its header only has an estimate."""
+        """Count the samples of an MP3 by decoding it: without an index, its header contains only an estimate."""
         length, stated = 0, self._file.frames
         try:
             while found := len(self._read(self._block_samples)):
@@ -154,7 +154,7 @@ class Source(AbstractContextManager):
             raise AudioError(f"{self._name}: changed while it was read; wait until it is complete, then try again")
 
     def _skip(self, samples: int) -> None:
-        """Decode without use: an mp3 does not find a place exactly."""
+        """Decode and discard samples: seeking in an MP3 is not exact."""
         while samples > 0 and (found := len(self._read(min(self._block_samples, samples)))):
             samples -= found
 
@@ -171,8 +171,8 @@ def resample_blocks(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, leng
     Args:
         blocks: ``channels samples``, at least one sample in all.
         from_hz: their sample rate.
-        to_hz: the wanted one.
-        length: samples that come out in all: cut off, or filled up with zeros.
+        to_hz: the requested sample rate.
+        length: total number of samples returned: the signal is cut or padded with zeros.
 
     Yields:
         float32 ``channels samples``.
@@ -198,21 +198,21 @@ def _resample(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterato
         count += block.shape[1]
         yield stream.resample_chunk(np.ascontiguousarray(block.T, np.float32)).T
     assert stream is not None, "a song has at least one sample"
-    shortest = -(-from_hz // to_hz)  # input that makes one sample; shorter ones would vanish
+    shortest = -(-from_hz // to_hz)  # input that makes one sample; a shorter one would make none
     yield stream.resample_chunk(np.zeros((max(0, shortest - count), channels), np.float32), last=True).T
 
 
 class Window:
-    """The part of a stream that is in use; asked for in order, it forgets what lies before."""
+    """A sliding window over a stream; reads are in order, and samples before the latest read are dropped."""
 
     def __init__(self, blocks: Iterable[np.ndarray]) -> None:
-        """Take the stream, blocks of ``channels samples``."""
+        """Store the stream, blocks of ``channels samples``."""
         self._blocks = iter(blocks)
         self._held: list[np.ndarray] = []
         self._start = 0
 
     def read(self, start: int, samples: int) -> np.ndarray:
-        """Return ``channels samples`` from ``start`` on, which must not go back; all must lie in the stream."""
+        """Return ``channels samples`` from ``start`` on, which must not decrease; the range must be in the stream."""
         while self._held and self._start + self._held[0].shape[1] <= start:
             self._start += self._held.pop(0).shape[1]
         stop = self._start + sum(block.shape[1] for block in self._held)

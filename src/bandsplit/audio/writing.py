@@ -28,7 +28,7 @@ _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3}
 _MP3_KBPS = (32, 320)
 
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license")
-"""What a file can say of its music, as libsndfile names it."""
+"""Tags of a file, as libsndfile names them."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class SoundFormat:
     container: str
     subtype: str
     kbps: int | None = None
-    """Constant bit rate of an mp3; None leaves it to the encoder."""
+    """Constant bit rate of an MP3; None leaves it to the encoder."""
 
     @classmethod
     def of(cls, path: Path, subtype: str | None = None, kbps: int | None = None) -> Self:
-        """Choose by the suffix of ``path``, by default the sample format that loses least.
+        """Choose by the suffix of ``path``; the default is the sample format that loses least.
 
         Raises:
             AudioError: an unknown suffix, or a subtype that the format does not have.
@@ -60,26 +60,26 @@ class SoundFormat:
 
     @property
     def is_float(self) -> bool:
-        """Whether samples beyond full scale survive."""
+        """Whether the format keeps samples beyond full scale."""
         return self.subtype in ("FLOAT", "DOUBLE")
 
     def open(self, path: Path, sample_rate_hz: int, channels: int, samples: int) -> soundfile.SoundFile:
         """Open a file for ``samples`` samples; wav files above 4 GB become RF64.
 
         Raises:
-            soundfile.LibsndfileError: the format does not take it.
+            soundfile.LibsndfileError: the format does not support this rate or number of channels.
         """
         container, encoder = self.container, {}
         if container == "WAV" and samples * channels * _SAMPLE_BYTES.get(self.subtype, 8) > _LARGEST_WAV_BYTES:
-            container = "RF64"  # a wav header cannot count beyond 4 GiB
+            container = "RF64"  # a wav header cannot describe more than 4 GiB
         if self.kbps is not None:
-            least, most = _MP3_KBPS  # libsndfile counts LAME's range upside down, from 0 to 1
+            least, most = _MP3_KBPS  # libsndfile maps LAME's range in reverse to 0 to 1
             encoder = {"bitrate_mode": "CONSTANT", "compression_level": (most - self.kbps) / (most - least)}
         return ForwardSound(file_name(path), "w", sample_rate_hz, channels, self.subtype, format=container, **encoder)
 
 
 class Writer:
-    """An audio file in the making. It gets its name when committed; left without that, nothing remains of it."""
+    """An audio file being written. It gets its name when committed; otherwise it is removed."""
 
     def __init__(
         self,
@@ -91,19 +91,19 @@ class Writer:
         tags: Mapping[str, str] | None = None,
         unfinished: Unfinished | None = None,
     ) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
             path: its name.
             form: its format.
             sample_rate_hz: its sample rate.
-            channels: its channels.
-            samples: how many will be written.
-            tags: what it says of its music, by the names in `TAGS`; what the format cannot hold is left out.
-            unfinished: the temporary file in the folder of ``path``, where the caller wants to see to it too.
+            channels: its number of channels.
+            samples: number of samples that will be written.
+            tags: its tags, by the names in `TAGS`; tags that the format does not support are left out.
+            unfinished: the temporary file in the folder of ``path``, if the caller manages it too.
 
         Raises:
-            AudioError: the folder or the format does not take it.
+            AudioError: the folder is not writable, or the format does not support this rate or number of channels.
         """
         self.path = path
         self.form = form
@@ -113,10 +113,10 @@ class Writer:
         self._order = order if isinstance(order, slice) else np.argsort(order)
         self._what = f"{form.container} with {channels} channels at {sample_rate_hz} Hz"
         try:
-            self.temporary.touch()  # says why a folder does not take it, where libsndfile says "System error"
+            self.temporary.touch()  # gives the reason why a folder is not writable; libsndfile says "System error"
             self._file = form.open(self.temporary, sample_rate_hz, channels, samples)
             for name in TAGS:
-                with suppress(soundfile.LibsndfileError, KeyError):  # no such tag in this format, or here
+                with suppress(soundfile.LibsndfileError, KeyError):  # no such tag in this format, or none given
                     setattr(self._file, name, (tags or {})[name])
         except BaseException as error:
             known = isinstance(error, OSError | soundfile.LibsndfileError)
@@ -125,10 +125,10 @@ class Writer:
             raise refusal from None
 
     def write(self, block: np.ndarray) -> None:
-        """Append ``channels samples``, channels in the order of wav.
+        """Append ``channels samples``, channels in WAV order.
 
         Raises:
-            AudioError: the disk is full, or gone.
+            AudioError: the disk is full or unavailable.
         """
         try:
             self._file.write(block[self._order].T)
@@ -136,10 +136,10 @@ class Writer:
             raise self._refusal(error) from None
 
     def close(self) -> None:
-        """Write the rest, under the temporary name still.
+        """Write the rest, still under the temporary name.
 
         Raises:
-            AudioError: the disk is full, or gone.
+            AudioError: the disk is full or unavailable.
         """
         try:
             self._file.close()
@@ -151,10 +151,10 @@ class Writer:
             raise self._refusal(error) from None
 
     def commit(self) -> None:
-        """Close it and give it its name, in place of any older file.
+        """Close the file and give it its name, replacing any older file.
 
         Raises:
-            AudioError: the disk is full, or gone.
+            AudioError: the disk is full or unavailable.
         """
         self.close()
         self._take_name()
@@ -166,9 +166,9 @@ class Writer:
             raise self._refusal(error) from None
 
     def _set_aside(self, aside: Path) -> None:
-        """Give the file that has the name, if there is one, a hidden name."""
+        """Rename an existing file of this name to a hidden name."""
         if self.path.is_dir():
-            return  # it keeps the name, and the new file is refused
+            return  # the folder keeps the name, and renaming the new file fails
         try:
             with suppress(FileNotFoundError):
                 os.replace(self.path, aside)
@@ -184,7 +184,7 @@ class Writer:
         try:
             self._file.close()
         except soundfile.LibsndfileError:
-            pass  # a full disk, which was told
+            pass  # a full disk, which was reported
         finally:
             self._unfinished.remove()
 
@@ -197,7 +197,7 @@ class Writer:
     def _reason(self, error: BaseException) -> str:
         if not isinstance(error, soundfile.LibsndfileError) or not self.temporary.exists():
             return reason(error)
-        try:  # libsndfile calls everything that the disk refuses a "System error"
+        try:  # libsndfile reports every error of the disk as "System error"
             with self.temporary.open("ab") as file:
                 file.write(bytes(1 << 16))
         except OSError as problem:
@@ -206,12 +206,12 @@ class Writer:
 
 
 def commit_together(files: Sequence[Writer]) -> None:
-    """Close files and give all of them their names, in place of any older files, or none.
+    """Close files and give either all or none of them their names, replacing any older files.
 
-    A process that is killed within the instant that this takes leaves names without a file.
+    If the process is killed during this short step, some names may be left without a file.
 
     Raises:
-        AudioError: the disk is full, or gone; what had the names before has them still.
+        AudioError: the disk is full or unavailable; the older files are unchanged.
     """
     for file in files:
         file.close()
@@ -236,7 +236,7 @@ def commit_together(files: Sequence[Writer]) -> None:
 
 
 def _forget_time(path: Path) -> None:
-    """Blank the time of writing that float wav files carry beside their peak: equal sound makes equal files."""
+    """Zero the timestamp that float wav files store next to their peak, so that equal audio makes equal files."""
     with path.open("r+b") as file:
         file.seek(12)
         while len(header := file.read(8)) == 8 and header[:4] != b"data":

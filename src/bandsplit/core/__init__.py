@@ -1,1 +1,1 @@
-"""Ground floor of the package: what every room uses and what knows none of them."""
+"""Foundations of the package: every room uses them, and they import none of the rooms."""

@@ -1,6 +1,6 @@
-"""Zip archives that strangers made: fetched, unpacked safely, and made to folders that are complete or absent.
+"""Untrusted zip archives: download them, unpack them safely, and turn them into folders that are complete or absent.
 
-Nothing leads out of the folder it is unpacked into, there are no links, and no more than was announced.
+No member can leave the folder it is unpacked into or be a link, and no member can exceed its announced size.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from bandsplit.core.fetching import PATIENCE, ByteProgress, Patience, fetch, in_
 
 
 class Archive(NamedTuple):
-    """A zip archive, where it comes from, and what it may be."""
+    """A zip archive, its source, and limits on its size."""
 
     url: str
     path: Path
-    """Where it is put, or is already; its folder must exist."""
+    """File to download to, or an existing archive; its folder must exist."""
     md5: str
-    """In small letters."""
+    """In lower case."""
     most_bytes: int
     most_unpacked_bytes: int
     other_ways: str
-    """What to do if it cannot be fetched, for error messages."""
+    """What to do if the download fails, for error messages."""
     if_wrong: str
-    """What to do if it is not what it should be, for error messages."""
+    """What to do if the archive has the wrong content, for error messages."""
 
 
 def install(
@@ -48,16 +48,16 @@ def install(
     progress: ByteProgress,
     patience: Patience = PATIENCE,
 ) -> None:
-    """Fetch an archive, unless it is there, and make a folder of it: complete, or not at all.
+    """Fetch an archive, unless it exists, and unpack it to a folder atomically: the folder is complete or absent.
 
     Args:
-        archive: which one.
-        hidden: where it is unpacked, on the disk of ``folder``; what a killed process left there is removed.
-        folder: made by one renaming; it must not exist then.
-        marker: name of a JSON file in it that says what it is, written last.
-        finish: called with ``hidden``; returns the folder in it that becomes ``folder``, and what the marker says.
-        wanted: says of a member, by its name, whether it is unpacked.
-        keep: leave the archive.
+        archive: the archive.
+        hidden: folder to unpack into, on the disk of ``folder``; leftovers of a killed process are removed first.
+        folder: created by one rename; it must not exist at that point.
+        marker: name of a JSON file in it that describes it, written last.
+        finish: called with ``hidden``; returns the folder in it that becomes ``folder``, and the content of the marker.
+        wanted: returns whether to unpack a member, given its name.
+        keep: keep the archive.
         progress: called often; stages: download, check, unpack.
         patience: time limit and retries of the download.
 
@@ -92,19 +92,20 @@ def unpack(
     wanted: Callable[[str], bool] = lambda member: True,
     progress: Callable[[int, int], None] = lambda done_bytes, total_bytes: None,
 ) -> None:
-    """Unpack into ``folder``, and nowhere else.
+    """Unpack into ``folder`` and nowhere else.
 
     Args:
         archive: a zip file.
-        folder: made if missing.
-        most_bytes: what all members may have together.
+        folder: created if missing.
+        most_bytes: largest total size of all members.
         fix: what to do about an archive that is refused, for the error message.
-        wanted: says of a member, by its name, whether it is unpacked.
-        progress: called with the bytes done and in all, at the start and after each member.
+        wanted: returns whether to unpack a member, given its name.
+        progress: called with the bytes done and the total, at the start and after each member.
 
     Raises:
-        DownloadError: it is no zip file, a member leads out of ``folder`` or is a link, or they are too big together;
-            then nothing was unpacked. Or a member is damaged, or disappears right after it was extracted.
+        DownloadError: the archive is not a zip file, a member leads out of ``folder`` or is a link, or the total size
+            is too large; in these cases nothing is unpacked. Or a member is damaged, or disappears right after it was
+            extracted.
         OSError: the folder cannot be written.
     """
     with _opened(archive, fix) as file:
@@ -143,10 +144,10 @@ def _checked(archive: Path, file: zipfile.ZipFile, most_bytes: int, fix: str) ->
             )
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DownloadError(f"{archive}: its member {member.filename!r} is a link; nothing was unpacked; {fix}")
-    # Unpacking stops at the size that a member announces, so none grows beyond it.
+    # zipfile stops at the size that a member announces, so no member can grow beyond it.
     if (total_bytes := sum(member.file_size for member in members)) > most_bytes:
         raise DownloadError(
-            f"{archive}: would fill {in_gb(total_bytes)} when unpacked, expected are {in_gb(most_bytes)} at most; "
+            f"{archive}: needs {in_gb(total_bytes)} when unpacked, more than the expected {in_gb(most_bytes)}; "
             f"nothing was unpacked; {fix}"
         )
     return members

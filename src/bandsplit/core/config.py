@@ -1,4 +1,4 @@
-"""The base of all configurations: frozen, strict, with messages that name the field and the legal values."""
+"""Base class of all configurations: frozen, strict, with messages that name the field and the legal values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing_extensions import Self
 from bandsplit.core.errors import ConfigError
 
 Size = Annotated[int, Field(ge=1, le=1_000_000)]
-"""Any size or count of a model: far more than any network has, and little enough for all arithmetic on it."""
+"""A size or count in a model: the limit is far above any network and small enough for all arithmetic on it."""
 
 
 class Config(BaseModel):
@@ -63,5 +63,5 @@ def _describe(problem: Any) -> str:
 
 
 def shorten(text: str, length: int = 2000) -> str:
-    """Cut a message that quotes far more than anyone reads."""
+    """Shorten a message that quotes more than anyone reads."""
     return text if len(text) <= length else f"{text[:length]} ... ({len(text)} characters)"

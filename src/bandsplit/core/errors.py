@@ -1,10 +1,10 @@
-"""Errors a user can cause and mend: each names the file or field, the value, what is legal, and the fix."""
+"""Errors that a user can cause and fix: each names the file or field, the value, what is legal, and the fix."""
 
 
 class BandsplitError(Exception):
-    """Base of all errors that are shown to users as one message, without a traceback.
+    """Base of all errors that users see as one message, without a traceback.
 
-    Each argument is a line: what a line breaks in itself, in a name that it holds, is not shown as another one.
+    Each argument is one line: a line break inside an argument, for example in a file name, does not start another.
     """
 
     def __str__(self) -> str:
@@ -12,7 +12,7 @@ class BandsplitError(Exception):
         return "\n".join(map(str, self.args))
 
     def __format__(self, _: str) -> str:
-        """Return the lines as one, to stand in another message."""
+        """Return the lines as one, for use inside another message."""
         return "; ".join(map(str, self.args))
 
 
@@ -29,11 +29,11 @@ class DataError(BandsplitError):
 
 
 class DownloadError(BandsplitError):
-    """A file cannot be fetched, or what arrived is not the file that was asked for."""
+    """A file cannot be fetched, or the server sent a different file."""
 
 
 class ModelFileError(BandsplitError):
-    """A model file is not one, is damaged, or does not fit its own description."""
+    """A file is not a model file, is damaged, or does not match its own description."""
 
 
 class RunError(BandsplitError):
@@ -41,13 +41,13 @@ class RunError(BandsplitError):
 
 
 class RunStopped(RunError):  # noqa: N818  not a mistake
-    """A training run was told to stop; its state is saved and it can go on."""
+    """A training run was stopped on request; its state is saved and the run can be resumed."""
 
     def __init__(self, message: str, reason: str) -> None:
-        """Take the message, and the reason in a word or two."""
+        """Store the message, and the reason in a word or two."""
         super().__init__(message)
         self.reason = reason
 
 
 class Cancelled(BandsplitError):  # noqa: N818  not a mistake
-    """A separation was cancelled by its progress callback; nothing is left behind."""
+    """The progress callback cancelled a separation; no files are left behind."""

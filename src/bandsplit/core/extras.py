@@ -1,4 +1,4 @@
-"""Which packages bandsplit asks for, and which extra brings each: from the metadata that pip installed with it."""
+"""Required packages and the extras that install them, from the metadata that pip installed with bandsplit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 
 class Requirement(NamedTuple):
-    """A package that bandsplit, or an extra of it, needs."""
+    """A package that bandsplit or one of its extras needs."""
 
     name: str
     found: str | None
-    """The installed version, if there is one."""
+    """The installed version, if any."""
     wanted: str
-    """The versions that do, as pip writes them."""
+    """The accepted versions, as pip writes them."""
 
 
 def extras() -> list[str]:
-    """Name the extras for users, in the order of pyproject.toml."""
+    """List the extras for users, in the order of pyproject.toml."""
     return [extra for extra in metadata.metadata("bandsplit").get_all("Provides-Extra") or [] if extra != "dev"]
 
 
@@ -40,19 +40,19 @@ def requirements(extra: str = "") -> Iterator[Requirement]:
 
 
 def describe_missing(module: str | None) -> str | None:
-    """Say how to install what a `ModuleNotFoundError` names; None if bandsplit does not ask for it by itself.
+    """Say how to install the module that a `ModuleNotFoundError` names; None if bandsplit does not require it.
 
-    A module is taken to be called as its package, with ``_`` for ``-``. The one that is not, yaml, comes with every
-    installation.
+    Modules are assumed to have the name of their package, with ``_`` for ``-``. The one exception, yaml, is part of
+    every installation.
     """
     top = (module or "").partition(".")[0]
     if top == "torch":
-        fix = "pip install torch (separating with .onnx models does without)"
-        return f"this needs PyTorch, which is not installed here: {fix}"
-    with suppress(metadata.PackageNotFoundError):  # run from a folder of sources, which has no metadata
+        fix = "pip install torch (separating with .onnx models works without it)"
+        return f"this needs PyTorch, which is not installed: {fix}"
+    with suppress(metadata.PackageNotFoundError):  # run from a source folder, which has no metadata
         for extra in ("", *extras()):
             for name, _, wanted in requirements(extra):
                 if name.lower().replace("-", "_") == top:
                     fix = f"'bandsplit[{extra}]'" if extra else f"'{name}{wanted}'"
-                    return f"this needs {name}, which is not installed here: pip install {fix}"
+                    return f"this needs {name}, which is not installed: pip install {fix}"
     return None

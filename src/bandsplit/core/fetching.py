@@ -1,7 +1,7 @@
-"""Download one big file over a bad connection: it has its name only once its md5 is right.
+"""Download of one large file over a bad connection: the file gets its name once its md5 is verified.
 
-Until then it is called ``<file>.part``. A connection that breaks or falls silent is taken up where it stopped, by the
-same call or by a later one, if the server can; if it cannot, the download starts again.
+Until then it is called ``<file>.part``. After a broken or stalled connection the same call, or a later one, resumes
+where the download stopped if the server supports that; otherwise the download starts again.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from bandsplit.core.version import __version__
 
 BLOCK_BYTES = 1 << 16
 
-# Zenodo slows down clients that do not say who they are; a compressed answer could not be taken up in its middle.
+# Zenodo slows down clients without a User-Agent; a compressed response could not be resumed in the middle.
 HEADERS = {"User-Agent": f"bandsplit/{__version__}", "Accept-Encoding": "identity"}
 
 CHECK_CONNECTION = "check the connection (behind a proxy, set HTTPS_PROXY)"
 
 ByteProgress = Callable[[str, int, int], None]
-"""Called as ``progress(stage, done_bytes, total_bytes)``; here the stage is download or check."""
+"""Called as ``progress(stage, done_bytes, total_bytes)``; in this module the stage is download or check."""
 
 T = TypeVar("T")
 
 
 class Patience(NamedTuple):
-    """How long to bear with a server."""
+    """Time limit and retries of a download."""
 
     timeout_s: float = 60.0
-    """Of silence, before a connection counts as broken."""
+    """Time without data after which a connection counts as broken."""
     retries: int = 4
-    """In a row, without one byte more; then the download is given up."""
+    """Consecutive retries without a new byte before the download fails."""
     pause_s: float = 2.0
-    """Before the first retry; each further one waits this much longer."""
+    """Wait before the first retry; each further retry waits this much longer."""
 
 
 PATIENCE = Patience()
@@ -49,26 +49,26 @@ PATIENCE = Patience()
 def fetch(
     url: str, path: Path, md5: str, fix: str, progress: ByteProgress, patience: Patience = PATIENCE, *, most_bytes: int
 ) -> None:
-    """Download ``url`` to ``path``, or to where an earlier call stopped; a whole file that is there is left alone.
+    """Download ``url`` to ``path``, resuming where an earlier call stopped; an existing complete file is kept.
 
     Args:
         url: http or https; proxies are taken from the environment.
         path: the file; its folder must exist.
-        md5: of the whole file, in small letters.
-        fix: what to do if the server does not deliver, for the error message.
+        md5: of the complete file, in lower case.
+        fix: what to do if the download fails, for the error message.
         progress: called often.
         patience: time limit and retries.
-        most_bytes: a server that announces or sends more is left, so that it cannot fill the disk.
+        most_bytes: the download stops if the server announces or sends more, so that it cannot fill the disk.
 
     Raises:
-        DownloadError: the server does not deliver, or something else than the file.
+        DownloadError: the download fails, or the server sends a different file.
         OSError: the file cannot be written.
     """
     if path.exists():
         if (found := _md5(path, progress)) != md5:
             raise DownloadError(
-                f"{path}: its md5 is {found}, not {md5}: it is cut, damaged or another file; remove it and run the "
-                f"same command again to download it"
+                f"{path}: its md5 is {found}, not {md5}: it is truncated, damaged or another file; remove it and run "
+                f"the same command again to download it"
             )
         return
     part = part_of(path)
@@ -76,23 +76,23 @@ def fetch(
         persist(lambda: _receive(url, part, patience.timeout_s, progress, most_bytes), patience, lambda: size_of(part))
     except requests.RequestException as error:
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
-        kept = f"; the {in_gb(size_of(part))} that arrived are kept, the same command goes on from there"
+        kept = f"; the {in_gb(size_of(part))} that arrived are kept, run the same command again to continue from there"
         raise DownloadError(f"{url}: {failure_of(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
     if (found := _md5(part, progress)) != md5:
         size_bytes = size_of(part)
         part.unlink()
         raise DownloadError(
-            f"{url}: what arrived ({in_gb(size_bytes)}) has md5 {found}, not {md5}: it was damaged on the way or is "
+            f"{url}: the download ({in_gb(size_bytes)}) has md5 {found}, not {md5}: it was damaged in transit or is "
             f"another file; it was removed; run the same command again, or {fix}"
         )
     part.replace(path)
 
 
 def persist(action: Callable[[], T], patience: Patience, arrived_bytes: Callable[[], int] = lambda: 0) -> T:
-    """Repeat what a network hinders, until too many failures in a row bring no byte.
+    """Repeat an action after network errors, until too many consecutive failures bring no new byte.
 
     Raises:
-        requests.RequestException: the last failure, or one that no retry can mend.
+        requests.RequestException: the last failure, or one that no retry can fix.
     """
     failures = 0
     while True:
@@ -107,7 +107,7 @@ def persist(action: Callable[[], T], patience: Patience, arrived_bytes: Callable
 
 
 def failure_of(error: requests.RequestException) -> str:
-    """Say in a few words what went wrong."""
+    """Describe a failure in a few words."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.exceptions.ProxyError):
@@ -129,7 +129,7 @@ def part_of(path: Path) -> Path:
 
 
 def size_of(path: Path) -> int:
-    """Give a file's size in bytes, 0 if there is none."""
+    """Return a file's size in bytes, 0 if the file does not exist."""
     return path.stat().st_size if path.exists() else 0
 
 
@@ -144,10 +144,10 @@ def in_gb(size_bytes: int) -> str:
 
 
 def check_source(mirror: str | None, md5: str | None = None) -> None:
-    """Check what a user says of another source.
+    """Check a user's mirror and md5.
 
     Raises:
-        DownloadError: the mirror is no address of a folder, or the md5 has another form.
+        DownloadError: the mirror is not the address of a folder, or the md5 is malformed.
     """
     if mirror is not None and not re.match(r"https?://[^/]", mirror):
         raise DownloadError(f"--mirror {mirror}: must be the address of a folder, as in https://example.org/data")
@@ -156,16 +156,16 @@ def check_source(mirror: str | None, md5: str | None = None) -> None:
 
 
 def require_space(folder: Path, needed_bytes: int, what: str, fix: str) -> None:
-    """Check that the disk that ``folder`` is on, or will be on, has room.
+    """Check that the disk of ``folder`` has enough free space.
 
     Args:
-        folder: where something will be written; it may be missing.
-        needed_bytes: how much.
-        what: what needs it and why, for the error message.
-        fix: what else to do than to free some, for the error message.
+        folder: folder to be written to; it may be missing.
+        needed_bytes: space needed.
+        what: what needs the space and why, for the error message.
+        fix: an alternative to freeing space, for the error message.
 
     Raises:
-        DownloadError: it has not.
+        DownloadError: the disk has too little space.
     """
     existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free_bytes = shutil.disk_usage(existing).free
@@ -177,12 +177,12 @@ def require_space(folder: Path, needed_bytes: int, what: str, fix: str) -> None:
 
 
 def _receive(url: str, part: Path, timeout_s: float, progress: ByteProgress, most_bytes: int) -> None:
-    """Download to ``part``, going on where it ends if the server can."""
+    """Download to ``part``, resuming at its end if the server supports it."""
     done = size_of(part)
     headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # no byte is missing; whether they are the right ones, the md5 tells
+            return  # no byte is missing; the md5 shows whether they are the right ones
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
         done = done if goes_on else 0
@@ -196,20 +196,20 @@ def _receive(url: str, part: Path, timeout_s: float, progress: ByteProgress, mos
                     raise _too_big(url, part, done, most_bytes)
                 file.write(block)
                 progress("download", done, total)
-    if done < total:  # urllib3 1 takes a cut answer for a whole one
+    if done < total:  # urllib3 1 accepts a truncated response as complete
         raise requests.exceptions.ChunkedEncodingError(f"{done} of {total} bytes")
 
 
 def _too_big(url: str, part: Path, size_bytes: int, most_bytes: int) -> DownloadError:
     part.unlink(missing_ok=True)
     return DownloadError(
-        f"{url}: is another file: it has {in_gb(size_bytes)} or more, expected are {in_gb(most_bytes)} at most; "
+        f"{url}: is another file: it has {in_gb(size_bytes)} or more, the expected maximum is {in_gb(most_bytes)}; "
         f"nothing was kept; check the address of the mirror"
     )
 
 
 def _may_pass(error: requests.RequestException) -> bool:
-    """Say whether another try can help: not with an address that is wrong or refused."""
+    """Return whether a retry can help; it cannot for an address that is wrong or refused."""
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return not isinstance(error, ValueError)

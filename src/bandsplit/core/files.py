@@ -1,6 +1,6 @@
-"""Files that are complete or absent, and journals that survive a kill and a full disk.
+"""Atomic file writes, and journals that survive a kill and a full disk.
 
-Everything here raises plain ``OSError`` that names the file in question; callers turn it into their own message.
+All functions raise a plain ``OSError`` that names the file; callers turn it into their own message.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ except ImportError:  # no such locks on Windows: there, one process at a time ma
 
 @contextmanager
 def replacing(path: Path, suffix: str = ".part") -> Iterator[Path]:
-    """Yield a temporary name in the folder of ``path``; what is there at the end replaces ``path``.
+    """Yield a temporary name in the folder of ``path``; the file with that name replaces ``path`` at the end.
 
-    Nothing remains of the temporary file if the block raises, and ``path`` is then as it was.
+    If the block raises, the temporary file is removed and ``path`` is unchanged.
 
     Args:
         path: the file to write; its folder must exist.
-        suffix: of the temporary name, for writers that look at it.
+        suffix: of the temporary name, for writers that depend on it.
 
     Raises:
         OSError: the file cannot be written.
@@ -43,7 +43,7 @@ def replacing(path: Path, suffix: str = ".part") -> Iterator[Path]:
                 os.fsync(file.fileno())  # otherwise a power cut could leave the new name with old or no content
             os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None or str(error.filename) == str(temporary):  # nobody knows the temporary name
+        if error.filename is None or str(error.filename) == str(temporary):  # users do not know the temporary name
             error.filename, error.filename2 = str(path), None
         raise
     finally:
@@ -51,7 +51,7 @@ def replacing(path: Path, suffix: str = ".part") -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes | Callable[[BinaryIO], object]) -> None:
-    """Write a complete file or none; an existing one is replaced only then.
+    """Write a file atomically: an existing file is replaced only by a complete one.
 
     Args:
         path: the file; its folder must exist.
@@ -104,13 +104,13 @@ class Content(NamedTuple):
     lines: list[Line]
     """Lines that are JSON, in order."""
     cut: list[Line]
-    """Lines that begin as a row but are no JSON: their writer was killed. They have no value."""
+    """Lines that begin like a row but are not JSON, because their writer was killed. They have no value."""
     foreign: list[Line]
-    """All other lines: nothing that appends rows wrote them."""
+    """All other lines; they were not written by this package."""
 
     @property
     def damage(self) -> str:
-        """One line for people about what was left out; empty if nothing was."""
+        """One line for users about the lines that were left out; otherwise empty."""
         numbers = sorted(line.number for line in self.cut + self.foreign)
         what = "a line that is" if len(numbers) == 1 else "lines that are"
         return f"{self.path}: left out {what} cut or damaged: {', '.join(map(str, numbers))}" if numbers else ""
@@ -119,15 +119,15 @@ class Content(NamedTuple):
 class Journal:
     """A file of JSON lines that several processes may append to.
 
-    A line that was cut stays alone: the next one starts on a new line, and readers leave the cut one out.
+    A truncated line damages no other: the next line starts on a new line, and readers skip the truncated one.
     """
 
     def __init__(self, path: Path) -> None:
-        """Name the file; it is made by the first append."""
+        """Store the path; the first append creates the file."""
         self.path = path
 
     def append(self, *lines: str) -> None:
-        """Append lines of JSON and bring them to the disk; if that fails, the file is as it was.
+        """Append lines of JSON and flush them to disk; if that fails, the file is unchanged.
 
         Raises:
             OSError: the file cannot be written.
@@ -152,7 +152,7 @@ class Journal:
             raise
 
     def read(self) -> Content:
-        """Read all lines, which are expected to be objects; those that are no JSON are set apart.
+        """Read all lines, which are expected to be objects; lines that are not JSON are listed separately.
 
         Raises:
             OSError: the file is missing or cannot be read.
@@ -167,7 +167,7 @@ class Journal:
                 text = line.decode()
                 found.lines.append(Line(number, text, json.loads(text)))
             except (ValueError, RecursionError):
-                row = line.lstrip(b"\0")  # which a power cut may leave
+                row = line.lstrip(b"\0")  # a power cut may leave zeros
                 kind = found.cut if row.startswith(b"{") or not row else found.foreign
                 kind.append(Line(number, line.decode(errors="replace"), None))
         return found
@@ -175,10 +175,10 @@ class Journal:
 
 @contextmanager
 def _locked(file: IO[bytes], *, exclusive: bool) -> Iterator[bool]:
-    """Keep other processes and threads from writing meanwhile; yield whether that is certain."""
+    """Lock the file against other processes and threads; yield whether the lock was obtained."""
     locked = False
     if fcntl is not None:
-        with suppress(OSError):  # some network disks have no locks
+        with suppress(OSError):  # some network disks do not support locks
             fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
             locked = True
     try:
@@ -189,7 +189,7 @@ def _locked(file: IO[bytes], *, exclusive: bool) -> Iterator[bool]:
 
 
 def _write_all(write: Callable[[Any], int | None], data: Any) -> int:
-    """Call ``write`` until it has taken all bytes: on a full disk it takes a part before it raises."""
+    """Call ``write`` until all bytes are written: on a full disk it writes a part before it raises."""
     view = memoryview(data).cast("B")
     done = 0
     while done < len(view):

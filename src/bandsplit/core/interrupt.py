@@ -1,8 +1,8 @@
-"""Signals that stop a command: Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, once, but not where it would harm.
+"""Signals that stop a command: Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt once, except where it would do harm.
 
-After the first signal, clean-up runs undisturbed: only Ctrl-C pressed after it raises again. Where files get their
-names, signals wait (`held`); work that can save its state collects them (`collected`); threads ask (`stopping`).
-Outside of `watching`, as in programs that use this package as a library, signals act as that program wants.
+After the first signal, clean-up runs undisturbed: only another Ctrl-C raises again. While files are renamed, signals
+wait (`held`); work that can save its state collects them (`collected`); threads poll for them (`stopping`).
+Outside of `watching`, as in programs that use this package as a library, signals act as that program defines.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Watch:
     raised: bool = False
     over: bool = False
     before: dict[int, Any] = field(default_factory=dict)
-    """Handlers from before; empty while nothing is watched."""
+    """Previous handlers; empty while signals are not watched."""
     unraisable: Any = None
 
 
@@ -36,10 +36,10 @@ _watch = _Watch()
 
 
 def watch() -> bool:
-    """Watch signals from now on; return False where they are watched already or this is not the main thread.
+    """Start watching signals; return False if they are watched already or this is not the main thread.
 
     A signal that ``nohup`` ignores stays ignored. Ctrl-C does not, although shells ignore it for commands that a script
-    starts in the background: whoever sends it wants them to stop.
+    starts in the background: a user who sends it wants the command to stop.
     """
     global _watch
     if _watch.before or threading.current_thread() is not threading.main_thread():
@@ -55,7 +55,7 @@ def watch() -> bool:
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """Watch signals in the block; within another such block nothing changes."""
+    """Watch signals in the block; a nested block changes nothing."""
     if not watch():
         yield
         return
@@ -74,12 +74,12 @@ def finish() -> None:
     """Ignore further signals: the command is over, and the rest is clean-up."""
     _watch.over = True
     for number in _watch.before:
-        signal.signal(number, signal.SIG_IGN)  # as an interpreter ends, it would give up any handler of ours
+        signal.signal(number, signal.SIG_IGN)  # the interpreter drops Python handlers when it exits
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Let signals wait until the end of the block, for steps that belong together and take an instant."""
+    """Delay signals until the end of the block, for short steps that belong together."""
     if threading.current_thread() is not threading.main_thread():
         yield  # signals only ever raise in the main thread
         return
@@ -95,10 +95,10 @@ def held() -> Iterator[None]:
 
 @contextmanager
 def collected(*, every: bool = False) -> Iterator[Sequence[int]]:
-    """Yield the signals received so far, which the block looks at.
+    """Yield the signals received so far, for the block to poll.
 
     Args:
-        every: raise nothing at all; otherwise a second Ctrl-C raises.
+        every: never raise; otherwise a second Ctrl-C raises.
     """
     if threading.current_thread() is not threading.main_thread():
         yield ()
@@ -114,20 +114,20 @@ def collected(*, every: bool = False) -> Iterator[Sequence[int]]:
 
 
 def stopping() -> bool:
-    """Return whether a signal came: for threads, and for loops in which a library may have dropped the exception."""
+    """Return whether a signal arrived: for threads, and for loops in which a library may have dropped the exception."""
     return bool(_watch.received)
 
 
 def stop_reason() -> str:
-    """Name the first signal; Ctrl-C where none was watched."""
+    """Return the name of the first signal; SIGINT if signals were not watched."""
     return signal.Signals(_watch.received[0] if _watch.received else signal.SIGINT).name
 
 
 def check() -> None:
-    """Raise if a signal came.
+    """Raise if a signal arrived.
 
     Raises:
-        KeyboardInterrupt: one did.
+        KeyboardInterrupt: a signal arrived.
     """
     if stopping():
         raise KeyboardInterrupt
@@ -142,7 +142,7 @@ def _receive(number: int, _: Any) -> None:
 
 
 def _raise_elsewhere(ignored: sys.UnraisableHookArgs) -> None:
-    """Repeat the signal if its exception came up where Python drops it, as in ``__del__``."""
+    """Repeat the signal if its exception was raised where Python drops it, as in ``__del__``."""
     if ignored.exc_type is not KeyboardInterrupt or not _watch.raised:
         _watch.unraisable(ignored)
     elif not _watch.over:

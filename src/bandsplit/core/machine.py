@@ -1,4 +1,4 @@
-"""The machine: processor, threads, memory, software."""
+"""Properties of the machine: processor, threads, memory, software."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def cpu_name() -> str:
-    """Name the processor; Python itself leaves it empty on Linux."""
+    """Return the name of the processor; on Linux Python itself returns an empty one."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -27,7 +27,7 @@ def cpu_name() -> str:
 
 def environment() -> dict[str, Any]:
     """Describe the software and the machine."""
-    import torch  # the other facts are read without it
+    import torch  # the rest of this module works without it
 
     return {
         "bandsplit": __version__,
@@ -41,19 +41,19 @@ def environment() -> dict[str, Any]:
 
 
 def describe_machine(device: torch.device) -> str:
-    """Write what computes on ``device``, and the version of PyTorch, in a few words."""
+    """Describe the processor or GPU of ``device`` and the version of PyTorch in a few words."""
     facts = environment()
     computes = facts["gpu"] if device.type == "cuda" else f"{facts['cpu']}, {facts['cpu_threads']} threads"
     return f"{computes}, torch {facts['torch']}"
 
 
 def has_packages(*names: str) -> bool:
-    """Return whether all these packages are installed; none is imported."""
+    """Return whether all these packages are installed, without importing them."""
     return all(find_spec(name) is not None for name in names)
 
 
 def forget_peak() -> bool:
-    """Begin the peak of the memory in use anew; return whether the system, which must be Linux, allows it."""
+    """Reset the peak of the memory in use; return whether that worked (only Linux supports it)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -62,19 +62,19 @@ def forget_peak() -> bool:
 
 
 def memory_mb() -> float:
-    """Return the memory that this process uses now; Linux alone says it."""
+    """Return the memory that this process uses now; Linux only."""
     return _status_mb("VmRSS")
 
 
 def peak_memory_mb(device: torch.device | None = None) -> float:
-    """Return the most memory that was in use: tensors on a CUDA ``device``, or else all of this process."""
+    """Return the peak memory: of tensors on a CUDA ``device``, otherwise of this process."""
     if device is not None and device.type == "cuda":
         import torch
 
         return torch.cuda.max_memory_allocated(device) / 1e6
     if sys.platform.startswith("linux"):
-        return _status_mb("VmHWM")  # the peak of getrusage begins with that of the parent
-    import resource  # Windows has none
+        return _status_mb("VmHWM")  # getrusage starts with the peak of the parent
+    import resource  # not available on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 

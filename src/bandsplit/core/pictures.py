@@ -1,4 +1,4 @@
-"""Saving matplotlib figures as all files are saved: complete or not at all."""
+"""Atomic saving of matplotlib figures."""
 
 from __future__ import annotations
 

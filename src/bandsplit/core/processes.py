@@ -1,4 +1,4 @@
-"""Worker processes: they leave signals to the process that started them, and never outlive it."""
+"""Worker processes that leave signals to their parent and never outlive it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from bandsplit.core.interrupt import SIGNALS
 def worker_pool(
     count: int, initializer: Callable[..., None] | None = None, initargs: tuple[Any, ...] = ()
 ) -> Iterator[ProcessPoolExecutor]:
-    """Yield a pool of processes; if the block raises, they end at once, in the middle of their work.
+    """Yield a pool of processes; if the block raises, they are killed at once.
 
-    Each is a fresh process, since a copy of one that already runs threads can hang.
+    Each is a spawned process, since a fork of a process with running threads can hang.
 
     Args:
-        count: most processes at a time.
-        initializer: called first in each of them.
+        count: maximum number of processes.
+        initializer: called first in each process.
         initargs: its arguments.
     """
     pool = ProcessPoolExecutor(count, _Context(), initializer, initargs)
     try:
         yield pool
     except BaseException:
-        # Before Python 3.14 pools have no public way to do that.
+        # Before Python 3.14 pools have no public way to kill their processes.
         for process in list((getattr(pool, "_processes", None) or {}).values()):
             process.kill()
         raise
@@ -41,15 +41,15 @@ def worker_pool(
 
 
 def end_processes() -> None:
-    """End all processes that `multiprocessing` started here, at once."""
+    """Kill all processes that `multiprocessing` started in this process."""
     for process in multiprocessing.active_children():
         process.kill()
 
 
 def leave_signals_to_parent() -> None:
-    """Ignore signals, which terminals and clusters send to all processes, and end when the parent does.
+    """Ignore signals, which terminals and clusters send to all processes, and exit when the parent does.
 
-    To be called first in a process that `multiprocessing` started: the parent decides, and may need what is under way.
+    Call this first in a process that `multiprocessing` started: the parent decides, and may need the current work.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -59,15 +59,15 @@ def leave_signals_to_parent() -> None:
 def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
-        parent.join()  # returns however it ended
+        parent.join()  # returns no matter how the parent ended
         os._exit(1)
 
 
 class _Process(SpawnProcess):
-    """A process that no signal meets before it has learnt to ignore them."""
+    """A process that receives no signal before it ignores them."""
 
     def start(self) -> None:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # it inherits this
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the new process inherits this
         try:
             super().start()
         finally:

@@ -1,4 +1,4 @@
-"""What is printed on a terminal, safe from what names and texts from elsewhere would make it do."""
+"""Terminal output: a console and tables that escape control characters in names and texts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from bandsplit.core.printable import printable, printable_lines
 
 
 class PlainConsole(Console):
-    """A console that writes commands to a terminal out, wherever they are in what it prints, but for its own styles."""
+    """A console that escapes control characters in everything it prints, except for its own styles."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Yield the pieces of something to be printed."""
+        """Yield the pieces of an object to print."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else printable_lines(text), style, control)
 

@@ -1,4 +1,4 @@
-"""What users set once, in their environment."""
+"""Settings that users make once, in their environment."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from bandsplit.core.errors import ConfigError
 
 
 def cache_folder() -> Path:
-    """Return where fetched models and facts about data sets are kept: ``BANDSPLIT_CACHE``, or the user's cache."""
+    """Return the folder of fetched models and facts about data sets: ``BANDSPLIT_CACHE``, or the user's cache."""
     return Path(os.environ.get("BANDSPLIT_CACHE") or platformdirs.user_cache_dir("bandsplit")).expanduser()
 
 
 def is_offline() -> bool:
-    """Say whether ``BANDSPLIT_OFFLINE`` forbids downloads.
+    """Return whether ``BANDSPLIT_OFFLINE`` forbids downloads.
 
     Raises:
-        ConfigError: it has a value that means neither yes nor no.
+        ConfigError: its value means neither yes nor no.
     """
     value = os.environ.get("BANDSPLIT_OFFLINE", "").strip().lower()
     if value in ("", "0", "no", "false", "off"):
@@ -30,5 +30,5 @@ def is_offline() -> bool:
 
 
 def mirror_setting() -> str | None:
-    """Return ``BANDSPLIT_MIRROR``, the address of a folder that has the models' archives; None if not set."""
+    """Return ``BANDSPLIT_MIRROR``, the address of a folder with the models' archives; None if not set."""
     return os.environ.get("BANDSPLIT_MIRROR") or None

@@ -1,4 +1,4 @@
-"""Tables of text: for terminals, Markdown, LaTeX, CSV and the page of a report."""
+"""Text tables for terminals, Markdown, LaTeX, CSV and the page of a report."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ _LATEX = {
 
 @dataclass(frozen=True)
 class TextTable:
-    """Text of one table, in one unit or with the units in its header; what is no text on one line is written out."""
+    """Text of one table, in one unit or with the units in its header; control characters are escaped."""
 
     caption: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """A row whose first cell is empty goes on with the one above it."""
+    """A row whose first cell is empty continues the row above it."""
     footnotes: tuple[str, ...] = ()
     text_columns: int = 1
     """Columns from the left that hold words; the others hold numbers."""
     records: tuple[Mapping[str, str | float | None], ...] = ()
-    """For CSV, where a row of the table has more than one number in a cell: one record per number, of equal keys."""
+    """For CSV, if cells of the table contain more than one number: one record per number, all with the same keys."""
     files: tuple[Path, ...] = ()
     """The same table as files, for a report to copy and link."""
 
     def __post_init__(self) -> None:
-        """Make all texts printable."""
+        """Escape control characters in all texts."""
         records = tuple({k: printable(v) if isinstance(v, str) else v for k, v in one.items()} for one in self.records)
         for name, value in {
             "caption": printable(self.caption),
@@ -51,7 +51,7 @@ class TextTable:
             object.__setattr__(self, name, value)
 
     def markdown(self) -> str:
-        """Markdown, caption in front."""
+        """Return Markdown, with the caption first."""
         align = ("---" if number < self.text_columns else "---:" for number in range(len(self.header)))
         lines = (self.header, align, *self.rows)
         escaped = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
@@ -59,7 +59,7 @@ class TextTable:
         return "\n".join([self.caption, "", *escaped, *notes, ""])
 
     def latex(self) -> str:
-        """A LaTeX table for the package booktabs."""
+        """Return a LaTeX table for the package booktabs."""
         align = "l" * self.text_columns + "r" * (len(self.header) - self.text_columns)
         lines = [
             r"\begin{table}", r"\centering", rf"\caption{{{_latex(self.caption)}}}", rf"\begin{{tabular}}{{{align}}}",
@@ -75,9 +75,9 @@ class TextTable:
         return "\n".join([*lines, r"\end{table}", ""])
 
     def csv(self) -> str:
-        """Comma-separated values: the records if there are any, else the rows as they are.
+        """Return comma-separated values: the records if there are any, otherwise the rows.
 
-        Text that a spreadsheet would take for a formula gets an apostrophe in front.
+        Text that a spreadsheet would interpret as a formula gets a leading apostrophe.
         """
         text = io.StringIO()
         lines = [list(self.records[0]), *(one.values() for one in self.records)] if self.records else []
@@ -87,7 +87,7 @@ class TextTable:
         return text.getvalue()
 
     def screen(self) -> Group:
-        """Caption and table, for a rich console to print."""
+        """Return caption and table for a rich console."""
         table = PlainTable()
         for number, name in enumerate(self.header):
             table.add_column(name, justify="left" if number < self.text_columns else "right")
@@ -112,4 +112,4 @@ def _latex_row(cells: Iterable[str]) -> str:
 _NUMBER = r"[+-]?(\d+(\.\d+)?(e[+-]?\d+)?%?|inf|nan)"
 
 
-_NUMBERS = re.compile(rf"-|{_NUMBER}( (±|to) {_NUMBER})*")  # what our own cells begin with a sign for
+_NUMBERS = re.compile(rf"-|{_NUMBER}( (±|to) {_NUMBER})*")  # our own cells that may begin with a sign

@@ -1,4 +1,4 @@
-"""Files and folders in the making: known before they exist, so that nothing remains of them however the work ends."""
+"""Temporary files and folders: registered before they exist, so that they are removed however the work ends."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ except ImportError:  # no such locks on Windows
 
 
 def temporary_name(folder: Path, suffix: str = ".part") -> Path:
-    """Name a file that nobody else uses and that users do not see; ``suffix`` begins with ".part"."""
+    """Return a unique, hidden file name; ``suffix`` begins with ".part"."""
     return folder / f".bandsplit-{uuid.uuid4().hex}{suffix}"
 
 
 class Unfinished:
-    """A temporary file or folder. It is removed when that is asked for, when this object is lost, and at exit.
+    """A temporary file or folder. It is removed on request, when this object is garbage collected, and at exit.
 
-    Made before the file is, it leaves no gap in which an exception from outside, such as Ctrl-C, loses the file.
+    The object is created before the file, so that an exception such as Ctrl-C cannot leave the file behind.
     """
 
     def __init__(self, path: Path) -> None:
-        """Name the file or folder, which need not exist, now or later."""
+        """Register the file or folder; it need not exist, now or later."""
         self.path = path
         self.remove = weakref.finalize(self, _remove, path, os.getpid())
-        """Remove what is there; further calls do nothing."""
+        """Remove the file or folder; further calls do nothing."""
 
 
 def _remove(path: Path, process: int) -> None:
     if process != os.getpid():
-        return  # a forked process has a copy of the object, but the file is not its own
+        return  # a forked process has a copy of the object but does not own the file
     with suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -50,10 +50,10 @@ def _remove(path: Path, process: int) -> None:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder for use in ``with``, which is removed with all that is in it even if Ctrl-C comes before that.
+    """Create a folder for use in ``with``; it is removed with its content even if Ctrl-C arrives before ``with``.
 
     Raises:
-        OSError: there is no room for it.
+        OSError: the folder cannot be created.
     """
     folder = None
     try:
@@ -68,10 +68,10 @@ def temporary_folder() -> tempfile.TemporaryDirectory[str]:
 
 @contextmanager
 def hidden_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``folder``, to be renamed to it; what killed processes left of such is removed.
+    """Yield a new folder next to ``folder``, to be renamed to it; leftovers of killed processes are removed.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     for leftover in folder.parent.glob(f".{glob.escape(folder.name)}-*.part"):
         handle = _lock(leftover)
@@ -85,7 +85,7 @@ def hidden_folder(folder: Path) -> Iterator[Path]:
         handle = _lock(unfinished.path)
         yield unfinished.path
     except BaseException:
-        # Threads that a second Ctrl-C did not wait for may write on; at exit they have ended.
+        # Threads that a second Ctrl-C did not wait for may still write; at exit they have ended.
         atexit.register(_remove, unfinished.path, os.getpid())
         raise
     finally:
@@ -95,7 +95,7 @@ def hidden_folder(folder: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int | None:
-    """Open a folder and lock it; None where another process has done so, or where there are no locks."""
+    """Open a folder and lock it; None if another process has locked it, or if locks are not supported."""
     if fcntl is None:
         return None
     try:
@@ -112,9 +112,9 @@ def _lock(folder: Path) -> int | None:
 
 @contextmanager
 def swept(folder: Path) -> Iterator[None]:
-    """Remove files that killed processes left in ``folder``, unless another process or thread writes there now.
+    """Remove files that killed processes left in ``folder``, unless another process or thread is writing there.
 
-    Locks on the folder say so; where there are none, as on some network disks, old files stay.
+    Locks on the folder detect this; without lock support, as on some network disks, old files stay.
     """
     if fcntl is None or not folder.is_dir():
         yield
@@ -125,7 +125,7 @@ def swept(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                pass  # another one writes
+                pass  # another process or thread is writing
             else:
                 for leftover in folder.glob(".bandsplit-*.part*"):
                     leftover.unlink(missing_ok=True)

@@ -1,1 +1,1 @@
-"""From a folder of songs to training examples."""
+"""Data: folders of songs, and the training examples made from them."""

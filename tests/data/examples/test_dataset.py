@@ -282,5 +282,5 @@ def test_samples_that_are_not_finite_are_told_with_the_songs(tmp_path: Path) -> 
     stems["drums"][1, 2000] = np.nan
     write_song(tmp_path / "train" / "Nan", stems)
     dataset = make(index_dataset(tmp_path).songs("train"), excerpt_s=0.5)
-    with pytest.raises(AudioError, match=r"example 0 of epoch 1 is not finite; it is made of .*'drums': 'Nan'"):
+    with pytest.raises(AudioError, match=r"example 0 of epoch 1 is not finite; its songs are .*'drums': 'Nan'"):
         dataset[0]

@@ -84,7 +84,7 @@ def test_the_residual_is_that_of_a_known_error_and_its_size_decides_what_is_said
     if error_db == -80.0:
         assert not report.broken and not report.remarks
     elif error_db == -40.0:
-        assert lines(report.remarks) == [said + "it was processed or coded apart from the stems"]
+        assert lines(report.remarks) == [said + "it was processed or coded separately from the stems"]
     else:
         assert lines(report.broken) == [said + "a stem is missing, shifted or of another song"]
 
@@ -243,7 +243,7 @@ def test_a_stem_that_is_not_in_the_mixture_breaks_the_song(tmp_path: Path, damag
         require_sound(report)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path}: 1 problem(s) that would spoil the results\n  train/Song 1, mixture: ")
-    assert message.endswith("or go on all the same with --allow")
+    assert message.endswith("or continue anyway with --allow")
     assert require_sound(report, allow=True).tracks == report.dataset.tracks
 
 
@@ -394,11 +394,11 @@ def test_one_lossy_song_among_others_is_counted(tmp_path: Path) -> None:
 
 def test_a_low_rate_short_songs_and_no_songs_tell_nothing_about_lossy_coding(tmp_path: Path) -> None:
     write_song(tmp_path / "low" / "test" / "Song", full_band(0, 22050), 22050)
-    assert report_of(tmp_path / "low").bandwidth == "the rate is too low to tell lossless from lossy"
+    assert report_of(tmp_path / "low").bandwidth == "the rate is too low to distinguish lossless from lossy"
     write_song(tmp_path / "short" / "test" / "Song", noise_stems(0, 4000), 44100)
-    assert report_of(tmp_path / "short").bandwidth == "the songs are too short to tell lossless from lossy"
+    assert report_of(tmp_path / "short").bandwidth == "the songs are too short to distinguish lossless from lossy"
     none = check_dataset(index_dataset(tmp_path / "short"), splits=["train"])
-    assert none.bandwidth == "there are no songs to tell lossless from lossy"
+    assert none.bandwidth == "there are no songs to distinguish lossless from lossy"
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------
@@ -530,7 +530,7 @@ def test_where_nothing_can_be_written_both_places_are_named(tmp_path: Path, monk
         report_of(root)
     message = str(caught.value)
     assert message.startswith(f"{tmp_path / 'cache' / 'bandsplit' / 'data'}")
-    assert f"nor can {root / '.bandsplit'} be written to" in message
+    assert f"and {root / '.bandsplit'} is not writable either" in message
     assert message.endswith("make one of them writable")
 
 

@@ -141,7 +141,7 @@ def test_a_half_unpacked_set_is_removed_and_the_next_run_unpacks_without_downloa
         with pytest.raises((KeyboardInterrupt, DataError)) as caught:
             here.download()
     if caught.type is DataError:
-        assert "(No space left on device); mend that, or choose another folder with --to" in str(caught.value)
+        assert "(No space left on device); fix that, or choose another folder with --to" in str(caught.value)
     assert here.names == ["tiny.zip"]
     here.server.asked.clear()
     assert contents(here.download().folder) == members and here.server.asked == []
@@ -167,7 +167,7 @@ def test_a_set_that_loses_files_while_it_is_unpacked_never_looks_whole(here: Her
 
 def test_a_folder_that_is_not_a_whole_download_is_refused_and_not_touched(here: Here):
     (here.to / "tiny" / "train").mkdir(parents=True)
-    assert here.error().startswith(f"{here.to / 'tiny'}: exists, but not as a whole download (")
+    assert here.error().startswith(f"{here.to / 'tiny'}: exists, but not as a complete download (")
     (here.to / "tiny" / MARKER).write_text("{}")
     assert "test/ is missing" in here.error()
     assert here.server.asked == [] and sorted(path.name for path in (here.to / "tiny").iterdir()) == [MARKER, "train"]

@@ -31,7 +31,7 @@ def test_an_endless_fault_ends_in_an_error_and_the_next_run_goes_on(
     here.mirror_does(falter(here.archive.body))
     message = here.error(patience=HASTY)
     assert message.startswith(f"{here.server.url}/sets/tiny.zip: {why}; check the connection (behind a proxy, ")
-    assert "0.2 MB that arrived are kept, the same command goes on from there" in message
+    assert "0.2 MB that arrived are kept, run the same command again to continue from there" in message
     assert here.names == ["tiny.zip.part"]
     here.server.asked.clear()
     here.mirror_does(serve(here.archive.body))
@@ -86,7 +86,7 @@ def test_a_damaged_archive_is_removed_and_the_next_run_downloads_it_whole(here: 
     here.mirror_does(serve(damaged(here.archive.body)), serve(here.archive.body))
     found = hashlib.md5(damaged(here.archive.body)).hexdigest()
     message = here.error()
-    assert message.startswith(f"{here.server.url}/sets/tiny.zip: what arrived (0.") and "it was removed" in message
+    assert message.startswith(f"{here.server.url}/sets/tiny.zip: the download (0.") and "it was removed" in message
     assert f"has md5 {found}, not {here.archive.md5}" in message
     assert here.names == []
     assert contents(here.download().folder) == members

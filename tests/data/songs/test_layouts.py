@@ -159,13 +159,13 @@ def test_files_of_one_name_and_length_in_all_stem_folders_are_a_song_and_others_
         np.testing.assert_allclose(track.read(stem), signals[stem, track.name], atol=1e-6)
         np.testing.assert_array_equal(track.load().mixture, track.read(stem))
     assert {track.split for track in dataset.tracks} == {"train"}
-    assert "1 whole songs and 5 loose stems; mixtures are sums of stems" in dataset.notes
+    assert "1 complete songs and 5 loose stems; mixtures are sums of stems" in dataset.notes
 
 
 def test_a_loose_stem_is_no_song_to_separate(tmp_path: Path) -> None:
     write(tmp_path / "vocals" / "a.wav", 0)
     write(tmp_path / "bass" / "b.wav", 1)
-    with pytest.raises(DataError, match="train/a: is a loose stem \\(no bass\\), not a song to separate; give whole"):
+    with pytest.raises(DataError, match="train/a: is a loose stem \\(no bass\\), not a song to separate; give"):
         index_dataset(tmp_path).whole_songs("train")
 
 
@@ -211,7 +211,7 @@ def test_stem_folders_without_wav_or_flac_files_are_told(tmp_path: Path) -> None
     for stem in ("vocals", "bass"):
         (tmp_path / stem).mkdir()
         (tmp_path / stem / "song.m4a").touch()
-    text = f"{tmp_path}: no wav or flac files in the stem folders vocals, bass; add some or convert what is there"
+    text = f"{tmp_path}: no wav or flac files in the stem folders vocals, bass; add some or convert existing files"
     assert text in error_of(tmp_path)
 
 
@@ -301,10 +301,10 @@ def test_rows_that_make_no_sense_are_named_by_their_lines_and_missing_files_by_s
     rows = ["bass,a.wav", "bass,gone.wav", "bass", ",a.wav", "bass,my, song.wav", "mixture,a.wav"]
     message = error_of(write_list(tmp_path / "all.csv", rows))
     assert ": 5 problems\n" in message
-    assert "  line 4: lacks its instrum or its path; complete or remove it\n" in message
-    assert "  line 5: lacks its instrum or its path; complete or remove it\n" in message
+    assert "  line 4: has no instrum or no path; complete or remove it\n" in message
+    assert "  line 5: has no instrum or no path; complete or remove it\n" in message
     assert "  line 6: has more than two values; put a path that holds a comma in double quotes\n" in message
-    assert "  line 7: names a mixture, but mixtures of a list are sums of stems; remove it\n" in message
+    assert "  line 7: lists a mixture, but mixtures of a list are sums of stems; remove it\n" in message
     assert f"  train/gone, bass: {tmp_path / 'gone.wav'}: no file has this name; check the spelling" in message
     dataset = index_dataset(tmp_path / "all.csv", allow_broken=True)
     assert [track.name for track in dataset.tracks] == ["a"]
@@ -399,7 +399,7 @@ def test_a_damaged_description_of_moisesdb_is_named_and_can_be_left_out(tmp_path
     write_moises(tmp_path / UUIDS[0], {"vocals": [noise(0)]})
     (tmp_path / UUIDS[1]).mkdir()
     (tmp_path / UUIDS[1] / "data.json").write_text(text)
-    assert f"  {UUIDS[1]}: data.json cannot be understood (" in error_of(tmp_path)
+    assert f"  {UUIDS[1]}: data.json cannot be parsed (" in error_of(tmp_path)
     assert len(index_dataset(tmp_path, allow_broken=True).tracks) == 1
 
 

@@ -102,10 +102,10 @@ def test_a_folder_that_cannot_be_replaced_is_refused_at_once(tmp_path: Path, mon
     dataset = index_dataset(_flac_set(tmp_path / "flac"))
     (tmp_path / "packed").mkdir()
     (tmp_path / "link").symlink_to("packed")
-    with pytest.raises(DataError, match=r"link: cannot be made \(Not a directory\); choose a new folder"):
+    with pytest.raises(DataError, match=r"link: cannot be created \(Not a directory\); choose a new folder"):
         pack_dataset(dataset, tmp_path / "link")
     monkeypatch.chdir(tmp_path / "packed")
-    with pytest.raises(DataError, match="is the working folder; go elsewhere, or choose a new folder"):
+    with pytest.raises(DataError, match="is the working folder; change to another one, or choose a new folder"):
         pack_dataset(dataset, Path("."))
 
 

@@ -53,7 +53,7 @@ def test_without_a_mirror_archive_and_md5_come_from_zenodo(zenodo: Here, members
 
 def test_the_archive_of_a_mirror_is_checked_with_the_md5_of_zenodo(zenodo: Here):
     zenodo.mirror_does(serve(damaged(zenodo.archive.body)))
-    assert f"not {zenodo.archive.md5}: it was damaged on the way" in zenodo.error(md5=None)
+    assert f"not {zenodo.archive.md5}: it was damaged in transit" in zenodo.error(md5=None)
     zenodo.mirror_does(serve(zenodo.archive.body))
     assert zenodo.download(md5=None).new
     assert "/records/3338373/files/tiny.zip" not in [path for path, _ in zenodo.server.asked]
@@ -85,7 +85,7 @@ def test_a_record_that_cannot_be_read_is_named_with_the_way_round_it(
 ):
     zenodo.server.pages[page] = [behaviour]
     message = zenodo.error(md5=None)
-    assert message.startswith("https://doi.org/10.5281/zenodo.3338373: the md5 of tiny.zip cannot be read there (")
+    assert message.startswith("https://doi.org/10.5281/zenodo.3338373: the md5 of tiny.zip cannot be read (")
     assert why in message and message.endswith("try again later, or give the md5 with --md5")
     assert zenodo.names == []
 

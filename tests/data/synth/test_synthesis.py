@@ -258,7 +258,7 @@ def test_a_complete_data_set_is_left_untouched(dataset: tuple[Path, list[Path]])
 def test_other_arguments_are_refused_with_the_folder_and_the_difference(dataset: tuple[Path, list[Path]]) -> None:
     root, _ = dataset
     before = state(root)
-    with pytest.raises(DataError, match="seed is 3 there and 4 here") as caught:
+    with pytest.raises(DataError, match="seed is 3 instead of 4") as caught:
         write_dataset(root, **{**SET, "seed": 4})
     assert str(root) in str(caught.value)
     assert "Delete the folder, choose another one" in str(caught.value)
@@ -290,7 +290,7 @@ def test_an_interrupted_data_set_does_not_look_complete_and_is_completed(
         write_dataset(root, **SET, workers=1)
     assert not (root / "synthesis.json").exists()
     assert not list(root.glob(".writing-*"))
-    with pytest.raises(DataError, match="lacks songs; `bandsplit data synth` completes it"):
+    with pytest.raises(DataError, match="is an incomplete synthetic data set; complete it with `bandsplit data synth`"):
         index_dataset(root)
     (root / ".writing-Song 003").mkdir()  # what a kill leaves
     with pytest.raises(DataError, match="other arguments"):
@@ -331,7 +331,7 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     [
         ({"duration_s": 0.5}, "duration_s is 0.5; a song must last 1 s or more"),
         ({"duration_s": float("nan")}, "duration_s is nan"),
-        ({"n_train": -1}, "no negative number"),
+        ({"n_train": -1}, "no number of songs may be negative"),
         ({"n_train": 0, "n_valid": 0, "n_test": 0}, "at least one song"),
         ({"workers": 0}, "workers is 0; it must be 1 or more"),
     ],

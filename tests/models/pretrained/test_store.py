@@ -100,7 +100,7 @@ def test_a_connection_that_stalls_or_breaks_is_taken_up(store: Store, falter: Ca
 def test_a_half_download_is_no_model_and_the_next_run_goes_on(store: Store):
     body = store.has(BASS)
     store.does(cut(body))
-    assert "that arrived are kept, the same command goes on from there" in store.error(patience=HASTY)
+    assert "that arrived are kept, run the same command again to continue from there" in store.error(patience=HASTY)
     assert store.names == ["tiny.zip.part"]
     store.does(serve(body))
     assert store.install() and store.names == ["tiny"]
@@ -109,7 +109,7 @@ def test_a_half_download_is_no_model_and_the_next_run_goes_on(store: Store):
 def test_a_damaged_archive_is_removed_and_fetched_whole_the_next_time(store: Store):
     body = store.has(BASS)
     store.does(serve(damaged(body)), serve(body))
-    assert f"not {store.entry.md5}: it was damaged on the way" in store.error() and store.names == []
+    assert f"not {store.entry.md5}: it was damaged in transit" in store.error() and store.names == []
     assert store.install()
 
 
@@ -180,7 +180,7 @@ def test_an_archive_that_would_fill_the_disk_is_refused(store: Store):
     body = archive_with(zipfile.ZipInfo("vocals.ckpt"), bytes(50_000_000))
     store.register(body)
     store.does(serve(body))
-    assert "would fill 51.6 MB when unpacked, expected are 3.2 MB at most; nothing was unpacked" in store.error()
+    assert "needs 51.6 MB when unpacked, more than the expected 3.2 MB; nothing was unpacked" in store.error()
 
 
 class Attack:

@@ -1,1 +1,1 @@
-"""From segments of songs to training examples."""
+"""Training examples made from segments of songs."""

@@ -1,6 +1,6 @@
-"""Activity detection: which segments of a stem hold sound.
+"""Activity detection: the segments of a stem that are not silent.
 
-What the text leaves open is an option of the config.
+Details that the paper leaves open are options of the config.
 
 Source: docs/numerics.md#activity-detection; BSRNN paper, section IV-A.
 """
@@ -20,10 +20,10 @@ from bandsplit.data.songs.tracks import Audio, Dataset, Track
 def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArray[np.int64]:
     """Return the first sample of every active segment of a stem; all segments lie inside it.
 
-    One segment at a time is held in memory.
+    Only one segment at a time is in memory.
 
     Raises:
-        AudioError: a file is gone or cut.
+        AudioError: a file is missing or truncated.
     """
     length, hop = segment_samples(config, track.sample_rate_hz)
     starts = np.arange(0, track.samples - length + 1, hop)
@@ -41,10 +41,10 @@ def active_segments_of(track: Track, stem: str, config: ActivityConfig) -> NDArr
 def index_activity(
     dataset: Dataset, tracks: Sequence[Track], config: ActivityConfig, progress: SongProgress | None = None
 ) -> dict[tuple[int, str], NDArray[np.int64]]:
-    """Find the active segments of all stems of ``tracks``, by number of the track and stem; found once per file.
+    """Find the active segments of all stems of ``tracks``, by number of the track and stem; results are cached.
 
     Raises:
-        AudioError: a file is gone or cut.
+        AudioError: a file is missing or truncated.
     """
 
     def find(track: Track) -> dict[str, list[int]]:
@@ -82,7 +82,7 @@ def _choose(starts: NDArray[np.int64], segments: Iterable[Audio], config: Activi
 
 
 def _levels(segment: Audio, config: ActivityConfig) -> NDArray[np.float64]:
-    """Levels ``c pieces``."""
+    """Return the levels ``c pieces``."""
     piece = segment.shape[-1] // config.pieces
     pieces = segment[:, : piece * config.pieces].reshape(len(segment), config.pieces, piece)
     power = np.mean(np.square(pieces, dtype=np.float64), axis=-1)

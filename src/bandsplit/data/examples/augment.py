@@ -1,8 +1,8 @@
 """Augmentations of training excerpts: polarity, pitch, tempo and low-pass per stem, MP3 coding of the mixture.
 
-All are off by default; the paper uses none of them. Nothing here draws random numbers: `draw_stem` and `draw_mixture`
-turn uniform numbers of the caller into what to do, which depends on nothing else and gives the same samples wherever
-it is applied on the same kind of machine.
+All are off by default; the paper uses none of them. This module draws no random numbers: `draw_stem` and `draw_mixture`
+turn the caller's uniform numbers into augmentations, which depend on nothing else and give the same samples on all
+machines of the same kind.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bandsplit.data.examples.mixing import AugmentConfig
 from bandsplit.data.songs.tracks import Audio
 
 STEM_DRAWS = ("polarity", "pitch", "pitch_semitones", "tempo", "tempo_factor", "low_pass", "low_pass_hz")
-"""Meaning of the uniform numbers of a stem, in order: for each effect whether it happens, then how much of it."""
+"""Meaning of the uniform numbers of a stem, in order: for each effect whether it is applied, then its strength."""
 MIXTURE_DRAWS = ("mp3", "mp3_kbps")
 """Meaning of the uniform numbers of a mixture, in order."""
 
 _LOW_PASS_ORDER = 4
 
-# Bit rates of MPEG-1, 2 and 2.5, layer III, by the lowest sample rate of each; and the sample rates there are.
+# Bit rates of MPEG-1, 2 and 2.5, layer III, by the lowest sample rate of each; and the existing sample rates.
 _MP3_KBPS = {
     32000: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
     16000: (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -37,17 +37,17 @@ _MP3_KBPS = {
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Samples by which LAME (576) and any decoder (528 + 1) delay a signal.
 _MP3_DELAY_SAMPLES = 1105
-# LAME turns signals down before it codes them, below 256 kbit/s; the targets are not, so it is undone.
+# Below 256 kbit/s LAME attenuates signals before coding. This gain is undone, since the targets are not attenuated.
 _LAME_GAIN = {192: 0.97, 224: 0.98, 256: 1.0, 320: 1.0}
 _LAME_GAIN_BELOW = 0.95
 
 
 def check(config: AugmentConfig, sample_rate_hz: int, channels: int) -> None:
-    """Make sure that everything switched on can be done to such excerpts, so that training cannot fail late.
+    """Check that every augmentation that is on supports such excerpts, so that training cannot fail late.
 
     Raises:
-        ConfigError: the extra ``augment`` is missing; pitch, tempo or MP3 of more than two channels; a sample rate
-            that MP3 does not have.
+        ConfigError: the extra ``augment`` is missing; pitch, tempo or MP3 with more than two channels; a sample rate
+            that MP3 does not support.
     """
     if config.low_pass_probability:
         _library("scipy.signal")
@@ -56,14 +56,14 @@ def check(config: AugmentConfig, sample_rate_hz: int, channels: int) -> None:
     for effect in ("pitch", "tempo", "mp3"):
         name = f"{effect}_probability"
         if channels > 2 and getattr(config, name):
-            raise ConfigError(f"{name}: cannot be done to {channels} channels, only to 1 or 2; set it to 0")
+            raise ConfigError(f"{name}: does not support {channels} channels, only 1 or 2; set it to 0")
     if config.mp3_probability and sample_rate_hz not in _MP3_RATES_HZ:
         legal = ", ".join(map(str, _MP3_RATES_HZ))
         raise ConfigError(f"mp3_probability: MP3 has no sample rate of {sample_rate_hz} Hz, only {legal}; set it to 0")
 
 
 class StemAugmentation(NamedTuple):
-    """What is done to an excerpt of a stem, in this order; None and False leave it as it is."""
+    """Augmentations of an excerpt of a stem, in this order; None and False mean no change."""
 
     inverted: bool = False
     pitch_semitones: float | None = None
@@ -77,11 +77,11 @@ class StemAugmentation(NamedTuple):
     def apply(self, signal: Audio, sample_rate_hz: int, samples: int) -> Audio:
         """Return ``signal`` augmented: float32 ``c samples``, exactly ``samples`` long.
 
-        It starts where ``signal`` starts. Where ``signal`` is shorter than `needed_samples`, zeros follow it. The
+        The result starts where ``signal`` starts. If ``signal`` is shorter than `needed_samples`, zeros follow it. The
         result is ``signal`` itself if there is nothing to do.
 
         Raises:
-            ConfigError: the extra ``augment`` is missing. `check` finds this and what else may not work beforehand.
+            ConfigError: the extra ``augment`` is missing. `check` reports this and other problems beforehand.
         """
         if self.inverted:
             signal = -signal
@@ -95,12 +95,12 @@ class StemAugmentation(NamedTuple):
 
 
 class MixtureAugmentation(NamedTuple):
-    """What is done to the mixture of an example, after its stems were mixed; its targets stay as they are."""
+    """Augmentation of the mixture of an example after mixing; its targets do not change."""
 
     mp3_kbps: float | None = None
 
     def apply(self, signal: Audio, sample_rate_hz: int) -> Audio:
-        """Return ``signal`` augmented, float32 ``c samples``: as long and in the same place, at the same level.
+        """Return ``signal`` augmented, float32 ``c samples``: with the same length, alignment and level.
 
         The result is ``signal`` itself if there is nothing to do. Peaks beyond 1 are not clipped.
         """
@@ -108,10 +108,10 @@ class MixtureAugmentation(NamedTuple):
 
 
 def draw_stem(config: AugmentConfig, uniforms: Sequence[float]) -> StemAugmentation:
-    """Turn numbers from 0 to below 1, in the order of `STEM_DRAWS`, into what to do to a stem.
+    """Turn numbers from 0 to below 1, in the order of `STEM_DRAWS`, into augmentations of a stem.
 
-    Every number has one meaning, whatever is switched on. Stems that should keep together in pitch or tempo, as those
-    of one song, get the same numbers there.
+    Every number has one meaning, whichever augmentations are on. Stems that must share pitch or tempo, such as those
+    of one song, get the same numbers for them.
     """
     draws = dict(zip(STEM_DRAWS, map(float, uniforms), strict=True))
     pitch = _between(config.pitch_semitones, draws["pitch_semitones"])
@@ -126,7 +126,7 @@ def draw_stem(config: AugmentConfig, uniforms: Sequence[float]) -> StemAugmentat
 
 
 def draw_mixture(config: AugmentConfig, uniforms: Sequence[float]) -> MixtureAugmentation:
-    """Turn numbers from 0 to below 1, in the order of `MIXTURE_DRAWS`, into what to do to a mixture."""
+    """Turn numbers from 0 to below 1, in the order of `MIXTURE_DRAWS`, into the augmentation of a mixture."""
     draws = dict(zip(MIXTURE_DRAWS, map(float, uniforms), strict=True))
     kbps = _between_in_octaves(config.mp3_kbps, draws["mp3_kbps"])
     return MixtureAugmentation(mp3_kbps=kbps if draws["mp3"] < config.mp3_probability else None)
@@ -146,26 +146,26 @@ def _library(module: str) -> Any:
     except ImportError:
         raise ConfigError(
             "augment: pitch shift, tempo change and low-pass need libraries that are not installed; "
-            "get them with: pip install 'bandsplit[augment]'"
+            "install them with: pip install 'bandsplit[augment]'"
         ) from None
 
 
 def _stretch(signal: Audio, sample_rate_hz: int, semitones: float, factor: float) -> Audio:
-    """Change pitch and tempo: play faster or slower by resampling, then stretch to the wanted length.
+    """Change pitch and tempo: change the speed by resampling, then stretch to the target length.
 
-    The library can shift pitch too, but is off by up to 30 cents below 200 Hz; this is exact.
+    The library can also shift pitch, but with an error of up to 30 cents below 200 Hz; this method is exact.
     """
-    # Phases are random beyond a stretch of 2, hence a seed.
+    # For stretches beyond 2 the phases are random, hence a seed.
     stretch = _library("python_stretch.Signalsmith").Stretch(0)
     stretch.preset(len(signal), sample_rate_hz)
-    # Mirrored edges instead of silence around the excerpt: without them its ends fade.
+    # The edges are mirrored instead of silent, because otherwise the ends of the excerpt would fade.
     margin = stretch.outputLatency()
     edge = round(margin * factor)
     padded = np.pad(signal, ((0, 0), (edge, edge)), mode="symmetric")
     ratio = 2 ** (semitones / 12)
     played = soxr.resample(np.ascontiguousarray(padded.T), sample_rate_hz * ratio, sample_rate_hz).T
     stretch.timeFactor = factor / ratio
-    # The library takes the memory as it lies, whatever the strides, and may crash on a view.
+    # The library ignores strides and may crash on a view.
     stretched = np.asarray(stretch.process(np.ascontiguousarray(played, np.float32)))
     return stretched[:, margin : margin + max(1, round(signal.shape[1] / factor))]
 
@@ -180,7 +180,7 @@ def _code_mp3(signal: Audio, sample_rate_hz: int, kbps: float) -> Audio:
     """Code and decode at the legal bit rate nearest to ``kbps``, without the delay and the gain of the coder."""
     legal = next(rates for lowest_hz, rates in _MP3_KBPS.items() if sample_rate_hz >= lowest_hz)
     rate = min(legal, key=lambda each: abs(each - kbps))
-    # libsndfile's way to name a bit rate; it refuses 1 and LAME takes the nearest rate.
+    # libsndfile's representation of a bit rate; it refuses 1, and LAME uses the nearest rate.
     level = min(0.999, (legal[-1] - rate) / (legal[-1] - legal[0]))
     with BytesIO() as file:
         soundfile.write(
@@ -195,7 +195,7 @@ def _code_mp3(signal: Audio, sample_rate_hz: int, kbps: float) -> Audio:
         file.seek(0)
         decoded, _ = soundfile.read(file, dtype="float32", always_2d=True)
     samples = signal.shape[1]
-    # LAME notes length and delay in the first frame, and the decoder heeds them; at low rates the note has no room.
+    # LAME stores length and delay in the first frame, and the decoder uses them; at low rates there is no room for it.
     start = 0 if len(decoded) == samples else _MP3_DELAY_SAMPLES
     gain = _LAME_GAIN.get(rate, _LAME_GAIN_BELOW)
     return np.divide(decoded[start : start + samples].T, gain, dtype=np.float32, order="C")

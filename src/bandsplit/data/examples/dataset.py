@@ -1,6 +1,6 @@
 """Training examples: random mixes of stems, each a pure function of (seed, epoch, index).
 
-`bandsplit.data.examples.sampling` draws what an example is made of; here it is read and mixed.
+`bandsplit.data.examples.sampling` draws the parts of an example; this module reads and mixes them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Example(NamedTuple):
     targets: Tensor
     """``s c samples``"""
     problem: str | Sequence[str] = ""
-    """Why the example is missing, where songs that break are skipped; then its signals are zeros and not to be used."""
+    """Why the example is missing, if broken songs are skipped; its signals are then zeros and must be ignored."""
 
 
 @dataclass(frozen=True)
 class ExampleDataset(Dataset[Example]):
-    """Examples of one epoch; every item depends on the seed, the epoch and its index alone.
+    """Examples of one epoch; every item depends only on the seed, the epoch and its index.
 
     The mixture is the sum of all stems, targets or not.
     """
@@ -45,7 +45,7 @@ class ExampleDataset(Dataset[Example]):
     tracks: Sequence[Track]
     """Songs to draw from."""
     sampler: Sampler
-    """Draws what an example is made of."""
+    """Draws the parts of an example."""
     excerpt_samples: int
     """Length of an example; shorter songs are padded with zeros at the end."""
     examples: int
@@ -53,9 +53,9 @@ class ExampleDataset(Dataset[Example]):
     sample_rate_hz: int
     """Rate of the examples; excerpts of songs with another rate are resampled."""
     channels: int
-    """Channels that the songs have."""
+    """Number of channels of the songs."""
     broken_song: Literal["stop", "skip"] = "stop"
-    """What to do with an example whose song went missing or broke."""
+    """Treatment of an example whose song is missing or broken."""
 
     def __len__(self) -> int:
         """Return the number of examples per epoch."""
@@ -70,7 +70,7 @@ class ExampleDataset(Dataset[Example]):
 
         Raises:
             IndexError: the index is not in 0 to ``len(self) - 1``.
-            AudioError: a file went missing or broke since the songs were indexed, and such songs are not skipped.
+            AudioError: a file was removed or damaged after the songs were indexed, and broken songs are not skipped.
         """
         if not 0 <= index < self.examples:
             raise IndexError(f"index: {index} is not in 0 to {self.examples - 1}")
@@ -80,7 +80,7 @@ class ExampleDataset(Dataset[Example]):
             for row, (stem, what) in zip(stems, draw.stems.items(), strict=True):
                 self._read(row, stem, what)
             mixture = stems[0].copy()
-            for stem in stems[1:]:  # a fifth quicker than their sum along the first axis, and the same
+            for stem in stems[1:]:  # a fifth faster than the sum along the first axis, with the same result
                 mixture += stem
             mixture = draw.mixture.apply(mixture, self.sample_rate_hz)
             self._check_finite(mixture, index)
@@ -129,7 +129,7 @@ class ExampleDataset(Dataset[Example]):
         if not np.isfinite(np.vdot(mixture, mixture)):
             places = {stem: self.tracks[draw.track].name for stem, draw in self.sampler.draw(index).stems.items()}
             raise AudioError(
-                f"example {index} of epoch {self.sampler.epoch + 1} is not finite; it is made of {places}; find the "
+                f"example {index} of epoch {self.sampler.epoch + 1} is not finite; its songs are {places}; find the "
                 f"song with `bandsplit data check` and clean it"
             )
 
@@ -158,11 +158,11 @@ def make_examples(
         sample_rate_hz: rate of the examples.
         channels: channels of the model; the songs must have as many.
         seed: any integer from 0 to 2**64 - 1.
-        active: first samples of the active segments by number of the track and stem, where the policy asks for them.
-        broken_song: what to do with an example whose song went missing or broke.
+        active: first samples of the active segments by number of the track and stem, if the policy needs them.
+        broken_song: treatment of an example whose song is missing or broken.
 
     Raises:
-        ConfigError: an augmentation is not installed or cannot be done to such examples.
+        ConfigError: an augmentation is not installed or does not support such examples.
         DataError: no songs; a target without a stem; a stem that is never active; songs with other channels.
     """
     augment.check(mixing.augment, sample_rate_hz, channels)
@@ -172,7 +172,7 @@ def make_examples(
     if empty:
         raise DataError(
             f"{', '.join(empty)}: no segment of any song is active, so nothing can be drawn; look at `bandsplit data "
-            f"activity`, or change training.mixing.activity (null draws from whole songs)"
+            f"activity`, or change training.mixing.activity (null draws from entire songs)"
         )
     whole = [
         (number, 0, track.samples) for number, track in enumerate(tracks) if all(stem in track.stems for stem in stems)
@@ -208,11 +208,11 @@ def _regions(
     mixing: MixingConfig,
     active: Mapping[tuple[int, str], NDArray[np.int64]] | None,
 ) -> Regions:
-    """Places to draw a stem from: active segments, or whole songs."""
+    """Return the regions to draw a stem from: active segments, or entire songs."""
     rows: list[tuple[int, int, int]] = []
     for number, track in enumerate(tracks):
         if not track.stems.get(stem):
-            continue  # a song without this stem, which is something else than a silent one
+            continue  # a song without this stem, which is not the same as a silent one
         if mixing.activity is None:
             rows.append((number, 0, track.samples))
             continue
@@ -226,12 +226,12 @@ def _regions(
 def shard_indices(n_examples: int, start: int = 0, rank: int = 0, world: int = 1) -> range:
     """Return the indices of one process: ``start + rank``, then every ``world``-th.
 
-    All processes get equally many, so up to ``world - 1`` examples at the end of an epoch are left out: a process with
-    one more would wait for the others for ever.
+    All processes get the same number, so up to ``world - 1`` examples at the end of an epoch are left out: a process
+    with an extra example would wait forever.
 
     Args:
         n_examples: examples per epoch.
-        start: number of examples that all processes together have used already.
+        start: number of examples that all processes together have already used.
         rank: this process, from 0.
         world: number of processes.
     """

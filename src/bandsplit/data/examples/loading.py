@@ -1,4 +1,4 @@
-"""Batches of examples from worker processes, through memory that is used again and again."""
+"""Batches of examples from worker processes, in shared memory that is reused."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def load_batches(
 ) -> DataLoader[Example]:
     """Load the examples ``indices`` in batches.
 
-    A batch is valid until the next one is asked for: workers write over it then. New shared memory for every batch
-    costs as much as making it.
+    A batch is valid until the next one is requested: then workers overwrite it. Allocating shared memory for every
+    batch would cost as much as computing the batch.
 
     Args:
-        examples: where examples come from.
-        indices: which ones, in this order.
+        examples: the examples.
+        indices: indices of the examples to load, in order.
         batch_size: examples per batch; the last batch may be smaller.
         workers: processes that make examples; 0 makes them in this one.
-        pin_memory: whether batches are copied to memory that a GPU reads quickly.
+        pin_memory: whether to copy batches to memory that a GPU reads fast.
     """
-    # Without a generator of its own, each pass would draw from torch's random state, which a resumed run restores.
+    # Without its own generator, each pass would draw from torch's random state, which a resumed run restores.
     options: dict[str, Any] = {"pin_memory": pin_memory, "generator": torch.Generator()}
     if workers:
         options |= {
@@ -50,23 +50,23 @@ def _start_worker(_: int) -> None:
 
 @dataclass
 class _SharedBatches:
-    """Stacks examples into shared memory, taken in turn: the batches made ahead, and the one in use."""
+    """Stacks examples into shared memory slots in rotation: one per batch made ahead, and one for the batch in use."""
 
     slots: list[tuple[Tensor, ...]] = field(default_factory=list)
     count: int = 0
 
     def __call__(self, examples: list[Example]) -> Example:
-        """Join examples to a batch."""
+        """Stack examples to a batch."""
         assert get_worker_info(), "memory is only shared with workers"
-        # Of one worker's batches, with two ahead: it may begin batch n + 3, which goes into the slot of n, only when
-        # n + 1 is asked for, which ends the use of n.
+        # Batches of one worker, with two ahead: it may start batch n + 3, which reuses the slot of n, only when n + 1
+        # is requested, which ends the use of n.
         #
         #     in use      n    n+1  n+2  n+3
         #     being made  n+1  n+2  n+3  n+4
         #                 n+2  n+3  n+4  n+5
         turn, self.count = self.count % (AHEAD + 1), self.count + 1
         signals = [[example.mixture for example in examples], [example.targets for example in examples]]
-        if turn == len(self.slots):  # made by the worker: only it knows the shapes, and it keeps the slots to itself
+        if turn == len(self.slots):  # allocated by the worker: only it knows the shapes, and no other uses the slots
             self.slots.append(tuple(_shared(len(parts), parts[0]) for parts in signals))
         stacked = [
             torch.stack(parts, out=slot[: len(parts)]) for parts, slot in zip(signals, self.slots[turn], strict=True)

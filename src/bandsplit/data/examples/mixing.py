@@ -1,4 +1,4 @@
-"""How training examples are made of stems: configuration only, with the paper's policies by name.
+"""Configuration of how training examples are made from stems, with the paper's policies by name.
 
 Source: docs/numerics.md#training-examples; docs/numerics.md#activity-detection; paper, section IV-A; paper, Table II.
 """
@@ -16,7 +16,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class ActivityConfig(Config):
-    """How activity is detected. The defaults read the text as other replications do."""
+    """Activity detection. The defaults interpret the text as other replications do."""
 
     segment_s: PositiveFloat = 6.0
     """Length of a segment in seconds."""
@@ -29,15 +29,15 @@ class ActivityConfig(Config):
     quantile: Probability = 0.15
     """Quantile of the levels that is the threshold."""
     quantile_over: Literal["track", "segment"] = "track"
-    """Levels that the quantile is taken over; over each segment, as the authors do, it is nearly without effect."""
+    """Levels that the quantile is taken over; over each segment, as the authors do, it has almost no effect."""
     floor: PositiveFloat = 1e-3
-    """The threshold is never lower."""
+    """Lower limit of the threshold."""
     silence: PositiveFloat = 1e-5
-    """Level that stands for zero."""
+    """Level that replaces zero."""
     share: float = Field(default=0.5, ge=0, lt=1)
     """A segment is active when more than this share of its pieces is above the threshold."""
     channels: Literal["any", "all"] = "any"
-    """Channels that must be active; ``all``, as the authors have it, loses sources panned to one side."""
+    """Channels that must be active; ``all``, the authors' choice, loses sources panned to one side."""
 
 
 AUTHORS = ActivityConfig(quantile_over="segment", channels="all")
@@ -71,14 +71,14 @@ _LIMITS = {"pitch_semitones": (-12, 12), "tempo_factor": (0.5, 2), "low_pass_hz"
 
 
 class AugmentConfig(Config):
-    """Which augmentations excerpts get, how often and how strongly; all are off by default."""
+    """Augmentations of excerpts, with their probabilities and strengths; all are off by default."""
 
     polarity_probability: Probability = 0.0
-    """Probability of turning a stem upside down."""
+    """Probability of inverting the polarity of a stem."""
     pitch_probability: Probability = 0.0
     """Probability of shifting the pitch of a stem; needs the extra ``augment``."""
     pitch_semitones: tuple[float, float] = (-2.0, 2.0)
-    """Pitch shift, drawn uniformly; formants move along."""
+    """Pitch shift, drawn uniformly; formants shift with it."""
     tempo_probability: Probability = 0.0
     """Probability of changing the tempo of a stem; needs the extra ``augment``."""
     tempo_factor: tuple[float, float] = (0.9, 1.1)
@@ -88,10 +88,10 @@ class AugmentConfig(Config):
     low_pass_hz: tuple[float, float] = (2000.0, 16000.0)
     """Cutoff (-3 dB), drawn log-uniformly; one above half the sample rate changes nothing."""
     mp3_probability: Probability = 0.0
-    """Probability of coding the mixture as MP3 and back. The targets stay clean: models learn to undo the coding."""
+    """Probability of encoding the mixture as MP3 and decoding it. The targets stay clean: models learn to undo it."""
     mp3_kbps: tuple[float, float] = (64.0, 320.0)
-    """Constant bit rate of all channels together in kbit/s, drawn log-uniformly; the nearest one that MP3 has at the
-    sample rate is taken: at most 160 below 32 kHz, 64 below 16 kHz."""
+    """Constant bit rate of all channels together in kbit/s, drawn log-uniformly and rounded to the nearest one that MP3
+    supports at the sample rate: at most 160 below 32 kHz, 64 below 16 kHz."""
 
     @field_validator(*_LIMITS)
     @classmethod
@@ -103,26 +103,26 @@ class AugmentConfig(Config):
 
 
 class MixingConfig(Config):
-    """Policy by which stems become examples. The defaults are row 1 of Table II as the authors ran it."""
+    """Policy for mixing stems to examples. The defaults are row 1 of Table II as the authors ran it."""
 
     activity: ActivityConfig | None = AUTHORS
-    """Draw from active segments only; null draws from whole songs."""
+    """Draw from active segments only; null draws from entire songs."""
     pairing: Literal["once", "epoch", "free"] = "once"
-    """Which stems meet: by one shuffle for the whole run, by one per epoch, or drawn for every example."""
+    """Combination of stems: by one shuffle for the entire run, by one per epoch, or drawn for every example."""
     gain: Annotated[LinearGain | DbGain, Field(discriminator="kind")] = DbGain()
     """Level of each stem."""
     swap_probability: Probability = 0.0
     """Probability of reversing the channels of each stem."""
     drop: Literal["all", "target", "none"] = "all"
-    """Stems that may be left out: all, the targets only, none."""
+    """Stems that may be dropped: all, only the targets, or none."""
     drop_probability: Probability = 0.1
-    """Probability of leaving out each of them."""
+    """Probability of dropping each of them."""
     peak_normalise: bool = True
     """Divide mixture and targets by their common peak."""
     same_song_probability: Probability = 0.0
     """Probability that all stems of an example come from one place in one song; the paper always mixes songs."""
     augment: AugmentConfig = AugmentConfig()
-    """Further augmentations; the paper has none."""
+    """Further augmentations; the paper uses none."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -139,4 +139,4 @@ UMX_LIKE: dict[str, object] = {
     "gain": {"kind": "linear", "low": 0.25, "high": 1.25},
     "swap_probability": 0.5,
 }
-"""All that row 19 changes with respect to row 1, in the order of the ladder between them."""
+"""All changes from row 1 to row 19, in the order of the ladder between them."""

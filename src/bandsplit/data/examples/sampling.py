@@ -1,7 +1,7 @@
-"""What an example is made of: a pure function of the mixing policy and (seed, epoch, index), without reading a file.
+"""Random draws of examples: a pure function of the mixing policy and (seed, epoch, index), without reading a file.
 
-Every example has a table of uniform numbers, a row per stem and one for the whole; each decision has a column of its
-own. So a policy can be changed in one thing, and everything else of every example stays as it was.
+Every example has a table of uniform numbers, with a row per stem and one for the mixture; each decision has its own
+column. A policy can therefore change in one respect while everything else in every example stays the same.
 
 Source: docs/numerics.md#training-examples; paper, section IV-A.
 """
@@ -27,24 +27,24 @@ from bandsplit.data.examples.augment import (
 from bandsplit.data.examples.mixing import DbGain, LinearGain, MixingConfig
 
 COLUMNS = 32
-"""Uniform numbers per row of the table; those that no decision uses yet are there so that a new one moves no other."""
+"""Uniform numbers per row of the table; unused ones are reserved so that a new decision does not shift the others."""
 
 PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER = range(6)
 AUGMENT_STEM, AUGMENT_MIXTURE = slice(8, 8 + len(STEM_DRAWS)), slice(24, 24 + len(MIXTURE_DRAWS))
 
 Regions = NDArray[np.int64]
-"""Places to draw from, a row ``(track, first sample, samples)`` each."""
+"""Regions to draw from, one row ``(track, first sample, samples)`` each."""
 
 
 class StemDraw(NamedTuple):
-    """What is done with one stem of an example."""
+    """Draw of one stem of an example."""
 
     track: int
     first: int
-    """First sample of the region the excerpt is drawn from."""
+    """First sample of the region that the excerpt is drawn from."""
     region_samples: int
     position: float
-    """Place of the excerpt in the region, from 0 to 1."""
+    """Position of the excerpt in the region, from 0 to 1."""
     gain: float
     swap: bool
     drop: bool
@@ -52,7 +52,7 @@ class StemDraw(NamedTuple):
 
 
 class ExampleDraw(NamedTuple):
-    """What is done for one example."""
+    """Draw of one example."""
 
     stems: dict[str, StemDraw]
     mixture: MixtureAugmentation
@@ -62,14 +62,14 @@ class ExampleDraw(NamedTuple):
 class Sampler:
     """Draws examples from regions of stems.
 
-    Every draw of an epoch depends on ``seed``, ``epoch`` and the index alone; its cost does not depend on the number
+    Every draw of an epoch depends only on ``seed``, ``epoch`` and the index; its cost does not depend on the number
     of regions.
     """
 
     regions: Mapping[str, Regions]
-    """Regions by stem, none of them empty."""
+    """Regions by stem; every stem has at least one."""
     together: Regions
-    """Regions of whole songs, for examples that keep the stems of one song together."""
+    """Entire songs as regions, for examples that keep the stems of one song together."""
     targets: Sequence[str]
     mixing: MixingConfig
     seed: int
@@ -108,7 +108,7 @@ class Sampler:
 
     @staticmethod
     def _augment_draws(row: NDArray[np.float64], tuning: NDArray[np.float64]) -> list[float]:
-        """Return the draws of a stem; stems of one song keep together in pitch and tempo."""
+        """Return the draws of a stem; stems of one song share pitch and tempo."""
         own, common = row[AUGMENT_STEM], tuning[AUGMENT_STEM]
         kept = {"pitch", "pitch_semitones", "tempo", "tempo_factor"}
         return [float((common if name in kept else own)[i]) for i, name in enumerate(STEM_DRAWS)]
@@ -122,11 +122,11 @@ class Sampler:
 
     @cached_property
     def _orders(self) -> dict[str, NDArray[np.int64]]:
-        """The shuffled regions of each stem; the same place in all of them is a pair."""
+        """The shuffled regions of each stem; regions at the same index are combined."""
         epoch = self.epoch + 1 if self.mixing.pairing == "epoch" else 0
         orders = {}
         for number, stem in enumerate(sorted(self.regions)):
-            # Counters of examples have three zeros in front: these can never meet them.
+            # Counters of examples start with three zeros, so these streams can never overlap with them.
             random = _generator(self.seed, 0, (1, number, epoch, 0))
             orders[stem] = random.permutation(len(self.regions[stem]))
         return orders
@@ -138,7 +138,7 @@ def _gain(config: LinearGain | DbGain, u: float) -> float:
 
 
 def _uniforms(seed: int, epoch: int, index: int, rows: int) -> NDArray[np.float64]:
-    # The index sits in the counter's highest word: streams of different examples can never meet.
+    # The index is the counter's highest word, so streams of different examples can never overlap.
     return _generator(seed, epoch, (0, 0, 0, index)).random((rows, COLUMNS))
 
 

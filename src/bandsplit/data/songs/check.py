@@ -1,7 +1,7 @@
-"""Read a whole data set before work begins: what each song is, what is wrong, and a fingerprint of its audio.
+"""Check of a complete data set before it is used: measurements of each song, problems, and a fingerprint of the audio.
 
-The fingerprint depends on splits, song names, stems and samples, not on paths or file formats: a copy in flac has that
-of the original.
+The fingerprint depends on splits, song names, stems and samples, not on paths or file formats: a copy in flac has the
+same one as the original.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from bandsplit.data.songs import musdb
 from bandsplit.data.songs.facts import Facts, SongProgress
 from bandsplit.data.songs.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
 
-# To be raised whenever something is measured in another way.
+# Increment whenever a measurement changes.
 MEASURES = 2
 BLOCK_SAMPLES = 1 << 18
 N_FFT = 4096
 BELOW_HZ, ABOVE_HZ = (13000.0, 15500.0), (17000.0, 20000.0)
-"""Bands on either side of where lossy coders cut: that of the compressed MUSDB18 at 16 kHz, MP3 of 128 kbit/s at 17."""
+"""Bands around the cutoffs of lossy coders: 16 kHz for the compressed MUSDB18, 17 kHz for MP3 at 128 kbit/s."""
 CLIFF_DB = 35.0
 """Fall of the level from one band to the other: lossless songs measured 1 to 19 dB, AAC and MP3 48 to 68."""
 SILENT_PEAK = 1e-4
-"""A stem that never gets louder (-80 dB) is called silent."""
+"""A stem whose peak stays below this (-80 dB) counts as silent."""
 SUM_WARNING_DB, SUM_BROKEN_DB = -50.0, -15.0
-"""Mixture minus sum of stems, relative to the mixture: rounding lies at -90, separate coding of the stems at -30."""
+"""Mixture minus sum of stems, relative to the mixture: rounding gives -90, separate coding of the stems -30."""
 
 ERRATA = {"PR - Oh No": "known erratum of MUSDB18: the mixture is not the sum of the stems"}
-"""Songs that are known to be wrong: told, not refused."""
+"""Songs that are known to be wrong: they are reported, not refused."""
 
 
 @dataclass(frozen=True)
 class PartFacts:
-    """What was measured of a stem or a mixture."""
+    """Measurements of a stem or a mixture."""
 
     digest: str
     """Hash of rate, channels and samples."""
@@ -49,52 +49,52 @@ class PartFacts:
     """Samples at full scale that follow two others at full scale."""
     finite: bool
     below_db: float | None
-    """Mean level per bin in `BELOW_HZ`; none where the rate is too low to tell."""
+    """Mean level per bin in `BELOW_HZ`; None if the rate is too low to measure it."""
     above_db: float | None
     """The same in `ABOVE_HZ`."""
 
     @property
     def silent(self) -> bool:
-        """Whether there is nothing to hear."""
+        """Whether the peak is below `SILENT_PEAK`."""
         return self.peak < SILENT_PEAK
 
     @property
     def cliff_db(self) -> float | None:
-        """Fall of the level from `BELOW_HZ` to `ABOVE_HZ`; none where it cannot be told."""
+        """Fall of the level from `BELOW_HZ` to `ABOVE_HZ`; None if it is unknown."""
         return None if self.below_db is None or self.above_db is None else self.below_db - self.above_db
 
 
 @dataclass(frozen=True)
 class SongFacts:
-    """What was measured of a song."""
+    """Measurements of a song."""
 
     track: Track
     parts: dict[str, PartFacts]
-    """By stem; ``mixture`` too, of the file or of the sum."""
+    """By stem, and for ``mixture``, which is a file or the sum."""
     residual_db: float | None
-    """Energy of the mixture minus the sum of the stems, relative to the mixture; none without a mixture file."""
+    """Energy of the mixture minus the sum of the stems, relative to the mixture; None without a mixture file."""
 
     @property
     def label(self) -> str:
-        """The song in messages."""
+        """Name of the song in messages."""
         return f"{self.track.split}/{self.track.name}"
 
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """All about a data set."""
+    """Result of checking a data set."""
 
     dataset: Dataset
     songs: tuple[SongFacts, ...]
     broken: tuple[Problem, ...]
     """Problems that make results wrong; training refuses the set."""
     remarks: tuple[Problem, ...]
-    """What one should know."""
+    """Observations that do not make results wrong."""
     unusable: tuple[Track, ...] = ()
-    """Songs that cannot be read to their ends, or hold samples that are not finite."""
+    """Songs that cannot be read to the end, or contain samples that are not finite."""
 
     def fingerprint(self, split: str) -> str:
-        """Identify the audio of a split: twelve hexadecimal digits."""
+        """Return twelve hexadecimal digits that identify the audio of a split."""
         lines = sorted(line for song in self.songs if song.track.split == split for line in _digest_lines(song))
         return hashlib.sha256("\n".join([split, *lines]).encode()).hexdigest()[:12]
 
@@ -106,30 +106,30 @@ class DatasetReport:
 
     @property
     def compressed(self) -> tuple[str, ...]:
-        """Songs without content above 16 kHz, as lossy coding leaves them."""
+        """Songs without content above 16 kHz, as is typical of lossy coding."""
         return tuple(song.label for song in self.songs if (song.parts[MIXTURE].cliff_db or 0.0) > CLIFF_DB)
 
     @property
     def lossy(self) -> bool | None:
-        """Whether most songs look as lossy coding leaves them; none where it cannot be told."""
+        """Whether most songs look lossy; None if it is unknown."""
         known = [song for song in self.songs if song.parts[MIXTURE].cliff_db is not None]
         return 2 * len(self.compressed) > len(known) if known else None
 
     @property
     def benchmark(self) -> str | None:
-        """``MUSDB18-HQ`` where all that was checked is whole splits of it, by names, headers and bandwidth."""
+        """``MUSDB18-HQ`` if the checked splits are complete splits of it, by names, headers and bandwidth."""
         sound = not self.broken and self.lossy is False
         return musdb.NAME if sound and musdb.looks_like_musdb18_hq([song.track for song in self.songs]) else None
 
     @property
     def bandwidth(self) -> str:
-        """What the spectra say about the origin of the songs."""
-        told = [song.parts[MIXTURE].cliff_db for song in self.songs]
-        known = sorted(cliff for cliff in told if cliff is not None)
+        """Evidence from the spectra on whether the songs are lossless."""
+        cliffs_db = [song.parts[MIXTURE].cliff_db for song in self.songs]
+        known = sorted(cliff for cliff in cliffs_db if cliff is not None)
         if not known:
             rates_hz = {song.track.sample_rate_hz for song in self.songs}
             why = "the songs are too short" if max(rates_hz, default=0) / 2 > ABOVE_HZ[1] else "the rate is too low"
-            return f"{why if self.songs else 'there are no songs'} to tell lossless from lossy"
+            return f"{why if self.songs else 'there are no songs'} to distinguish lossless from lossy"
         evidence = (
             f"the level falls by {known[len(known) // 2]:.0f} dB (median) from {BELOW_HZ[0] / 1e3:g} - "
             f"{BELOW_HZ[1] / 1e3:g} kHz to {ABOVE_HZ[0] / 1e3:g} - {ABOVE_HZ[1] / 1e3:g} kHz, by more than "
@@ -137,13 +137,13 @@ class DatasetReport:
         )
         if self.lossy:
             return (
-                f"LOSSY: {evidence}; so lossy coding (as that of MUSDB18, not MUSDB18-HQ) leaves it: never mix results"
+                f"LOSSY: {evidence}; this is typical of lossy coding (as in MUSDB18, not MUSDB18-HQ): never mix results"
             )
         return f"full bandwidth: {evidence}"
 
 
 def _digest_lines(song: SongFacts) -> list[str]:
-    name = unicodedata.normalize("NFC", song.track.name)  # some systems write it otherwise in a copy
+    name = unicodedata.normalize("NFC", song.track.name)  # some systems normalise it differently in a copy
     digests = {part: facts.digest for part, facts in song.parts.items()}
     if song.track.mixture is None:
         digests[MIXTURE] = "sum"
@@ -153,9 +153,9 @@ def _digest_lines(song: SongFacts) -> list[str]:
 def check_dataset(
     dataset: Dataset, splits: Sequence[str] = SPLITS, progress: SongProgress | None = None
 ) -> DatasetReport:
-    """Read all songs of ``splits`` once (later, only those whose files changed) and judge them."""
+    """Read and check all songs of ``splits``; later calls read only songs whose files changed."""
     tracks = [track for track in dataset.tracks if track.split in splits]
-    # What could not be read is tried again each time: the file may have been mended without a new date.
+    # A song that could not be read is tried again each time: it may have been repaired without a new date.
     facts_of = Facts(dataset, f"check-{MEASURES}").of
     found = facts_of(tracks, _find, progress, keep=lambda facts: "error" not in facts)
     songs: list[SongFacts] = []
@@ -178,16 +178,16 @@ def check_dataset(
 def require_sound(report: DatasetReport, allow: bool = False) -> Dataset:
     """Return the data set with its fingerprints, unless it is broken.
 
-    Where that is allowed, songs that nothing can be done with are left out; the others stay.
+    With ``allow``, unusable songs are left out and the others stay.
 
     Raises:
-        DataError: it is, and ``allow`` is false.
+        DataError: the data set is broken, and ``allow`` is false.
     """
     if report.broken and not allow:
         raise DataError(
             f"{report.dataset.root}: {len(report.broken)} problem(s) that would spoil the results",
             *(f"  {problem}" for problem in report.broken),
-            "mend them (see `bandsplit data check`), or go on all the same with --allow",
+            "fix them (see `bandsplit data check`), or continue anyway with --allow",
         )
     if not report.unusable:
         return report.dataset
@@ -205,7 +205,7 @@ def require_sound(report: DatasetReport, allow: bool = False) -> Dataset:
 
 
 class _StemMeter:
-    """Measures a stem that comes in blocks."""
+    """Measures a stem block by block."""
 
     def __init__(self, sample_rate_hz: int, channels: int) -> None:
         self.hash = hashlib.blake2b(f"{sample_rate_hz} {channels} ".encode(), digest_size=8)
@@ -216,7 +216,7 @@ class _StemMeter:
         self.power, self.frames = np.zeros(2), 0
 
     def add(self, block: Audio) -> None:
-        self.hash.update(np.ascontiguousarray(block.T + np.float32(0)).data)  # flac has no -0, which float wav has
+        self.hash.update(np.ascontiguousarray(block.T + np.float32(0)).data)  # float wav has -0, flac does not
         self.finite = self.finite and bool(np.isfinite(block).all())
         if not self.finite:
             return
@@ -260,7 +260,7 @@ def _find(track: Track) -> dict[str, Any]:
                 blocks[part] = track.read(part, start, samples)
             except AudioError as error:
                 return {"error": str(error), "part": part}
-        with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite are told below
+        with np.errstate(over="ignore", invalid="ignore"):  # samples that are not finite are reported below
             together = np.sum([blocks[stem] for stem in track.stems], axis=0)
             mixture = blocks.setdefault(MIXTURE, together)
             difference = mixture - together
@@ -292,7 +292,7 @@ def _judge(songs: Sequence[SongFacts]) -> tuple[list[Problem], list[Problem]]:
 def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) -> None:
     for part, facts in song.parts.items():
         if part == MIXTURE and song.track.mixture is None:
-            continue  # nothing but its stems, which are told themselves
+            continue  # the sum of its stems, which are reported themselves
         if not facts.finite:
             broken.append(Problem(song.label, part, "holds samples that are not finite; export it again"))
         elif facts.silent and (part == MIXTURE or song.track.stems[part]):
@@ -311,7 +311,7 @@ def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) 
     elif residual_db > SUM_BROKEN_DB:
         broken.append(Problem(song.label, MIXTURE, f"{text}; a stem is missing, shifted or of another song"))
     else:
-        remarks.append(Problem(song.label, MIXTURE, f"{text}; it was processed or coded apart from the stems"))
+        remarks.append(Problem(song.label, MIXTURE, f"{text}; it was processed or coded separately from the stems"))
 
 
 def _find_duplicates(songs: Sequence[SongFacts], broken: list[Problem], remarks: list[Problem]) -> None:
@@ -325,7 +325,7 @@ def _find_duplicates(songs: Sequence[SongFacts], broken: list[Problem], remarks:
                 continue
             alone = part == MIXTURE or first_part == MIXTURE
             if first is song and alone:
-                continue  # a song with one stem that sounds is its own mixture
+                continue  # a song with only one stem that is not silent equals its mixture
             text = f"is the same audio as {first_part} of {first.label}; remove one of them"
             serious = first is song or first.track.split != song.track.split
             (broken if serious else remarks).append(Problem(song.label, part, text))

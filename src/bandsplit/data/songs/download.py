@@ -1,7 +1,7 @@
 """Known data sets and their download.
 
-Nothing half done looks done: the archive has its name only with the right md5, and the songs lie in a hidden folder
-until all of them, and then a marker file, are there.
+An incomplete download never looks complete: the archive gets its name only if its md5 is right, and the songs stay in
+a hidden folder until all of them, and then a marker file, are written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bandsplit.core.fetching import (
 )
 
 MARKER = ".bandsplit-download.json"
-"""Written last: a set that has it is whole."""
+"""Written last: a data set that contains it is complete."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class KnownSet:
     """A data set that can be downloaded as one zip archive of a Zenodo record."""
 
     name: str
-    """What users type, and the folder the set gets."""
+    """Name that users type; also the name of the set's folder."""
     about: str
     licence: str
     doi: str
-    """Of the record, which knows the archive's md5."""
+    """DOI of the record, which contains the archive's md5."""
     url: str
-    """Folder of the archive; a mirror takes its place."""
+    """Folder of the archive; a mirror replaces it."""
     file: str
     archive_bytes: int
-    """About; with `unpacked_bytes` it decides whether the disk has room."""
+    """Approximate size; together with `unpacked_bytes` it is compared with the free space of the disk."""
     unpacked_bytes: int
     splits: tuple[str, ...]
-    """Folders at the top of a whole set."""
+    """Folders at the top of a complete set."""
 
     def notice(self) -> str:
-        """Say what it is, how big, and what may be done with it: to be shown before the download."""
+        """Return a text with content, size, licence and source, to be shown before the download."""
         return (
             f"{self.name}: {self.about}\n"
             f"size:    {in_gb(self.archive_bytes)} to download, {in_gb(self.unpacked_bytes)} unpacked\n"
@@ -75,7 +75,7 @@ KNOWN_SETS = {
             url="https://zenodo.org/records/3338373/files",
             file="musdb18hq.zip",
             archive_bytes=22_700_000_000,
-            unpacked_bytes=32_000_000_000,  # five 16-bit files per song, of ten hours at most
+            unpacked_bytes=32_000_000_000,  # five 16-bit files per song, at most ten hours of music
             splits=("train", "test"),
         ),
     )
@@ -83,17 +83,17 @@ KNOWN_SETS = {
 
 
 class Downloaded(NamedTuple):
-    """Where a set is, and whether this call brought it."""
+    """Folder of a data set, and whether this call downloaded it."""
 
     folder: Path
     new: bool
 
 
 def find_known_set(name: str) -> KnownSet:
-    """Look a data set up by its name.
+    """Look up a data set by its name.
 
     Raises:
-        DataError: no such set is known.
+        DataError: no data set has this name.
     """
     if name not in KNOWN_SETS:
         raise DataError(f"{name}: not a data set that can be downloaded; legal: {', '.join(KNOWN_SETS)}")
@@ -101,7 +101,7 @@ def find_known_set(name: str) -> KnownSet:
 
 
 def is_downloaded(known: KnownSet, to: str | Path = ".") -> bool:
-    """Say whether ``to`` holds the whole set, going by the marker and the folders of its splits."""
+    """Return whether ``to`` contains the complete set, judging by the marker and the folders of its splits."""
     folder = Path(to) / known.name
     return (folder / MARKER).is_file() and all((folder / split).is_dir() for split in known.splits)
 
@@ -116,20 +116,20 @@ def download_dataset(
     progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> Downloaded:
-    """Bring a data set to ``TO/<name>``, unless it is there; an archive ``TO/<file>`` that is whole is used.
+    """Download a data set to ``TO/<name>``, unless it exists; an existing complete archive ``TO/<file>`` is used.
 
     Args:
         known: the set, from `find_known_set`.
-        to: the folder to put it in; made if missing.
-        mirror: address of another folder that has the archive, http or https.
-        md5: of the archive; by default that of the Zenodo record, for a mirror too.
-        keep_archive: leave the archive beside the unpacked set.
-        progress: called often as ``progress(stage, done_bytes, total_bytes)``; stages: record (while its md5 is asked
-            for; no bytes), download, check, unpack.
-        patience: time limit and retries of the download; the record is asked with pooch's time limit.
+        to: the folder for the data set; created if missing.
+        mirror: address of another folder with the archive, http or https.
+        md5: of the archive; by default that of the Zenodo record, also for a mirror.
+        keep_archive: keep the archive next to the unpacked set.
+        progress: called often as ``progress(stage, done_bytes, total_bytes)``; stages: record (while its md5 is
+            requested; no bytes), download, check, unpack.
+        patience: time limit and retries of the download; the request for the record has pooch's time limit.
 
     Raises:
-        DataError: the folder is taken, cannot be written, or the archive holds something else.
+        DataError: the folder exists already, cannot be written, or the archive has the wrong content.
         DownloadError: the archive cannot be fetched or unpacked; both messages say what to do.
     """
     check_source(mirror, md5)
@@ -147,7 +147,7 @@ def download_dataset(
         )  # fmt: skip
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: cannot be written or read ({error.strerror or error}); mend that, or choose "
+            f"{error.filename or folder}: cannot be written or read ({error.strerror or error}); fix that, or choose "
             f"another folder with --to"
         ) from error
     return Downloaded(folder, new=True)
@@ -169,10 +169,10 @@ def _archive_of(known: KnownSet, path: Path, mirror: str | None, md5: str) -> Ar
 def _check_unused(known: KnownSet, folder: Path) -> None:
     if folder.exists():
         raise DataError(
-            f"{folder}: exists, but not as a whole download ({MARKER}, {'/ or '.join(known.splits)}/ is missing); if "
-            f"its songs are whole, use it as it is, else move it away or choose another folder with --to"
+            f"{folder}: exists, but not as a complete download ({MARKER}, {'/ or '.join(known.splits)}/ is missing); "
+            f"if its songs are complete, use it as it is, else move it away or choose another folder with --to"
         )
-    shutil.rmtree(_hidden(folder), ignore_errors=True)  # of a killed process: it may fill the disk that is needed now
+    shutil.rmtree(_hidden(folder), ignore_errors=True)  # leftovers of a killed process may fill the disk
 
 
 def _check_space(known: KnownSet, path: Path) -> None:
@@ -194,13 +194,13 @@ def _md5_of_record(known: KnownSet, progress: ByteProgress, patience: Patience) 
     except (requests.RequestException, ValueError, KeyError) as error:
         why = failure_of(error) if isinstance(error, requests.RequestException) else f"unexpected answer, {error!r}"
         raise DataError(
-            f"https://doi.org/{known.doi}: the md5 of {known.file} cannot be read there ({why}); {CHECK_CONNECTION}, "
+            f"https://doi.org/{known.doi}: the md5 of {known.file} cannot be read ({why}); {CHECK_CONNECTION}, "
             f"try again later, or give the md5 with --md5"
         ) from error
 
 
 def _find_top(known: KnownSet, archive: Archive, unpacked: Path) -> tuple[Path, dict[str, str]]:
-    """Find the folder that holds the splits, the top or one below it, as in some mirrors; say what the set is."""
+    """Find the folder that contains the splits, the top or one below it, as in some mirrors; describe the set."""
     folders = sorted(path for path in unpacked.iterdir() if path.is_dir()) if unpacked.exists() else []
     for top in (unpacked, *folders):
         if all((top / split).is_dir() for split in known.splits):
@@ -213,7 +213,7 @@ def _find_top(known: KnownSet, archive: Archive, unpacked: Path) -> tuple[Path, 
 
 
 def _most(about_bytes: int) -> int:
-    """Leave room for sizes that are known to three digits."""
+    """Return an upper bound for a size that is known to three digits."""
     return int(1.1 * about_bytes)
 
 

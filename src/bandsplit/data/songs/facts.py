@@ -1,6 +1,6 @@
-"""What was found out about the files of a data set, kept beside it so that it is found out once.
+"""Cache of facts about the files of a data set, stored next to it so that each file is analysed once.
 
-Facts belong to files as they were (size and time of change); a changed file is looked at again.
+Facts are valid for a file's size and modification time; a changed file is analysed again.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from bandsplit.core.settings import cache_folder
 from bandsplit.data.songs.tracks import Dataset, Track
 
 FORMAT = 1
-"""To be raised whenever files of facts are written in another way: those written before then count as empty."""
+"""Incremented whenever the format of the cache changes: files in an older format count as empty."""
 
 SongProgress = Callable[[int, int], None]
-"""Told how many songs are done, of how many."""
+"""Called with the number of songs done and the total."""
 
 
 def facts_folder(root: Path) -> Path:
-    """Return the folder ``.bandsplit`` of a data set, or one in the user's cache where the set cannot be written to.
+    """Return the folder ``.bandsplit`` of a data set, or one in the user's cache if the set is not writable.
 
     Raises:
-        DataError: neither can be written to.
+        DataError: neither is writable.
     """
     root = root.resolve()
     home = root if root.is_dir() else root.parent
@@ -48,14 +48,14 @@ def facts_folder(root: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{folder}: cannot be made ({error.strerror}), nor can {home / '.bandsplit'} be written to, and what is "
-            f"found out about the songs must be kept somewhere; make one of them writable"
+            f"{folder}: cannot be created ({error.strerror}), and {home / '.bandsplit'} is not writable either; one of "
+            f"them must store facts about the songs; make one of them writable"
         ) from None
     return folder
 
 
 class Facts:
-    """A file of facts about songs: computed where they are missing or old, else read."""
+    """A file of facts about songs: read if they are up to date, otherwise computed."""
 
     def __init__(self, dataset: Dataset, name: str) -> None:
         """Open ``name``.json in the facts folder of ``dataset``; a damaged file counts as empty."""
@@ -77,14 +77,14 @@ class Facts:
         *,
         keep: Callable[[Any], bool] = lambda facts: True,
     ) -> Iterator[Any]:
-        """Yield ``find(track)`` for each track, in order; tracks are looked at side by side.
+        """Yield ``find(track)`` for each track, in order; tracks are analysed in parallel.
 
-        All is stored but what ``keep`` says no to, which is found out anew the next time.
+        Results for which ``keep`` returns False are not stored; the next call computes them again.
         """
         stamps = [_stamp(track) for track in tracks]
         known = [self._known.get(_key(track), {"files": None, "facts": None}) for track in tracks]
         fresh = [entry["files"] == stamp for entry, stamp in zip(known, stamps, strict=True)]
-        # Threads: decoding, hashing and transforming all release the interpreter.
+        # Threads suffice: decoding, hashing and transforming all release the GIL.
         with ThreadPoolExecutor(cores()) as pool:
             pending = [
                 None if done else pool.submit(_unless_stopped, find, track)
@@ -109,8 +109,8 @@ class Facts:
             write_atomically(self.path, content)
         except OSError as error:
             raise DataError(
-                f"{self.path}: cannot be written ({error.strerror}), and what is found out about the songs must be "
-                f"kept; make room on that disk"
+                f"{self.path}: cannot be written ({error.strerror}), but facts about the songs must be stored; make "
+                f"room on that disk"
             ) from None
 
 
@@ -124,13 +124,15 @@ def _key(track: Track) -> str:
 
 
 def _stamp(track: Track) -> list[list[Any]]:
-    """Length of the song, which options may change; name, size and time of every file."""
+    """Return the length of the song, which options may change, and name, size and time of every file."""
     found: list[list[Any]] = [["samples", track.samples]]
     for part, files in track.files.items():
         for file in files:
             try:
                 status = file.path.stat()
             except OSError as error:
-                raise AudioError(f"{file.path}: is gone since the data set was indexed ({error.strerror})") from None
+                raise AudioError(
+                    f"{file.path}: was removed after the data set was indexed ({error.strerror}); restore it"
+                ) from None
             found.append([part, str(file.path), status.st_size, status.st_mtime_ns])
     return found

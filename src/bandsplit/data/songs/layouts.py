@@ -1,11 +1,11 @@
-"""From a folder or a list to a data set: every layout becomes the same tracks.
+"""Layouts of data sets: every layout, a folder or a list, is indexed to the same kind of tracks.
 
 | layout | shape |
 |---|---|
 | songs | ``ROOT/train|valid|test/<song>/{mixture,vocals,...}.wav``, as MUSDB18-HQ |
 | stem folders | ``ROOT/<stem>/*.wav`` or ``ROOT/train|valid|test/<stem>/*.wav`` |
 | list | a CSV file with the columns ``instrum`` and ``path``, as training frameworks write it |
-| MoisesDB | ``ROOT/.../<song>/data.json`` beside ``<stem>/<id>.wav`` |
+| MoisesDB | ``ROOT/.../<song>/data.json`` next to ``<stem>/<id>.wav`` |
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MOISESDB_STEMS = {
     "percussion": "other",
     "other": "other",
 }
-"""The stem that each of MoisesDB's eleven goes to, as its authors reduce them to four."""
+"""The target stem of each of MoisesDB's eleven stems; its authors reduce them to the same four."""
 
 IndexedSongs = tuple[list[Track], list[Problem], tuple[str, ...]]
 
 
 UNFINISHED = "synthesis.json.part"
-"""In a synthetic data set until it is complete."""
+"""Name of a file that a synthetic data set contains until it is complete."""
 
 
 def index_dataset(
@@ -55,23 +55,23 @@ def index_dataset(
     lengths: Lengths = "error",
     allow_broken: bool = False,
 ) -> Dataset:
-    """Find the songs of ``root``, in any layout, and check them by their headers and ends, without reading them.
+    """Find the songs of ``root``, in any layout, and check their headers and last samples without reading them fully.
 
     Args:
         root: the folder, or a CSV file.
-        stems: names of the stems; those of a CSV file or MoisesDB are what they are.
+        stems: names of the stems; a CSV file and MoisesDB define their own.
         splits: only the songs of these splits are checked and returned.
-        mixture: ``file`` asks for a mixture file in the layout of songs; ``sum`` takes the sum of the stems, whether
-            there is such a file or not. Other layouts have none and always take the sum.
+        mixture: in the layout of songs, ``file`` requires a mixture file; ``sum`` uses the sum of the stems even if
+            there is such a file. Other layouts have no mixture file and always use the sum.
         lengths: what to do with files of one song that differ in length.
         allow_broken: leave broken songs out, with a note, instead of refusing the set.
 
     Raises:
-        DataError: the folder is no data set, or some songs are broken; every problem is listed.
+        DataError: the folder is not a data set, or some songs are broken; every problem is listed.
     """
     root = Path(root)
     if os.path.exists(root / UNFINISHED):
-        raise DataError(f"{root}: is a synthetic data set that lacks songs; `bandsplit data synth` completes it")
+        raise DataError(f"{root}: is an incomplete synthetic data set; complete it with `bandsplit data synth`")
     try:
         layout, index = _find_layout(root, tuple(stems), mixture)
         tracks, problems, choices = index(root, stems, splits, lengths)
@@ -112,7 +112,7 @@ def _folders(folder: Path) -> set[str]:
 
 
 def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> IndexedSongs:
-    """Index files in folders named after their stems: what has one name in all folders and one length is a song."""
+    """Index files in folders named after their stems: files of one name in all folders and one length form a song."""
     places = {split: root / split for split in SPLITS if (root / split).is_dir()} or {"train": root}
     asked = {*splits, *(["train"] if "valid" in splits and "valid" not in places else [])}
     tracks: list[Track] = []
@@ -122,7 +122,7 @@ def _index_stem_folders(root: Path, stems: Sequence[str], splits: Sequence[str],
             continue
         files = {stem: _audio_files(folder / stem) for stem in stems if (folder / stem).is_dir()}
         if not any(files.values()):
-            text = f"no wav or flac files in the stem folders {', '.join(files)}; add some or convert what is there"
+            text = f"no wav or flac files in the stem folders {', '.join(files)}; add some or convert existing files"
             problems.append(Problem(f"{split}/" if folder != root else str(root), None, text))
         some, wrong = _group(split, files)
         tracks += some
@@ -156,16 +156,16 @@ def _index_list(root: Path, stems: Sequence[str], splits: Sequence[str], lengths
 
 def _row_problem(instrum: str, path: str, more: object) -> str | None:
     if not instrum or not path:
-        return "lacks its instrum or its path; complete or remove it"
+        return "has no instrum or no path; complete or remove it"
     if more:
         return "has more than two values; put a path that holds a comma in double quotes"
     if instrum == MIXTURE:
-        return "names a mixture, but mixtures of a list are sums of stems; remove it"
+        return "lists a mixture, but mixtures of a list are sums of stems; remove it"
     return None
 
 
 def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track], list[Problem]]:
-    """Join files that have one name under every stem, and one length, to songs; the others stay single stems."""
+    """Group files of one name under every stem, and of one length, to songs; the others stay single stems."""
     by_name: dict[str, dict[str, list[Path]]] = {}
     for stem, paths in files.items():
         for path in paths:
@@ -187,13 +187,13 @@ def _group(split: str, files: Mapping[str, Sequence[Path]]) -> tuple[list[Track]
 
 
 def _with_validation(tracks: list[Track], problems: list[Problem], own: bool) -> IndexedSongs:
-    """Hold a song out for validation unless the set has validation songs of its own."""
+    """Hold out a song for validation unless the set has its own validation songs."""
     notes: tuple[str, ...] = ()
     if tracks and not own:
         train, notes = hold_out([track for track in tracks if track.split == "train"])
         tracks = [*train, *(track for track in tracks if track.split != "train")]
     n_songs = sum(len(track.stems) > 1 for track in tracks)
-    notes += (f"{n_songs} whole songs and {len(tracks) - n_songs} loose stems; mixtures are sums of stems",)
+    notes += (f"{n_songs} complete songs and {len(tracks) - n_songs} loose stems; mixtures are sums of stems",)
     return tracks, problems, notes
 
 
@@ -211,7 +211,7 @@ def _moises_songs(root: Path) -> list[Path]:
 
 
 def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], lengths: Lengths) -> IndexedSongs:
-    """Index songs of MoisesDB, whose files are summed to the four stems of `MOISESDB_STEMS`; it names no splits."""
+    """Index songs of MoisesDB, whose files are summed to the four stems of `MOISESDB_STEMS`; it defines no splits."""
     tracks: list[Track] = []
     problems: list[Problem] = []
     for folder in _moises_songs(root):
@@ -222,7 +222,7 @@ def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], len
             problems.append(Problem(label, None, str(error)))
             continue
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            problems.append(Problem(label, None, f"data.json cannot be understood ({error!r}); fetch it again"))
+            problems.append(Problem(label, None, f"data.json cannot be parsed ({error!r}); download it again"))
             continue
         track, wrong = make_track(label, f"{title} ({folder.name[:8]})", "train", files, lengths)
         tracks += [track] if track else []
@@ -235,7 +235,7 @@ def _index_moisesdb(root: Path, stems: Sequence[str], splits: Sequence[str], len
 
 
 def _read_moises_song(folder: Path) -> tuple[str, dict[str, list[Path]]]:
-    """Read title and files by stem of one song; a stem that it lacks has no files."""
+    """Read title and files by stem of one song; a missing stem has an empty list of files."""
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     files: dict[str, list[Path]] = {stem: [] for stem in TARGETS}
     for stem in data["stems"]:

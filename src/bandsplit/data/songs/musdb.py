@@ -1,4 +1,4 @@
-"""Songs as MUSDB18-HQ has them: ``ROOT/train|valid|test/<song>/<stem>.wav``, or ``.flac``."""
+"""Songs in the layout of MUSDB18-HQ: ``ROOT/train|valid|test/<song>/<stem>.wav``, or ``.flac``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VALIDATION_SONGS = frozenset(
         "Traffic Experiment - Sirens",
     }
 )
-"""The songs of ``train/`` that the musdb package, and with it the literature, validates on."""
+"""The songs of ``train/`` that the musdb package, and therefore the literature, uses for validation."""
 
 NAME = "MUSDB18-HQ"
 SONGS = {"train": 86, "valid": 14, "test": 50}
@@ -36,10 +36,10 @@ RATE_HZ, CHANNELS, STEMS = 44100, 2, {"vocals", "bass", "drums", "other"}
 
 
 def looks_like_musdb18_hq(tracks: Sequence[Track]) -> bool:
-    """Say whether every split among these songs has the songs of MUSDB18-HQ, as far as names and headers tell.
+    """Return whether every split among these songs has the songs of MUSDB18-HQ, judging by names and headers.
 
-    The number of songs, the names of the validation songs, the stems, the rate and the channels are those of the
-    record. Compressed MUSDB18 looks the same: the audio itself must be heard as well, see `bandsplit.data.songs.check`.
+    The number of songs, the names of the validation songs, the stems, the rate and the channels must be those of the
+    published set. Compressed MUSDB18 looks the same, so `bandsplit.data.songs.check` also measures the audio.
     """
     by_split = {split: [track for track in tracks if track.split == split] for split in {t.split for t in tracks}}
     names = {split: {unicodedata.normalize("NFC", track.name) for track in songs} for split, songs in by_split.items()}
@@ -61,13 +61,13 @@ def index_songs(
     lengths: Lengths,
     mixture: Literal["file", "sum"] = "file",
 ) -> tuple[list[Track], list[Problem], tuple[str, ...]]:
-    """Find the songs of ``ROOT/train|valid|test/<song>/`` and check them by their headers and ends.
+    """Find the songs of ``ROOT/train|valid|test/<song>/`` and check their headers and last samples.
 
-    Validation songs are those of ``valid/`` where that folder exists, else those of ``train/`` that the musdb package
-    names, else the last song of ``train/`` by name where it holds at least two.
+    Validation songs are those of ``valid/`` if that folder exists, else those of ``train/`` that the musdb package
+    names, else the last song of ``train/`` by name if it has at least two.
 
     Raises:
-        DataError: the folder is no data set.
+        DataError: the folder is not a data set.
 
     Source: docs/numerics.md#songs.
     """
@@ -93,13 +93,14 @@ def _song_folders(root: Path) -> dict[str, list[Path]]:
     }
     if any(next((root / split).glob("*.stem.mp4"), None) for split in folders):
         raise DataError(
-            f"{root}: holds .stem.mp4 files, the compressed MUSDB18; use MUSDB18-HQ, where a song is a folder of wavs"
+            f"{root}: holds .stem.mp4 files, the compressed MUSDB18; use MUSDB18-HQ, where a song is a folder of "
+            f"wav files"
         )
     if not any(folders.values()):
         inside = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
         raise DataError(
             f"{root}: not a data set: no song folders in train/, valid/ or test/ (it holds {_listed(inside)}); "
-            f"expected train/<song>/mixture.wav and one file per stem beside it, wav or flac"
+            f"expected train/<song>/mixture.wav and one file per stem next to it, wav or flac"
         )
     return folders
 
@@ -129,8 +130,8 @@ def _assign_splits(folders: dict[str, list[Path]]) -> tuple[list[tuple[str, Path
     elif len(train) > 1:
         valid = train[-1:]
         note = (
-            f"validation: {valid[0].name!r}, the last song of train/, is held out, since there is no valid/ folder and "
-            f"none of the songs that musdb names"
+            f"validation: {valid[0].name!r}, the last song of train/, is held out, since there is neither a valid/ "
+            f"folder nor any of the songs that musdb names"
         )
     else:
         valid, note = [], ""

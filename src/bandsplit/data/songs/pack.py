@@ -1,7 +1,7 @@
-"""Copy a data set to what is quickest to read: 16-bit wav at the rate of training, whose samples are read as they lie.
+"""Copy of a data set in the format that is fastest to read: 16-bit wav at the rate of training, read without decoding.
 
-Decoding flac costs about ten times as much as that, resampling more; see ``bandsplit bench data``. The copy is a data
-set like any other. Reads instead of a memory map: as quick, and a file that is cut meanwhile is an error, not a crash.
+Decoding flac costs about ten times as much, resampling more; see ``bandsplit bench data``. The copy is a data set like
+any other. Reads are as fast as a memory map, and if a file is truncated meanwhile they raise an error, not a crash.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ RECORD = "pack.json"
 def pack_dataset(
     dataset: Dataset, out: Path, sample_rate_hz: int | None = None, progress: SongProgress | None = None
 ) -> None:
-    """Write all songs of ``dataset`` to ``out``: as song folders, or as stem folders where it has loose stems.
+    """Write all songs of ``dataset`` to ``out``: as song folders, or as stem folders if it has loose stems.
 
     Args:
         dataset: the songs.
-        out: a new or empty folder. Until all songs are complete, they lie beside it in a hidden one.
+        out: a new or empty folder. Until all songs are complete, they are in a hidden folder next to it.
         sample_rate_hz: rate of the copy; each song's own if None.
-        progress: told how many songs are done.
+        progress: called with the number of songs done and the total.
 
     Raises:
-        DataError: the folder is not empty, cannot be made, or another process packs to it.
+        DataError: the folder is not empty, cannot be created, or another process packs to it.
         AudioError: a file cannot be read or written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"{out}: is not empty; choose a new folder, or remove it")
     if out.exists() and out.samefile(os.curdir):
-        raise DataError(f"{out}: is the working folder; go elsewhere, or choose a new folder")
+        raise DataError(f"{out}: is the working folder; change to another one, or choose a new folder")
     try:
-        if out.exists():  # whether it can be replaced is found out now, not after an hour
+        if out.exists():  # test now whether it can be replaced, not after an hour
             out.rmdir()
             out.mkdir()
         with hidden_folder(out) as hidden:
@@ -55,8 +55,8 @@ def pack_dataset(
             hidden.rename(out)
     except OSError as error:
         raise DataError(
-            f"{out}: cannot be made ({error.strerror or error}); choose a new folder where there is room and that can "
-            f"be written to"
+            f"{out}: cannot be created ({error.strerror or error}); choose a new folder that is writable and has "
+            f"enough room"
         ) from None
 
 
@@ -82,7 +82,7 @@ def _pack_song(dataset: Dataset, track: Track, out: Path, sample_rate_hz: int | 
 
 
 def _places(dataset: Dataset, track: Track, out: Path) -> Iterator[tuple[str, Path]]:
-    """Where each part of a song goes."""
+    """Yield each part of a song and its path in the copy."""
     if dataset.layout in ("stem folders", "list"):
         for stem in track.stems:
             yield stem, out / track.split / stem / f"{track.name}.wav"

@@ -1,6 +1,6 @@
-"""What every layout of a data set becomes: songs, each a set of stems that are sums of files.
+"""Tracks: the songs of a data set in any layout, each a set of stems that are sums of files.
 
-A track of a collection of loose stems has some of the stems only; songs as MUSDB18-HQ has them have them all.
+A track of a collection of loose stems has only some of the stems; songs in the layout of MUSDB18-HQ have all of them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIXTURE = "mixture"
 
 Audio = NDArray[np.float32]
 Lengths = Literal["error", "pad", "trim"]
-"""What to do with files of one song that differ in length: refuse, pad with zeros, cut to the shortest."""
+"""Treatment of files of one song that differ in length: refuse, pad with zeros, cut to the shortest."""
 
 
 class AudioFile(NamedTuple):
@@ -35,7 +35,7 @@ class AudioFile(NamedTuple):
 
 @dataclass(frozen=True)
 class Track:
-    """One song, or a part of one: files of equal rate and channels."""
+    """One song, or some stems of one: files of equal sample rate and number of channels."""
 
     name: str
     split: str
@@ -49,7 +49,7 @@ class Track:
 
     @property
     def mixture_from(self) -> Literal["file", "sum"]:
-        """Where the mixture comes from, as result rows record it."""
+        """Source of the mixture, as result rows record it."""
         return "sum" if self.mixture is None else "file"
 
     @property
@@ -61,17 +61,17 @@ class Track:
     def read(
         self, part: str, start: int = 0, samples: int | None = None, gain: float = 1.0, out: Audio | None = None
     ) -> Audio:
-        """Read a stem or the mixture times ``gain``, ``c samples``; zeros stand where a shorter file has ended.
+        """Read a stem or the mixture times ``gain``, ``c samples``; zeros follow the end of a shorter file.
 
         Args:
             part: name of the stem, or ``mixture``.
             start: first sample.
             samples: number of samples; to the end if None.
             gain: factor.
-            out: where to put it, ``c samples``; made if None.
+            out: array to fill, ``c samples``; allocated if None.
 
         Raises:
-            AudioError: a file went missing or is not what it was when it was indexed.
+            AudioError: a file is missing or has changed since it was indexed.
         """
         samples = self.samples - start if samples is None else samples
         out = np.empty((self.channels, samples), np.float32) if out is None else out
@@ -91,7 +91,7 @@ class Track:
         return out
 
     def load(self) -> TrackAudio:
-        """Read the whole song."""
+        """Read the entire song."""
         stems = {stem: self.read(stem) for stem in self.stems}
         for stem, signal in stems.items():
             arrays.check_finite(signal, f"{self.split}/{self.name}, {stem}", self.sample_rate_hz)
@@ -116,22 +116,22 @@ class Dataset:
     stems: tuple[str, ...]
     tracks: tuple[Track, ...]
     choices: tuple[str, ...] = ()
-    """What was chosen where there was a choice."""
+    """Choices made while indexing, such as the validation songs."""
     left_out: tuple[str, ...] = ()
     """Broken songs that were left out, and what is wrong with them."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """By split, what identifies its audio; filled in by `bandsplit.data.songs.check`."""
+    """Fingerprints of the audio by split; `bandsplit.data.songs.check` fills them in."""
     benchmark: str | None = None
-    """``MUSDB18-HQ`` where the checked splits are those of that set, else none; filled in by the same."""
+    """``MUSDB18-HQ`` if the checked splits are those of that set, else None; filled in by the same module."""
 
     @property
     def name(self) -> str:
-        """The folder's or file's own name, as result rows carry it."""
+        """Name of the folder or file, as result rows record it."""
         return self.root.resolve().name
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines for people: what was chosen and what was left out."""
+        """Lines for users: choices, and songs that were left out."""
         return (*self.choices, *(f"left out: {problem}" for problem in self.left_out))
 
     def with_validation(self, other: Dataset) -> Dataset:
@@ -148,7 +148,7 @@ class Dataset:
         return replace(self, tracks=(*others, *songs), fingerprints=prints | theirs, benchmark=benchmark)
 
     def songs(self, split: str) -> tuple[Track, ...]:
-        """The songs of one split.
+        """Return the songs of one split.
 
         Raises:
             DataError: the split has none.
@@ -157,7 +157,7 @@ class Dataset:
         if not songs:
             fixes = {
                 "train": "add song folders to train/",
-                "valid": "add a valid/ folder, or at least 2 songs to train/, the last of which is then held out",
+                "valid": "add a valid/ folder, or at least 2 songs to train/, so that the last one can be held out",
                 "test": "add song folders to test/",
             }
             fix = fixes.get(split, f"legal splits: {', '.join(SPLITS)}")
@@ -165,10 +165,10 @@ class Dataset:
         return songs
 
     def whole_songs(self, split: str) -> tuple[Track, ...]:
-        """The songs of one split, for separating them.
+        """Return the songs of one split, for separation.
 
         Raises:
-            DataError: the split has none, or some lack a stem.
+            DataError: the split has no songs, or some of them lack a stem.
         """
         songs = self.songs(split)
         for track in songs:
@@ -176,30 +176,30 @@ class Dataset:
             if lacking:
                 raise DataError(
                     f"{split}/{track.name}: is a loose stem (no {', '.join(lacking)}), not a song to separate; give "
-                    f"whole songs for this, as folders with one file per stem"
+                    f"complete songs for this, as folders with one file per stem"
                 )
         return songs
 
 
 class Problem(NamedTuple):
-    """What is wrong with a song or one of its files, and what to do."""
+    """A problem with a song or one of its files, and how to fix it."""
 
     song: str
     stem: str | None
     text: str
 
     def __str__(self) -> str:
-        """One line."""
+        """Return one line."""
         return f"{self.song}, {self.stem}: {self.text}" if self.stem else f"{self.song}: {self.text}"
 
 
 def make_track(
     song: str, name: str, split: str, files: Mapping[str, Sequence[Path]], lengths: Lengths = "error"
 ) -> tuple[Track | None, list[Problem]]:
-    """Check the files of a song by their headers and ends and join them to a track.
+    """Check the headers and last samples of the files of a song and make a track of them.
 
     Args:
-        song: how messages name it.
+        song: its name in messages.
         name: its name in the data set.
         split: one of `SPLITS`.
         files: files by stem, with ``mixture`` if there is one.
@@ -211,7 +211,7 @@ def make_track(
         for path in paths:
             try:
                 header = audio.info(path)
-                audio.read(path, start=header.samples - 1, samples=1)  # a cut flac file has a whole header
+                audio.read(path, start=header.samples - 1, samples=1)  # a truncated flac file has an intact header
             except AudioError as error:
                 problems.append(Problem(song, stem, str(error)))
             else:
@@ -230,18 +230,18 @@ def make_track(
 
 
 def hold_out(train: Sequence[Track]) -> tuple[tuple[Track, ...], tuple[str, ...]]:
-    """Make the last whole song of ``train`` a validation song where there are at least two; the note says so."""
+    """Move the last complete song of ``train`` to validation if there are at least two; the note says so."""
     stems = set().union(*(track.stems for track in train))
     whole = [track for track in train if set(track.stems) == stems and len(stems) > 1]
     if len(whole) < 2:
         return tuple(train), ()
     last = whole[-1]
-    note = f"validation: {last.name!r}, the last song of train/, is held out, since no others are named for it"
+    note = f"validation: {last.name!r}, the last song of train/, is held out, since the data set names no others"
     return tuple(replace(track, split="valid") if track is last else track for track in train), (note,)
 
 
 def _unequal(song: str, headers: Mapping[Path, tuple[str, audio.AudioInfo]], lengths: Lengths) -> list[Problem]:
-    """Compare each readable file with the first of them, which is the mixture where that is readable."""
+    """Compare each readable file with the first one, which is the mixture if that is readable."""
     problems: list[Problem] = []
     units = [("sample_rate_hz", "Hz", "resample it"), ("channels", "channel(s)", "convert it")]
     if lengths == "error":

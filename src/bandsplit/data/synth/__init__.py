@@ -1,1 +1,1 @@
-"""The parts of the song generator: composition, sound tools, and the players of each stem."""
+"""The song generator: composition, sound tools, and the players of each stem."""

@@ -1,4 +1,4 @@
-"""What is played: key, tempo, chords and form of a song, and the notes of each part. No sound here."""
+"""Composition: key, tempo, chords and form of a song, and the notes of each part, without sound."""
 
 import math
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ SCALES = {
     "dorian": (0, 2, 3, 5, 7, 9, 10),
     "mixolydian": (0, 2, 4, 5, 7, 9, 10),
 }
-# Chance that vocals, bass, drums and other play in a section.
+# Probability that vocals, bass, drums and other play in a section.
 PRESENCE = {
     "any": (0.6, 0.6, 0.6, 0.6),
     "intro": (0.05, 0.4, 0.45, 0.75),
@@ -26,7 +26,7 @@ PRESENCE = {
     "break": (0.3, 0.35, 0.35, 0.5),
     "outro": (0.2, 0.5, 0.45, 0.75),
 }
-# Between intro and outro, again and again.
+# Sections that repeat between intro and outro.
 CYCLE = ("verse", "chorus", "verse", "chorus", "break", "chorus", "break")
 # Degrees of the scale, one chord per bar.
 PROGRESSIONS = (
@@ -43,7 +43,7 @@ BASS_RHYTHMS = (
     ((0, 0.75, 0), (0.75, 0.75, 0), (1.5, 0.5, 4), (2, 0.75, 0), (2.75, 0.75, 7), (3.5, 0.5, 4)),
     ((0, 2, 0), (2.5, 0.5, 0), (3, 0.5, 4), (3.5, 0.5, 2)),
 )
-# (beat, length in beats); the first three suit sounds that last.
+# (beat, length in beats); the first three suit sustained sounds.
 CHORD_RHYTHMS = (
     ((0, 4),),
     ((0, 2), (2, 2)),
@@ -57,7 +57,7 @@ CHORD_RHYTHMS = (
 
 @dataclass(frozen=True)
 class Note:
-    """A note: when and for how long, its pitch in semitones (69 is 440 Hz), and how strong (0 to 1)."""
+    """A note: start, length, pitch in semitones (69 is 440 Hz) and velocity (0 to 1)."""
 
     start_s: float
     length_s: float
@@ -73,14 +73,14 @@ class Composition:
     mode: str
     tempo_bpm: int
     swing: float
-    """How late every second sixteenth is, as a share of its length."""
+    """Delay of every second sixteenth, as a fraction of its length."""
     tuning: float
-    """Semitones by which all is above 440 Hz."""
+    """Tuning of all instruments relative to 440 Hz, in semitones."""
     progression: tuple[int, ...]
     sevenths: bool
     duration_s: float
     silences: dict[str, list[tuple[float, float]]]
-    """By stem, the spans in seconds in which it rests."""
+    """Time spans in seconds in which each stem rests."""
 
     @property
     def title(self) -> str:
@@ -94,30 +94,30 @@ class Composition:
 
     @property
     def n_bars(self) -> int:
-        """Bars of four beats that the song needs, the last one cut."""
+        """Number of bars of four beats, including an incomplete last one."""
         return int(np.ceil(self.duration_s / (4 * self.beat_s)))
 
     def pitch(self, degree: int) -> float:
-        """Semitones above the tonic of a degree of the scale, which may be beyond the octave or below zero."""
+        """Return the semitones above the tonic of a scale degree, which may be above the octave or negative."""
         return SCALES[self.mode][degree % 7] + 12 * (degree // 7)
 
     def chord(self, bar: int) -> list[int]:
-        """Degrees of the chord of a bar, root first."""
+        """Return the degrees of the chord of a bar, root first."""
         root = self.progression[bar % len(self.progression)]
         return [root + step for step in ((0, 2, 4, 6) if self.sevenths else (0, 2, 4))]
 
     def at(self, bar: int, beat: float) -> float:
-        """Time in seconds of a beat of a bar, with the swing."""
+        """Return the time in seconds of a beat of a bar, with swing."""
         late = self.swing * 0.25 if round(beat * 4) % 2 else 0.0
         return (4 * bar + beat + late) * self.beat_s
 
     def silent(self, stem: str, time_s: float) -> bool:
-        """Whether a stem rests at a time."""
+        """Return whether a stem rests at a time."""
         return any(start <= time_s < end for start, end in self.silences[stem])
 
 
 def compose(rng: Rng, duration_s: float) -> Composition:
-    """A song drawn at random."""
+    """Draw a random song."""
     tempo_bpm = int(rng.integers(76, 149))
     n_bars = int(np.ceil(duration_s * tempo_bpm / 240))
     return Composition(
@@ -134,13 +134,13 @@ def compose(rng: Rng, duration_s: float) -> Composition:
 
 
 def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, float]]]:
-    """Spans of rest by stem: the song goes through sections of a few bars, each with an arrangement of its own.
+    """Draw the rests of each stem: the song has sections of a few bars, each with its own arrangement.
 
-    Somebody always plays; each stem plays in a third of the song at least, if there are sections enough.
+    At least one stem always plays; each stem plays in at least a third of the sections.
     """
     bars = next((bars for bars in (8, 4, 2) if n_bars >= 6 * bars), 2)
     n_sections = max(1, round(n_bars / bars))
-    kinds = ["any"] * n_sections  # An excerpt of a song has no intro and no outro.
+    kinds = ["any"] * n_sections  # A short song is an excerpt, without intro and outro.
     if bars > 2:
         kinds = ["intro", *(CYCLE[i % len(CYCLE)] for i in range(n_sections - 2)), "outro"]
     plays = np.zeros((len(STEMS), n_sections), dtype=bool)
@@ -150,7 +150,7 @@ def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, fl
     for stem, row in zip(STEMS, plays, strict=True):
         edges = np.flatnonzero(np.diff(np.concatenate([[True], row, [True]])))
         starts, ends = edges[::2], edges[1::2]
-        # The last section is played to the end of the song, however long it is.
+        # The last section continues to the end of the song.
         spans[stem] = [
             (bars * bar_s * start if start else -1.0, bars * bar_s * end if end < n_sections else math.inf)
             for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
@@ -159,7 +159,7 @@ def _form(rng: Rng, n_bars: int, bar_s: float) -> dict[str, list[tuple[float, fl
 
 
 def _arrange(rng: Rng, kinds: list[str]) -> NDArray[np.bool_]:
-    """Who plays in each section, ``stem section``: when a verse returns, most stems do what they did in the last."""
+    """Draw which stems play, ``stem section``: in a repeated kind of section most stems do the same as before."""
     plays = np.zeros((len(STEMS), len(kinds)), dtype=bool)
     for i, kind in enumerate(kinds):
         fresh = rng.random(len(STEMS)) < np.array(PRESENCE[kind])
@@ -170,7 +170,7 @@ def _arrange(rng: Rng, kinds: list[str]) -> NDArray[np.bool_]:
 
 
 def played(plan: Composition, stem: str, notes: list[Note], rng: Rng) -> list[Note]:
-    """The notes as a person plays them: a little early or late, stronger or softer, and not in the stem's silences."""
+    """Vary timing and velocity of notes as a human player does, and drop notes in the stem's rests."""
     kept = []
     for note in notes:
         if plan.silent(stem, note.start_s + 1e-6) or note.start_s >= plan.duration_s - 0.05:
@@ -184,7 +184,7 @@ def played(plan: Composition, stem: str, notes: list[Note], rng: Rng) -> list[No
 
 
 def bass_line(plan: Composition, rng: Rng) -> list[Note]:
-    """Roots and neighbours between 52 and 185 Hz in one rhythm and now and then another."""
+    """Draw a bass line of roots and neighbours between 52 and 185 Hz, mostly in one rhythm, sometimes in another."""
     rhythms = [BASS_RHYTHMS[i] for i in rng.permutation(len(BASS_RHYTHMS))[:2]]
     gate = rng.uniform(0.55, 0.95)
     notes = []
@@ -202,12 +202,12 @@ def bass_line(plan: Composition, rng: Rng) -> list[Note]:
 
 
 def chord_tones(plan: Composition, bar: int, lowest: float) -> list[float]:
-    """Pitches of the chord of a bar within the octave above `lowest`, from low to high: chords stay close."""
+    """Return the pitches of the chord of a bar within the octave above `lowest`, ascending: a close voicing."""
     return sorted(lowest + (plan.tonic + plan.pitch(degree) - lowest) % 12 for degree in plan.chord(bar))
 
 
 def chord_part(plan: Composition, rng: Rng, sustained: bool, strum_s: float) -> list[Note]:
-    """Chords in a rhythm of the song; `strum_s` is the time between the notes of a chord."""
+    """Draw chords in one rhythm for the song; `strum_s` is the time between the notes of a chord."""
     rhythm = CHORD_RHYTHMS[rng.integers(3 if sustained else len(CHORD_RHYTHMS))]
     lowest = int(rng.integers(50, 60))
     notes = []
@@ -217,14 +217,14 @@ def chord_part(plan: Composition, rng: Rng, sustained: bool, strum_s: float) -> 
             tones.append(tones[0] + 12)
         for i, (beat, beats) in enumerate(rhythm):
             velocity = rng.uniform(0.65, 0.9)
-            # Strummed down and up by turns.
+            # Strums alternate between down and up.
             for k, tone in enumerate(tones if i % 2 == 0 else tones[::-1]):
                 notes.append(Note(plan.at(bar, beat) + k * strum_s, beats * plan.beat_s, tone, velocity))
     return notes
 
 
 def arpeggio_part(plan: Composition, rng: Rng) -> list[Note]:
-    """Chord tones one after the other over two octaves, with gaps."""
+    """Draw an arpeggio: single chord tones over two octaves, with gaps."""
     step = float(rng.choice([0.25, 0.5, 0.5]))
     shape = rng.choice(["up", "down", "both", "any"])
     lowest = int(rng.integers(55, 67))
@@ -245,7 +245,7 @@ def arpeggio_part(plan: Composition, rng: Rng) -> list[Note]:
 
 
 def melody(plan: Composition, rng: Rng, lowest: float, highest: float) -> list[Note]:
-    """What is sung: phrases of two bars in one of two rhythms, stepping through the scale, with time to breathe."""
+    """Draw a melody: phrases of two bars in one of two rhythms, stepping through the scale, with time to breathe."""
     degrees = [d for d in range(0, 80) if lowest <= plan.tonic + plan.pitch(d) <= highest]
     rhythms = [_phrase_rhythm(rng) for _ in range(2)]
     notes: list[Note] = []
@@ -260,7 +260,7 @@ def melody(plan: Composition, rng: Rng, lowest: float, highest: float) -> list[N
             degree = min(max(degree, degrees[0]), degrees[-1])
             start_s = plan.at(bar, beat)
             notes.append(Note(start_s, beats * plan.beat_s, plan.tonic + plan.pitch(degree), rng.uniform(0.6, 1.0)))
-    # Legato: a syllable lasts until the next one unless a breath lies between them.
+    # Legato: a syllable lasts until the next one unless there is a breath between them.
     for i, (note, following) in enumerate(pairwise(notes)):
         if 0 < following.start_s - note.start_s < note.length_s + 0.2 * plan.beat_s:
             notes[i] = replace(note, length_s=following.start_s - note.start_s)

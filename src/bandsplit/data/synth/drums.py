@@ -1,4 +1,4 @@
-"""The drummer: grooves with fills, and kits whose pieces are synthesised anew at every stroke."""
+"""The drummer: grooves with fills, and kits whose pieces are synthesised again for every stroke."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ GROOVES = (
     ("x.........x.....", "....x.......x...", "xooxoo.xooxoox.."),
 )
 VELOCITY = {"x": 0.95, "o": 0.65, "g": 0.28, "-": 0.8}
-# Ranges of what a kit draws, by kind of kit; see `Kit`.
+# Ranges of the parameters of a kit, by kind of kit; see `Kit`.
 KITS = {
     "acoustic": {
         "kick_hz": (48, 66), "kick_sweep": (2, 4), "kick_decay_s": (0.06, 0.12), "kick_click": (0.2, 0.6),
@@ -59,13 +59,13 @@ KITS = {
         "hat_decay_s": (0.014, 0.028), "tom_hz": (75, 100), "crash_decay_s": (0.25, 0.4), "dark_hz": (4500, 7500),
     },
 }  # fmt: skip
-# Free-running oscillators that never agree make the metal of a cymbal.
+# Frequency ratios of free-running, inharmonic oscillators, which make the metal of a cymbal.
 METAL = np.array([1.0, 1.483, 1.800, 2.546, 2.630, 3.897])
 
 
 @dataclass(frozen=True)
 class Kit:
-    """How the drums of a song sound; frequencies in hertz, decays in seconds to 1/e."""
+    """Sound of the drums of a song; frequencies in hertz, decays in seconds to 1/e."""
 
     kick_hz: float
     kick_sweep: float
@@ -78,18 +78,18 @@ class Kit:
     snare_high_hz: float
     clap: bool
     metal: Signal
-    """The sound of the metal of the cymbals, from which each stroke takes a piece."""
+    """Sound of the metal of the cymbals; each stroke uses an excerpt of it."""
     metal_share: float
     hat_low_hz: float
     hat_decay_s: float
     tom_hz: float
     crash_decay_s: float
     dark_hz: float
-    """Above this all is softened, as on a worn tape."""
+    """Frequency above which the drums are softened, as on a worn tape."""
 
 
 def draw_kit(rate_hz: int, rng: Rng) -> Kit:
-    """A kit drawn at random: acoustic, electronic and booming, tight and dry, or lo-fi and dull."""
+    """Draw a random kit: acoustic, electronic and booming, tight and dry, or lo-fi and dull."""
     kind = str(rng.choice(list(KITS), p=[0.4, 0.25, 0.2, 0.15]))
     cycles = np.outer(METAL * rng.uniform(320, 620), times(6.0, rate_hz)).astype(np.float32)
     return Kit(
@@ -100,7 +100,7 @@ def draw_kit(rate_hz: int, rng: Rng) -> Kit:
 
 
 def strokes(plan: Composition, rng: Rng) -> list[tuple[float, str, float]]:
-    """(time in seconds, piece, velocity) of every stroke: a groove that varies from bar to bar, fills and crashes."""
+    """Draw all strokes as (time in seconds, piece, velocity): a groove that varies by bar, fills and crashes."""
     groove = GROOVES[rng.integers(len(GROOVES))]
     hits = []
     for bar in range(plan.n_bars):
@@ -125,7 +125,7 @@ def strokes(plan: Composition, rng: Rng) -> list[tuple[float, str, float]]:
 
 
 def play_drums(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
-    """The drums of a song, ``c samples``."""
+    """Play the drums of a song, ``c samples``."""
     kit = draw_kit(rate_hz, rng)
     sides = {"kick": 0.0, "snare": rng.uniform(-0.15, 0.15), "hat": rng.uniform(-0.5, 0.5)}
     sides |= {"open": sides["hat"], "crash": rng.uniform(-0.7, 0.7), "tom0": -0.5, "tom1": 0.05, "tom2": 0.5}
@@ -143,7 +143,7 @@ def play_drums(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signa
     room = reverb(track.sum(0), rng.uniform(0.15, 0.6), rng.uniform(3000, 8000), rate_hz, rng)
     room *= rng.uniform(0.02, 0.12)
     track += room
-    # A bus compressor's round knee: tames the highest peaks, as mixed drums are.
+    # The soft knee of a bus compressor lowers the highest peaks, as in mixed drums.
     return high_pass(one_pole(bend(track, 1.2), kit.dark_hz, rate_hz), 25, rate_hz)
 
 
@@ -162,18 +162,18 @@ def _stroke(kit: Kit, piece: str, velocity: float, rate_hz: int, rng: Rng) -> Si
 
 
 def _membrane(f0_hz: float, sweep: float, decay_s: float, click: float, rate_hz: int, rng: Rng) -> Signal:
-    """A kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
+    """Make a kick or a tom: a tone that falls to `f0_hz` from `1 + sweep` times that, and the beater's click."""
     t = times(5 * decay_s, rate_hz)
     f_hz = f0_hz * (1 + rng.normal(0, 0.008)) * (1 + sweep * np.exp(-t / rng.uniform(0.016, 0.022)))
     sound = np.tanh(1.6 * sine(np.cumsum(f_hz) / rate_hz) * decay(t, decay_s))
-    beater = rng.standard_normal(t.size)[: round(0.1 * rate_hz)]  # Nothing is left of it then.
+    beater = rng.standard_normal(t.size)[: round(0.1 * rate_hz)]  # It has decayed by then.
     beater *= decay(t[: beater.size], 0.004)
     sound[: beater.size] += click * band_pass(beater, 900, 5000, rate_hz)
     return ramps(sound, 0.0008, 0.01, rate_hz)
 
 
 def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Signal:
-    """Two modes of the skin and the noise of the wires; or, for a clap, four bursts of noise."""
+    """Make a snare of two modes of the skin and the noise of the wires; or a clap of four bursts of noise."""
     t = times(5 * kit.snare_decay_s, rate_hz)
     decay_s = kit.snare_decay_s * rng.uniform(0.9, 1.1)
     wires = band_pass(rng.standard_normal(t.size), kit.snare_low_hz, kit.snare_high_hz, rate_hz)
@@ -187,7 +187,7 @@ def _snare(kit: Kit, velocity: float, rate_hz: int, rng: Rng) -> Signal:
 
 
 def _cymbal(kit: Kit, metal_share: float, decay_s: float, low_hz: float, rate_hz: int, rng: Rng) -> Signal:
-    """A hat or a crash: clashing square waves and noise above `low_hz`."""
+    """Make a hat or a crash: inharmonic square waves and noise above `low_hz`."""
     t = times(5 * decay_s, rate_hz)
     start = rng.integers(kit.metal.size - t.size)
     metal = kit.metal[start : start + t.size]

@@ -32,11 +32,11 @@ from bandsplit.data.synth.sound import (
 )
 
 Voice = Callable[[Note, int, Rng], Signal]
-"""Makes the sound of one note at a sampling rate."""
+"""Function that makes the sound of one note at a sample rate."""
 
 
 def play_bass(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
-    """The bass of a song, ``c samples``: one instrument in the middle."""
+    """Play the bass of a song, ``c samples``: one instrument in the centre."""
     voice = draw_bass(rng)
     mono = np.zeros((1, samples), dtype=np.float32)
     for note in played(plan, "bass", bass_line(plan, rng), rng):
@@ -47,7 +47,7 @@ def play_bass(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal
 
 
 def draw_bass(rng: Rng) -> Voice:
-    """A bass drawn at random: finger-plucked, slapped, sub, filtered sawtooth or square."""
+    """Draw a random bass: finger-plucked, slapped, sub, filtered sawtooth or square."""
     kind = rng.choice(["finger", "slap", "sub", "saw", "square"], p=[0.28, 0.12, 0.28, 0.27, 0.05])
     if kind == "finger":
         return partial(_string_bass, brightness=rng.uniform(0.15, 0.4), ring_s=rng.uniform(1.2, 3), pop=0.0)
@@ -71,7 +71,7 @@ def draw_bass(rng: Rng) -> Voice:
 def _string_bass(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float, pop: float) -> Signal:
     bright = brightness * (0.6 + 0.4 * note.velocity)
     string = pluck(pitch_hz(note.pitch), note.length_s, bright, ring_s, rate_hz, rng)
-    # The body passes the fundamental, of which a burst of noise has no more than of any other harmonic.
+    # The body boosts the fundamental, which in a burst of noise is no stronger than any other harmonic.
     string = string + 3.0 * one_pole(string, 130, rate_hz)
     if pop:
         t = times(0.03, rate_hz)
@@ -89,10 +89,10 @@ def _sub_bass(note: Note, rate_hz: int, rng: Rng, drive: float, decay_s: float) 
 
 
 def play_other(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
-    """The accompaniment of a song, ``c samples``: chords and mostly a second layer, wide in the stereo image.
+    """Play the accompaniment of a song, ``c samples``: chords and in a quarter of songs a second layer, wide in stereo.
 
-    As in most mixes the middle is left to voice, bass and drums: layers are played twice, once for each side, or stand
-    on one side, the second layer opposite the first.
+    As in most mixes, the centre is left to voice, bass and drums: layers are played twice, once for each side, or
+    placed on one side, the second layer opposite the first.
     """
     side = rng.uniform(0.5, 0.9) * rng.choice([-1, 1])
     track = _chords(plan, samples, rate_hz, rng, side)
@@ -121,7 +121,7 @@ def _arpeggio(plan: Composition, samples: int, rate_hz: int, rng: Rng, side: flo
 
 
 def _layer(plan: Composition, part: list[Note], kind: str, samples: int, rate_hz: int, rng: Rng, side: float) -> Signal:
-    """One instrument on one or both sides of the stereo image, at unit energy per active sample, or so."""
+    """Play one instrument on one or both sides of the stereo image, with a standard deviation of 1."""
     voice = _draw_voice(kind, rng)
     track = np.zeros((2, samples), dtype=np.float32)
     takes = (side, -side) if rng.random() < 0.6 else (side,)
@@ -169,7 +169,7 @@ def _draw_voice(kind: str, rng: Rng) -> Voice:
 
 
 def _guitar(note: Note, rate_hz: int, rng: Rng, brightness: float, ring_s: float) -> Signal:
-    # The string rings on a little after the note.
+    # The string rings briefly after the note.
     return ramps(
         pluck(pitch_hz(note.pitch), note.length_s + 0.1, brightness, ring_s, rate_hz, rng), 0.0015, 0.1, rate_hz
     )
@@ -186,7 +186,7 @@ def _organ(note: Note, rate_hz: int, rng: Rng, drawbars: Signal, tremolo_hz: flo
 
 
 def _fm(note: Note, rate_hz: int, rng: Rng, ratio: float, index: float, decay_s: float) -> Signal:
-    """One sine modulates another, less and less: the harder the stroke, the brighter."""
+    """Modulate a sine by another, with a decaying index: a harder stroke is brighter."""
     t = times(note.length_s + 0.15, rate_hz).astype(np.float32)
     turn = 2 * np.pi * pitch_hz(note.pitch) * t
     bend = (
@@ -211,7 +211,7 @@ def _synth(
     attack_s: float,
     release_s: float,
 ) -> Signal:
-    """Detuned sawtooth or (`odd`) square waves whose low-pass falls from `bright_hz` to `dark_hz`."""
+    """Make detuned sawtooth or (`odd`) square waves whose low-pass falls from `bright_hz` to `dark_hz`."""
     f0_hz = pitch_hz(note.pitch)
     number = harmonics(f0_hz, rate_hz)
     amplitudes = (number % 2 if odd else 1.0) / number
@@ -220,7 +220,7 @@ def _synth(
         for cutoff_hz in (dark_hz, bright_hz)
     )
     t = times(note.length_s + release_s, rate_hz)
-    # Both in one table, real and imaginary: what stays and what falls.
+    # One complex table holds both: the real part stays, the imaginary part decays.
     table = (dark + 1j * (bright - dark)).astype(np.complex64)
     sound = np.zeros(t.size, dtype=np.complex64)
     for k in range(voices):

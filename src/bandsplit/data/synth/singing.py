@@ -27,7 +27,7 @@ from bandsplit.data.synth.sound import (
     times,
 )
 
-# First three formants in hertz of a man's vowels and hummed sounds; those above belong to the singer, not the vowel.
+# First three formants in hertz of a man's vowels and hummed sounds; higher ones depend on the singer, not the vowel.
 # Source of the vowels: Peterson and Barney, "Control methods used in a study of the vowels", 1952.
 FORMANTS_HZ = {
     "a": (730, 1090, 2440),
@@ -54,16 +54,16 @@ CONSONANTS = ("", "", "m", "n", "l", "l", "s", "s", "sh", "f", "t", "t", "k", "k
 
 @dataclass(frozen=True)
 class Singer:
-    """A voice: range in semitones (69 is 440 Hz) and what makes it differ from others."""
+    """A voice: its range in semitones (69 is 440 Hz) and its characteristics."""
 
     lowest: float
     highest: float
     formant_scale: float
-    """Formants relative to a man's: the shorter the vocal tract, the higher."""
+    """Formants relative to a man's: a shorter vocal tract has higher ones."""
     tilt_hz: float
-    """Above this the source falls by a further 6 dB per octave: soft voices have it low."""
+    """Frequency above which the source falls by a further 6 dB per octave; low for soft voices."""
     presence: float
-    """Gain above some 3 kHz, less one: recorded voices are brightened to be understood."""
+    """Gain above about 3 kHz, minus one: recordings brighten voices for intelligibility."""
     breath: float
     vibrato_hz: float
     vibrato: float
@@ -74,7 +74,7 @@ class Singer:
 
 
 def draw_singer(rng: Rng) -> Singer:
-    """A singer drawn at random, from baritone to soprano."""
+    """Draw a random singer, from baritone to soprano."""
     lowest, scale = ((43, 0.97), (47, 1.03), (52, 1.13), (55, 1.18))[rng.integers(4)]
     return Singer(
         lowest=lowest + rng.integers(0, 3),
@@ -91,7 +91,7 @@ def draw_singer(rng: Rng) -> Singer:
 
 
 def play_vocals(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Signal:
-    """The singing of a song, ``c samples``: one voice in the middle, in some songs doubled at the sides, in a room."""
+    """Sing a song, ``c samples``: one voice in the centre, in some songs doubled at one side, with reverb."""
     singer = draw_singer(rng)
     notes = played(plan, "vocals", melody(plan, rng, singer.lowest, singer.highest), rng)
     words = [(str(rng.choice(CONSONANTS)), str(rng.choice(VOWELS))) for _ in notes]
@@ -112,7 +112,7 @@ def play_vocals(plan: Composition, samples: int, rate_hz: int, rng: Rng) -> Sign
 def sing(
     singer: Singer, notes: list[Note], words: list[tuple[str, str]], samples: int, rate_hz: int, rng: Rng
 ) -> Signal:
-    """One voice singing notes with a consonant and a vowel each, ``samples``."""
+    """Sing notes with one voice, each with a consonant and a vowel, ``samples``."""
     score = _Performance(singer, notes, words, samples, rate_hz, rng)
     begins = score.cycles(rate_hz)
     source = np.zeros(samples, dtype=np.float32)
@@ -131,12 +131,12 @@ def sing(
 
 
 def _between(values: Signal) -> Signal:
-    """Values given once per `HOP_SAMPLES`, interpolated for every sample up to the last of them."""
+    """Interpolate values given once per `HOP_SAMPLES` for every sample up to the last value."""
     return (np.diff(values)[:, None] * (np.arange(HOP_SAMPLES) / HOP_SAMPLES) + values[:-1, None]).ravel()
 
 
 class _Performance:
-    """What the voice does over time, one value per `HOP_SAMPLES`: pitch, loudness, breath, three formants."""
+    """Parameters of the voice over time, one value per `HOP_SAMPLES`: pitch, loudness, breath, three formants."""
 
     def __init__(
         self,
@@ -182,7 +182,7 @@ class _Performance:
         self.formants_hz = _smooth(self.formants_hz, 0.03 / frame_s) * singer.formant_scale
 
     def cycles(self, rate_hz: int) -> NDArray[np.float64]:
-        """Phase in cycles at the start of each frame: within one the pitch is linear, the period's sum geometric."""
+        """Return the phase in cycles at each frame's start: pitch is linear in a frame, so steps sum geometrically."""
         f0_hz = 440.0 * np.exp2((self.pitch[:-1] - 69) / 12)
         growth = np.diff(self.pitch) * (np.log(2) / 12 / HOP_SAMPLES)
         growth = np.where(np.abs(growth) < 1e-14, 1e-14, growth)
@@ -191,16 +191,16 @@ class _Performance:
 
 
 def _smooth(values: Signal, frames: float) -> Signal:
-    """Averaged forwards and backwards over about `frames`, so that nothing jumps and nothing comes late."""
+    """Smooth values forwards and backwards over about `frames`, which removes jumps without a delay."""
     keep = np.exp(-1.0 / max(frames, 0.3))
     return filtfilt([1 - keep], [1, -keep], values, axis=0, padlen=0)
 
 
 def _vocal_tract(singer: Singer, score: _Performance, rate_hz: int) -> Callable[[slice], NDArray[np.complex64]]:
-    """Response ``t f`` of the vocal tract at given frames: a cascade of resonances, levelled to make vowels as loud.
+    """Return a function of frames: the response ``t f`` of the vocal tract, a cascade of resonances of equal loudness.
 
-    The source (-12 dB per octave) and the radiation from the lips (+6) make the sawtooth; a tube has a resonance
-    about every kilohertz, and it takes all of them to keep the spectrum from falling too steeply.
+    The source (-12 dB per octave) and the radiation from the lips (+6) are in the sawtooth; a tube has a resonance
+    about every kilohertz, and without all of them the spectrum would fall too steeply.
     """
     f_hz = frame_bins_hz(rate_hz).astype(np.float32)
     upper = np.arange(3500, 0.5 * rate_hz, 1000) * singer.formant_scale
@@ -224,8 +224,8 @@ def _vocal_tract(singer: Singer, score: _Performance, rate_hz: int) -> Callable[
             np.multiply(f_hz, (50 + 0.035 * formant_hz) / formant_hz**2, out=one.imag)
             resonances *= one
         response = np.divide(passed, resonances, out=one)
-        heard = np.square(np.abs(response[:, low]) / f_hz[low]).sum(1, keepdims=True)
-        response *= 0.02 / np.sqrt(heard)
+        energy = np.square(np.abs(response[:, low]) / f_hz[low]).sum(1, keepdims=True)
+        response *= 0.02 / np.sqrt(energy)
         return response
 
     return respond

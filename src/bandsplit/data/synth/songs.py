@@ -1,7 +1,7 @@
-"""A seeded generator of small multitrack songs in the layout of MUSDB18-HQ: data that anyone can make anywhere.
+"""Seeded generator of short multitrack songs in the layout of MUSDB18-HQ: data that anyone can make.
 
 Songs differ in key, tempo, chords, form, instruments and singer, and nothing in them repeats sample for sample.
-They overlap in frequency as real stems do, so a static filter cannot take them apart.
+Stems overlap in frequency as real ones do, so a static filter cannot separate them.
 """
 
 import json
@@ -26,7 +26,7 @@ from bandsplit.data.synth.singing import play_vocals
 from bandsplit.data.synth.sound import blocks, mastering_gain, ramps
 
 RECORD = "synthesis.json"
-# To be raised whenever the same arguments give other samples.
+# Increment whenever the same arguments give different samples.
 GENERATOR = 3
 SHORTEST_S = 1.0
 FILES = ("mixture", *STEMS)
@@ -34,13 +34,13 @@ PLAYERS = {"vocals": play_vocals, "bass": play_bass, "drums": play_drums, "other
 
 
 def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 44100) -> dict[str, NDArray[np.float32]]:
-    """Stems of one song by name, each ``c samples`` with two channels; the same seed gives the same samples.
+    """Return the stems of one song by name, each ``c samples`` with two channels; equal seeds give equal samples.
 
-    The stems are of about the same energy (a few dB apart, differently in each song). They are mastered together, all
-    with the same gain at the same time: loud passages of the mixture have about -15 dB, and nothing goes beyond 0.99.
+    The stems have about the same energy (a few dB apart, differently in each song). They are mastered together, with
+    one gain for all: loud passages of the mixture have about -15 dB, and no sample exceeds 0.99.
 
     Raises:
-        ConfigError: If the song is shorter than a second or the sampling rate below 16 kHz.
+        ConfigError: the song is shorter than a second, or the sample rate is below 16 kHz.
     """
     _check_song(duration_s, sample_rate_hz)
     plan_rng, level_rng, *stem_rngs = _generators(seed)
@@ -67,7 +67,7 @@ def synthesise_song(seed: int, duration_s: float = 20.0, sample_rate_hz: int = 4
 
 
 def song_title(seed: int, duration_s: float = 20.0) -> str:
-    """Key and tempo of the song that `synthesise_song` makes of the same arguments."""
+    """Return key and tempo of the song that `synthesise_song` makes from the same arguments."""
     return compose(_generators(seed)[0], duration_s).title
 
 
@@ -88,18 +88,18 @@ def write_dataset(
 ) -> list[Path]:
     """Write ``root/train|valid|test/<song>/{mixture,vocals,bass,drums,other}.wav`` and return the song folders.
 
-    16 bit; the mixture is the exact sum of the stems as stored. A song depends on `seed`, its split and its
-    number within it only. A complete data set of the same arguments is left as it is, an interrupted one completed.
+    Files have 16 bits; the mixture is the exact sum of the stored stems. A song depends only on `seed`, its split and
+    its number within the split. A complete data set of the same arguments is not changed, an interrupted one completed.
 
     Raises:
-        ConfigError: If a number is negative or there would be no song.
-        DataError: If the folder holds anything but this data set, or cannot be written.
-        AudioError: If a song cannot be written; finished songs are kept.
+        ConfigError: a number is negative, or there would be no song.
+        DataError: the folder contains anything but this data set, or cannot be written.
+        AudioError: a song cannot be written; finished songs are kept.
     """
     _check_song(duration_s, sample_rate_hz)
     counts = {"train": n_train, "valid": n_valid, "test": n_test}
     if min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ConfigError(f"a data set needs at least one song and no negative number of them, not {counts}")
+        raise ConfigError(f"a data set needs at least one song, and no number of songs may be negative, got {counts}")
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be 1 or more")
     arguments = {
@@ -123,7 +123,7 @@ def write_dataset(
         raise DataError(f"cannot write the synthetic data set to {root}: {error}; choose another folder") from error
     except BrokenProcessPool as error:
         raise DataError(
-            f"a process that wrote songs to {root} was ended from outside, perhaps for want of memory; "
+            f"a process that wrote songs to {root} was killed, perhaps because memory ran out; "
             "run the same command again: finished songs are kept"
         ) from error
     return [folder for folder, _ in songs]
@@ -137,7 +137,7 @@ def _check_song(duration_s: float, sample_rate_hz: int) -> None:
 
 
 def _songs(root: Path, counts: dict[str, int], duration_s: float, seed: int) -> list[tuple[Path, int]]:
-    """Folder and seed of every song."""
+    """List folder and seed of every song."""
     songs = []
     for i, (split, n) in enumerate(counts.items()):
         for k in range(n):
@@ -148,7 +148,7 @@ def _songs(root: Path, counts: dict[str, int], duration_s: float, seed: int) -> 
 
 
 def _open_folder(root: Path, arguments: dict[str, float]) -> None:
-    """Make sure that the folder is empty or holds this data set, whole or in part, and nothing else."""
+    """Check that the folder is empty or contains this data set, complete or in part, and nothing else."""
     for name in (RECORD, UNFINISHED):
         if (root / name).exists():
             found = _read_record(root / name)
@@ -181,7 +181,7 @@ def _read_record(path: Path) -> dict[str, float]:
 
 def _difference(found: dict[str, float], asked: dict[str, float]) -> str:
     keys = [key for key in {**found, **asked} if found.get(key) != asked.get(key)]
-    return ", ".join(f"{key} is {found.get(key)} there and {asked.get(key)} here" for key in keys)
+    return ", ".join(f"{key} is {found.get(key)} instead of {asked.get(key)}" for key in keys)
 
 
 def _write_songs(songs: list[tuple[Path, int]], duration_s: float, sample_rate_hz: int, workers: int) -> None:
@@ -196,7 +196,7 @@ def _write_songs(songs: list[tuple[Path, int]], duration_s: float, sample_rate_h
 
 
 def _write_song(song: tuple[Path, int], duration_s: float, sample_rate_hz: int) -> None:
-    """Write the five files beside the splits and move them there together: a song is whole or absent."""
+    """Write the five files next to the splits and move them together: a song is complete or absent."""
     folder, seed = song
     part = folder.parents[1] / f".writing-{folder.name}"
     stored = {

@@ -1,8 +1,8 @@
-"""Tools the players share: oscillators, envelopes, filters and space.
+"""Tools that the players share: oscillators, envelopes, filters, reverb and other effects.
 
-Signals are arrays ``samples`` or, where said, ``c samples`` with two channels; times are in seconds. What is as long as
-the song is float32 and worked on block by block, in place where it can be: arrays of that length are dear to allocate
-and to pass through the caches. Blocks in which a stem rests are passed over.
+Signals are arrays ``samples`` or, where stated, ``c samples`` with two channels; times are in seconds. Arrays of the
+length of a song are float32 and processed block by block, in place where possible: they are expensive to allocate and
+to move through the caches. Blocks in which a stem rests are skipped.
 """
 
 import math
@@ -26,17 +26,17 @@ NOTHING = 1e-8
 
 
 def pitch_hz(pitch: float) -> float:
-    """Frequency of a pitch in semitones, 69 being 440 Hz."""
+    """Return the frequency of a pitch in semitones; 69 is 440 Hz."""
     return 440.0 * 2.0 ** ((pitch - 69.0) / 12.0)
 
 
 def times(length_s: float, rate_hz: int) -> Signal:
-    """Sample times from 0 to `length_s`, at least one."""
+    """Return the sample times from 0 to `length_s`, at least one."""
     return _numbers(max(1, round(length_s * rate_hz))) / rate_hz
 
 
 def _numbers(count: int) -> NDArray[np.float64]:
-    """0, 1, 2, ...: the head of a kept array."""
+    """Return 0, 1, 2, ... as a view of a cached array."""
     return _kept_numbers(max(16, (count - 1).bit_length()))[:count]
 
 
@@ -48,24 +48,24 @@ def _kept_numbers(bits: int) -> NDArray[np.float64]:
 
 
 def blocks(samples: int) -> Iterator[slice]:
-    """Spans of `BLOCK_SAMPLES` that cover so many samples, the last one shorter."""
+    """Yield slices of `BLOCK_SAMPLES` that cover ``samples`` samples; the last one may be shorter."""
     for start in range(0, samples, BLOCK_SAMPLES):
         yield slice(start, min(start + BLOCK_SAMPLES, samples))
 
 
 def decay(t: Signal, seconds: float) -> NDArray[np.float32]:
-    """What falls to 1/e in so many seconds, at times `t`; no less than exp(-60), since denormal numbers are slow."""
+    """Return an exponential decay to 1/e in `seconds`, at times `t`; at least exp(-60): denormal numbers are slow."""
     fall = (t / -seconds).astype(np.float32)
     return np.exp(np.maximum(fall, np.float32(-60.0), out=fall), out=fall)
 
 
 def sine(cycles: Signal) -> NDArray[np.float32]:
-    """Sine of a phase in cycles, wrapped before it is rounded to float32."""
+    """Return the sine of a phase in cycles, which is wrapped before it is rounded to float32."""
     return np.sin((2 * np.pi * (cycles - np.rint(cycles))).astype(np.float32))
 
 
 def deviation(track: Signal) -> float:
-    """Standard deviation over all samples, summed in blocks."""
+    """Return the standard deviation over all samples, summed in blocks."""
     total = squares = 0.0
     for row in track:
         for part in blocks(row.size):
@@ -75,20 +75,20 @@ def deviation(track: Signal) -> float:
 
 
 def harmonics(f0_hz: float, rate_hz: int) -> Signal:
-    """Numbers 1, 2, ... of the harmonics of `f0_hz` that the sampling rate can hold without aliasing."""
+    """Return the numbers 1, 2, ... of the harmonics of `f0_hz` that do not alias at the sample rate."""
     top = int(min(16000.0, 0.45 * rate_hz) / f0_hz)
     return np.arange(1.0, min(max(top, 1), TABLE_SAMPLES // 2 - 1) + 1)
 
 
 def period(amplitudes: Signal) -> NDArray[np.float32]:
-    """One period of a tone with these amplitudes of harmonics 1, 2, ..., to be read at `positions`."""
+    """Return one period of a tone with these amplitudes of harmonics 1, 2, ..., for reading at `positions`."""
     spectrum = np.zeros(TABLE_SAMPLES // 2 + 1, dtype=np.complex64)
     spectrum.imag[1 : len(amplitudes) + 1] = -0.5 * TABLE_SAMPLES * amplitudes
     return np.asarray(fft.irfft(spectrum))
 
 
 def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.int64]:
-    """Where a tone of `f0_hz` reads its period at each sample, from a random phase."""
+    """Return the index into the period of a tone of `f0_hz` for each sample, from a random phase."""
     step = f0_hz / rate_hz * TABLE_SAMPLES
     at = _numbers(samples) * step
     at += rng.uniform(0, TABLE_SAMPLES)
@@ -98,7 +98,7 @@ def positions(f0_hz: float, samples: int, rate_hz: int, rng: Rng) -> NDArray[np.
 
 
 def sawtooth(f0_hz: Signal, rate_hz: int, begin: float = 0.0) -> Signal:
-    """A sawtooth whose frequency is given per sample, its jumps rounded (PolyBLEP) so that it hardly aliases.
+    """Return a sawtooth with a frequency per sample and smoothed jumps (PolyBLEP), so that it hardly aliases.
 
     `begin` is its phase in cycles just before the first sample.
     """
@@ -117,34 +117,34 @@ def sawtooth(f0_hz: Signal, rate_hz: int, begin: float = 0.0) -> Signal:
 
 
 def pluck(f0_hz: float, length_s: float, brightness: float, ring_s: float, rate_hz: int, rng: Rng) -> Signal:
-    """A plucked string: a burst of noise that goes round and round, losing its high harmonics first.
+    """Return a plucked string: a burst of noise that circulates in a loop and loses its high harmonics first.
 
-    `brightness` (0 to 1) sets the colour of the burst and how long the high harmonics last, `ring_s` the time in
+    `brightness` (0 to 1) sets the colour of the burst and the decay of the high harmonics, `ring_s` the time in
     which the lowest falls by 60 dB.
-    Source: plucked-string paper. Here the loop is computed for all rounds at once in the frequency domain.
+    Source: plucked-string paper. This implementation computes all rounds of the loop at once in the frequency domain.
     """
     size = _fast_length(int(np.ceil(rate_hz / f0_hz)))
     n_rounds = int(np.ceil(length_s * f0_hz)) + 2
     number = np.arange(size // 2 + 1)
     f_hz = number * f0_hz
-    # Plucked at a fraction of its length, a string lacks the harmonics that have a node there.
+    # A string plucked at a fraction of its length lacks the harmonics that have a node there.
     burst = np.sin(np.pi * number * rng.uniform(0.12, 0.3)) * np.exp(2j * np.pi * rng.random(number.size))
     burst *= rng.uniform(0.5, 1.0, number.size) / (1 + f_hz / (300 + 4000 * brightness**2)) ** 1.5
     burst[0] = 0.0
     burst[f_hz > min(16000.0, 0.45 * rate_hz)] = 0.0
     loss = 10 ** (-3 / (ring_s * f0_hz) * (1 + (f_hz / (200 + 2500 * brightness)) ** 1.3))
     present = int(np.flatnonzero(burst)[-1]) + 1 if burst.any() else 1
-    # Through logarithms, since products that run into denormal numbers are slow.
+    # Computed with logarithms, since products that become denormal numbers are slow.
     fade = np.outer(np.arange(1.0, n_rounds + 1), np.log(loss[:present].astype(np.float32), dtype=np.float64))
     rounds = np.exp(np.maximum(fade, -60.0).astype(np.float32))
     burst = (burst[:present] * (size / 4)).astype(np.complex64)
     string = np.asarray(fft.irfft(rounds * burst, size, axis=-1)).ravel()
-    # A round has a whole number of samples, one that is quick to transform: read at the speed that is in tune.
+    # A round has an integer number of samples that is fast to transform; resampling it brings it in tune.
     return _read(string, _numbers(round(length_s * rate_hz)) * (f0_hz * size / rate_hz))
 
 
 def _read(sound: Signal, at: NDArray[np.float64]) -> Signal:
-    """The sound at fractional positions within it, interpolated linearly."""
+    """Return the sound at fractional positions, interpolated linearly."""
     whole = at.astype(np.int64)
     share = (at - whole).astype(np.float32)
     left, rise = sound[whole], np.diff(sound)[whole]
@@ -155,12 +155,12 @@ def _read(sound: Signal, at: NDArray[np.float64]) -> Signal:
 
 def _fast_length(samples: int) -> int:
     length = fft.next_fast_len(samples, real=True)
-    assert length is not None  # As scipy's stub says it might be.
+    assert length is not None  # SciPy's stub allows None.
     return length
 
 
 def ramps(sound: Signal, attack_s: float, release_s: float, rate_hz: int) -> Signal:
-    """The sound itself, changed: raised-cosine ramps at both ends, so that it starts and stops without a click."""
+    """Apply raised-cosine ramps to both ends in place, so that the sound starts and stops without a click."""
     for seconds, part in ((attack_s, slice(None)), (release_s, slice(None, None, -1))):
         n = min(round(seconds * rate_hz), sound.shape[-1])
         sound[..., part][..., :n] *= _rise(n)
@@ -175,7 +175,7 @@ def _rise(samples: int) -> NDArray[np.float64]:
 
 
 def _filtered(sos: NDArray[np.float64], sound: Signal) -> Signal:
-    """The sound ``... samples`` through a filter, block by block; where nothing sounds there is nothing to do."""
+    """Filter a sound ``... samples`` block by block; silent blocks are skipped."""
     if sound.ndim == 1 and sound.size <= BLOCK_SAMPLES:
         return np.asarray(sosfilt(sos, sound))
     filtered = np.empty_like(sound)
@@ -190,22 +190,22 @@ def _filtered(sos: NDArray[np.float64], sound: Signal) -> Signal:
 
 
 def one_pole(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
-    """Low-passed at 6 dB per octave."""
+    """Apply a low-pass of 6 dB per octave."""
     return _filtered(_butterworth(1, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
 def low_pass(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
-    """Low-passed at 12 dB per octave."""
+    """Apply a low-pass of 12 dB per octave."""
     return _filtered(_butterworth(2, "low", (round(cutoff_hz),), rate_hz), sound)
 
 
 def high_pass(sound: Signal, cutoff_hz: float, rate_hz: int) -> Signal:
-    """High-passed at 12 dB per octave."""
+    """Apply a high-pass of 12 dB per octave."""
     return _filtered(_butterworth(2, "high", (round(cutoff_hz),), rate_hz), sound)
 
 
 def band_pass(sound: Signal, low_hz: float, high_hz: float, rate_hz: int) -> Signal:
-    """Band-passed at 12 dB per octave on either side."""
+    """Apply a band-pass of 12 dB per octave on either side."""
     return _filtered(_butterworth(2, "band", (round(low_hz), round(high_hz)), rate_hz), sound)
 
 
@@ -218,7 +218,7 @@ def _butterworth(order: int, kind: str, edges_hz: tuple[int, ...], rate_hz: int)
 def mix_in(track: Signal, sound: Signal, start_s: float, rate_hz: int, pan: float = 0.0, gain: float = 1.0) -> None:
     """Add a sound to a track ``c samples`` at a time, at constant power for `pan` from -1 (left) to 1 (right).
 
-    A track of one channel gets what would be the left one.
+    A track with one channel gets the left one.
     """
     start = max(0, round(start_s * rate_hz))
     sound = sound[: max(0, track.shape[1] - start)]
@@ -228,16 +228,16 @@ def mix_in(track: Signal, sound: Signal, start_s: float, rate_hz: int, pan: floa
 
 
 def reverb(sound: Signal, decay_s: float, damping_hz: float, rate_hz: int, rng: Rng) -> NDArray[np.float32]:
-    """The tail of a room, ``c samples``, of a mono sound: decaying noise that differs between the channels.
+    """Return the reverb tail, ``c samples``, of a mono sound: decaying noise that differs between the channels.
 
-    `decay_s` is the time in which the tail falls by 60 dB; its energy equals that of the sound, roughly.
+    `decay_s` is the time in which the tail falls by 60 dB; its energy is roughly that of the sound.
     """
     t = times(0.75 * decay_s, rate_hz)  # Down to -45 dB.
     tail = rng.standard_normal((2, t.size)) * 10 ** (-3 * t / decay_s)
     tail = ramps(one_pole(tail, damping_hz, rate_hz), 0.01, 0.05, rate_hz)
     tail /= np.sqrt(np.sum(tail**2, axis=-1, keepdims=True))
     delay = round(rng.uniform(0.005, 0.03) * rate_hz)
-    # Convolved piece by piece (overlap-add).
+    # Convolve piece by piece (overlap-add).
     size = 1 << (3 * t.size).bit_length()
     hop = size - t.size + 1
     response = np.asarray(fft.rfft(tail.astype(np.float32), size))
@@ -252,20 +252,20 @@ def reverb(sound: Signal, decay_s: float, damping_hz: float, rate_hz: int, rng: 
 
 
 def chorus(sound: Signal, depth_s: float, speed_hz: float, rate_hz: int) -> Signal:
-    """The sound ``c samples`` plus a copy delayed by a time that swings, opposite in the two channels."""
+    """Add a copy with an oscillating delay to a sound ``c samples``, with opposite phase in the two channels."""
     longest = math.ceil((0.012 + depth_s) * rate_hz) + 1
     swing = _swing(speed_hz, rate_hz)
     both = np.zeros_like(sound)
     for part in blocks(sound.shape[1]):
         first = part.start - longest
-        heard = sound[:, max(0, first) : part.stop]
-        if not heard.any():
+        source = sound[:, max(0, first) : part.stop]
+        if not source.any():
             continue
         if first < 0:
-            heard = np.pad(heard, ((0, 0), (-first, 0)))
+            source = np.pad(source, ((0, 0), (-first, 0)))
         at = _numbers(part.stop - part.start) + (longest - 0.012 * rate_hz)
         bend = depth_s * rate_hz * swing(part)
-        for row, out, place in zip(heard, both[:, part], (at - bend, at + bend), strict=True):
+        for row, out, place in zip(source, both[:, part], (at - bend, at + bend), strict=True):
             out += _read(row, place)
             out += row[longest:]
             out *= 0.75
@@ -273,7 +273,7 @@ def chorus(sound: Signal, depth_s: float, speed_hz: float, rate_hz: int) -> Sign
 
 
 def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Signal]:
-    """Sine of a low frequency in any block, by addition theorems from one block of it; `turn` is in cycles."""
+    """Return a function that gives a low-frequency sine in any block, by addition theorems; `turn` is in cycles."""
     angle = 2 * np.pi * speed_hz / rate_hz * np.arange(BLOCK_SAMPLES)
     sines, cosines = np.sin(angle), np.cos(angle)
 
@@ -286,15 +286,15 @@ def _swing(speed_hz: float, rate_hz: int) -> Callable[..., Signal]:
 
 
 def overdrive(sound: Signal, drive: float, cabinet_hz: float, rate_hz: int) -> Signal:
-    """A valve amplifier and its loudspeaker: bends what is loud, and passes little above `cabinet_hz`.
+    """Simulate a valve amplifier, which distorts loud passages, and its loudspeaker, a low-pass at `cabinet_hz`.
 
-    Highs are taken away before, lest their harmonics fold back from beyond half the sampling rate.
+    High frequencies are filtered first so that their harmonics do not alias.
     """
     return low_pass(bend(low_pass(sound, 3000, rate_hz), drive), cabinet_hz, rate_hz)
 
 
 def bend(sound: Signal, drive: float) -> Signal:
-    """The sound ``c samples`` itself, changed: the louder it is, the less louder it gets."""
+    """Saturate a sound ``c samples`` in place: louder passages are compressed more."""
     for row in sound:
         for part in blocks(row.size):
             row[part] *= drive
@@ -303,7 +303,7 @@ def bend(sound: Signal, drive: float) -> Signal:
 
 
 def tremolo(sound: Signal, speed_hz: float, depth: float, turn: float, rate_hz: int) -> Signal:
-    """The sound ``c samples`` itself, swelling and fading; with half a `turn` between the channels to and fro."""
+    """Modulate the level of a sound ``c samples`` in place; with a `turn` of 0.5 it moves between the channels."""
     swing = _swing(speed_hz, rate_hz)
     for part in blocks(sound.shape[1]):
         if sound[:, part].any():
@@ -313,7 +313,7 @@ def tremolo(sound: Signal, speed_hz: float, depth: float, turn: float, rate_hz: 
 
 
 def echo(sound: Signal, delay_s: float, strength: float, rate_hz: int) -> Signal:
-    """The sound ``c samples`` and two duller echoes of it that change sides."""
+    """Add two duller echoes that alternate sides to a sound ``c samples``."""
     wet = sound.copy()
     delay = round(delay_s * rate_hz)
     for k in (1, 2):
@@ -326,17 +326,17 @@ def echo(sound: Signal, delay_s: float, strength: float, rate_hz: int) -> Signal
 def mastering_gain(
     mixture: NDArray[np.float32], peaks: NDArray[np.float32], loudness_db: float, ceiling: float, rate_hz: int
 ) -> NDArray[np.float32]:
-    """Gain per sample that makes the loudest third of a song as loud as asked and keeps its peaks below a ceiling.
+    """Return the gain per sample that sets the loudness of the loudest third of a song and limits its peaks.
 
-    A limiter that looks ahead: the gain each peak allows is held for some milliseconds before and after, then
-    averaged over no more than that, so that it is smooth and never above what any peak allows. Songs with peaks more
-    than 4 dB above the ceiling stay softer instead.
+    The limiter looks ahead: the gain that each peak allows is held for some milliseconds before and after the peak,
+    then averaged over no more than that, so that it is smooth and never above what any peak allows. Songs with peaks
+    more than 4 dB above the ceiling stay softer instead.
 
     Args:
-        mixture: ``c samples``, whose loudness counts.
+        mixture: signal ``c samples`` whose loudness is measured.
         peaks: largest absolute value at each sample that must stay below the ceiling, ``samples``.
-        loudness_db: mean power of the loudest third in dB, in pieces of 0.4 s.
-        ceiling: what no peak may go beyond.
+        loudness_db: target of the mean power of the loudest third in dB, in pieces of 0.4 s.
+        ceiling: largest absolute value allowed.
         rate_hz: sample rate.
     """
     piece = min(round(0.4 * rate_hz), mixture.shape[1])
@@ -351,11 +351,11 @@ def mastering_gain(
 
 
 def filter_by_frames(sound: Signal, respond: Callable[[slice], NDArray[np.complexfloating]]) -> Signal:
-    """The sound through a filter that changes every `HOP_SAMPLES`.
+    """Apply a filter that changes every `HOP_SAMPLES`.
 
-    `respond` gives the response ``t f`` at some of the frames (see `frame_count` and `frame_bins_hz`). Frames of two
-    hops under a Hann window, each filtered with as much padding, are added up; few at a time: responses are large.
-    Where nothing sounds no response is asked for.
+    `respond` returns the response ``t f`` of a slice of the frames (see `frame_count` and `frame_bins_hz`). Frames of
+    two hops under a Hann window are filtered with padding of the same length and overlap-added; few frames at a time,
+    because responses are large. `respond` is not called for silent frames.
     """
     hop = HOP_SAMPLES
     n_frames = frame_count(sound.size)
@@ -377,10 +377,10 @@ def filter_by_frames(sound: Signal, respond: Callable[[slice], NDArray[np.comple
 
 
 def frame_count(samples: int) -> int:
-    """Number of frames `filter_by_frames` needs for a sound of this length."""
+    """Return the number of frames that `filter_by_frames` needs for a sound of this length."""
     return -(-samples // HOP_SAMPLES) + 1
 
 
 def frame_bins_hz(rate_hz: int) -> Signal:
-    """Frequencies of the bins of a response for `filter_by_frames`."""
+    """Return the frequencies of the bins of a response for `filter_by_frames`."""
     return np.fft.rfftfreq(4 * HOP_SAMPLES, 1 / rate_hz)
