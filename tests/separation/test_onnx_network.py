@@ -101,7 +101,7 @@ def test_the_runtime_is_an_option_of_the_command(exported: Path, tmp_path: Path,
 def test_a_device_that_onnx_files_do_not_take_is_refused(exported: Path):
     with pytest.raises(ConfigError, match=r"device: 'cuda' cannot compute .*model\.onnx; ONNX files run on 'cpu'"):
         Separator(exported / "model.onnx", device="cuda")
-    with pytest.raises(ConfigError, match="runtime: 'tensorrt' is none; legal: auto, torch, onnx"):
+    with pytest.raises(ConfigError, match="runtime: 'tensorrt' is unknown; choose one of auto, torch, onnx"):
         Separator(exported / "model.onnx", runtime="tensorrt")  # type: ignore[arg-type]
 
 
