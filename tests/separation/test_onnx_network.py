@@ -77,7 +77,7 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
     assert "Traceback" not in ended.stderr
     ended = run("-m", "bandsplit", "doctor")
     assert ended.returncode == 0, ended.stdout
-    assert "missing: .onnx models alone can be used" in ended.stdout
+    assert "missing: only .onnx models can be used" in ended.stdout
     assert " 0 failed" in ended.stdout
 
 
