@@ -94,7 +94,7 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
     ("arguments", "code", "message"),
     [
         (["separate", "x.wav", "-n", "none.safetensors"], 1, "none.safetensors: no such model file"),
-        (["separate", "x.wav"], 1, "no model is named, none is in the cache"),
+        (["separate", "x.wav"], 1, "no model was named, none is in the cache"),
         (
             ["separate", "x.wav", "-n", "m", "--method", "crossfade", "--hop", "1"],
             2,
@@ -107,7 +107,7 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
         (["train", "base", "-t", "bass", "--data", ".", "--set", "model.n_block=3"], 2, "did you mean 'n_blocks'?"),
         (["train", "base", "-t", "bass", "--data", ".", "--set", "seven"], 2, "--set seven: must be PATH=VALUE"),
         (["models", "import", "none.ckpt"], 1, "none.ckpt: no such checkpoint file"),
-        (["models", "show", "none"], 1, "none: no such file, no folder with model files, and no registered model"),
+        (["models", "show", "none"], 1, "none: is not a file, a folder with model files or the name of a registered"),
         (["sing"], 2, "No such command 'sing'"),
     ],
 )

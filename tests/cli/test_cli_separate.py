@@ -104,11 +104,11 @@ def test_a_folder_with_links_in_a_circle_is_walked_once(capsys, model):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (["empty"], "empty: no audio files are here"),
-        (["*.wav"], "*.wav: no audio files are here"),
+        (["empty"], "empty: no audio files were found"),
+        (["*.wav"], "*.wav: no audio files were found"),
         (["@none.txt"], "@none.txt: the list cannot be read (No such file or directory)"),
         (["-"], "no audio files were named"),
-        (["@zeros"], "the list of names holds a null byte"),
+        (["@zeros"], "the list of names contains a null byte"),
     ],
 )
 def test_inputs_without_songs_are_a_mistake_in_use(capsys, model, monkeypatch, inputs, message):
@@ -246,8 +246,8 @@ def test_names_follow_the_pattern(capsys, model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--filename", "{stem"], "filename: '{stem' holds a lone brace; legal: {track}, {trackext}, {stem}"),
-        (["--filename", "{track.__class__}/{stem}.wav"], "holds track.__class__; legal: {track}"),
+        (["--filename", "{stem"], "filename: '{stem' contains a single brace; legal: {track}, {trackext}, {stem}"),
+        (["--filename", "{track.__class__}/{stem}.wav"], "contains track.__class__; legal: {track}"),
         (["--filename", "{track}.wav"], "has no {stem}; the 2 stems need names of their own"),
         (["--flac", "--mp3"], "--flac and --mp3: exclude each other; choose one"),
         (["--flac", "--float32"], "subtype: flac files have no FLOAT; legal: PCM_16, PCM_24"),

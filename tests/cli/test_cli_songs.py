@@ -66,7 +66,7 @@ def test_a_song_that_is_missing_is_told_before_a_model_that_is_missing(capsys):
     assert json.loads(out) == {"status": "failed", "input": "nosuch.mp3", "error": text[8:]}
     song("a.wav")
     code, _, text = run(capsys, "nosuch.mp3", "a.wav")
-    assert (code, "no model is named, none is in the cache" in text) == (1, True), text
+    assert (code, "no model was named, none is in the cache" in text) == (1, True), text
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_it_is_listed_trained_resumed_separated_with_and_scored(
 def test_an_excerpt_that_the_network_does_not_take_is_refused_with_one_that_it_takes():
     with pytest.raises(ConfigError, match=r"excerpt_s: 0\.11 s are 880 samples, which the model .* use 0\.1125, 900 s"):
         RECIPE.run_config(["vocals"], changes={"training.excerpt_s": 0.11})
-    with pytest.raises(ConfigError, match=r"800 samples are more than 400, all that the model takes"):
+    with pytest.raises(ConfigError, match=r"800 samples are more than the 400 that the model takes"):
         RECIPE.run_config(["vocals"], changes={"model.fixed": 400})
     with pytest.raises(ConfigError, match=r"^model: unknown key 'tap'; did you mean 'taps'\?"):
         RECIPE.run_config(["vocals"], changes={"model.tap": 3})

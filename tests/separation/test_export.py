@@ -58,7 +58,7 @@ def test_8_bit_integers_change_little(name: str, tmp_path: Path):
 
 def test_8_bit_integers_for_what_has_no_lstm_are_refused(tmp_path: Path):
     file = write_model(tmp_path, ARCHITECTURES["conv"])
-    with pytest.raises(ConfigError, match="has no LSTM, and nothing else gets 8-bit integers"):
+    with pytest.raises(ConfigError, match="has no LSTM, and 8-bit integers are for LSTMs only"):
         export_model(file, tmp_path / "model.onnx", int8=True)
 
 
@@ -101,7 +101,11 @@ def test_a_folder_of_models_becomes_a_folder(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("model", "out", "message"),
     [
-        ("model.safetensors", "model.bin", "model.bin: an ONNX model is called something.onnx"),
+        (
+            "model.safetensors",
+            "model.bin",
+            "model.bin: is not a name of an ONNX model; choose one that ends with .onnx",
+        ),
         ("model.onnx", "other.onnx", "model.onnx: is an ONNX file already; give the .safetensors"),
         ("missing.safetensors", "other.onnx", "missing.safetensors: no such model file"),
         ("model.safetensors", "file/x.onnx", "file/x.onnx: cannot be written"),

@@ -77,7 +77,7 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
     assert "Traceback" not in ended.stderr
     ended = run("-m", "bandsplit", "doctor")
     assert ended.returncode == 0, ended.stdout
-    assert "missing: .onnx models alone can be used" in ended.stdout
+    assert "missing: only .onnx models can be used" in ended.stdout
     assert " 0 failed" in ended.stdout
 
 
@@ -101,7 +101,7 @@ def test_the_runtime_is_an_option_of_the_command(exported: Path, tmp_path: Path,
 def test_a_device_that_onnx_files_do_not_take_is_refused(exported: Path):
     with pytest.raises(ConfigError, match=r"device: 'cuda' cannot compute .*model\.onnx; ONNX files run on 'cpu'"):
         Separator(exported / "model.onnx", device="cuda")
-    with pytest.raises(ConfigError, match="runtime: 'tensorrt' is none; legal: auto, torch, onnx"):
+    with pytest.raises(ConfigError, match="runtime: 'tensorrt' is unknown; choose one of auto, torch, onnx"):
         Separator(exported / "model.onnx", runtime="tensorrt")  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""What is known of a model beside its weights: configuration and card, read from its file without PyTorch."""
+"""Configuration and card of a model, read from its file without PyTorch."""
 
 import json
 from pathlib import Path
@@ -20,11 +20,11 @@ ONNX_SUFFIX = ".onnx"
 MODEL_SUFFIXES = (ONNX_SUFFIX, ".safetensors")
 
 _LONGEST_HEADER_BYTES = 10_000_000
-_LONGEST_TEXT = 200_000  # of a configuration, which takes a thousand characters, or a card
+_LONGEST_TEXT = 200_000  # of a configuration (usually a thousand characters) or a card
 
 
 class ModelCard(Config):
-    """What a user must know of a model before using it. Licence and training data have no default on purpose."""
+    """Facts that a user must know about a model. Licence and training data have no default on purpose."""
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -35,7 +35,7 @@ class ModelCard(Config):
     source: str = "trained with bandsplit"
     """Where the weights come from."""
     recipe: str | None = None
-    """Recipe it was trained with; none where settings were changed by hand, and for imports."""
+    """Recipe it was trained with; None if settings were changed by hand, and for imports."""
     seed: int | None = None
     """Seed it was trained with."""
     source_sha256: str | None = None
@@ -50,7 +50,7 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     """Read configuration and card of a .safetensors or .onnx file, without the weights.
 
     Raises:
-        ModelFileError: the file is missing, damaged, or no bandsplit model.
+        ModelFileError: the file is missing, damaged, or not a bandsplit model.
     """
     path = Path(path)
     if path.suffix == ONNX_SUFFIX:
@@ -61,7 +61,7 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
         if header_bytes > _LONGEST_HEADER_BYTES:
-            raise OSError(f"its header is said to have {header_bytes} bytes; at most {_LONGEST_HEADER_BYTES}")
+            raise OSError(f"its header claims to have {header_bytes} bytes; at most {_LONGEST_HEADER_BYTES}")
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
@@ -78,11 +78,11 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
 
 
 def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
-    """Read an .onnx file that `bandsplit export` wrote: its bytes, and what it says of itself.
+    """Read an .onnx file that `bandsplit export` wrote: its bytes, configuration and card.
 
     Raises:
-        ModelFileError: the file is missing, cut, not written by ``bandsplit export``, names other files, or describes
-            a graph that takes more than a model of its configuration can need.
+        ModelFileError: the file is missing, truncated, not written by ``bandsplit export``, refers to other files, or
+            describes a graph that costs more than a model of its configuration can need.
     """
     path = Path(path)
     _check_there(path)

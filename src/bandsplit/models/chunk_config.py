@@ -1,4 +1,4 @@
-"""How songs are cut into chunks, as data."""
+"""Configurations of the methods that cut songs into chunks."""
 
 from __future__ import annotations
 

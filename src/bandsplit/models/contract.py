@@ -1,4 +1,4 @@
-"""What separation, training and evaluation know of a family: its configuration and what it needs of a chunk.
+"""The contract of a family, for separation, training and evaluation: its configuration and its lengths of chunks.
 
 Nothing here needs PyTorch; `bandsplit.models.network` is the other half, and `bandsplit.models.families` lists the
 families.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Shapes = Iterator[tuple[str, Shape]]
-"""Name and shape of each tensor in a network's state dict, in its order, computed one after the other."""
+"""Name and shape of each tensor in a network's state dict, in its order, computed one by one."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +32,25 @@ class Geometry:
     """The lengths of signals that a network takes, in samples at its own rate, and how its authors cut songs."""
 
     published: ChunkConfig
-    """The plan that its authors separated with: what is used unless another one is asked for."""
+    """The plan that its authors separated with; it is the default."""
     best_s: float | None = None
-    """Chunk length that suits the network best, for plans without one; None: what the plan has by itself."""
+    """Chunk length that suits the network best, for plans without one; None: the plan's default."""
     least_samples: int = 1
     """Shortest signal."""
     multiple_samples: int = 1
     """Every length is a multiple of it."""
     fixed_samples: int | None = None
-    """The only length, where there is just one."""
+    """The only length; None if there is more than one."""
 
     def fitting(self, samples: int) -> int:
         """Return the shortest length the network takes that holds ``samples``.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: no length is large enough.
         """
         if self.fixed_samples is not None:
             if samples > self.fixed_samples:
-                raise ConfigError(f"{samples} samples are more than {self.fixed_samples}, all that the model takes")
+                raise ConfigError(f"{samples} samples are more than the {self.fixed_samples} that the model takes")
             return self.fixed_samples
         return -(-max(samples, self.least_samples) // self.multiple_samples) * self.multiple_samples
 
@@ -96,19 +96,19 @@ class Flop(NamedTuple):
     """Floating-point operations of the matrix products that a network needs for one signal with all its channels."""
 
     forward: int
-    """Of its estimates."""
+    """Operations of its estimates."""
     step: int
-    """Of a training step: forward and backward."""
+    """Operations of a training step: forward and backward."""
 
 
 class Imported(NamedTuple):
-    """A model as a file of other software holds it, under the names of our tensors."""
+    """A model from a file of other software, under the names of our tensors."""
 
     config: ModelConfig
     tensors: Mapping[str, Any]
     """Tensors of PyTorch."""
     training_data: str
-    """For the card: what it was trained on, as far as the file tells."""
+    """For the card: what it was trained on, as far as the file says."""
     licence: str
     """For the card: licence of the weights."""
     format: str
@@ -116,7 +116,7 @@ class Imported(NamedTuple):
 
 
 class OnnxCore(Protocol):
-    """How a family is exported to ONNX, and what is computed around its graph when onnxruntime runs it.
+    """ONNX export of a family, and the computation around its graph when onnxruntime runs it.
 
     The graph has one input, ``mixture``, and one output, ``estimates``, both float32.
     """
@@ -126,13 +126,13 @@ class OnnxCore(Protocol):
 
         Args:
             model: the network.
-            metadata: what the file says of itself.
+            metadata: entries for the metadata of the file.
             int8: whether its largest products are computed with 8-bit integers.
         """
         ...
 
     def has_int8(self, config: Any) -> bool:
-        """Whether 8-bit integers change anything."""
+        """Return whether 8-bit integers change anything."""
         ...
 
     def shapes(self, config: Any) -> tuple[list[int | None], list[int | None]]:

@@ -1,4 +1,4 @@
-"""The families of networks: one line for each, the rest in a folder of its own.
+"""The families of networks: one line for each here, the rest in a folder per family.
 
 The parts of a family are named ``module:attribute`` and imported when they are used, so that configurations are read
 without PyTorch, and networks are built without ONNX.
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Family:
-    """A kind of network: where its parts are."""
+    """A kind of network, and the places of its parts."""
 
     config: str
     """Its class of configurations, a `ModelConfig`."""
     shapes: str
-    """Function from a configuration to `Shapes`, which judges files before anything is built."""
+    """Function from a configuration to `Shapes`, which are compared with files before anything is built."""
     build: str
     """Function from a configuration to a `SeparationModel` with random weights from torch's global generator."""
     flop: str
@@ -49,13 +49,13 @@ FAMILIES = {
     ),
 }
 UNNAMED = "bsrnn"
-"""The family of configurations that name none: those from before there was a second one."""
+"""The family of configurations that name none: they were written before there was a second family."""
 
 _MISSING = {
     "weights": "checkpoints of other software cannot be imported",
     "onnx": "its models cannot be exported to ONNX; separate with the .safetensors model",
 }
-"""What users of a family cannot do without one of the parts that a family may lack."""
+"""The parts that a family may lack, and the consequence of each for users."""
 
 
 def find_part(family: str, part: str) -> Any:
@@ -75,7 +75,7 @@ def find_part(family: str, part: str) -> Any:
         return resolve_name(place)
     except ModuleNotFoundError as error:
         if error.name is None or not place.startswith(error.name):
-            raise  # a library that the part needs: whoever asked for it knows what to install
+            raise  # the part needs a missing library: the caller knows what to install
         raise ConfigError(f"family {family!r} lacks its part {part!r}: there is no module {error.name}") from None
     except AttributeError:
         raise ConfigError(f"family {family!r} lacks its part {part!r}: {place.replace(':', ' has no ')}") from None
@@ -85,7 +85,7 @@ def parse_model(data: Any) -> ModelConfig:
     """Turn plain data into the configuration of the family that it names.
 
     Raises:
-        ConfigError: it is not one, or names no family that is known.
+        ConfigError: it is not a configuration, or names no known family.
     """
     return _config_class(data).parse(data)
 
@@ -114,7 +114,7 @@ def tensor_shapes(config: ModelConfig) -> Shapes:
 
 
 def build_network(config: ModelConfig) -> SeparationModel:
-    """Build the network with random weights; `bandsplit.models.network.build_model` judges its size before."""
+    """Build the network with random weights; `bandsplit.models.network.build_model` checks its size first."""
     return find_part(config.family, "build")(config)
 
 
@@ -124,9 +124,9 @@ def count_flop(config: ModelConfig, samples: int) -> Flop:
 
 
 def onnx_core(config: ModelConfig) -> OnnxCore:
-    """Return how the family is exported.
+    """Return the ONNX export of the family.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the family has none.
     """
     return find_part(config.family, "onnx")()

@@ -1,4 +1,4 @@
-"""One model, one file: safetensors with the configuration and a model card in its metadata. Nothing in it can run."""
+"""Model files: safetensors with the configuration and a model card in the metadata. They contain no code."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,8 @@ def load_model(path: Path | str) -> SeparationModel:
     """Load a model on the CPU, ready to separate.
 
     Raises:
-        ModelFileError: the file is missing, damaged, no bandsplit model, or its tensors do not fit its configuration.
+        ModelFileError: the file is missing, damaged or not a bandsplit model, or its tensors do not fit its
+            configuration.
     """
     path = Path(path)
     config, _ = read_card(path)
@@ -57,8 +58,8 @@ def load_model(path: Path | str) -> SeparationModel:
 def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SeparationModel:
     """Build the network of ``config`` with the values of ``tensors``, named and shaped as its ``state_dict``.
 
-    The weights are copied into memory that torch allocates, which is aligned to 64 bytes: otherwise the place where
-    ``tensors`` lie, such as any byte of a mapped file, decides how products are rounded.
+    The weights are copied into memory that torch allocates, which is aligned to 64 bytes: otherwise the rounding of
+    products depends on the address of ``tensors``, which may be any byte of a mapped file.
 
     Raises:
         ModelFileError: a tensor is missing, unexpected, misshapen, of another type or not finite; the message

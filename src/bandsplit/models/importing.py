@@ -1,4 +1,4 @@
-"""Import of weights that other software wrote: every family is asked whether it knows the file."""
+"""Import of weights that other software wrote: every family tries to read the file."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def import_checkpoint(path: Path | str) -> tuple[SeparationModel, ModelCard]:
     """Turn a checkpoint of other software into a model and its card.
 
     Raises:
-        ModelFileError: there is no such file, or no family knows it; the message says why not.
+        ModelFileError: there is no such file, or no family can read it; the message says why not.
     """
     path = Path(path)
     try:

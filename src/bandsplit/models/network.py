@@ -1,4 +1,4 @@
-"""What separation and training know of a network."""
+"""The contract of networks, for separation and training."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from bandsplit.models.tensors import check_size
 
 
 class Separation(NamedTuple):
-    """What a model returns."""
+    """Output of a model."""
 
     signal: Tensor
     """Signals ``b s c samples``."""
     spec: Tensor | None
-    """The spectrograms ``b s c f t`` that they were made from, by ``config.loss_stft``; None if there are none."""
+    """The spectrograms ``b s c f t`` of these signals, by ``config.loss_stft``; None if the model has none."""
 
 
 class RepeatedPart(nn.Sequential):
-    """A part that a network has several of in a row, such as a block.
+    """One of several equal parts in a row, such as a block.
 
-    That it is computed again is a flag and no wrapper around it, so that parameters keep their names.
+    Recomputation is a flag, not a wrapper around the part, so that parameters keep their names.
     """
 
     recompute: bool = False
-    """Whether the backward pass computes it again instead of keeping its activations."""
+    """Whether the backward pass recomputes it instead of keeping its activations."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the modules in their order."""
@@ -46,28 +46,28 @@ class SeparationModel(nn.Module):
     config: ModelConfig
 
     def forward(self, mixture: Tensor) -> Separation:
-        """Estimate all targets of ``mixture``, ``b c samples``, of a length that ``config.geometry`` has."""
+        """Estimate all targets of ``mixture``, ``b c samples``, of a length that ``config.geometry`` allows."""
         raise NotImplementedError
 
     def spectrograms(self, mixture: Tensor) -> Tensor | None:
-        """Estimate the spectrograms alone, where the signals are not wanted."""
+        """Estimate only the spectrograms, if the signals are not needed."""
         return self(mixture).spec
 
     def separate(self, mixture: Tensor) -> Tensor:
         """Estimate all targets of ``mixture``, ``b c samples``, of any length that a chunk may have: ``b s c samples``.
 
-        What the network needs beyond it is zeros, whose estimates are cut off.
+        Zeros fill the input up to a length that the network takes; their estimates are cut off.
         """
         samples = mixture.shape[-1]
         missing = self.config.geometry.fitting(samples) - samples
         return self(F.pad(mixture, (0, missing)) if missing else mixture).signal[..., :samples]
 
     def narrowed(self, targets: Sequence[str]) -> SeparationModel:
-        """Return a model of the wanted targets alone, which shares this one's parts; itself, where they need others."""
+        """Return a model of the wanted targets only, which shares parts with this one; itself, if they need others."""
         return self
 
     def repeated_parts(self) -> Iterable[RepeatedPart]:
-        """Parts that may be computed again in the backward pass, or compiled, one by one."""
+        """Return the parts that may be recomputed in the backward pass, or compiled, one by one."""
         return ()
 
 

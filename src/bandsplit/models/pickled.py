@@ -1,8 +1,8 @@
-"""What torch.save wrote, read as data: nothing in the file is called, built or imported.
+"""Files of torch.save, read as data: nothing in them is called, built or imported.
 
-The pickle inside is followed operation by operation. Plain containers are rebuilt; a class or function that the pickle
-names becomes a `Record` of its name, of what it would be called with and of the state it would get; a tensor becomes a
-`StoredTensor`, whose numbers are read when they are asked for. So neither code nor sizes that lie do anything.
+The pickle inside is interpreted operation by operation. Plain containers are rebuilt; a class or function that the
+pickle names becomes a `Record` of its name, its arguments and its state; a tensor becomes a `StoredTensor`, whose
+numbers are read on request. So neither code nor false sizes have any effect.
 
 Source: Python's pickletools; torch/serialization.py. The first lists the operations.
 """
@@ -22,10 +22,10 @@ from typing_extensions import Self
 from bandsplit.core.errors import ModelFileError
 
 MOST_OPERATIONS = 1_000_000
-"""In a pickle; a large checkpoint with the state of its optimiser has a third of it."""
+"""Limit for a pickle; a large checkpoint with the state of its optimiser has a third as many."""
 
 TYPES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16}
-"""Numbers that can be weights, as torch calls their storages."""
+"""Types of numbers that can be weights, by torch's names of their storages."""
 
 _KNOWN_MODULES = ("torch.", "collections.", "omegaconf.", "typing.", "pathlib.")
 _KNOWN = {"builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode"}
@@ -36,7 +36,7 @@ _MARK = object()
 
 @dataclass(eq=False, repr=False)
 class Record:
-    """A class or function that the file names, what it would be called with, and the state it would get."""
+    """A class or function that the file names, with its arguments and its state."""
 
     name: str
     arguments: tuple[Any, ...] = ()
@@ -45,7 +45,7 @@ class Record:
 
 @dataclass(eq=False, repr=False)
 class StoredTensor:
-    """A tensor in a file: the part that has its numbers, their type, and where in that part they are."""
+    """A tensor in a file: the part with its numbers, their type, and their position in that part."""
 
     part: str
     type: str
@@ -55,7 +55,7 @@ class StoredTensor:
 
 
 class PickledFile:
-    """A file that torch.save wrote, open until it is left as a context.
+    """A file that torch.save wrote, open until its context ends.
 
     Attributes:
         content: what was saved, as dicts, lists, tuples, plain values, `Record` and `StoredTensor`.
@@ -65,7 +65,8 @@ class PickledFile:
         """Read everything but the numbers of tensors.
 
         Raises:
-            ModelFileError: it is missing, no such file or damaged, or it names what has no place in a checkpoint.
+            ModelFileError: it is missing, damaged or not such a file, or it names classes or functions that do not
+                belong in a checkpoint.
         """
         self.path = path
         self._storages: dict[tuple[str, str], Tensor] = {}
@@ -88,8 +89,8 @@ class PickledFile:
             raise ModelFileError(_unreadable(error)) from None
         if strange := sorted(name for name in names if name not in _KNOWN and not name.startswith(_KNOWN_MODULES)):
             raise ModelFileError(
-                f"refused, nothing was run: besides tensors it asks for {', '.join(strange[:10])}, which has "
-                f"no place in a checkpoint"
+                f"refused, nothing was run: besides tensors it asks for {', '.join(strange[:10])}, which does "
+                f"not belong in a checkpoint"
             )
 
     def __enter__(self) -> Self:
@@ -137,7 +138,7 @@ def _unreadable(error: Exception) -> str:
 
 
 def _follow(pickle: bytes, names: set[str]) -> Any:
-    """Return what a pickle describes; ``names`` takes all classes and functions that it mentions.
+    """Return what a pickle describes; ``names`` collects all classes and functions that it mentions.
 
     Raises:
         ValueError: it is damaged, too long, or has an operation that torch.save never writes.
@@ -177,7 +178,7 @@ def _operations(pickle: bytes) -> Iterator[tuple[str, Any]]:
 
 
 def _change(stack: list[Any], operation: str) -> None:
-    """Follow an operation that works on what lies on the stack."""
+    """Apply an operation to the stack."""
     match operation:
         case "MARK":
             stack.append(_MARK)
@@ -203,7 +204,7 @@ def _change(stack: list[Any], operation: str) -> None:
             stack.append(_called(_of_type(stack.pop(), Record).name, arguments))
         case "BUILD":
             state = stack.pop()
-            if isinstance(stack[-1], Record):  # containers get attributes, which nobody needs
+            if isinstance(stack[-1], Record):  # attributes of containers, which nobody needs
                 stack[-1].state = state
         case _:
             raise ValueError(f"its pickle has the operation {operation}, which torch.save never writes")
@@ -223,7 +224,7 @@ def _of_type(value: Any, kind: type) -> Any:
 
 
 def _key(value: Any) -> Any:
-    """Return the key of a dict; containers cannot be one: to hash tuples in tuples may take all of Python's stack."""
+    """Return the key of a dict; containers cannot be one: hashing nested tuples may exhaust Python's stack."""
     if not isinstance(value, Record | str | int | float | None):
         raise ValueError(f"its pickle has a {type(value).__name__} as the key of a dict")
     return value

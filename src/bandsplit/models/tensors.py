@@ -1,7 +1,6 @@
-"""Names and shapes of a network's tensors, judged before it is built: too many, or others than those of a file.
+"""Checks of a network's tensors before it is built: of their number, and of names and shapes against a file.
 
-The shapes come from the configuration by the arithmetic of its family, one after the other, so that a reader can stop
-where a file has no more.
+The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from bandsplit.models.families import tensor_shapes
 
 MOST_TENSORS = 100_000
 MOST_PARAMETERS = 1 << 31
-"""Of any network that is built; the largest of the paper has 1.1e8."""
+"""Limit for any network; the largest of the paper has 1.1e8."""
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -34,7 +33,7 @@ def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, 
     for name, shape in tensor_shapes(config):
         shapes[name] = shape
         numbers += prod(shape)
-        # The file may be damaged, and what is missing should be named: hence some room.
+        # Some slack: the file may be damaged, and the message should name what is missing.
         if len(shapes) > most_tensors or numbers > most_numbers:
             raise ConfigError(
                 f"its configuration needs {numbers:.1e} numbers or more in {len(shapes)} tensors or more, but the file "
@@ -44,7 +43,7 @@ def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, 
 
 
 def check_size(config: ModelConfig) -> None:
-    """Refuse a network that no machine of today's users can hold, before any of it is built.
+    """Refuse a network that is too large for the machines of today's users, before any of it is built.
 
     Raises:
         ConfigError: it has too many tensors or parameters.
@@ -66,7 +65,7 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
 
     Raises:
         ModelFileError: one is missing, unexpected or misshapen.
-        ConfigError: ``config`` needs far more than there is.
+        ConfigError: ``config`` needs far more than the file has.
     """
     expected = shapes_in(config, found.values())
     problems = [f"missing: {name}" for name in expected if name not in found]

@@ -1,1 +1,1 @@
-"""Numbers of the paper, as data that anyone may cite."""
+"""Published numbers of the paper, as data."""

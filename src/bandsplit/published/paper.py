@@ -1,7 +1,7 @@
-"""The published numbers, as data with their sources. Nobody measured them here.
+"""Published numbers, as data with their sources. This project did not measure them.
 
-Sources: the paper's Tables I to III, and the authors' public repository (its analysis document and readme) for what the
-paper leaves out. In Table I two cells that contradict the sources they cite are corrected; their rows say so.
+Sources: the paper's Tables I to III, and the authors' public repository (its analysis document and readme) for numbers
+that are not in the paper. In Table I two cells that contradict the sources they cite are corrected; their rows say so.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class SystemRow(NamedTuple):
     extra_data: bool
     """Whether it was trained on more than MUSDB18-HQ."""
     corrected: str
-    """The target whose printed number contradicts its source, and is that of the source here; empty where none is."""
+    """The target whose number here is the source's, because the printed one contradicts it; empty for most rows."""
     note: str
-    """What a reader must know of the row; empty where nothing."""
+    """Note for readers of the row; may be empty."""
 
 
 class ValidationRow(NamedTuple):
@@ -42,9 +42,9 @@ class ValidationRow(NamedTuple):
     usdr_db: Values
     """By target and "average"."""
     parameters_m: float
-    """Of all four targets, in millions."""
+    """Parameters of all four targets, in millions."""
     energy_kwh: float
-    """For training all four targets, with a PUE of 1.5."""
+    """Energy of training all four targets, with a PUE of 1.5."""
 
 
 class EvaluationRow(NamedTuple):
@@ -54,18 +54,18 @@ class EvaluationRow(NamedTuple):
     """None for the numbers of the original BSRNN paper."""
     label: str
     chunks: str
-    """How whole songs were separated."""
+    """Method of separating complete songs."""
     values_db: Mapping[tuple[str, PaperMetric], float | None]
     """By (target or "average", metric); None where the paper prints no number."""
 
 
 class RepositoryRow(NamedTuple):
-    """Numbers that the authors published in their repository only."""
+    """Numbers that the authors published only in their repository."""
 
     recipe: str
     quantity: Literal["validation_usdr_db", "test_csdr_db"]
     seed: int | None
-    """The authors' number of the run; None where they do not say, or for a mean."""
+    """The authors' number of the run; None if they give none, and for a mean."""
     values_db: Values
     source: str
 
@@ -111,7 +111,7 @@ def table3() -> tuple[EvaluationRow, ...]:
 
 @functools.cache
 def repository() -> tuple[RepositoryRow, ...]:
-    """Return what stands in the authors' repository only."""
+    """Return the numbers that are only in the authors' repository."""
     return tuple(
         RepositoryRow(
             row["recipe"],

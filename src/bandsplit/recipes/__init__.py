@@ -1,1 +1,1 @@
-"""Every named training."""
+"""Recipes: all named experiments."""

@@ -1,4 +1,4 @@
-"""Every named experiment: what it changes with respect to its parent, and the numbers published for it.
+"""The catalogue of experiments: the changes of each to its parent, and its published numbers.
 
 Source: paper, Table II; authors' code. The table has row numbers and parameter counts of four targets, the code the
 models with a shared encoder ("SIMO").
@@ -16,10 +16,10 @@ from bandsplit.recipes.recipe import Recipe
 
 
 def find_recipe(id: str) -> Recipe:
-    """Look a recipe up.
+    """Look up a recipe.
 
     Raises:
-        ConfigError: there is none of that name; the nearest is named.
+        ConfigError: no recipe has this name; the message suggests the nearest.
     """
     if id not in RECIPES:
         near = difflib.get_close_matches(id, RECIPES, n=1)

@@ -6,13 +6,14 @@ from bandsplit.recipes.recipe import Recipe
 
 
 def demo_recipe(simo: Recipe) -> Recipe:
-    """A network of a size that learns something in minutes on two cores; not in the paper.
+    """Make the recipe of a network that is small enough to learn in minutes on two cores; not in the paper.
 
-    Dilated stacks replace the LSTMs: the network hears real and imaginary parts, and rectified convolutions find their
-    magnitude at once, where LSTMs spend hundreds of updates on a filter that does not listen. Merged channels halve
-    the work, and so does hearing up to 11 kHz only. Some examples keep the stems of one song together: in real songs
-    notes begin and chords agree across stems; random mixes, the others, are learnt from faster. Estimates that must sum
-    to the mixture, twice the learning rate, and more examples of one song cost 0.7, 0.3 and 0.2 dB in short trials.
+    Dilated stacks replace the LSTMs: the network receives real and imaginary parts, and rectified convolutions find
+    their magnitude immediately, while LSTMs spend hundreds of updates on a filter that ignores its input. Merged
+    channels halve the work, and so does a bandwidth of 11 kHz. Some examples keep the stems of one song together: in
+    real songs, note onsets and chords agree across stems; the other examples, random mixes, are faster to learn from.
+    Estimates that must sum to the mixture, twice the learning rate, and more examples of one song cost 0.7, 0.3 and
+    0.2 dB in short trials.
     """
     return simo.vary(
         "demo", "small and fast, for the demo; not in the paper",

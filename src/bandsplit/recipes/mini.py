@@ -1,7 +1,7 @@
 """Small counterparts of the paper's variants, for the study that two cores finish in less than an hour.
 
-Their base is small enough for minutes of training; each of the others changes it in the way in which its namesake
-changes the paper's base model.
+Their base is small enough for minutes of training; each of the others changes it as its namesake changes the paper's
+base model.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 VARIANTS = (
     "naive-stereo", "tac-prelu", "bscnn", "attention-2x16", "multi-head-2", "layers-gru-gru", "layers-conv-conv",
 )  # fmt: skip
-"""The large model has a counterpart too: twice the features and half as many blocks again, as in the paper."""
+"""The large model has a counterpart too: twice the features and 1.5 times the blocks, as in the paper."""
 
 
 def mini_recipes(recipes: Mapping[str, Recipe]) -> list[Recipe]:
     """Make the counterparts of some of ``recipes``, the paper's by name.
 
-    Short excerpts, few features and songs at 16 kHz let LSTMs hear some thousands of examples in two minutes; in trials
-    of equal time, longer excerpts, more features and twice the learning rate were up to 2 dB worse on validation songs.
-    Data are those of row 19, with some examples of one song, as in the demo.
+    With short excerpts, few features and songs at 16 kHz, LSTMs see some thousands of examples in two minutes; in
+    trials of equal time, longer excerpts, more features and twice the learning rate were up to 2 dB worse on validation
+    songs. The data are those of row 19, with some examples of one song, as in the demo.
     """
     base = recipes["base"].vary(
         "mini-base", "mini: base model",

@@ -39,7 +39,7 @@ def paper_recipes() -> list[Recipe]:
 
 
 def _training_recipes(base: Recipe) -> list[Recipe]:
-    """Rows 2 to 7: batch, loss, early stopping, transform and width of the masks."""
+    """Make rows 2 to 7: batch, loss, early stopping, transform and width of the masks."""
     return [
         base.vary("accumulate-gradients", "global batch 16", {"training.global_batch": 16}, row="2", parameters_m=32.3),
         base.vary("monitor-loss", "best epoch by the loss", {"training.monitor": "loss"}, row="3", parameters_m=32.3),
@@ -54,7 +54,7 @@ def _training_recipes(base: Recipe) -> list[Recipe]:
 
 
 def _network_recipes(base: Recipe) -> list[Recipe]:
-    """Rows 10 to 17: stereo, convolutions, attention, heads."""
+    """Make rows 10 to 17: stereo, convolutions, attention, heads."""
     naive = base.vary(
         "naive-stereo", "channels of a band merged", {"model.stereo.kind": "merged"}, row="10", parameters_m=37.1
     )
@@ -82,7 +82,7 @@ def _network_recipes(base: Recipe) -> list[Recipe]:
 
 
 def _optimised_recipes(large: Recipe) -> list[Recipe]:
-    """Row 20, and oBSRNN, which adds TAC stereo to it."""
+    """Make row 20, and oBSRNN, which adds TAC stereo to it."""
     no_tac = large.vary(
         "optimised-no-tac", "large, attention 2x16, patience 30, data as row 19",
         {**_ATTENTION, "training.patience": 30, **_UMX_LIKE},
@@ -92,7 +92,7 @@ def _optimised_recipes(large: Recipe) -> list[Recipe]:
 
 
 def _shared_recipes(base: Recipe) -> list[Recipe]:
-    """One band split for all targets: a model for each target, or one model with a decoder for each (SIMO)."""
+    """Make recipes with one band split for all targets: a model per target, or one with a decoder per target (SIMO)."""
     joint = {"model.bands": "joint", **_UMX_LIKE}
     simo = base.vary(
         "simo", "shared encoder, joint bands, four decoders",
@@ -110,9 +110,9 @@ def _shared_recipes(base: Recipe) -> list[Recipe]:
 
 
 def _layer_recipes(base: Recipe) -> list[Recipe]:
-    """LSTM, GRU and convolution along each axis; LSTM along both is the base model.
+    """Make recipes with LSTM, GRU and convolution along each axis; LSTM along both is the base model.
 
-    Source: paper, section III-B2; authors' code. The paper leaves the numbers to the code.
+    Source: paper, section III-B2; authors' code. The numbers are only in the code.
     """
     layers: dict[str, dict[str, Any]] = {"lstm": {}, "gru": {"kind": "gru"}, "conv": {"kind": "conv"}}
     recipes = []
@@ -124,10 +124,10 @@ def _layer_recipes(base: Recipe) -> list[Recipe]:
 
 
 def _data_recipes(base: Recipe) -> list[Recipe]:
-    """Rows 18 and 19, and the ladder from row 1 to row 19 that the paper leaves out: one change at each rung.
+    """Make rows 18 and 19, and a ladder from row 1 to row 19 that is not in the paper: one change at each rung.
 
-    Row 18 changes only what may be dropped; row 19 is the top of the ladder. Shuffling anew every epoch stands beside
-    it: the paper saw no difference in preliminary experiments (section IV-A).
+    Row 18 changes only the stems that may be dropped; row 19 is the top of the ladder. Shuffling again every epoch is a
+    separate recipe: the paper saw no difference in preliminary experiments (section IV-A).
     """
     recipes = [
         base.vary(

@@ -1,4 +1,4 @@
-"""A named training, and how one is made from another."""
+"""Recipes: named experiments, and the derivation of one from another."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Recipe:
 
     id: str
     about: str
-    """What it is in the paper, in a few words."""
+    """Short description of its role in the paper."""
     row: str | None = None
     """Row of the paper's Table II."""
     parameters_m: float | None = None
@@ -78,12 +78,12 @@ class Recipe:
 
     @property
     def published_usdr_db(self) -> Values | None:
-        """The validation uSDR that others published for it, by target and "average"; none where nobody did."""
+        """The published validation uSDR, by target and "average"; None if it was not published."""
         return validation_usdr_db(self.id)
 
     @property
     def architecture(self) -> bool:
-        """Whether its network is another than its parent's, counterparts aside."""
+        """Whether its network differs from its parent's; False for counterparts with a parent."""
         changed = any(path.startswith("model.") for path in self.changes)
         return self.parent is None or (changed and self.counterpart is None)
 

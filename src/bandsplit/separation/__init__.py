@@ -1,1 +1,1 @@
-"""Separating whole songs with a model that sees chunks."""
+"""Separation of complete songs with models that see chunks."""

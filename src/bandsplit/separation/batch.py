@@ -1,4 +1,4 @@
-"""Many songs: which files are meant, which are done already, and the record of what was done."""
+"""Batches of songs: the files to separate, those that are done already, and the manifest of results."""
 
 import glob
 import json
@@ -26,28 +26,28 @@ SUFFIXES = frozenset(
         *("m4a", "m4b", "mp4", "aac", "mov", "webm", "mka", "mkv", "wma"),
     )
 )
-"""Files that are taken from folders."""
+"""Suffixes of the files that are taken from folders."""
 
 
 @dataclass(frozen=True)
 class Song:
-    """A file, and the name of the folder for its stems: with the folders above it, if it was found in one."""
+    """A file, and the name of the folder for its stems, with the folders above the file if it was found in one."""
 
     path: Path
     track: str
 
 
 def find_songs(inputs: Iterable[str], out_dir: Path, stdin: Iterable[str] = ()) -> list[Song]:
-    """Find the files that are meant, each once.
+    """Find the files that the inputs name, each once.
 
     Args:
         inputs: files, folders (all audio in them, at any depth), patterns such as ``*.flac``, ``@list.txt`` (a name a
             line), and ``-`` (names from ``stdin``).
-        out_dir: the output folder; what lies in it is not taken.
-        stdin: lines.
+        out_dir: the output folder; files in it are not taken.
+        stdin: lines with names.
 
     Raises:
-        ConfigError: a list cannot be read, or a folder or pattern holds nothing.
+        ConfigError: a list cannot be read, or a folder or pattern has no audio files.
     """
     songs: dict[str, Song] = {}
     for given in inputs:
@@ -68,7 +68,7 @@ def choose_shard(songs: Sequence[Song], shard: str) -> list[Song]:
     """Return the songs that the I-th of N processes takes, for ``shard`` "I/N".
 
     Raises:
-        ConfigError: it is not so written, or I is not in 1 to N.
+        ConfigError: it has another form, or I is not in 1 to N.
     """
     number, _, count = shard.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
@@ -77,7 +77,7 @@ def choose_shard(songs: Sequence[Song], shard: str) -> list[Song]:
 
 
 class Batch:
-    """One way to separate, applied to many songs; what was done stands in ``manifest.jsonl`` of the output folder."""
+    """One way to separate, applied to many songs; ``manifest.jsonl`` in the output folder records the results."""
 
     def __init__(
         self,
@@ -89,18 +89,18 @@ class Batch:
         duration_s: float | None = None,
         shard: str | None = None,
     ) -> None:
-        """Take the settings and read what was done before.
+        """Take the settings and read the earlier manifests.
 
         Args:
             separator: the models, loaded from files.
             out_dir: the output folder.
-            output: what is written.
-            start_s: where the separated part of each song begins.
-            duration_s: its length, at most.
-            shard: "I/N" if other processes write to the same folder; each keeps a manifest of its own.
+            output: the stems and their files.
+            start_s: start of the separated part of each song.
+            duration_s: its greatest length.
+            shard: "I/N" if other processes write to the same folder; each has a manifest of its own.
 
         Raises:
-            ConfigError: ``output`` cannot be made of the separator's targets.
+            ConfigError: ``output`` does not fit the separator's targets.
         """
         output.check(separator.targets)
         self.separator, self.out_dir, self.output = separator, out_dir, output
@@ -116,10 +116,10 @@ class Batch:
         self._done, self.notes = _read_manifests(out_dir)
 
     def check(self, songs: Sequence[Song]) -> None:
-        """Refuse songs whose stems would have one name, or take the place of another song.
+        """Refuse songs whose stems would share a name, or replace another song.
 
         Raises:
-            ConfigError: naming both songs.
+            ConfigError: there are such songs; the message names both.
         """
         sources = {os.path.realpath(song.path) for song in songs}
         owners: dict[Path, Path] = {}
@@ -127,7 +127,7 @@ class Batch:
             try:
                 paths = self.paths(song)
             except BandsplitError:
-                continue  # told when its turn comes
+                continue  # reported when its turn comes
             for path in paths.values():
                 if os.path.realpath(path) in sources:
                     raise ConfigError(f"{path}: is a song and would become a stem of {song.path}; choose another -o")
@@ -144,7 +144,7 @@ class Batch:
         return self.output.paths(self.out_dir, song.path, separator.targets, track=song.track, model=separator.name)
 
     def is_done(self, song: Song) -> bool:
-        """Whether the stems are there, made of this file by these models and settings."""
+        """Return whether the stems exist and were made from this file by these models and settings."""
         record = self._done.get(str(song.path))
         wanted = self._key(song)
         return (
@@ -154,12 +154,12 @@ class Batch:
         )
 
     def separate(self, song: Song, progress: SecondsProgress | None = None) -> tuple[FileResult, dict[str, Any]]:
-        """Separate a song and write the record of it.
+        """Separate a song and record the result.
 
         Raises:
-            BandsplitError: it failed; that is recorded too.
+            BandsplitError: it failed; the failure is recorded too.
         """
-        key = self._key(song)  # of the file as it is before
+        key = self._key(song)  # of the file as it is before the separation
         try:
             result = self.separator.separate_file(
                 song.path, self.out_dir, progress, output=self.output, track=song.track, **self.part
@@ -186,12 +186,12 @@ class Batch:
         """
         record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
         try:
-            if os.path.isdir(self.out_dir):  # not made for a failure alone
+            if os.path.isdir(self.out_dir):  # not created only to record a failure
                 self._manifest.append(json.dumps(record))
         except OSError as error:
             raise AudioError(
-                f"{self._manifest.path}: cannot be written ({error.strerror}); the stems are there, but will be made "
-                f"again the next time"
+                f"{self._manifest.path}: cannot be written ({error.strerror}); the stems are complete, but the "
+                f"next run will separate this song again"
             ) from None
         return record
 
@@ -207,7 +207,7 @@ class Batch:
 
 def _expand(given: str, out_dir: Path) -> list[Song]:
     path = Path(given)
-    if os.path.isdir(given):  # unlike Path's own, it takes names that are too long
+    if os.path.isdir(given):  # unlike Path.is_dir, it accepts names that are too long
         found = _walk(path, out_dir)
     elif glob.has_magic(given) and not os.path.lexists(given):
         found = []
@@ -217,7 +217,7 @@ def _expand(given: str, out_dir: Path) -> list[Song]:
     else:
         return [Song(path, track_name(path))]
     if not found:
-        raise ConfigError(f"{given}: no audio files are here; the folder or pattern must hold wav, flac, mp3, ...")
+        raise ConfigError(f"{given}: no audio files were found; the folder or pattern must have wav, flac, mp3, ...")
     return found
 
 
@@ -248,7 +248,7 @@ def _walk(folder: Path, out_dir: Path) -> list[Song]:
 
 def _lines(path: Path) -> list[str]:
     try:
-        # Not splitlines, which also parts at characters that a name may hold; Notepad of Windows writes a mark first.
+        # Not splitlines, which also splits at characters that names may contain; Notepad of Windows writes a BOM first.
         return path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
     except OSError as error:
         raise ConfigError(f"@{path}: the list cannot be read ({error.strerror}); check its name") from None
@@ -257,19 +257,19 @@ def _lines(path: Path) -> list[str]:
 def _names(lines: Iterable[str]) -> list[str]:
     names = [line.strip("\r\n") for line in lines if line.strip()]
     if any("\0" in name for name in names):
-        raise ConfigError("the list of names holds a null byte; it must be text, one name a line")
+        raise ConfigError("the list of names contains a null byte; it must be text, one name a line")
     return names
 
 
 def _read_manifests(out_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the last record of each input that was separated, and for people which lines were left out."""
+    """Return the last record of each input that was separated, and notes for the user on lines that were left out."""
     done: dict[str, dict[str, Any]] = {}
     notes: list[str] = []
     for path in sorted(out_dir.glob("manifest*.jsonl")) if os.path.isdir(out_dir) else ():
         try:
             content = Journal(path).read()
         except OSError:
-            continue  # told when the first record is written
+            continue  # reported when the first record is written
         notes += [content.damage] if content.damage else []
         for line in content.lines:
             match line.value:

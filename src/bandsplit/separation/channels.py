@@ -1,4 +1,4 @@
-"""Which channels of a song a model hears together: mono, stereo, surround in pairs."""
+"""Groups of channels that a model estimates together: mono, stereo, surround in pairs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ _LAYOUTS = {
 
 @dataclass(frozen=True)
 class ChannelGroups:
-    """How the channels of a song become inputs of a model with a fixed number of them."""
+    """Groups of a song's channels, as inputs of a model with a fixed number of channels."""
 
     groups: tuple[tuple[int, ...], ...]
-    """Channels that are heard together; a lone one is duplicated, and its estimates averaged."""
+    """Channels that the model receives together; a single one is duplicated, and its estimates are averaged."""
     width: int
     """Channels of the model."""
     note: str | None = None
-    """What a user should know of it."""
+    """Note for the user."""
 
     def estimate(self, model: Callable[[np.ndarray], np.ndarray], batch: np.ndarray) -> np.ndarray:
         """Estimate all groups of ``b c samples`` at once: ``b s c samples``."""
         if self.groups == (tuple(range(batch.shape[1])),) and batch.shape[1] == self.width:
             return model(batch)
-        # Fancy indexing duplicates a lone channel.
+        # Fancy indexing duplicates a single channel.
         parts = [batch[:, np.resize(group, self.width)] for group in self.groups]
         found = model(np.concatenate(parts))
         estimates = np.empty((len(batch), found.shape[1], *batch.shape[1:]), np.float32)
@@ -46,7 +46,7 @@ def group_channels(channels: int, width: int | None, name: str) -> ChannelGroups
     """Choose the groups of a song called ``name`` for a model of ``width`` channels; None for one that takes any.
 
     Raises:
-        AudioError: the numbers do not go together.
+        AudioError: the model cannot take that many channels.
     """
     everything = tuple(range(channels))
     if width in (None, channels):

@@ -1,7 +1,7 @@
-"""Chunk plans: where a song is cut for the network, and how its estimates are put together again.
+"""Chunk plans: the positions where a song is cut for the network, and the fades that join its estimates.
 
-A plan is made of whole numbers alone and can be printed. Its chunks are in order, so that everything before the
-``used_start`` of the next chunk is final: a writer can follow the plan without holding the song.
+A plan consists of integers and can be printed. Its chunks are in order, so that everything before the ``used_start`` of
+the next chunk is final: a writer can follow the plan without keeping the song in memory.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,18 +19,18 @@ from bandsplit.models.contract import Geometry, ModelConfig
 
 @dataclass(frozen=True)
 class Chunk:
-    """One inference window, in samples of the song; it hears zeros beyond the song's ends."""
+    """One inference window, in samples of the song; beyond the song's ends it contains zeros."""
 
     start: int
     stop: int
     used_start: int
-    """First sample whose estimate counts."""
+    """First sample whose estimate is used."""
     used_stop: int
-    """End of the samples whose estimate counts."""
+    """End of the samples whose estimate is used."""
     fade_in: int = 0
-    """Length of the linear fade from ``used_start`` on."""
+    """Length of the linear fade that starts at ``used_start``."""
     fade_out: int = 0
-    """Length of the linear fade up to ``used_stop``."""
+    """Length of the linear fade that ends at ``used_stop``."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class ChunkPlan:
     chunks: tuple[Chunk, ...]
 
     def weights(self, chunk: Chunk) -> np.ndarray:
-        """Weights of a chunk's used samples, float32; those of all chunks sum to one at every sample of the song."""
+        """Return weights of a chunk's used samples, float32; over all chunks they sum to one at every sample."""
         if self.hop_samples:
-            # Rectangular windows weigh the same, so the sum of weights at a sample is the number of windows over it:
-            # window / hop if the hop divides the window, as the paper has it, and right for every other hop.
+            # Rectangular windows have equal weights: the sum of weights at a sample is the number of windows over it.
+            # It is window / hop if the hop divides the window, as in the paper, and correct for every other hop.
             at = np.arange(chunk.used_start, chunk.used_stop)
             windows = (at + chunk.stop - chunk.start) // self.hop_samples - at // self.hop_samples
             return (1 / windows).astype(np.float32)
@@ -68,13 +68,13 @@ class ChunkPlan:
 
     @property
     def title(self) -> str:
-        """One line: the method and how many chunks of what."""
+        """One line: the method, the number of chunks and the length of the song."""
         seconds = self.total_samples / self.sample_rate_hz
         chunks = f"{len(self.chunks)} chunk(s) for {seconds:.3f} s at {self.sample_rate_hz} Hz"
         return f"{describe_chunks(self.config)}: {chunks}"
 
     def __str__(self) -> str:
-        """Return the title and a table, one line a chunk."""
+        """Return the title and a table with one line per chunk."""
         rows = [self.title, f"{'chunk':>5} {'start_s':>9} {'stop_s':>9} {'fade_in_s':>9} {'fade_out_s':>10}"]
         for number, chunk in enumerate(self.chunks, start=1):
             start_s, stop_s, fade_in_s, fade_out_s = (
@@ -84,7 +84,7 @@ class ChunkPlan:
         return "\n".join(rows)
 
 
-_OPTIONS = {"hop_s": "--hop", "overlap": "--overlap", "geometry": "--geometry"}  # that one method alone has
+_OPTIONS = {"hop_s": "--hop", "overlap": "--overlap", "geometry": "--geometry"}  # settings of only one method
 
 
 def choose_chunks(
@@ -93,14 +93,14 @@ def choose_chunks(
     """Choose the plan for models that are used together.
 
     Args:
-        chunks: the plan itself; or settings, ``kind`` among them, that are to differ from the plan that the models'
-            authors used; or None for that plan.
+        chunks: the plan itself; or changes, ``kind`` among them, to the plan that the models' authors used; or None for
+            that plan.
         models: the models.
-        names: what errors call them.
+        names: their names in errors.
 
     Raises:
         ConfigError: the authors' plans differ, so that one must be named; a setting is unknown, illegal or has no
-            meaning with the method; a model does not take chunks of this length.
+            meaning with the method; or a model does not take chunks of this length.
     """
     geometries = [model.geometry for model in models]
     if isinstance(chunks, CrossfadeConfig | OverlapAddConfig):
@@ -130,7 +130,7 @@ def check_settings(settings: Mapping[str, Any], kind: str) -> type[CrossfadeConf
     """Return the class of the method ``kind``.
 
     Raises:
-        ConfigError: a setting has no meaning with it.
+        ConfigError: a setting has no meaning with this method.
     """
     config = CrossfadeConfig if kind == "crossfade" else OverlapAddConfig
     if wrong := [_OPTIONS[name] for name in settings if name in _OPTIONS and name not in config.model_fields]:
@@ -139,7 +139,7 @@ def check_settings(settings: Mapping[str, Any], kind: str) -> type[CrossfadeConf
 
 
 def check_chunks(config: ChunkConfig, geometry: Geometry, sample_rate_hz: int, name: str) -> None:
-    """Make sure that a model called ``name`` takes the longest chunks of a plan.
+    """Check that a model called ``name`` takes the longest chunks of a plan.
 
     Raises:
         ConfigError: it does not.
@@ -213,18 +213,18 @@ def stream_plan(
     estimate: Callable[[np.ndarray], np.ndarray],
     batch_size: int = 1,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Estimate a song chunk by chunk and yield what is final; memory does not depend on the song's length.
+    """Estimate a song chunk by chunk and yield final samples; memory does not depend on the song's length.
 
     Args:
         plan: the plan for the length of the song.
-        read: returns the mixture ``c samples`` from a first sample on, a number of samples.
+        read: returns the mixture ``c samples``, given the first sample and the number of samples.
         estimate: turns a batch of chunks ``b c samples`` into estimates ``b s c samples``.
-        batch_size: chunks of equal length given to ``estimate`` at once; it changes the speed, not the plan.
+        batch_size: chunks of equal length per call of ``estimate``; it changes the speed, not the plan.
 
     Yields:
         Neighbouring blocks that cover the song: their first sample, and estimates, float32 ``s c samples``.
     """
-    # A chunk makes final what lies before the next one, which may still be added to from its `used_start` on:
+    # After a chunk, all samples before the `used_start` of the next one are final; later ones may still change:
     #
     #     chunk 1  |----------\
     #     chunk 2          /----------\
@@ -244,18 +244,18 @@ def stream_plan(
             pending = np.concatenate([pending, new], axis=-1)
             pending[..., chunk.used_start - first :] += used * plan.weights(chunk)
             final = next(finals) - first
-            if final:  # not so while the next window of an overlap-add begins before the song, too
+            if final:  # 0 while the next window of an overlap-add also begins before the song
                 yield first, pending[..., :final]
             first, pending = first + final, pending[..., final:]
 
 
 def _to_samples(seconds: float, sample_rate_hz: int) -> int:
-    """Whole samples in ``seconds``; the small term keeps 10 * 1.1 s from losing one to rounding."""
+    """Return the full samples in ``seconds``; the small term keeps 10 * 1.1 s from losing one to rounding."""
     return int(seconds * sample_rate_hz + 1e-6)
 
 
 def _authors_crossfade(total: int, first: int, fade: int) -> Iterator[Chunk]:
-    """Chunks end at the multiples of ``first`` and begin one fade before: the later ones are longer by the fade."""
+    """Yield chunks that end at multiples of ``first`` and begin one fade before: later ones are longer by the fade."""
     start, stop = 0, min(first, total)
     while True:
         last = stop == total
@@ -266,7 +266,7 @@ def _authors_crossfade(total: int, first: int, fade: int) -> Iterator[Chunk]:
 
 
 def _even_crossfade(total: int, length: int, fade: int) -> Iterator[Chunk]:
-    """All chunks have one length; the last is moved back to end with the song, and its surplus is only context."""
+    """Yield chunks of one length; the last is moved back to end with the song, and its surplus is only context."""
     start, used_start, stop = 0, 0, min(length, total)
     while True:
         last = stop == total
@@ -279,7 +279,7 @@ def _even_crossfade(total: int, length: int, fade: int) -> Iterator[Chunk]:
 
 
 def _overlap_add(total: int, window: int, hop: int) -> Iterator[Chunk]:
-    """Windows on a grid that begins one window of zeros before the song; those that touch only zeros are left out."""
+    """Yield windows on a grid that begins one window before the song; those that cover only zeros are left out."""
     for start in range(hop - window, total, hop):
         yield Chunk(start, start + window, max(start, 0), min(start + window, total))
 

@@ -1,4 +1,4 @@
-"""Models as ONNX files: written from the configuration and the weights, and compared with PyTorch before they count."""
+"""Export of models as ONNX files, which are compared with PyTorch before they are kept."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bandsplit.separation.onnx_network import OnnxNetwork
 from bandsplit.separation.torch_network import TorchNetwork
 
 LIMIT = 1e-5
-"""Largest difference from PyTorch's estimates, as a part of their peak, with which a file is kept."""
+"""A file is kept up to this difference from PyTorch's estimates, as a part of their peak."""
 INT8_LIMIT_DB = 10.0
-"""Smallest distance between the estimates and what 8-bit integers change of them, on noise, to be kept."""
+"""A file with 8-bit integers is kept if its error, on noise, is at least this far below PyTorch's estimates."""
 CHECK_S = (0.01, 0.7, 2.5)
 """Lengths of the comparison, in seconds."""
 
@@ -34,7 +34,7 @@ class Exported:
     path: Path
     bytes: int
     lengths: tuple[int, ...]
-    """Samples of the signals of noise that were compared."""
+    """Lengths of the compared noise signals, in samples."""
     difference: float
     """Largest difference of a sample of the estimates, as a part of their peak."""
     distance_db: float
@@ -47,17 +47,17 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     Args:
         model_file: a .safetensors model.
         path: the .onnx file to write.
-        int8: LSTMs with 8-bit integers: quicker on CPUs made for it, and not quite the same.
+        int8: LSTMs with 8-bit integers: faster on CPUs with instructions for it, with slightly different estimates.
         force: replace an existing file.
 
     Raises:
-        ModelFileError: ``model_file`` is no model; ``path`` exists or cannot be written; the file does not compute what
-            PyTorch does.
+        ModelFileError: ``model_file`` is not a model; ``path`` exists or cannot be written; the file's estimates differ
+            from PyTorch's.
         ConfigError: onnx or onnxruntime is not installed, or ``int8`` would change nothing.
     """
     path, model_file = Path(path), Path(model_file)
     if path.suffix != ONNX_SUFFIX:
-        raise ModelFileError(f"{path}: an ONNX model is called something{ONNX_SUFFIX}; give such a name")
+        raise ModelFileError(f"{path}: is not a name of an ONNX model; choose one that ends with {ONNX_SUFFIX}")
     if model_file.suffix == ONNX_SUFFIX:
         raise ModelFileError(f"{model_file}: is an ONNX file already; give the .safetensors model it was made from")
     if path.exists() and not force:
@@ -69,7 +69,7 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
     model, (config, card) = load_model(model_file), read_card(model_file)
     core = onnx_core(config)
     if int8 and not core.has_int8(config):
-        raise ConfigError(f"--int8: {model_file} has no LSTM, and nothing else gets 8-bit integers; leave --int8 out")
+        raise ConfigError(f"--int8: {model_file} has no LSTM, and 8-bit integers are for LSTMs only; leave --int8 out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, suffix=f".part{ONNX_SUFFIX}") as temporary:
@@ -105,7 +105,7 @@ def _compare(expected: TorchNetwork, file: Path, path: Path) -> Exported:
 
 
 def _signals(network: TorchNetwork) -> Iterator[np.ndarray]:
-    """Noise of three lengths, the second as a batch of two."""
+    """Yield noise of three lengths, the second as a batch of two."""
     generator = np.random.default_rng(0)
     config = network.config
     longest = config.geometry.fixed_samples or sys.maxsize

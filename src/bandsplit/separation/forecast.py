@@ -1,4 +1,4 @@
-"""What separating a song will take, scaled from a few seconds of noise."""
+"""Forecast of the time and memory that a separation takes, scaled from a few seconds of noise."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ PROBE_S = 2.0
 
 
 class Cost(NamedTuple):
-    """What a song takes, about."""
+    """Approximate cost of a song."""
 
     seconds: float
-    """Of computing. Reading, writing and resampling add a little; digital silence takes nothing."""
+    """Time of computing. Reading, writing and resampling add a little; digital silence takes no time."""
     megabytes: float | None
-    """Memory of the process, without that of a GPU; None where the system does not tell it."""
+    """Memory of the process, without that of a GPU; None where the system does not report it."""
 
 
 class Forecast:
-    """Costs of songs; the first one of each number of channels is preceded by a probe."""
+    """Costs of songs; for each number of channels, the first request runs a probe."""
 
     def __init__(self, separator: Separator) -> None:
-        """Take the separator that will do the work."""
+        """Take the separator that will be used."""
         self._separator = separator
         self._probes: dict[int, tuple[float, float | None, float | None]] = {}
 
@@ -40,13 +40,13 @@ class Forecast:
         return Cost(seconds * sum(map(_length, plan.chunks)), megabytes)
 
     def _probe(self, channels: int) -> tuple[float, float | None, float | None]:
-        """Return seconds per sample of a chunk, memory in use in MB, and MB per sample that is computed at once."""
+        """Return seconds per sample of a chunk, memory in use in MB, and MB per sample of a batch."""
         separator = self._separator
         rate_hz = separator.sample_rate_hz
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
         plan = separator.plan(noise.shape[1], rate_hz)
         before_mb = memory_mb() if forget_peak() else None
-        separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call does what is done but once
+        separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call includes one-time set-up
         began = time.perf_counter()
         separator.separate(noise, rate_hz)
         seconds = (time.perf_counter() - began) / sum(map(_length, plan.chunks))

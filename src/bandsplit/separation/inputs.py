@@ -1,4 +1,4 @@
-"""Checks of the arrays that a separator is given."""
+"""Checks of the arrays that a separator receives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MANY_CHANNELS = 8
 
 
 def is_tensor(audio: Any) -> TypeIs[torch.Tensor]:
-    """Whether this is a torch tensor; where none can be, torch is not imported to find out."""
+    """Return whether this is a torch tensor, without importing torch if it is not imported yet."""
     loaded = sys.modules.get("torch")
     return loaded is not None and isinstance(audio, loaded.Tensor)
 
@@ -28,7 +28,7 @@ def to_numpy(audio: Any) -> np.ndarray:
     """Check kind, type and shape, and return float32 ``channels samples``.
 
     Raises:
-        AudioError: it is no audio.
+        AudioError: it is not audio.
     """
     if not (isinstance(audio, np.ndarray) or is_tensor(audio)):
         raise AudioError(
@@ -73,21 +73,21 @@ def _check_size(rounded: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def check_samples(samples: Any) -> None:
-    """Refuse a length that is not a whole number.
+    """Refuse a length that is not an integer.
 
     Raises:
-        AudioError: naming the value.
+        AudioError: it is not; the message names the value.
     """
     if isinstance(samples, bool) or not isinstance(samples, int | np.integer) or samples < 0:
         raise AudioError(f"samples: {samples!r} is not a length; give the samples of all blocks together, as an int")
 
 
 def check_blocks(blocks: Iterable[Any], sample_rate_hz: int, samples: int) -> Iterator[np.ndarray]:
-    """Check a song that comes in blocks and yield them, those without samples left out, as `to_numpy`.
+    """Check the blocks of a song and yield them as `to_numpy` does, without the empty ones.
 
     Raises:
-        AudioError: a block is no audio, holds NaN or infinity, or has other channels than the first; or all together
-            have not ``samples`` samples.
+        AudioError: a block is not audio, contains NaN or infinity, or has another number of channels than the first;
+            or all blocks together do not have ``samples`` samples.
     """
     count, channels = 0, None
     for number, given in enumerate(blocks, start=1):

@@ -1,4 +1,4 @@
-"""What a separator asks of a network, whatever computes it."""
+"""The interface of networks for a separator, independent of the runtime that computes them."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 
 Model: TypeAlias = "Path | str | SeparationModel"
 Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-"""Of products, in PyTorch; fp16 on a GPU alone."""
+"""Precision of products in PyTorch; fp16 only on a GPU."""
 
 
 class Network(Protocol):
     """A model that is ready to separate."""
 
     name: str
-    """Of the file, without its suffix."""
+    """Name of the file, without its suffix."""
     config: ModelConfig
-    """With the targets that it computes, which may be fewer than those of the model's file."""
+    """Configuration with the targets that it computes, which may be fewer than those of the model's file."""
     device: str
-    """Where it runs, as messages call it."""
+    """Name of the device in messages."""
 
     @property
     def batch_size(self) -> int:
-        """Chunks that are best estimated at once."""
+        """Best number of chunks to estimate at once."""
         ...
 
     def estimate(self, batch: np.ndarray) -> np.ndarray:
-        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it at once.
+        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it in parallel.
 
         Raises:
-            MemoryError: the device does not hold them.
+            MemoryError: the device has too little memory.
         """
         ...
 
 
 def needed_channels(config: ModelConfig) -> int | None:
-    """Return the number of channels a model insists on; None if it takes any."""
+    """Return the number of channels that a model requires; None if it takes any."""
     return None if config.any_channels else config.channels
 
 
 def check_together(configs: Sequence[ModelConfig], names: Sequence[str]) -> None:
-    """Make sure that models can be used together.
+    """Check that models can be used together.
 
     Raises:
-        ConfigError: naming two that cannot.
+        ConfigError: two of them cannot; the message names them.
     """
     owners: dict[str, str] = {}
     for config, name in zip(configs, names, strict=True):

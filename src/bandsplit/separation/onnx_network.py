@@ -1,4 +1,4 @@
-"""Networks that onnxruntime computes from the .onnx files of `bandsplit export`: NumPy around it, no PyTorch."""
+"""Networks that onnxruntime computes from the .onnx files of `bandsplit export`, with NumPy and without PyTorch."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class OnnxNetwork:
 
         Args:
             path: the file.
-            threads: CPU threads that one call uses; by default what OMP_NUM_THREADS says, else one per usable core.
+            threads: CPU threads that one call uses; by default OMP_NUM_THREADS, else one per usable core.
 
         Raises:
-            ModelFileError: the file is missing, damaged, names other files, or is not one of `bandsplit export`.
+            ModelFileError: the file is missing, damaged, names other files, or `bandsplit export` did not write it.
             ConfigError: onnxruntime is not installed.
         """
         path = Path(path)
@@ -52,14 +52,14 @@ class OnnxNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Chunks that are best estimated at once: one for each thread."""
+        """Best number of chunks to estimate at once: one for each thread."""
         return self._threads
 
     def estimate(self, batch: np.ndarray) -> np.ndarray:
-        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it at once.
+        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it in parallel.
 
         Raises:
-            MemoryError: the machine does not hold them.
+            MemoryError: the machine has too little memory.
             ModelFileError: the graph fails.
         """
         b, c, samples = batch.shape
@@ -74,7 +74,7 @@ class OnnxNetwork:
         return estimates.reshape(b, -1, *estimates.shape[1:]).swapaxes(1, 2).reshape(b, -1, c, samples)
 
     def _separable(self, b: int, c: int) -> int:
-        """Return the number of independent parts of chunks: channels, too, unless the network mixes them."""
+        """Return the number of independent parts of a batch: chunks, or channels unless the network mixes them."""
         return b * c if self.config.any_channels else b
 
     def _estimate(self, session: Any, batch: np.ndarray) -> np.ndarray:
@@ -94,9 +94,9 @@ class OnnxNetwork:
         return self._core.after(self.config, estimates, samples + missing)[..., :samples]
 
     def _session(self, calls: int) -> Any:
-        """Return a session for so many calls at once, which share the threads.
+        """Return a session for ``calls`` parallel calls, which share the threads.
 
-        One thread per channel is a good deal quicker than two on one: nothing waits, and caches hold what they need.
+        One thread per channel is much faster than two on one: no thread waits, and the data stay in the caches.
         """
         threads = self._threads - calls + 1  # each call brings its own
         with self._lock:
@@ -109,7 +109,8 @@ class OnnxNetwork:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Weights of other files are refused before; a folder that is none makes onnxruntime find no file, too.
+        # Files with external weights were refused before; with this path, which is not a folder, onnxruntime would not
+        # find them either.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         options.log_severity_level = 4  # errors come as exceptions; the log would repeat them on stderr
         try:
@@ -122,7 +123,7 @@ class OnnxNetwork:
             ) from None
 
     def _check(self, path: Path, session: Any) -> None:
-        """Make sure that the graph takes and gives what the configuration says."""
+        """Check that the graph's inputs and outputs match the configuration."""
         expected = dict(zip(("mixture", "estimates"), self._core.shapes(self.config), strict=True))
         found = {
             value.name: [size if isinstance(size, int) else None for size in value.shape]

@@ -14,7 +14,7 @@ from bandsplit.models.contract import ModelConfig
 from bandsplit.separation.network import Model, Network, Precision, check_together
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
-"""What computes the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
+"""Runtime of the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
 
 
 def open_networks(
@@ -25,20 +25,20 @@ def open_networks(
     threads: int | None = None,
     precision: Precision = "fp32",
 ) -> list[Network]:
-    """Load models that are used together: those that have a wanted target, and of these only what is needed.
+    """Load models that are used together: only those with a wanted target, and of these only the needed parts.
 
     Args:
         models: files, or models of PyTorch.
         device: "auto" or a device of PyTorch; onnxruntime takes the CPU.
-        targets: the ones that are wanted; None for all.
-        runtime: what computes them.
-        threads: CPU threads of a call of onnxruntime; None for what the machine has.
+        targets: the wanted targets; None for all.
+        runtime: computes them.
+        threads: CPU threads of a call of onnxruntime; None for those of the machine.
         precision: of products; an .onnx file has its own.
 
     Raises:
         ModelFileError: a file is missing or not a model.
-        ConfigError: there is none, they do not go together, none has a wanted target, the device is not here, or the
-            runtime is not, or does not compute such models.
+        ConfigError: there are no models, they do not fit each other, none has a wanted target, the device or the
+            runtime is not available, or the runtime does not compute such models.
     """
     if not models:
         raise ConfigError("model: the list is empty; give at least one model")
@@ -59,7 +59,7 @@ def open_networks(
 
 
 def is_onnx(model: Model) -> bool:
-    """Whether this is an .onnx file."""
+    """Return whether this is an .onnx file."""
     return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
 
 
@@ -94,7 +94,7 @@ def _check_path(model: str | Path) -> None:
 def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:
     for field, value, legal in (("runtime", runtime, get_args(Runtime)), ("precision", precision, get_args(Precision))):
         if value not in legal:
-            raise ConfigError(f"{field}: {value!r} is none; legal: {', '.join(legal)}")
+            raise ConfigError(f"{field}: {value!r} is unknown; choose one of {', '.join(legal)}")
     for model in models:
         if runtime == "torch" and is_onnx(model):
             raise ConfigError(f"{model}: is an ONNX file, and runtime is 'torch'; give its .safetensors, or use 'onnx'")
@@ -102,18 +102,18 @@ def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, pr
             name = model if isinstance(model, str | Path) else "MODEL"
             out = Path(name).with_suffix(ONNX_SUFFIX).name
             raise ConfigError(
-                f"{name}: is no .onnx file, as runtime 'onnx' needs; make one with: bandsplit export {name} {out}"
+                f"{name}: is not an .onnx file (runtime 'onnx'); make one with: bandsplit export {name} {out}"
             )
         if not is_onnx(model) and not has_packages("torch"):
             raise ConfigError(
-                f"{model}: needs PyTorch, which is not installed here; pip install torch, or give an .onnx file that "
-                f"`bandsplit export` wrote where PyTorch is"
+                f"{model}: needs PyTorch, which is not installed here; pip install torch, or give an .onnx file, "
+                f"which `bandsplit export` writes on a machine with PyTorch"
             )
         if is_onnx(model) and str(device) not in ("auto", "cpu"):
             raise ConfigError(f"device: {str(device)!r} cannot compute {model}; ONNX files run on 'cpu'")
         if is_onnx(model) and precision != "fp32":
             raise ConfigError(
-                f"precision: {precision!r} is for PyTorch; {model} has its own: 32 bit, or 8 where it was made so"
+                f"precision: {precision!r} is for PyTorch; {model} was exported with its own: 32 bit, or 8 with --int8"
             )
 
 

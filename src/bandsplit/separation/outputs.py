@@ -1,4 +1,4 @@
-"""What is written of a separation: which stems, under which names, in which format, at which level."""
+"""Outputs of a separation: the stems, their names, formats and levels."""
 
 import math
 import os
@@ -27,7 +27,7 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
 class OutputConfig(Config):
-    """What is made of the estimates, and how it is written."""
+    """Settings for the stems that are made from the estimates, and for their files."""
 
     filename: str = "{track}/{stem}.{ext}"
     """Name of each file, below the output folder."""
@@ -36,22 +36,22 @@ class OutputConfig(Config):
     subtype: Literal["PCM_16", "PCM_24", "FLOAT"] | None = None
     """Sample format of wav and flac; None: float32 for wav, 24 bit for flac."""
     kbps: int | None = None
-    """Bit rate of mp3, 32 to 320; None leaves it to the encoder."""
+    """Bit rate of mp3, 32 to 320; None: the encoder's default."""
     clip_mode: Literal["rescale", "clamp", "none"] | None = None
-    """What happens beyond full scale: one gain for all stems, limiting, or nothing. None: nothing where the format is
-    float, else one gain."""
+    """Treatment of stems beyond full scale: one gain for all stems, limiting, or nothing. None: nothing if the format
+    is float, else one gain."""
     consistent: bool = False
-    """Spread what the stems lack of the mixture evenly over them."""
+    """Distribute the difference between the mixture and the sum of the stems evenly over the stems."""
     residual: str | None = None
     """Name of one more stem: the mixture minus all others."""
     two_stems: str | None = None
-    """Write this target, and the mixture without it."""
+    """Write only this target and the mixture without it."""
 
     def check(self, targets: Sequence[str]) -> None:
-        """Make sure that this can be made of estimates of ``targets``.
+        """Check that these stems can be made from estimates of ``targets``.
 
         Raises:
-            ConfigError: naming the setting.
+            ConfigError: they cannot; the message names the setting.
         """
         legal = {"wav": ("PCM_16", "PCM_24", "FLOAT"), "flac": ("PCM_16", "PCM_24")}.get(self.ext, ())
         if self.subtype is not None and self.subtype not in legal:
@@ -60,7 +60,7 @@ class OutputConfig(Config):
         if unknown or re.search(r"[{}]", _FIELD.sub("", self.filename)):
             legal = ", ".join(f"{{{field}}}" for field in _FIELDS)
             raise ConfigError(
-                f"filename: {self.filename!r} holds {', '.join(unknown) or 'a lone brace'}; legal: {legal}"
+                f"filename: {self.filename!r} contains {', '.join(unknown) or 'a single brace'}; legal: {legal}"
             )
         name = self.filename.replace("{ext}", self.ext)
         if Path(name).suffix.lower() != f".{self.ext}":
@@ -87,7 +87,7 @@ class OutputConfig(Config):
             raise ConfigError(f"two_stems: {self.two_stems!r} is not estimated; legal: {', '.join(targets)}")
 
     def stems(self, targets: Sequence[str]) -> tuple[str, ...]:
-        """Name the stems that are made of estimates of ``targets``."""
+        """Return the names of the stems that are made from estimates of ``targets``."""
         if self.two_stems is not None:
             return (self.two_stems, f"no_{self.two_stems}")
         return (*targets, *([self.residual] if self.residual is not None else []))
@@ -107,17 +107,17 @@ class OutputConfig(Config):
     def paths(
         self, out_dir: Path, source: Path, targets: Sequence[str], *, track: str | None = None, model: str = "model"
     ) -> dict[str, Path]:
-        """Name the file of each stem; all lie below ``out_dir``.
+        """Return the file of each stem; all are below ``out_dir``.
 
         Args:
             out_dir: the output folder.
             source: the song.
             targets: estimated targets.
-            track: name of the song, with folders if need be; made of ``source`` by default.
+            track: name of the song, which may include folders; derived from ``source`` by default.
             model: name of the model.
 
         Raises:
-            AudioError: a file would lie outside, or take the place of the song.
+            AudioError: a file would be outside, or overwrite the song.
         """
         names = (track or track_name(source)).split("/")
         fields = {"track": "/".join(map(_clean, names)), "trackext": _clean(source.suffix[1:]) if source.suffix else ""}
@@ -137,18 +137,18 @@ class OutputConfig(Config):
 
 
 def track_name(path: Path) -> str:
-    """Name of the folder that takes the stems of a file."""
+    """Return the name of the folder for the stems of a file."""
     return path.stem if path.stem.strip(".") else path.name
 
 
 def _clean(text: str) -> str:
-    """Make one part of a path: no folders, no control characters, neither here nor up."""
+    """Turn a text into one part of a path: no folders, no control characters, neither ``.`` nor ``..``."""
     text = re.sub(r"[/\\\x00-\x1f]", "_", text)
     return text if text.strip(".") or len(text) > 2 else "_" * max(1, len(text))
 
 
 class StemFiles:
-    """The files of all stems of a song in the making. All get their names at the end, or none does."""
+    """The unfinished files of all stems of a song. At the end, all get their names or none does."""
 
     def __init__(
         self,
@@ -162,14 +162,14 @@ class StemFiles:
         """Make the folders and open the files.
 
         Raises:
-            AudioError: a folder or the format does not take them.
+            AudioError: a folder or the format does not allow them.
         """
         self._stack = ExitStack()
-        self._close = weakref.finalize(self, self._stack.close)  # so that Ctrl-C between here and `with` loses nothing
+        self._close = weakref.finalize(self, self._stack.close)  # so that Ctrl-C before `with` leaves no files
         self._clip_mode = config.clip_mode
         self._peaks = dict.fromkeys(paths, 0.0)
         try:
-            with held():  # files, folders and what removes them come into being together
+            with held():  # files and folders are created together with the callbacks that remove them
                 for folder in {path.parent: None for path in paths.values()}:
                     missing = [part for part in (folder, *folder.parents) if not os.path.exists(part)]
                     self._stack.callback(_remove_empty, missing)
@@ -185,7 +185,7 @@ class StemFiles:
                     self._clip_mode = "none" if is_float else "rescale"
                 self._rough: dict[str, Writer] | None = None
                 if self._clip_mode == "rescale":
-                    # The gain is known at the end: until then the stems are kept as floats beside their places.
+                    # The gain is known at the end: until then, the stems are floats in files next to the final ones.
                     form = SoundFormat("WAV", "FLOAT")
                     self._rough = {stem: self._open(path, form, *facts, {}) for stem, path in paths.items()}
                 self._clips = not is_float
@@ -218,7 +218,7 @@ class StemFiles:
         """Complete the files and give them their names.
 
         Returns:
-            The gain of all stems, and what a user should know of levels.
+            The gain of all stems, and notes for the user on levels.
 
         Raises:
             AudioError: the disk is full, or gone.
@@ -258,4 +258,4 @@ def _remove_empty(folders: Sequence[Path]) -> None:
         try:
             folder.rmdir()
         except OSError:
-            return  # it is in use, or was never made
+            return  # it is in use, or was never created

@@ -1,4 +1,4 @@
-"""Separate whole songs: arrays or files in, one signal per target out, at the input's rate, channels and length."""
+"""Separation of complete songs: arrays or files in, one signal per target out, at the input's rate and length."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ _log = logging.getLogger("bandsplit")
 
 @dataclass(frozen=True)
 class FileResult:
-    """What `Separator.separate_file` did."""
+    """Result of `Separator.separate_file`."""
 
     track: str
     paths: dict[str, Path]
     """Stem -> file."""
     notes: tuple[str, ...]
-    """What a user should know: channels duplicated, audio resampled, levels changed."""
+    """Notes for the user: channels duplicated, audio resampled, levels changed."""
     plan: ChunkPlan
-    """How the song was cut, at the model's sample rate."""
+    """Chunks of the song, at the model's sample rate."""
     audio_s: float
-    """Length of the song."""
+    """Length of the song in seconds."""
     wall_s: float
-    """Time it took, reading and writing included."""
+    """Time of the separation, including reading and writing."""
     gain: float = 1.0
-    """Factor of all stems, where the format would have clipped them."""
+    """Factor applied to all stems so that the format does not clip them."""
 
 
 class _SongStream(NamedTuple):
-    """A stream of blocks ``channels samples``, its facts, and what errors call it."""
+    """A stream of blocks ``channels samples``, its properties, and its name in errors."""
 
     blocks: Iterable[np.ndarray]
     samples: int
@@ -66,17 +66,17 @@ class _SongStream(NamedTuple):
 
 
 class Separator:
-    """One or several models that estimate the targets of whole songs.
+    """One or several models that estimate the targets of complete songs.
 
-    Nothing is normalised: a louder mixture gives what the network makes of it, silence gives silence. Calls share no
+    Levels are not normalised: the network receives the mixture as it is, and silence gives silence. Calls share no
     state, so threads may use one separator; equal input gives equal output.
 
     Attributes:
-        sample_rate_hz: Rate the models work at; other rates are resampled there and back.
+        sample_rate_hz: Rate of the models; audio at other rates is resampled to it and back.
         targets: Names of the estimated targets, in the order of the models.
-        channels: Number of channels a model insists on; None if all take any number.
+        channels: Number of channels that a model requires; None if all take any number.
         name: Names of the models.
-        files: Files among the models, those that no wanted target needs included.
+        files: Files among the models, including those that no wanted target needs.
 
     Example:
         >>> import numpy as np
@@ -108,21 +108,20 @@ class Separator:
                 for `bandsplit.load_separator`. A model given as an object is moved to the device and put into
                 evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
-            chunks: how songs are cut: a plan, or what is to differ from the one that the model's authors used, which is
-                the default.
-            batch_size: chunks estimated at once, at the price of memory; by default one for each thread of a CPU, and
-                a few on a GPU.
-            targets: the ones that are wanted, None for all. Models of others are not loaded, their decoders not run.
+            chunks: the plan that cuts songs, or changes to the one that the model's authors used, which is the default.
+            batch_size: chunks estimated at once, which takes memory; by default one for each thread of a CPU, and a few
+                on a GPU.
+            targets: the wanted targets, None for all. Models of others are not loaded, and their decoders not run.
             runtime: "torch", "onnx", or "auto": onnxruntime for .onnx files, which need no PyTorch, else PyTorch.
             threads: CPU threads of a call of onnxruntime, by default OMP_NUM_THREADS or all cores; those of PyTorch
                 are set with `torch.set_num_threads`.
-            precision: of products in PyTorch: "fp32", "bf16", or on a GPU "fp16"; the last two are quicker on GPUs, and
+            precision: of products in PyTorch: "fp32", "bf16", or on a GPU "fp16"; the last two are faster on GPUs, and
                 change estimates by about a hundredth.
 
         Raises:
             ModelFileError: a file is not a model.
-            ConfigError: the models do not go together, none has a wanted target, ``chunks`` are too long for one or are
-                no plan, or the device or runtime is not here.
+            ConfigError: the models do not fit each other, none has a wanted target, ``chunks`` are too long for one or
+                are not a plan, or the device or runtime is not available.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
@@ -137,18 +136,18 @@ class Separator:
         self.sample_rate_hz = configs[0].sample_rate_hz
         there = [target for config in configs for target in config.targets]
         self.targets = tuple(target for target in there if targets is None or target in targets)
-        # A network that cannot leave out a target (`narrowed`) estimates it all the same; only these rows are kept.
+        # A network that cannot leave out a target (`narrowed`) still estimates it; only these rows are kept.
         self._kept = [there.index(target) for target in self.targets]
         self.chunks = choose_chunks(chunks, configs, [network.name for network in self._networks])
         self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
 
     @property
     def chunks_at_once(self) -> int:
-        """Chunks that are estimated at once."""
+        """Number of chunks that are estimated at once."""
         return self.batch_size or max(network.batch_size for network in self._networks)
 
     def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
-        """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; print it to see it."""
+        """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; it can be printed."""
         length = arrays.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
         return plan_chunks(length, self.chunks, self.sample_rate_hz)
 
@@ -158,14 +157,15 @@ class Separator:
         Args:
             audio: float ``(channels, samples)``, NumPy or torch, on any device. 0 samples give 0 samples.
             sample_rate_hz: its sample rate.
-            progress: called often with the seconds done, the seconds in all and the stage: "decode" or "count" where
-                a file needs it, then "separate" and "write". It cancels by returning False.
+            progress: called often with the seconds done, the total seconds and the stage: "decode" or "count" if a file
+                needs it, then "separate" and "write". It cancels by returning False.
 
         Returns:
             Target -> float32 ``(channels, samples)`` of the input's kind (tensors on the CPU), rate and length.
 
         Raises:
-            AudioError: ``audio`` is not such an array, holds NaN or infinity, or has channels the models cannot take.
+            AudioError: ``audio`` is not such an array, contains NaN or infinity, or has a number of channels that the
+                models cannot take.
             Cancelled: ``progress`` returned False.
         """
         arrays.check_sample_rate(sample_rate_hz)
@@ -199,8 +199,8 @@ class Separator:
         Args:
             path: the file.
             progress: as for `separate`.
-            start_s: where the part begins.
-            duration_s: its length, at most; None for all that follows.
+            start_s: start of the part.
+            duration_s: its greatest length; None for the rest of the file.
 
         Yields:
             Neighbouring blocks: the first sample, counted from ``start_s``, and target -> float32
@@ -221,23 +221,23 @@ class Separator:
         """Separate audio that comes in blocks, in memory that does not depend on its length.
 
         Args:
-            blocks: float ``(channels, samples)``, of any lengths, NumPy or torch; as many are taken as are needed next.
+            blocks: float ``(channels, samples)``, of any lengths, NumPy or torch; they are requested as needed.
             sample_rate_hz: their sample rate.
-            samples: their length in all: chunks are planned with it.
+            samples: their total length, from which the chunks are planned.
             progress: as for `separate`.
 
         Yields:
             Neighbouring blocks, not those of the input: the first sample, and target -> float32 ``channels samples``.
 
         Raises:
-            AudioError: a block is no audio as for `separate`, or they do not have one number of channels, or the
-                length that was told.
+            AudioError: a block is not audio as for `separate`, the blocks differ in their number of channels, or they
+                do not have ``samples`` samples in total.
             Cancelled: ``progress`` returned False.
         """
         arrays.check_sample_rate(sample_rate_hz)
         check_samples(samples)
         checked = check_blocks(blocks, sample_rate_hz, samples)
-        for first in checked:  # once; then it asks for one more, so that surplus blocks are refused
+        for first in checked:  # once; the loop then requests another block, so that surplus blocks are refused
             song = _SongStream(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
@@ -255,22 +255,22 @@ class Separator:
     ) -> FileResult:
         """Separate an audio file, in memory that does not depend on its length.
 
-        By default the stems are ``out_dir/<name of the file>/<target>.wav``, float32. Existing ones are replaced once
-        all are complete; before, nothing is seen of them.
+        By default the stems are ``out_dir/<name of the file>/<target>.wav``, float32. Existing files are replaced
+        when all new ones are complete; until then, the new ones are hidden.
 
         Args:
             path: the file.
-            out_dir: the folder that all names lie below.
+            out_dir: the folder of all stems.
             progress: as for `separate`.
-            output: which stems, their names, format and level.
-            start_s: where the separated part begins.
-            duration_s: its length, at most; None for all that follows.
-            track: name of the song; made of ``path`` by default.
+            output: the stems, their names, format and level.
+            start_s: start of the separated part.
+            duration_s: its greatest length; None for the rest of the file.
+            track: name of the song; derived from ``path`` by default.
 
         Raises:
-            AudioError: the file cannot be read, has channels the models cannot take, or the folder cannot be written
-                to; the last two are found out before the separation.
-            ConfigError: ``output`` cannot be made of these targets.
+            AudioError: the file cannot be read, has a number of channels that the models cannot take, or the folder
+                cannot be written to; the last two are checked before the separation.
+            ConfigError: ``output`` does not fit these targets.
             Cancelled: ``progress`` returned False.
         """
         began = time.perf_counter()
@@ -303,7 +303,7 @@ class Separator:
         plan = self.plan(song.samples, song.sample_rate_hz)
         groups = self._groups(song.channels, song.name)
         _report(progress, song, 0, "separate")
-        # A step is one chunk by one network, so that progress is even for any number of models and any batch.
+        # One step is one chunk in one network, so that progress is even for any number of models and any batch.
         steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
 
         def estimate(batch: np.ndarray) -> np.ndarray:
@@ -314,16 +314,16 @@ class Separator:
                 _report(progress, song, done, "separate")
             return np.concatenate(found, axis=1)[:, self._kept]
 
-        # Pulled by the loop at the end, block by block; nothing here has the length of the song:
+        # The loop at the end pulls block by block, so that nothing here has the length of the song:
         #
         #     blocks --tee--> resample -> window -> chunks -> estimate -> overlap -> resample --> estimates
         #              \--> window ----------------------------------------------------------> mixture
         #
-        # The two branches are as far apart as resampling and chunks hold samples back: the tee stores that much.
+        # Resampling and chunks delay one branch; the tee stores the difference.
         to_models, to_output = itertools.tee(song.blocks)
         window = Window(resample_blocks(to_models, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
         streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
-        # Resampling knows channels alone, so targets and channels are one axis on the way back.
+        # Resampling has an axis of channels only, so targets and channels are one axis on the way back.
         blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
         mixture, start = Window(to_output), 0
         for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
@@ -334,7 +334,7 @@ class Separator:
     def _estimate_chunks(
         self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _SongStream
     ) -> np.ndarray:
-        """Estimate chunks ``b c samples``: ``b s c samples``. Silence needs no network: it stays silence."""
+        """Estimate chunks ``b c samples``: ``b s c samples``. Silence skips the network and stays silence."""
         estimates = np.zeros((len(batch), len(network.config.targets), *batch.shape[1:]), np.float32)
         sounding = batch.any(axis=(1, 2))
         if sounding.any():
@@ -342,10 +342,10 @@ class Separator:
                 estimates[sounding] = groups.estimate(network.estimate, batch[sounding])
             except MemoryError:
                 raise AudioError(
-                    f"{song.name}: the memory of {network.device} does not hold a chunk of {batch.shape[-1]} samples; "
+                    f"{song.name}: {network.device} has too little memory for a chunk of {batch.shape[-1]} samples; "
                     f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
                 ) from None
-        # Judged here, where the target and the level of the mixture are still known.
+        # Checked here, where the target and the level of the mixture are still known.
         for target, estimate in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
             if not np.isfinite(estimate).all():
                 raise AudioError(
@@ -355,7 +355,7 @@ class Separator:
         return estimates
 
     def notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
-        """Say what a user should know of a song called ``name``: channels duplicated or paired, audio resampled.
+        """Return notes for the user on a song called ``name``: channels duplicated or paired, audio resampled.
 
         Raises:
             AudioError: the models cannot take that many channels.
@@ -375,7 +375,7 @@ def _report(progress: SecondsProgress | None, song: _SongStream, share: float, s
 
 
 def _cancellable(progress: SecondsProgress | None, name: str) -> SecondsProgress:
-    """Make a callback whose False stops the work on the song called ``name``."""
+    """Wrap a callback so that returning False stops the work on the song called ``name``."""
 
     def report(done_s: float, total_s: float, stage: str) -> None:
         if progress is not None and progress(done_s, total_s, stage) is False:

@@ -1,4 +1,4 @@
-"""Networks that PyTorch computes, on a CPU or a GPU; the only module of separation that needs it."""
+"""Networks that PyTorch computes, on a CPU or a GPU; the only module of separation that needs PyTorch."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class TorchNetwork:
     def __init__(
         self, model: SeparationModel, device: torch.device, name: str = "model", precision: Precision = "fp32"
     ) -> None:
-        """Put the model itself, not a copy, on the device and into evaluation mode; products have ``precision``.
+        """Put the model itself, not a copy, on the device and into evaluation mode; products use ``precision``.
 
         Raises:
             ConfigError: the device does not compute in ``precision``.
         """
         if precision == "fp16" and device.type == "cpu":
-            raise ConfigError("precision: 'fp16' needs a GPU; on a CPU use 'fp32' (quickest on most) or 'bf16'")
+            raise ConfigError("precision: 'fp16' needs a GPU; on a CPU use 'fp32' (fastest on most) or 'bf16'")
         self.name = name
         self.precision = precision
         self.config = model.config
@@ -53,7 +53,7 @@ class TorchNetwork:
         targets: Sequence[str] | None = None,
         precision: Precision = "fp32",
     ) -> TorchNetwork:
-        """Load a model file, or take a model; leave out what the wanted targets do not need.
+        """Load a model file, or take a model; leave out parts that the wanted targets do not need.
 
         Raises:
             ModelFileError: the file is not a model.
@@ -65,16 +65,16 @@ class TorchNetwork:
 
     @property
     def batch_size(self) -> int:
-        """Chunks that are best estimated at once: on a CPU one for each thread."""
+        """Best number of chunks to estimate at once: on a CPU one for each thread."""
         return torch.get_num_threads() if self.device == "cpu" else GPU_BATCH
 
     def estimate(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``.
 
-        On a CPU the threads share out the chunks, and independent channels, by `map_apart`.
+        On a CPU, threads share the chunks, and independent channels, by `map_apart`.
 
         Raises:
-            MemoryError: the device does not hold them.
+            MemoryError: the device has too little memory.
         """
         if self.device != "cpu":
             return self.estimate_plainly(batch)
@@ -85,7 +85,7 @@ class TorchNetwork:
         return rearrange(found, "(b c) s 1 x -> b s c x", b=len(batch)) if apart else found
 
     def estimate_plainly(self, batch: np.ndarray) -> np.ndarray:
-        """Estimate chunks in one call of the network; else as `estimate`."""
+        """Estimate chunks in one call of the network; otherwise like `estimate`."""
         low = torch.autocast(torch.device(self.device).type, _TYPES.get(self.precision), self.precision != "fp32")
         try:
             with torch.inference_mode(), low:
@@ -100,10 +100,10 @@ def pick_device(device: object) -> torch.device:
     """Choose the device that ``auto`` means, or check that the named one can be used.
 
     Raises:
-        ConfigError: it cannot be used here.
+        ConfigError: it is not available.
     """
     if device == "auto":
-        # Never mps by itself: it lacks operations on complex spectrograms, and its numbers have not been checked.
+        # mps is never chosen automatically: it lacks operations on complex spectrograms, and is not verified.
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         picked = torch.device(device)  # type: ignore[arg-type]
@@ -118,7 +118,7 @@ def config_of(model: object, name: str) -> ModelConfig:
     """Return the configuration of a model called ``name`` in errors.
 
     Raises:
-        ConfigError: it is no model.
+        ConfigError: it is not a model.
     """
     if not isinstance(model, SeparationModel):
         raise ConfigError(f"{name}: is a {type(model).__name__}; give the path of a model file or a SeparationModel")

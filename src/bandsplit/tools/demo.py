@@ -1,6 +1,6 @@
-"""The demo: make songs, train a small network, score it on songs it never heard, separate one, draw it.
+"""The demo: make songs, train a small network, score it on songs it was not trained on, separate one, draw it.
 
-Everything is real and small: the yardsticks in the table say what the network adds to a filter that does not listen.
+Every step is real, but small: the yardsticks in the table show the network's gain over a filter that ignores its input.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from bandsplit.training.reporters.terminal import TerminalProgress
 NETWORK = "network"
 YARDSTICKS = ("silence", "mixture", STATIC_GAIN, IDEAL_RATIO_MASK)
 AVERAGE_MARGIN_DB, TARGET_MARGIN_DB = 2.0, 1.0
-"""What the network must add to the static gain, on average and for each target, for the demo to succeed."""
+"""Margins over the static gain, on average and for each target, that the network needs for the demo to succeed."""
 
 
 def run_demo(
     folder: Path, console: Console, *, songs: Sequence[int] = (100, 4, 8), duration_s: float = 12.0, seed: int = 0,
     changes: Mapping[str, Any] | None = None,
 ) -> bool:  # fmt: skip
-    """Run the demo in ``folder``; what is already there from an earlier run with the same settings is used again.
+    """Run the demo in ``folder``; results of an earlier run with the same settings are reused.
 
     Args:
-        folder: where everything goes.
-        console: where it is told.
+        folder: folder of all files.
+        console: prints the progress.
         songs: numbers of songs for training, validation and test.
-        duration_s: length of a song.
+        duration_s: length of a song in seconds.
         seed: seed of songs and training.
         changes: settings of the recipe to change, as dotted paths.
 
@@ -81,10 +81,10 @@ def run_demo(
     )
     dataset = require_sound(check_dataset(index_dataset(data)))
 
-    say(f"Training one small network for {', '.join(config.model.targets)} (Ctrl-C stops; the same command goes on)")
+    say(f"Training one small network for {', '.join(config.model.targets)} (Ctrl-C stops; the same command resumes)")
     model = _train(config, dataset, folder / "runs", console)
 
-    say(f"Scoring it on {n_test} songs it never heard, beside four yardsticks that bound it")
+    say(f"Scoring it on {n_test} songs that it was not trained on, next to four yardsticks that bound it")
     separator = Separator(model)
     rows = _score(separator, config, dataset, folder / "scores.jsonl")
     tables = score_tables(row for row in rows if row.metric in MAIN_METRICS)
@@ -96,8 +96,8 @@ def run_demo(
     say(f"Separating one of them, {track.name!r}")
     stems, picture = folder / "separated" / track.name, folder / "spectrograms.png"
     _separate(separator, track, stems, picture)
-    passed = _tell_verdict(rows, say)
-    say("Done. Listen to, look at, and go on with:")
+    passed = _report_verdict(rows, say)
+    say("Done. Listen to, look at, and continue with:")
     _list_results(console, folder, stems, picture, model)
     return passed
 
@@ -112,11 +112,11 @@ def _list_results(console: Console, folder: Path, stems: Path, picture: Path, mo
         ("the paper", f"{_program()} models list --architectures"),
     ):
         console.print(f"       {what:13s} {escape(printable(where))}", highlight=False, soft_wrap=True)
-    console.print("This model learnt from synthetic songs in minutes: on real music it is a toy.", highlight=False)
+    console.print("This model was trained on synthetic songs in minutes: on real music it is a toy.", highlight=False)
 
 
 def _program() -> str:
-    """Return what to type to start this program: its name, or, outside the PATH, how it was started."""
+    """Return the command that starts this program: its name, or, outside the PATH, the command that started it."""
     return "bandsplit" if shutil.which("bandsplit") else sys.argv[0]
 
 
@@ -125,7 +125,7 @@ def _write_tables(path: Path, tables: Sequence[TextTable]) -> None:
         write_atomically(path, "\n".join(table.markdown() for table in tables).encode())
     except OSError as error:
         raise BandsplitError(
-            f"{path}: cannot be written ({error.strerror}); mend that, or choose another --folder"
+            f"{path}: cannot be written ({error.strerror}); fix that, or choose another --folder"
         ) from None
 
 
@@ -134,7 +134,7 @@ def _separate(separator: Separator, track: Track, stems: Path, picture: Path) ->
     result = separator.separate_file(track.mixture.path, stems)
     song = track.load()
     estimates = {target: audio.read(path)[0] for target, path in result.paths.items()}
-    title = f"{track.name}, never heard in training"
+    title = f"{track.name}, not used in training"
     draw_separation(picture, title, song.mixture, estimates, song.stems, track.sample_rate_hz)
 
 
@@ -158,7 +158,7 @@ def _score(separator: Separator, config: RunConfig, dataset: Dataset, path: Path
     return rows
 
 
-def _tell_verdict(rows: list[Score], say: Callable[[str], None]) -> bool:
+def _report_verdict(rows: list[Score], say: Callable[[str], None]) -> bool:
     means: dict[str, dict[str, float]] = {}
     for setting, targets in aggregate(rows).items():
         if setting.metric == "usdr_db":

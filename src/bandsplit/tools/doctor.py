@@ -1,6 +1,6 @@
-"""What is installed, what this machine offers, and whether separation works on it.
+"""Checks of the installation, the machine, and a separation on it.
 
-Nothing is imported at the top that may be broken: that is what is to be found out.
+Imports happen inside the checks, so that a broken package is reported instead of crashing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CODECS = {
     "wav": ("WAV", "PCM_24"), "rf64": ("RF64", "FLOAT"), "flac": ("FLAC", "PCM_16"), "mp3": ("MP3", None),
     "ogg": ("OGG", "VORBIS"), "opus": ("OGG", "OPUS"), "aiff": ("AIFF", "PCM_16"),
 }  # fmt: skip
-"""Format and subtype, as libsndfile calls them."""
+"""Format and subtype, by libsndfile's names."""
 
 
 class Finding(NamedTuple):
@@ -40,16 +40,16 @@ class Finding(NamedTuple):
     name: str
     value: str
     status: Status = "ok"
-    """``note``: something is missing that not everyone needs. ``fail``: bandsplit will not work as it should."""
+    """``note``: an optional part is missing. ``fail``: bandsplit will not work as it should."""
     fix: str = ""
-    """What to do about it."""
+    """Advice to the user."""
 
 
-def examine(tell: Callable[[str], None] = lambda section: None) -> list[Finding]:
-    """Look at everything; a check that cannot be made is a finding, too.
+def examine(report: Callable[[str], None] = lambda section: None) -> list[Finding]:
+    """Run all checks; a check that fails with an error is a finding, too.
 
     Args:
-        tell: told the section that is being looked at.
+        report: called with each section before its checks.
     """
     sections: dict[str, Callable[[], Iterator[Finding]]] = {
         "versions": _versions,
@@ -61,16 +61,16 @@ def examine(tell: Callable[[str], None] = lambda section: None) -> list[Finding]
     }
     findings: list[Finding] = []
     for section, look in sections.items():
-        tell(section)
+        report(section)
         try:
             findings += look()
         except ModuleNotFoundError as error:
             status = _without_torch()[0] if error.name == "torch" else "fail"
-            fix = describe_missing(error.name) or "see what it names, or install bandsplit anew"
+            fix = describe_missing(error.name) or "see what it names, or install bandsplit again"
             findings.append(Finding(section, "check", f"not made: {error}", status, fix))
-        except Exception as error:  # whatever is broken here must not hide the other sections
+        except Exception as error:  # a broken section must not hide the others
             reason = f"{type(error).__name__}: {str(error).partition(os.linesep)[0]}"
-            findings.append(Finding(section, "check", reason, "fail", "see what it names, or install bandsplit anew"))
+            findings.append(Finding(section, "check", reason, "fail", "see what it names, or install bandsplit again"))
     return findings
 
 
@@ -88,8 +88,8 @@ def _versions() -> Iterator[Finding]:
 
 
 def _without_torch() -> tuple[Status, str]:
-    """Judge a missing PyTorch: onnxruntime does what can be done without it."""
-    return ("note", ": .onnx models alone can be used") if has_packages("onnxruntime") else ("fail", "")
+    """Return status and text of a missing PyTorch: with onnxruntime, .onnx models still work."""
+    return ("note", ": only .onnx models can be used") if has_packages("onnxruntime") else ("fail", "")
 
 
 def _contains(wanted: str, found: str) -> bool:
@@ -106,7 +106,7 @@ def _device() -> Iterator[Finding]:
     build = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for CPUs only"
     driver = _driver()
     if torch.cuda.is_available():
-        why = f"a CUDA device is here: {torch.cuda.get_device_name()}"
+        why = f"a CUDA device is available: {torch.cuda.get_device_name()}"
     elif torch.version.cuda is None:
         why = f"this PyTorch ({torch.__version__}) is built {build}"
     elif driver is None:
@@ -153,7 +153,7 @@ def _audio() -> Iterator[Finding]:
 
 
 def _survives(file_format: str, subtype: str | None) -> bool:
-    """Write and read a tenth of a second, in memory."""
+    """Return whether a tenth of a second can be written and read, in memory."""
     import numpy as np
     import soundfile
 

@@ -19,12 +19,12 @@ def load_separator(
     runtime: Runtime = "auto",
     **options: Any,
 ) -> Separator:
-    """Make a separator of models that are named; nothing is downloaded unless ``fetch`` does it.
+    """Make a separator from the names of models; nothing is downloaded unless ``fetch`` does it.
 
     Args:
-        names: registered names (`bandsplit models list`), model files, folders of some; none for the best model that is
-            in the cache, else that of the demo in this folder.
-        fetch: called with a registered model that is not in the cache; to download it, give
+        names: registered names (`bandsplit models list`), model files, folders of some; if empty, the best model in the
+            cache, else the demo's model in this folder.
+        fetch: called with a registered model that is not in the cache; to download it, pass
             `bandsplit.models.pretrained.store.install_model`.
         say: called with a line that names the chosen model and its published score, if none was named.
         runtime: as for `Separator`; "onnx" prefers the .onnx files of a folder, all others its .safetensors.

@@ -1,4 +1,4 @@
-"""A separation in miniature, in seconds: whether the numbers that come out on this machine are right."""
+"""A small separation that takes seconds and verifies the numbers that this machine computes."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ Result = tuple[str, str, Literal["ok", "note", "fail"], str]
 STFT_LIMIT = 1e-6
 STREAM_LIMIT = 1e-6
 DEVICE_LIMIT = 1e-3
-"""Of a GPU, whose products may be rounded otherwise, relative to the peak of the CPU's estimate."""
+"""Limit for a GPU, which may round products differently, relative to the peak of the CPU's estimate."""
 
 RECIPE, TARGET = "mini-base", "vocals"
-"""Of the network: small, with LSTMs."""
+"""Settings of the network: small, with LSTMs."""
 
 _FIX = "the installed PyTorch computes wrong numbers: install another version"
 
 
 def self_test() -> Iterator[Result]:
-    """Transform and back, separate noise with a tiny random network in every way there is, time matrix products."""
+    """Test the STFT and its inverse, separate noise with a tiny random network on all paths, time matrix products."""
     yield _stft_round_trip()
     rate_hz = 44100
     mixture = np.random.default_rng(0).normal(0, 0.1, (2, 2 * rate_hz)).astype(np.float32)
@@ -71,7 +71,7 @@ def _stft_round_trip() -> Result:
 
 
 def _streaming(separator: Separator, mixture: np.ndarray, rate_hz: int, estimates: dict[str, np.ndarray]) -> Result:
-    """Compare a stream from a file with what was computed in memory."""
+    """Compare a stream from a file with estimates computed in memory."""
     with temporary_folder() as folder:
         path = Path(folder) / "noise.wav"
         audio.write(path, mixture, rate_hz)

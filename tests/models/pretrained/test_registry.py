@@ -43,7 +43,7 @@ def test_a_model_is_found_by_name_and_alias(typed: str, name: str):
 
 
 def test_an_unknown_name_is_told_the_nearest_and_all():
-    with pytest.raises(ModelFileError, match=r"^obsrn: no such file, .* did you mean 'obsrnn'\? legal: the path of a "):
+    with pytest.raises(ModelFileError, match=r"^obsrn: is not a file, .* did you mean 'obsrnn'\? legal: the path "):
         find_models("obsrn")
 
 
@@ -71,7 +71,9 @@ def test_a_folder_means_its_model_files_in_the_order_of_the_targets(tmp_path: Pa
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path):
-    with pytest.raises(ModelFileError, match="no folder with model files"):
+    with pytest.raises(
+        ModelFileError, match="is not a file, a folder with model files or the name of a registered model"
+    ):
         find_models(tmp_path)
 
 

@@ -141,7 +141,7 @@ def test_a_missing_archive_is_named_with_the_other_ways(store: Store):
     store.has(BASS, refuse(404))
     assert store.error() == (
         f"{store.server.url}/models/tiny.zip: the server answers 404 Not Found; name another source with --mirror, or "
-        f"bring tiny.zip here and give it with --archive"
+        f"a local copy of tiny.zip with --archive"
     )
 
 
@@ -208,7 +208,7 @@ def test_code_in_a_checkpoint_does_not_run_and_gives_no_model(store: Store, tmp_
     [
         ({"readme.txt": b"hello"}, {}, "tiny.zip: is not tiny: it needs bass, and has no checkpoint; "),
         (BASS, {"targets": ["bass", "drums"]}, "it needs bass, drums, and has bass.safetensors (bass); "),
-        (BASS, {"targets": ["drums"]}, "its member bass.ckpt is a model of bass, which tiny has not; "),
+        (BASS, {"targets": ["drums"]}, "its member bass.ckpt is a model of bass, which tiny does not have; "),
         (
             {**BASS, "again.ckpt": BASS["bass.ckpt"]},
             {},
@@ -261,7 +261,7 @@ def test_a_missing_archive_file_is_named(store: Store, tmp_path: Path):
 def test_offline_nothing_is_asked(store: Store):
     store.has(BASS)
     store.patch.setenv("BANDSPLIT_OFFLINE", "1")
-    assert "BANDSPLIT_OFFLINE forbids downloads; unset it, or bring tiny.zip here" in store.error()
+    assert "BANDSPLIT_OFFLINE forbids downloads; unset it, or copy tiny.zip to this machine" in store.error()
     assert store.server.asked == []
     store.patch.setenv("BANDSPLIT_OFFLINE", "maybe")
     with pytest.raises(ConfigError, match="BANDSPLIT_OFFLINE: 'maybe' is neither yes nor no; legal: 1, 0, or not set"):
@@ -319,7 +319,7 @@ def test_a_half_import_is_no_model_and_the_next_run_imports_without_downloading(
         with pytest.raises((KeyboardInterrupt, ModelFileError)) as caught:
             store.install()
     if caught.type is ModelFileError:
-        assert "(No space left on device); mend that, or name another folder with BANDSPLIT_CACHE" in str(caught.value)
+        assert "(No space left on device); fix that, or name another folder with BANDSPLIT_CACHE" in str(caught.value)
     assert store.names == ["tiny.zip"] and cached_files(store.entry) == []
     store.server.asked.clear()
     assert store.install() and store.server.asked == []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bandsplit.core.errors import ConfigError
 
 Scheme = tuple[tuple[float, int], ...]
-"""(width in Hz, count) pairs from low to high frequency; what is left up to Nyquist is one more band."""
+"""(width in Hz, count) pairs from low to high frequency; the rest up to Nyquist is one more band."""
 
 _V7: Scheme = ((100, 10), (250, 12), (500, 8), (1000, 8), (2000, 2))
 
@@ -26,17 +26,17 @@ SCHEMES: dict[str, Scheme] = {
 
 
 MOST_BANDS_OF_A_BIN = 16
-"""Of layouts that overlap; those of the field have 2 or 3."""
+"""Limit for layouts that overlap; published ones have 2 or 3 bands at a bin."""
 
 
 class BandRun(NamedTuple):
-    """Consecutive bands of one width, each beginning ``step`` bins after the one before."""
+    """Consecutive bands of one width, each beginning ``step`` bins after the previous one."""
 
     start: int
     count: int
     width: int
     step: int | None = None
-    """Less than ``width`` where bands overlap; None: they stand side by side."""
+    """Less than ``width`` where bands overlap; None: they are adjacent."""
 
     @property
     def stop(self) -> int:
@@ -50,10 +50,10 @@ class BandRun(NamedTuple):
 
 
 def band_runs(scheme: Scheme, n_fft: int, sample_rate_hz: int) -> list[BandRun]:
-    """Return the bands as runs of equal width, low to high, so that one product serves a whole run.
+    """Return the bands as runs of equal width, low to high, so that one product serves a complete run.
 
-    They cover all ``n_fft // 2 + 1`` bins. A band of ``w`` Hz takes ``floor(w * bins / nyquist)`` bins and the last
-    band what remains, so that edges drift slightly low: published weights depend on it.
+    They cover all ``n_fft // 2 + 1`` bins. A band of ``w`` Hz takes ``floor(w * bins / nyquist)`` bins, and the last
+    band takes the rest, so that edges drift slightly low; published weights depend on this.
 
     Raises:
         ConfigError: a band is narrower than one bin, or the bands reach past Nyquist.
@@ -92,10 +92,10 @@ def range_runs(ranges: Sequence[tuple[int, int]], n_bins: int) -> list[BandRun]:
     """Return bands given as ranges of bins, ``(first, end)``, as runs of equal width; they may overlap.
 
     Raises:
-        ConfigError: a range is empty or reaches past the last of ``n_bins`` bins, or a bin is in none or too many.
+        ConfigError: a range is empty or reaches past the last of ``n_bins`` bins, or a bin is in no or too many bands.
     """
     runs: list[BandRun] = []
-    changes: Counter[int] = Counter()  # of the number of bands, at each bin where it changes
+    changes: Counter[int] = Counter()  # in the number of bands, for each bin where it changes
     for first, end in ranges:
         if not 0 <= first < end <= n_bins:
             raise ConfigError(f"bands: [{first}, {end}] is not a range of the bins 0 to {n_bins}; give first < end")
@@ -114,7 +114,7 @@ def range_runs(ranges: Sequence[tuple[int, int]], n_bins: int) -> list[BandRun]:
 
 
 def _append(runs: list[BandRun], first: int, width: int) -> None:
-    """Add a band: to the last run, if its bands have this width and are this far from each other."""
+    """Add a band, to the last run if the bands of that run have the same width and distance."""
     if runs and runs[-1].width == width:
         start, count, _, step = runs[-1]
         distance = first - (start + (count - 1) * (width if step is None else step))
@@ -126,17 +126,17 @@ def _append(runs: list[BandRun], first: int, width: int) -> None:
 
 
 def are_side_by_side(runs: Sequence[BandRun]) -> bool:
-    """Whether the bands follow each other, each bin in one."""
+    """Return whether the bands are adjacent and each bin is in exactly one."""
     starts = itertools.accumulate((run.count * run.width for run in runs), initial=0)
     return all(run.step is None and run.start == start for run, start in zip(runs, starts, strict=False))
 
 
 def mean_of_bands(runs: Sequence[BandRun]) -> tuple[list[list[int]], list[list[float]]]:
-    """Say how the masks of overlapping bands become one.
+    """Return the indices and shares that average the masks of overlapping bands.
 
     Returns:
-        For each bin the places of its masks among those of all bands, band by band, and their shares; as many for
-        each bin as for the one that is in most bands, by shares of zero.
+        For each bin, the indices of its masks among the masks of all bands, band by band, and their shares. Shares of
+        zero fill up the lists of bins that are in fewer bands than others, so that all lists have one length.
     """
     found: dict[int, list[int]] = {}
     for place, bin in enumerate(bin for run in runs for bin in run.bins()):

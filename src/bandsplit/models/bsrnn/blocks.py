@@ -57,7 +57,7 @@ class Tac(nn.Module):
         z = x if self.norm is None else self._normalise(x, self.norm)
         each = self.activation(self.transform(z))
         mean = self.activation(self.average(each.mean(dim=1, keepdim=True)))
-        # The product of [each, mean] in two parts: nothing is copied side by side, and the mean's is computed once.
+        # The product of [each, mean] in two parts: this avoids a concatenated copy, and computes the mean's part once.
         from_each, from_mean = self.concatenate.weight.chunk(2, dim=1)
         both = F.linear(each, from_each) + F.linear(mean, from_mean, self.concatenate.bias)
         return x + self.activation(both)

@@ -1,4 +1,4 @@
-"""From a configuration to a network: the only place where both are known."""
+"""Construction of networks from configurations: the only module that knows both."""
 
 from torch import nn
 from typing_extensions import assert_never

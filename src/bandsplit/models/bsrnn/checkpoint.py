@@ -1,7 +1,7 @@
 """Import of the weights that the paper's authors published: Lightning checkpoints become one-file models.
 
-Nothing in a checkpoint's pickle is executed, see `bandsplit.models.pickled`, and what its settings and tensors claim
-to be is judged before any weight is read.
+Nothing in a checkpoint's pickle is executed, see `bandsplit.models.pickled`. Its settings and the types and shapes of
+its tensors are checked before any weight is read.
 """
 
 import math
@@ -21,7 +21,7 @@ from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
 # Settings of training, folders and evaluation, which the network does not depend on.
 _NOT_ARCHITECTURE = {"cfg_optim", "cfg_scheduler", "cfg_eval", "name", "name_out_dir", "name_tblog_dir"}
 
-_DEEPEST, _LONGEST = 20, 100_000  # of settings: levels of nesting; values and letters
+_DEEPEST, _LONGEST = 20, 100_000  # limits for settings: levels of nesting; values and characters
 
 
 def read_checkpoint(path: Path) -> Imported:
@@ -31,8 +31,8 @@ def read_checkpoint(path: Path) -> Imported:
 
     Raises:
         ModelFileError: no such checkpoint, forbidden content, unknown architecture settings, or tensors that are
-            missing, unexpected, misshapen or no weights; the message names the keys.
-        ConfigError: its settings do not go together.
+            missing, unexpected, misshapen or not weights; the message names the keys.
+        ConfigError: its settings contradict each other.
     """
     with PickledFile(path) as file:
         config, tensors = _read_tensors(file)
@@ -56,10 +56,10 @@ def _read_tensors(file: PickledFile) -> tuple[BsrnnConfig, dict[str, Tensor]]:
 
 
 def _stored_weights(state: Any, file_bytes: int) -> dict[str, StoredTensor]:
-    """Return the tensors of a state dict, all plain ones of real numbers that the file has room for.
+    """Return the tensors of a state dict; all are plain, of real numbers, and together no larger than the file.
 
     Raises:
-        ModelFileError: one is something else.
+        ModelFileError: one is not.
     """
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise ModelFileError("its state_dict must map names to tensors")
@@ -83,7 +83,7 @@ def _stored_weights(state: Any, file_bytes: int) -> dict[str, StoredTensor]:
 
 
 class _Settings:
-    """Reads settings, which may be shared, nested or endless, up to a number of values and letters."""
+    """Reader of settings that may be shared, nested or endless; it stops after a number of values and characters."""
 
     def __init__(self) -> None:
         self._left = _LONGEST
@@ -92,7 +92,7 @@ class _Settings:
         """Strip the records from settings: OmegaConf keeps values in ``_val`` and containers in ``_content``.
 
         Raises:
-            ModelFileError: they are nested too deeply (or in themselves), too many, or no plain values.
+            ModelFileError: they are nested too deeply (or in themselves), too many, or not plain values.
         """
         self._left -= 1 + len(value) if isinstance(value, str) else 1
         if depth > _DEEPEST or self._left < 0:
@@ -109,11 +109,11 @@ class _Settings:
         if value is None or isinstance(value, str | int | float):
             return value
         kind = value.name if isinstance(value, Record) else type(value).__name__
-        raise ModelFileError(f"hyper_parameters: {kind} is no setting; legal: texts, numbers, lists, mappings and null")
+        raise ModelFileError(f"hyper_parameters: {kind} is not a setting; legal: texts, numbers, lists, mappings, null")
 
 
 def config_from_authors(arguments: Mapping[str, Any]) -> BsrnnConfig:
-    """Translate the constructor arguments of the authors' model; absent ones have their default.
+    """Translate the constructor arguments of the authors' model; absent ones get their defaults.
 
     Raises:
         ModelFileError: an argument is unknown or has a value that this family does not have.

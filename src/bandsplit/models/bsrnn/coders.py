@@ -1,8 +1,8 @@
-"""The coders ``spec -> latent`` and ``latent -> estimate``: the only places that know band widths and channel merging.
+"""Coders ``spec -> latent`` and ``latent -> estimate``: the only places that know band widths and channel merging.
 
-Bands of one width stand next to each other, so one batched product serves a whole run of bands, and the hidden layers
-of all bands are one product. Weights are stacked: ``(k n_in n_out)``. A normalisation's gain and bias are folded into
-the product that follows it. `tests/models/bsrnn/test_coders.py` holds the plain loop over bands that this equals.
+Bands of one width stand next to each other, so one batched product serves a complete run of bands, and the hidden
+layers of all bands are one product. Weights are stacked: ``(k n_in n_out)``. A normalisation's gain and bias are folded
+into the product that follows it. `tests/models/bsrnn/test_coders.py` has the equivalent plain loop over bands.
 
 Source: docs/numerics.md#band-encoder; docs/numerics.md#mask-decoder; paper, section III-A.
 """
@@ -51,7 +51,7 @@ class BandNormLinear(BandLinear):
 
 
 def _table(values: list[Any] | None) -> Tensor | None:
-    """Keep numbers of the configuration; on the CPU also where a network is built without memory for its weights."""
+    """Make a tensor of numbers from the configuration, on the CPU even if the network is built without weights."""
     return None if values is None else torch.tensor(values, device="cpu")
 
 
@@ -67,7 +67,7 @@ class BandEncoder(nn.Module):
             BandNormLinear(run.count, 2 * merged_channels * run.width, n_features) for run in self.runs
         )
         self.bins: Tensor | None
-        """The bins of all bands, band by band; None where that is their order already."""
+        """The bins of all bands, band by band; None if they are in this order already."""
         bins = None if are_side_by_side(self.runs) else [bin for run in self.runs for bin in run.bins()]
         self.register_buffer("bins", _table(bins), persistent=False)
 
@@ -138,7 +138,7 @@ class MaskDecoder(nn.Module):
         for layer in self.hidden:
             y = torch.tanh(layer(y))
         parts = []
-        # Split, not sliced: the gradients of slices would each fill a tensor of the whole size.
+        # Split, not sliced: the gradient of each slice would fill a tensor of the full size.
         hidden = y.split([run.count for run in self.runs])
         for layer, features in zip(self.leave, hidden, strict=True):
             halves = rearrange(layer(features), "k l (m g x) -> k l m g x", m=self.merged_channels, g=2)

@@ -29,7 +29,7 @@ class LstmConfig(Config):
 
 
 class GruConfig(Config):
-    """One bidirectional GRU layer in the LSTM's place (paper, section III-B2)."""
+    """One bidirectional GRU layer instead of the LSTM (paper, section III-B2)."""
 
     kind: Literal["gru"] = "gru"
     hidden_factor: Size = 2
@@ -37,7 +37,7 @@ class GruConfig(Config):
 
 
 class ConvConfig(Config):
-    """One plain convolution in the LSTM's place (paper, section III-B2)."""
+    """One plain convolution instead of the LSTM (paper, section III-B2)."""
 
     kind: Literal["conv"] = "conv"
     hidden_factor: Size = 4
@@ -131,14 +131,14 @@ class BinBands(Config):
 
     kind: Literal["bins"] = "bins"
     ranges: tuple[tuple[int, int], ...] = Field(min_length=1, max_length=1000)
-    """(first bin, first bin after it) of each band; every bin of the transform is in one or several."""
+    """(first bin, first bin after it) of each band; every bin of the transform is in at least one."""
 
 
 _SCHEME = TypeAdapter(Annotated[Scheme, Field(max_length=1000)])
 
 
 def _read_bands(value: Any, _: Any) -> Scheme | BinBands:
-    """Take the one that is meant, so that a mistake is named once."""
+    """Parse only the kind that is meant, so that a mistake is reported once."""
     if isinstance(value, dict | BinBands):
         return BinBands.model_validate(value)
     return _SCHEME.validate_python(value)
@@ -148,13 +148,13 @@ Bands = Annotated[Scheme | BinBands, WrapValidator(_read_bands)]
 
 
 class BsrnnConfig(ModelConfig):
-    """One band-split model: how it splits, models and masks."""
+    """One band-split model: its bands, layers and masks."""
 
     family: Literal["bsrnn"] = "bsrnn"
     """Kind of network."""
     bands: Bands
-    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. A scheme's name is accepted and expanded; a
-    model of one target has by default the scheme that is named like it. Or ranges of bins, which may overlap."""
+    """(width in Hz, count) pairs; the rest up to Nyquist is one more band. The name of a scheme is accepted and
+    expanded; by default, a model of one target has the scheme of that name. Or ranges of bins, which may overlap."""
     stft: StftConfig = StftConfig()
     """Time-frequency representation."""
     n_features: Size = 64
@@ -172,7 +172,7 @@ class BsrnnConfig(ModelConfig):
     attention: AttentionConfig | None = None
     """Self-attention over frames; null for none."""
     stereo: StereoConfig = IndependentStereo()
-    """How channels are treated."""
+    """Treatment of channels."""
     mask: MaskConfig = MaskConfig()
     """Mask decoder."""
     residual: str | None = None

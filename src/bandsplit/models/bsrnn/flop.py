@@ -1,7 +1,7 @@
-"""The arithmetic of a model, counted from its configuration: what the matrix products of a step or a chunk need.
+"""Operations of a model's matrix products for a step or a chunk, counted from its configuration.
 
-A product and its sum are two operations. Normalisations, activations, Fourier transforms and the optimizer are not
-counted, though they take time.
+A multiplication and its addition are two operations. Normalisations, activations, Fourier transforms and the optimizer
+are not counted, though they take time.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The one network of the family, made of an encoder, blocks and one mask decoder per target."""
+"""The network of the family: an encoder, blocks and one mask decoder per target."""
 
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -14,8 +14,8 @@ from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 class BandSplitModel(SeparationModel):
     """A band-split separation model.
 
-    Made by `bandsplit.models.bsrnn.build`; ``config`` describes it completely. It works at any length
-    down to one sample.
+    `bandsplit.models.bsrnn.build` builds it; ``config`` describes it completely. It works at any length down to one
+    sample.
     """
 
     config: BsrnnConfig
@@ -32,7 +32,7 @@ class BandSplitModel(SeparationModel):
         """Estimate all targets of ``mixture``, ``b c samples``.
 
         Raises:
-            ValueError: the shape or the number of channels is not what the model was made for.
+            ValueError: the shape or the number of channels does not fit the model.
         """
         spec = self.spectrograms(mixture)
         return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)

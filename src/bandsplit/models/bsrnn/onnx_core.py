@@ -1,4 +1,4 @@
-"""How band-split models are exported to ONNX: the graph maps spectrograms, NumPy transforms there and back."""
+"""ONNX export of band-split models: the graph maps spectrograms; NumPy computes the transform and its inverse."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
 if TYPE_CHECKING:
     from bandsplit.models.bsrnn.network import BandSplitModel
 
-_BATCH, _FRAMES = 16, 1000  # of the mixture that costs are counted for
-# How many times the sizes in the configuration; those of `bandsplit export` hold up to 3.4 times as many numbers at
-# once, and do up to 0.9 times as many operations.
+_BATCH, _FRAMES = 16, 1000  # of the mixture for which costs are counted
+# Limits, as multiples of the sizes in the configuration. Graphs of `bandsplit export` hold up to 3.4 times as many
+# numbers at once, and do up to 0.9 times as many operations.
 _HELD, _DONE = 8, 4
 
 
@@ -33,7 +33,7 @@ class BsrnnOnnx:
         return build_graph(model, metadata, int8).SerializeToString()
 
     def has_int8(self, config: BsrnnConfig) -> bool:
-        """Whether there are LSTMs: nothing else gets 8-bit integers."""
+        """Return whether there are LSTMs; nothing else is computed with 8-bit integers."""
         return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
 
     def shapes(self, config: BsrnnConfig) -> tuple[list[int | None], list[int | None]]:
@@ -51,26 +51,26 @@ class BsrnnOnnx:
         return istft(estimates.view(np.complex64)[..., 0], config.stft, samples)
 
     def check(self, file: OnnxFile, config: BsrnnConfig) -> None:
-        """Compare what the graph takes with several times what a model of this configuration needs.
+        """Refuse a graph that costs several times more than a model of this configuration.
 
         Raises:
-            ValueError: it takes more, holds operations that ``bandsplit export`` never writes, or joins them in ways
-                in which they cannot be joined.
+            ValueError: it costs more, contains operations that ``bandsplit export`` never writes, or connects them
+                in impossible ways.
         """
         check_operators(file)
         count_costs(file.graph, mixture_shape(config), limit_costs(file.graph, config))
 
 
 def mixture_shape(config: BsrnnConfig) -> tuple[int, ...]:
-    """Return the shape of the mixture that costs are counted for."""
+    """Return the shape of the mixture for which costs are counted."""
     return _BATCH, config.channels, config.n_bins, _FRAMES, 2
 
 
 def limit_costs(graph: Graph, config: BsrnnConfig) -> Costs:
-    """Return several times what graphs of ``bandsplit export`` take for that mixture.
+    """Return limits: several times the costs of graphs of ``bandsplit export`` for that mixture.
 
     Raises:
-        ValueError: the configuration is of a larger model than the graph has weights for.
+        ValueError: the configuration describes a larger model than the graph has weights for.
     """
     runs, bins = config.band_runs(), config.n_bins
     places = _BATCH * _FRAMES * config.channels
@@ -78,8 +78,8 @@ def limit_costs(graph: Graph, config: BsrnnConfig) -> Costs:
     k, n, mask = config.n_bands, config.n_features, config.mask
     taps, decoders = 2 * mask.context + 1, len(config.targets) - (config.residual is not None)
     weights = sum(prod(array.shape) for array in graph.weights.values())
-    # All limits are made from these sizes: without their weights a small file could have any. Those that are often
-    # equal (norms, biases) are stored once and not counted.
+    # All limits follow from these sizes: if weights were not counted, a small file could claim any size. Weights that
+    # are often equal (norms, biases) are stored once and not counted.
     if weights < (least := n * (2 * bins + decoders * mask.hidden_factor * (k * n + 4 * bins * taps))):
         raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
     layers = [layer for layer in (config.time, config.band, config.stereo) if layer is not None]

@@ -1,7 +1,7 @@
 """The real-valued core of a model as an ONNX graph: from the mixture's spectrogram to those of the estimates.
 
-Written node by node rather than traced: the layout of every layer is chosen for onnxruntime, sizes stay dynamic, and
-the same code makes the int8 variant. `bandsplit.separation.export` compares what comes out with PyTorch.
+The graph is written node by node rather than traced: the layout of every layer is chosen for onnxruntime, sizes stay
+dynamic, and the same code writes the int8 variant. `bandsplit.separation.export` compares its output with PyTorch's.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from bandsplit.models.bsrnn.onnx_layers import block_part, decode, encode
 from bandsplit.models.onnx.nodes import Nodes
 from bandsplit.models.onnx.sizes import MICROSOFT, OPSET
 
-_IR_VERSION = 8  # what goes with the operators of `OPSET`
+_IR_VERSION = 8  # matches the operators of `OPSET`
 
 
 def build_graph(model: BandSplitModel, metadata: Mapping[str, str], int8: bool = False) -> onnx.ModelProto:

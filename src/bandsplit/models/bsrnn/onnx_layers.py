@@ -1,8 +1,8 @@
-"""The parts of the network family as ONNX nodes, each equal to the PyTorch module it is written from.
+"""The parts of the network family as ONNX nodes, each equivalent to a PyTorch module.
 
-Here the latent is ``(t b k n)``, b holding the channels, too: recurrent nodes want positions first, and their features
-last. So the layers along time need no transposition at all, and those along bands one in, one out. Axes as everywhere;
-``l`` is a position, ``q`` a sequence.
+Here the latent is ``(t b k n)``, where b includes the channels: recurrent nodes need positions first and features last.
+Layers along time therefore need no transposition, and layers along bands need one before and one after. Axes are as
+everywhere; in addition, ``l`` is a position and ``q`` a sequence.
 """
 
 import itertools
@@ -16,8 +16,8 @@ from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.layers.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.models.onnx.nodes import Nodes, Scan
 
-_LARGEST = 4.0  # what a standardised input is divided by, so that one scale of 8 bits serves it and outputs up to 1
-_PIECES = 4  # of the sequences along bands, one per frame, so that a step of a piece stays in a core's cache
+_LARGEST = 4.0  # divides standardised inputs, so that one 8-bit scale serves them and outputs up to 1
+_PIECES = 4  # of the sequences along bands (one per frame): a step of one piece stays in a core's cache
 
 _LSTM_GATES, _GRU_GATES = (0, 3, 1, 2), (1, 0, 2)  # ONNX wants i o f c and z r h, torch has i f g o and r z n
 
@@ -44,13 +44,13 @@ def encode(nodes: Nodes, encoder: BandEncoder, mixture: str) -> str:
 
 
 def _inputs_last(width: int, m: int) -> Tensor:
-    """Order of the inputs (m r w) of a band's projection as the graph has them: (w m r)."""
+    """Return the order of the inputs (m r w) of a band's projection in the graph: (w m r)."""
     return torch.arange(m * 2 * width).reshape(m, 2, width).permute(2, 0, 1).flatten()
 
 
 def _norm_linear(nodes: Nodes, layer: BandNormLinear, x: str, order: Tensor | None = None) -> str:
     """Map ``(k t b n_in)`` to ``(k t*b n_out)``."""
-    # Gain and bias of the normalisation go into the product; in float64, so that they are rounded once.
+    # Gain and bias of the normalisation are folded into the product, in float64 so that they are rounded once.
     weight = (layer.norm_weight * layer.weight).double()
     bias = torch.baddbmm(layer.bias.double(), layer.norm_bias.double(), layer.weight.double())
     weight = weight if order is None else weight[:, order]
@@ -69,7 +69,7 @@ def decode(nodes: Nodes, decoder: MaskDecoder, latent: str, mixture: tuple[str, 
     hidden = nodes.split(y, [run.count for run in decoder.runs], axis=0)
     for run, layer, features in zip(decoder.runs, decoder.leave, hidden, strict=True):
         assert isinstance(layer, BandLinear)
-        # Outputs in the order (g r w m j): the four parts of the gated unit are pieces that a split cuts off.
+        # Outputs in the order (g r w m j): one split separates the four parts of the gated unit.
         order = torch.arange(layer.weight.shape[-1]).reshape(m, 2, taps, 2, run.width).permute(1, 3, 4, 0, 2).flatten()
         x = nodes.linear(features, layer.weight[..., order], layer.bias[..., order])
         half = run.width * m * taps
@@ -101,7 +101,7 @@ def _mean_of_bands(nodes: Nodes, decoder: MaskDecoder, masks: str) -> str:
 
 
 def _neighbours(nodes: Nodes, part: str, taps: int) -> str:
-    """Put the bins around each of ``(t b f m)`` beside each other: ``(t b f m taps)``."""
+    """Stack the bins around each bin of ``(t b f m)`` along a last axis: ``(t b f m taps)``."""
     context = taps // 2
     padded = nodes.add("Pad", part, nodes.axes(0, 0, context, 0, 0, 0, context, 0))
     bins = nodes.size(part, 2)
@@ -141,7 +141,7 @@ def _along(nodes: Nodes, part: Along, latent: str, n_head: int) -> str:
 
 
 def sequence_layer(nodes: Nodes, layer: nn.Module, x: str, pieces: int = 1) -> str:
-    """Map ``(l q n)`` to ``(l q n)``; a quantised LSTM takes the sequences in so many pieces."""
+    """Map ``(l q n)`` to ``(l q n)``; a quantised LSTM processes the sequences in that many pieces."""
     if isinstance(layer, RecurrentLayer):
         return _recurrent(nodes, layer, x, pieces)
     if isinstance(layer, ConvLayer):
@@ -154,7 +154,7 @@ def sequence_layer(nodes: Nodes, layer: nn.Module, x: str, pieces: int = 1) -> s
 
 
 def _sequence_norm(nodes: Nodes, norm: SequenceNorm, x: str, largest: float = 1.0) -> str:
-    """Standardise ``(l q n)`` to a deviation of 1 / largest; gain and bias are left to the caller."""
+    """Standardise ``(l q n)`` to a deviation of 1 / largest; the caller applies gain and bias."""
     if norm.groups == 1:
         return nodes.standardise(x, (0, 2), EPS, largest)
     n = len(norm.weight)
@@ -185,27 +185,27 @@ def _recurrent(nodes: Nodes, layer: RecurrentLayer, x: str, pieces: int) -> str:
         y = nodes.add("GRU", normed, *map(nodes.constant, (w, r, bias)), linear_before_reset=1, **options)
     else:
         y = nodes.add("LSTM", normed, *map(nodes.constant, (w, r, bias)), **options)
-    # (l d q m): the directions' products are added, so that the wide output is never put in another order.
+    # (l d q m): the directions' products are added, so that the wide output is never reordered.
     n, m = layer.project.out_features, rnn.hidden_size
     both = nodes.linear(y, layer.project.weight.mT.reshape(2, m, n))
     return nodes.add("Add", nodes.add("ReduceSum", both, nodes.axes(1), keepdims=0), nodes.constant(layer.project.bias))
 
 
 def _cut(nodes: Nodes, x: str, pieces: int) -> list[str]:
-    """Cut the sequences of ``(l q n)`` in pieces that differ by one at most."""
+    """Cut the sequences of ``(l q n)`` into pieces whose sizes differ by at most one."""
     if pieces == 1:
         return [x]
-    # The graph works out the bounds: how many sequences there are is known only when it runs.
+    # The graph computes the bounds: the number of sequences is known only when it runs.
     q = nodes.size(x, 1)
     bounds = [nodes.add("Div", nodes.add("Mul", q, nodes.axes(i)), nodes.axes(pieces)) for i in range(pieces + 1)]
     return [nodes.add("Slice", x, start, stop, nodes.axes(1)) for start, stop in itertools.pairwise(bounds)]
 
 
 def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: Tensor, bias: Tensor) -> str:
-    """Run an LSTM and the linear layer behind it over ``(l q n)`` in 8-bit integers.
+    """Run an LSTM and the linear layer after it over ``(l q n)`` in 8-bit integers.
 
-    Each step quantises ``[input, last output]`` once; a product per gate spares copies that cutting one product makes.
-    onnxruntime's own quantised LSTM spends more time outside its products than this does on everything.
+    Each step quantises ``[input, last output]`` once; a product per gate avoids the copies of splitting one product.
+    onnxruntime's own quantised LSTM spends more time outside its products than this does in total.
     """
     m = layer.rnn.hidden_size
     body = nodes.inner()
@@ -221,7 +221,7 @@ def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: T
         added = body.add("Mul", into, body.add("Tanh", candidate))
         new_c.append(body.add("Add", body.add("Mul", forget, c[d]), added))
         new_h.append(body.add("Mul", outof, body.add("Tanh", new_c[d])))
-        # A copy: onnxruntime gives wrong numbers where a body returns one value both as a state and as an output.
+        # A copy: onnxruntime gives wrong numbers if a body returns one value both as a state and as an output.
         outputs.append(body.add("Identity", new_h[d]))
     zeros = nodes.add("ConstantOfShape", nodes.concat([nodes.size(x, 1), nodes.axes(m)], axis=0))
     scan = Scan(body, [*h, *c], inputs, [*new_h, *new_c], outputs)
@@ -232,7 +232,7 @@ def _quantised_lstm(nodes: Nodes, layer: RecurrentLayer, x: str, w: Tensor, r: T
 
 
 def _convolve(nodes: Nodes, conv: nn.Conv1d, x: str) -> str:
-    """Convolve ``(l q n)`` along l with "same" padding, as one product with neighbours side by side."""
+    """Convolve ``(l q n)`` along l with "same" padding, as one product of concatenated neighbours."""
     kernel, dilation = conv.kernel_size[0], conv.dilation[0]
     reach = kernel // 2 * dilation
     padded = nodes.add("Pad", x, nodes.axes(reach, 0, 0, reach, 0, 0))

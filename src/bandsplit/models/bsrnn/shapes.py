@@ -1,7 +1,7 @@
-"""Names and shapes of a network's tensors, computed from its configuration: files are compared with them first.
+"""Names and shapes of a network's tensors, computed from its configuration, to check files before reading them.
 
-They come one after the other, so that a reader can stop where a file has no more. A test holds them to the state dict
-of `bandsplit.models.bsrnn.build`.
+They are yielded one by one, so that a reader can stop where a file has no more. A test compares them with the state
+dict of networks from `bandsplit.models.bsrnn.build`.
 """
 
 from typing_extensions import assert_never

@@ -1,4 +1,4 @@
-"""Where each of our tensors is in a model of the paper's authors: names, and how theirs are stacked into ours."""
+"""Names of the tensors in models of the paper's authors, and the stacking of these tensors into ours."""
 
 from collections.abc import Callable, Mapping
 
@@ -26,7 +26,7 @@ _SEQUENCE_PARTS = {
 _ATTENTION_PARTS = {"query": "attn_conv_Q_{}", "key": "attn_conv_K_{}", "value": "attn_conv_V_{}"}
 
 TensorOrigin = tuple[list[str], Callable[[list[Tensor]], Tensor]]
-"""Their names, and how the tensors of these names become one of ours."""
+"""Their names, and the function that turns the tensors of these names into one of ours."""
 
 
 def tensors_from_authors(
@@ -35,13 +35,13 @@ def tensors_from_authors(
     """Rename and stack the authors' tensors to names and shapes of the state dict of ``config``.
 
     Args:
-        config: of the network.
+        config: configuration of the network.
         theirs: name and shape of each tensor.
-        read: gives the tensor of a name, in single precision.
+        read: returns the tensor of a name, in single precision.
 
     Raises:
         ModelFileError: a tensor is missing, unexpected or cannot be stacked; the message names the authors' keys.
-        ConfigError: ``config`` needs far more than there is.
+        ConfigError: ``config`` needs far more tensors or numbers than ``theirs``.
     """
     expected = shapes_in(config, theirs.values())
     sources = {name: _source(config, name) for name in expected}
@@ -97,7 +97,7 @@ def _sequence_name(name: str) -> str:
 
 
 def _bands(prefix: str, config: BsrnnConfig, run: int | None, part: str, offset: int) -> TensorOrigin:
-    """Stack one parameter over the bands of a run, or of all bands; ``offset`` is the layer's place in theirs."""
+    """Stack one parameter over the bands of a run, or of all bands; ``offset`` is the layer's index in theirs."""
     runs = config.band_runs()
     first = sum(r.count for r in runs[:run]) if run is not None else 0
     count = runs[run].count if run is not None else config.n_bands

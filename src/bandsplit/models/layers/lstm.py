@@ -1,19 +1,19 @@
-"""A bidirectional LSTM for CPUs with the linear layer behind it; `RecurrentLayer` holds the plain path that it equals.
+"""A bidirectional LSTM for CPUs with the linear layer after it; `RecurrentLayer` has the equivalent plain path.
 
-What makes it quicker than `torch.nn.LSTM` on a CPU:
+It is faster than `torch.nn.LSTM` on a CPU for these reasons:
 
-* one product per step gives all gates, from ``[input, last output, 1]`` side by side: there is no array of input
+* one product per step computes all gates from the concatenated ``[input, last output, 1]``: there is no array of input
   products to write and read again, and the gradients of all weights and biases are one product, too;
-* one direction of some sequences goes through all steps before the next, so that what a step works on stays in a
+* one direction of some sequences runs through all steps before the next one, so that the data of a step stay in a
   core's cache;
 * in training the batch axis is the innermost one, so that each gate is one piece of memory and the product needs no
   transposition;
-* the linear layer works on the steps' outputs in place, so that the wide output of the LSTM is never put together.
+* the linear layer reads the steps' outputs in place, so that the wide output of the LSTM is never assembled.
 
 Axes: ``d`` direction, ``m`` hidden feature of a direction; the second direction runs on reversed positions.
 
-In training (`_run`) a step is a matrix with a column for each sequence, and all steps are kept for the way back. The
-output of a step is written to where the next step reads it::
+In training (`_run`) a step is a matrix with a column for each sequence, and all steps are kept for the backward
+pass. The output of a step is written to where the next step reads it::
 
     inputs[t]          gates[t] = weight @ inputs[t]
     input of t      n  input gate    m  sigmoid
@@ -23,7 +23,7 @@ output of a step is written to where the next step reads it::
                              b
 
 Without gradients (`_infer`) a sequence is a row, one state serves all steps, and nothing is kept. The output of a step
-replaces that of the step before, and its part of the linear layer is added to ``y`` at once::
+replaces that of the previous step, and its part of the linear layer is added to ``y`` immediately::
 
     state  (b n+m+1)  input of t | output of t-1 | 1
     gates  (b 4m)     input gate | forget gate | output gate | candidate
@@ -37,14 +37,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 192
-"""Sequences that are worked on at once, at most."""
+"""Most sequences that are processed at once."""
 
 
 class Record(NamedTuple):
-    """What a direction's run over some sequences leaves behind for the backward pass."""
+    """State of one direction's run over some sequences, for the backward pass."""
 
     inputs: Tensor
-    """``(l+1 n+m+1 b)``: at each step the input, the output of the step before, and a one."""
+    """``(l+1 n+m+1 b)``: at each step the input, the output of the previous step, and a one."""
     gates: Tensor
     """``(l 4m b)``: input, forget and output gate, and the candidate, after their activations."""
     cells: Tensor
@@ -56,10 +56,10 @@ def projected_bilstm(x: Tensor, weight: Tensor, project: Tensor, bias: Tensor) -
 
     Args:
         x: sequences, ``(b l n)``.
-        weight: of the gates, ``(d 4m n+m+1)``: for each direction the columns of the input, of the last output and the
-            bias, and the rows of input, forget and output gate and of the candidate.
-        project: of the linear layer, ``(d n m)``.
-        bias: of the linear layer, ``(n)``.
+        weight: weights of the gates, ``(d 4m n+m+1)``: for each direction the columns of the input, of the last output
+            and the bias, and the rows of input, forget and output gate and of the candidate.
+        project: weights of the linear layer, ``(d n m)``.
+        bias: bias of the linear layer, ``(n)``.
     """
     if torch.is_grad_enabled():
         return _ProjectedBilstm.apply(x, weight, project, bias)  # type: ignore[return-value]
@@ -100,15 +100,15 @@ class _ProjectedBilstm(torch.autograd.Function):
 
 
 def _chunks(x: Tensor) -> tuple[Tensor, ...]:
-    """Cut the first axis in pieces that differ by one at most."""
+    """Cut the first axis into pieces whose sizes differ by at most one."""
     return x.tensor_split(max(1, -(-len(x) // CHUNK)))
 
 
 def _infer(x: Tensor, y: Tensor, d: int, weight: Tensor, project: Tensor) -> None:
     """Run direction ``d`` over ``(b l n)`` with nothing kept for a backward pass; add its part of ``y``, ``(b l n)``.
 
-    Here sequences are rows: inputs and outputs are read and written where they lie, and any number of rows suits
-    products.
+    Here sequences are rows: inputs and outputs are read and written in place, and products are fast with any number of
+    rows.
     """
     b, _, n = x.shape
     m = weight.shape[1] // 4
@@ -128,7 +128,7 @@ def _infer(x: Tensor, y: Tensor, d: int, weight: Tensor, project: Tensor) -> Non
 
 
 def _run(x: Tensor, weight: Tensor) -> Record:
-    """Run one direction over ``(b l n)``, whose positions are in its order."""
+    """Run one direction over ``(b l n)``, whose positions are in the direction's order."""
     b, length, n = x.shape
     m = weight.shape[0] // 4
     inputs = x.new_empty(length + 1, n + m + 1, b)
@@ -149,13 +149,13 @@ def _run(x: Tensor, weight: Tensor) -> Record:
 
 
 def _steps(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Go along the first axis of all."""
-    # Cut at once: indexing at every step takes a twentieth of the time of all.
+    """Iterate over the first axes of all tensors together."""
+    # Unbound in advance: indexing at every step would take a twentieth of the total time.
     return zip(*(tensor.unbind() for tensor in tensors), strict=True)
 
 
 def _project(record: Record, project: Tensor) -> Tensor:
-    """Apply a direction's part of the linear layer, ``(n m)``, to its outputs: ``(l b n)``, in its order."""
+    """Apply a direction's part of the linear layer, ``(n m)``, to its outputs: ``(l b n)``, in the same order."""
     return torch.matmul(record.inputs[1:, len(project) : -1].mT, project.mT)
 
 
@@ -164,15 +164,15 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor, dweig
 
     Args:
         dy: gradient of the output, ``(b l n)``, positions in the direction's order.
-        record: of the way there.
-        weight: of the gates, ``(4m n+m+1)``.
-        project: of the linear layer, ``(n m)``.
+        record: state of the forward pass.
+        weight: weights of the gates, ``(4m n+m+1)``.
+        project: weights of the linear layer, ``(n m)``.
         dweight: gradient of ``weight``.
         dproject: gradient of ``project``.
     """
     inputs, gates, cells = record
     n, m = project.shape
-    # Copies, since products are quickest when no matrix needs turning or lies in rows of another length.
+    # Copies, since products are fastest when no matrix is transposed or a slice of longer rows.
     from_gates_to_input = weight[:, :n].mT.contiguous()
     from_gates_to_output = weight[:, n:-1].mT.contiguous()
     from_y_to_output = project.mT.contiguous()
@@ -187,7 +187,7 @@ def _run_back(dy: Tensor, record: Record, weight: Tensor, project: Tensor, dweig
     views = (dys, dys.mT, dxs, inputs[:-1], outputs, sigmoid_gates, *gates.split(m, dim=1), cells[:-1], cells[1:])
     steps = list(_steps(*views))
     for dy_, dy_turned, dx, before, after, sigmoids, into, forget, outof, candidate, last_cell, cell in reversed(steps):
-        # `doutput` and `dcell` arrive with what the step after this one, done before, passes back.
+        # `doutput` and `dcell` already hold the gradients from the next step, which was processed before this one.
         doutput.addmm_(from_y_to_output, dy_turned)
         torch.tanh(cell, out=tanh_cell)
         torch.mul(doutput, outof, out=product)

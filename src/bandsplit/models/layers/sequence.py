@@ -16,13 +16,13 @@ EPS = 1e-7
 
 
 LEAST_NUMBERS_APART = 200_000
-"""Numbers in the sequences from which on it is quicker that threads share them out, by measurement."""
+"""Count of numbers in the sequences from which sharing them among threads is faster, by measurement."""
 
 
 def our_lstm_is_quicker(sequences: int, hidden: int) -> bool:
-    """Return whether our LSTM with ``hidden`` features per direction is quicker than torch's, by measurement."""
+    """Return whether our LSTM with ``hidden`` features per direction is faster than torch's, by measurement."""
     if is_apart() and hidden < 128:
-        return False  # Python starts each of our steps: where steps are short, threads wait for each other there
+        return False  # Python starts each of our steps: if steps are short, threads wait for each other in it
     return sequences >= (48 if torch.is_grad_enabled() else 32)
 
 
@@ -50,12 +50,12 @@ class SequenceNorm(nn.Module):
 class RecurrentLayer(nn.Module):
     """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension.
 
-    On a CPU, in single precision, a large LSTM takes `projected_bilstm`, which is quicker than torch's and equals it,
-    and threads share out the sequences of a layer that has many.
+    On a CPU, in single precision, a large LSTM uses `projected_bilstm`, which is faster than torch's and equivalent,
+    and threads share the sequences of a layer that has many.
     """
 
     fast: bool = True
-    """Whether it may; otherwise torch's own layer computes everything."""
+    """Whether `projected_bilstm` may be used; otherwise torch's own layer computes everything."""
 
     def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
         """Make a layer of ``kind`` with ``hidden`` features per direction."""
@@ -90,7 +90,7 @@ class RecurrentLayer(nn.Module):
         return projected_bilstm(self.norm.standardise(x), weight, project, self.project.bias)
 
     def _gate_weights(self, lstm: nn.LSTM, suffix: str) -> Tensor:
-        """Put the weights of a direction side by side, gain and bias of the normalisation in them."""
+        """Concatenate the weights of a direction, with gain and bias of the normalisation folded in."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         from_input, from_output, bias_ih, bias_hh = (getattr(lstm, f"{name}_l0{suffix}") for name in names)
         bias = torch.addmv(bias_ih + bias_hh, from_input, self.norm.bias)
@@ -100,7 +100,7 @@ class RecurrentLayer(nn.Module):
 
 
 def _is_plain_cpu_work(x: Tensor) -> bool:
-    """Return whether ``x`` is computed here and now, on a CPU in single precision: nothing traces or casts."""
+    """Return whether ``x`` is computed eagerly on a CPU in single precision, without tracing or autocast."""
     tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if tracing or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
@@ -108,7 +108,7 @@ def _is_plain_cpu_work(x: Tensor) -> bool:
 
 
 def _lacks_bf16_lstm(x: Tensor) -> bool:
-    """Return whether autocast would end in an error: CPUs without AVX-512 have no such LSTM in oneDNN."""
+    """Return whether autocast would raise an error: CPUs without AVX-512 have no such LSTM in oneDNN."""
     if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
         return False
     return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()

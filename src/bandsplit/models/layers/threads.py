@@ -1,4 +1,4 @@
-"""Work that threads do apart from each other: each takes complete items, and they meet only at the end.
+"""Independent threads: each processes complete items, and they wait for each other only at the end.
 
 The threads of one small product wait for each other at its end, some thousand times a second in a recurrent network.
 On a machine that does other work too, each such wait may last as long as the scheduler keeps one of them off its core.
@@ -22,18 +22,18 @@ _NAME = "bandsplit-apart"
 
 
 def is_apart() -> bool:
-    """Return whether this is a thread of `map_apart`, beside which others run."""
+    """Return whether this is one of several threads of `map_apart`."""
     return threading.current_thread().name.startswith(_NAME)
 
 
 def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Apply ``work`` to each item, in as many threads as torch uses here; with fewer items, each gets several threads.
+    """Apply ``work`` to each item, in as many threads as torch uses; with fewer items, each gets several threads.
 
-    The mode of autograd is that of the caller, that of autocast is not. Within ``work``, it is a plain loop.
+    The threads have the caller's mode of autograd, but not of autocast. Inside ``work``, this is a plain loop.
 
     Args:
         work: called with one item, in any thread.
-        items: all of them; what one call does must not depend on another's.
+        items: all items; their calls must not depend on each other.
 
     Returns:
         The results, in the order of the items.
@@ -51,12 +51,12 @@ def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
     try:
         return list(_pool(parts, threads // parts).map(in_mode, items))
     finally:
-        torch.set_num_threads(threads)  # what a new thread of the pool sets is also the default of others
+        torch.set_num_threads(threads)  # a new thread of the pool sets the default of others, too
 
 
 @lru_cache
 def _pool(parts: int, threads_each: int) -> ThreadPoolExecutor:
-    # Kept, since what PyTorch sets up in a new thread takes milliseconds.
+    # Cached, since PyTorch takes milliseconds to set up a new thread.
     return ThreadPoolExecutor(parts, _NAME, initializer=torch.set_num_threads, initargs=(threads_each,))
 
 
@@ -65,10 +65,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def apply_apart(module: Callable[[Tensor], Tensor], x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
-    """Apply ``module`` to ``x``, whose first axis threads share out by `map_apart`, in the backward pass too.
+    """Apply ``module`` to ``x``; threads share its first axis by `map_apart`, in the backward pass too.
 
     Args:
-        module: treats each item of the first axis alone.
+        module: processes each item of the first axis independently.
         x: its input.
         parameters: all tensors with gradients that it uses.
     """
@@ -82,17 +82,17 @@ def _shares(x: Tensor) -> tuple[Tensor, ...]:
 
 
 class _Graph(NamedTuple):
-    """What a share leaves behind for the backward pass."""
+    """The autograd graph of a share, for the backward pass."""
 
     share: Tensor
     output: Tensor
     saved: list[Tensor]
-    """What the graph reads; empty but during the backward pass."""
+    """Tensors that the graph reads; empty except during the backward pass."""
     n_saved: int
 
 
 class _Apart(torch.autograd.Function):
-    """Keeps a graph for each share, whose tensors are saved here, so that activation checkpointing finds them."""
+    """A graph for each share; its tensors are saved here, so that activation checkpointing finds them."""
 
     @staticmethod
     def forward(ctx: Any, module: Callable[[Tensor], Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
@@ -101,14 +101,14 @@ class _Apart(torch.autograd.Function):
             saved: list[Tensor] = []
 
             def keep(tensor: Tensor) -> int:
-                kept.append(tensor.detach())  # with its graph, it would keep itself alive
+                kept.append(tensor.detach())  # a tensor with its graph would keep itself alive
                 return len(kept) - 1
 
             with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda at: saved[at]):
                 share = share.detach().requires_grad_()
                 y = module(share)
             graph, tensors = _Graph(share, y, saved, len(kept)), list(kept)
-            kept.clear()  # the graph holds on to `keep`, and must not hold them
+            kept.clear()  # the graph refers to `keep`, and must not keep the tensors alive
             return graph, tensors
 
         found = map_apart(run, _shares(x))

@@ -1,1 +1,1 @@
-"""ONNX files: reading them, judging them, and the nodes that graphs are made of."""
+"""ONNX files: reading and checking them, and the nodes of graphs."""

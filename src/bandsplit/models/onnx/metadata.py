@@ -1,9 +1,9 @@
 """The parts of an ONNX file, read from its bytes by the rules of Protocol Buffers, without other libraries.
 
-An ONNX file is data, but one that may name other files to be read as weights, and readers of Protocol Buffers skip what
-they do not know, merge what comes twice and cut numbers that are too long. So nothing is skipped, merged or cut here:
-a file may hold the fields that `bandsplit export` writes, each written in the one shortest way, and nothing else. Then
-every reader sees in it what is seen here.
+An ONNX file may name other files to be read as weights, and readers of Protocol Buffers skip unknown fields, merge
+repeated ones and truncate numbers that are too long. Nothing is skipped, merged or truncated here: a file may contain
+the fields that `bandsplit export` writes, each in its shortest encoding, and nothing else. Every other reader then sees
+the same content.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 INT, FLOAT, TEXT, BYTES = "int", "float", "text", "bytes"
-_WIRE = {INT: 0, FLOAT: 5}  # all others, messages too, are a length and so many bytes: 2
+_WIRE = {INT: 0, FLOAT: 5}  # all others, messages too, are a length and that many bytes: 2
 
 # The messages of onnx.proto3: number, name and kind of each field that is allowed, and whether it may be repeated.
 _MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
@@ -72,7 +72,7 @@ _MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
     "shape": [(1, "dims", "dim", True)],
     "dim": [(1, "size", INT, False), (2, "name", TEXT, False)],
 }
-# By the tag that stands in the file, number and wire type in one: a field of another type is as unknown as a new one.
+# Keyed by the tag in the file, which joins number and wire type: a field of another type is as unknown as a new one.
 _FIELDS = {
     message: {number << 3 | _WIRE.get(kind, 2): (name, kind, many) for number, name, kind, many in fields}
     for message, fields in _MESSAGES.items()
@@ -92,7 +92,7 @@ class Weights(NamedTuple):
     data: memoryview
 
     def whole_numbers(self) -> tuple[int, ...]:
-        """Return the numbers of an array of int64."""
+        """Return the values of an array of int64."""
         return struct.unpack(f"<{len(self.data) // 8}q", self.data)
 
 
@@ -108,7 +108,7 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Operations in their order, and the names of what goes in and out."""
+    """Operations in their order, and the names of inputs and outputs."""
 
     nodes: list[Node]
     inputs: tuple[str, ...]
@@ -117,7 +117,7 @@ class Graph(NamedTuple):
 
 
 class OnnxFile(NamedTuple):
-    """What an ONNX file says."""
+    """Content of an ONNX file."""
 
     metadata: dict[str, str]
     operators: dict[str, int]
@@ -129,8 +129,8 @@ def parse_onnx(data: bytes) -> OnnxFile:
     """Read an ONNX file.
 
     Raises:
-        ValueError: the bytes are no ONNX model, are cut, name other files, or hold what ``bandsplit export`` never
-            writes.
+        ValueError: the bytes are not an ONNX model, are truncated, name other files, or contain fields that
+            ``bandsplit export`` never writes.
     """
     try:
         model = _parse_message(memoryview(data), "model")
@@ -138,9 +138,9 @@ def parse_onnx(data: bytes) -> OnnxFile:
         operators = _unique("operators", [(one.get("domain", ""), one["version"]) for one in model["operators"]])
         return OnnxFile(metadata, operators, _graph(model["graph"]))
     except KeyError as error:
-        raise ValueError(f"it is no ONNX file, or a part of it is missing ({error.args[0]})") from None
+        raise ValueError(f"it is not an ONNX file, or a part of it is missing ({error.args[0]})") from None
     except UnicodeDecodeError:
-        raise ValueError("it is no ONNX file: a name in it is no text") from None
+        raise ValueError("it is not an ONNX file: a name in it is not text") from None
 
 
 def _graph(found: dict[str, Any]) -> Graph:
@@ -168,13 +168,15 @@ def _weights(found: dict[str, Any]) -> Weights:
     shape, data = tuple(found.get("dims", ())), found["data"]
     size, name = _TYPES.get(found["type"], (0, ""))
     if not size or len(shape) > MOST_AXES or any(n < 0 for n in shape) or prod(shape) * size != len(data):
-        raise ValueError(f"its weights {found['name']!r} are {len(data)} bytes, which their type and shape do not fit")
+        raise ValueError(
+            f"its weights {found['name']!r} are {len(data)} bytes, but their type and shape need another number"
+        )
     return Weights(shape, name, data)
 
 
 def _unique(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) < len(pairs):
-        raise ValueError(f"its {what} have one name twice")
+        raise ValueError(f"its {what} have the same name twice")
     return found
 
 
@@ -199,7 +201,7 @@ def _parse_message(message: memoryview, kind: str) -> dict[str, Any]:
 def _sized(message: memoryview, at: int, content: str) -> tuple[Any, int]:
     size, at = (4, at) if content == FLOAT else _varint(message, at)
     if not 0 <= size <= len(message) - at:
-        raise ValueError("it is cut short, or no ONNX file")
+        raise ValueError("it is truncated, or not an ONNX file")
     part, at = message[at : at + size], at + size
     if content == TEXT:
         return str(part, "utf-8"), at
@@ -212,21 +214,21 @@ def _describe_foreign(tag: int, kind: str) -> str:
     if (kind, tag >> 3) in _OTHER_FILES:
         return "it takes weights from another file, which is not allowed here"
     if kind == "model":
-        return f"it is no ONNX file of `bandsplit export` (field {tag >> 3} of type {tag & 7})"
+        return f"it is not an ONNX file of `bandsplit export` (field {tag >> 3} of type {tag & 7})"
     return f"its {kind} has a field {tag >> 3} of type {tag & 7}, which `bandsplit export` does not write"
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a signed whole number of 64 bits, seven in a byte, and return the place behind it."""
+    """Read a signed 64-bit integer, seven bits in a byte, and return it with the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
-            raise ValueError("it is cut short, or no ONNX file")
+            raise ValueError("it is truncated, or not an ONNX file")
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             if (not byte and shift) or value >> 64:
-                raise ValueError("it is no ONNX file: a number in it is written in a longer way than it has to be")
+                raise ValueError("it is not an ONNX file: a number in it is not in its shortest encoding")
             return value - (value >> 63 << 64), at
-    raise ValueError("it is no ONNX file: a number in it has more than 64 bits")
+    raise ValueError("it is not an ONNX file: a number in it has more than 64 bits")

@@ -18,11 +18,11 @@ from torch import Tensor
 from bandsplit.models.onnx.sizes import MICROSOFT
 
 _LARGEST = 64
-"""Of a weight in 8 bits: CPUs without VNNI sum two products, each up to 255 times it, in 16 bits that must not clip."""
+"""Largest 8-bit weight: CPUs without VNNI sum two products, each up to 255 times it, in 16 bits that must not clip."""
 
 
 class Scan(NamedTuple):
-    """The body of a scan: its nodes and the names of what goes in and out."""
+    """The body of a scan: its nodes and the names of inputs and outputs."""
 
     nodes: Nodes
     states: Sequence[str]
@@ -32,7 +32,7 @@ class Scan(NamedTuple):
 
 
 class Nodes:
-    """The nodes and constants of a graph that is being written; values are known by their names."""
+    """The nodes and constants of a graph that is being written; values are referred to by name."""
 
     def __init__(self, int8: bool = False) -> None:
         """Start empty; with ``int8`` `linear` and recurrent layers compute with 8-bit integers."""
@@ -55,7 +55,7 @@ class Nodes:
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """Store an array or a tensor; equal ones are stored once."""
         array = np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype)
-        # Reshaped, since `ascontiguousarray` gives a single number an axis.
+        # Reshaped, since `ascontiguousarray` adds an axis to a single number.
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape))
         key = f"{tensor.data_type}{tuple(tensor.dims)}".encode() + tensor.raw_data
         name = self._known.setdefault(key, f"constant_{len(self._known)}")
@@ -64,7 +64,7 @@ class Nodes:
         return name
 
     def axes(self, *values: int) -> str:
-        """Store whole numbers: axes, sizes, bounds."""
+        """Store integers: axes, sizes, bounds."""
         return self.constant(values, np.int64)
 
     # --- shapes
@@ -105,7 +105,7 @@ class Nodes:
         deviation = self.add("Sqrt", self.add("Add", variance, self.constant(eps)))
         if largest != 1:
             deviation = self.add("Mul", deviation, self.constant(largest))
-        # A division for each deviation, not for each number.
+        # One division for each deviation, not for each number.
         return self.add("Mul", centred, self.add("Reciprocal", deviation))
 
     def _mean(self, x: str, axes: Sequence[int]) -> str:
@@ -158,7 +158,7 @@ class Nodes:
         return names[len(states) :]
 
     def inner(self) -> Nodes:
-        """Return an empty list of nodes for the body of a scan, which knows the constants of the whole graph."""
+        """Return an empty list of nodes for the body of a scan, which shares the constants of the complete graph."""
         inside = copy.copy(self)
         inside.nodes = []
         return inside

@@ -1,8 +1,8 @@
-"""What an ONNX graph takes to compute: the size of each of its arrays, from that of the mixture, by arithmetic alone.
+"""Costs of an ONNX graph, by arithmetic alone: the size of each of its arrays follows from that of the mixture.
 
-A small file can describe a graph that fills any memory or never ends. Here every operation of the graph is known, or
-the file is refused, and the graph's arrays are added up before onnxruntime sees it, which would compute some of them
-(those that come from constants) as soon as it loads the file.
+A small file can describe a graph that fills any memory or never ends. A file with an unknown operation is refused, and
+the sizes of the graph's arrays are added up before onnxruntime loads the file, since it computes some of them (those
+that depend only on constants) on loading.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from typing import NamedTuple
 from bandsplit.models.onnx.metadata import MOST_AXES, Graph, Node, OnnxFile
 
 OPSET = 18
-"""ONNX operators as of this version: onnxruntime 1.14 and all later ones know them."""
+"""Version of the ONNX operators: onnxruntime 1.14 and all later ones support it."""
 MICROSOFT = "com.microsoft"
 """Domain of the operators that onnxruntime adds, all of them built in: the int8 variant uses some."""
-_INTEGER_PRODUCT = f"{MICROSOFT}.MatMulIntegerToFloat"  # an input of it may be left out: a name that is empty
-_MOST_NUMBERS = 64  # of an array whose numbers are followed, since sizes are made from them
+_INTEGER_PRODUCT = f"{MICROSOFT}.MatMulIntegerToFloat"  # one of its inputs may be left out: its name is then empty
+_MOST_NUMBERS = 64  # of an array whose values are tracked, since sizes are computed from them
 
 
 class Array(NamedTuple):
-    """What is known of an array."""
+    """Known properties of an array."""
 
     shape: tuple[int, ...]
     numbers: tuple[int, ...] | None = None
-    """Its numbers, where they say sizes and places and not sound."""
+    """Its values, if they are sizes or indices and not audio."""
     constant: bool = False
     """Whether it does not depend on the mixture's numbers: it may be computed first and kept."""
 
 
 class Costs(NamedTuple):
-    """What one call of a graph takes."""
+    """Costs of one call of a graph."""
 
     numbers: int
-    """Numbers that are held at once."""
+    """Most numbers that are in memory at once."""
     operations: int
-    """Products of numbers and numbers written."""
+    """Multiplications, and numbers written."""
 
 
 def check_operators(file: OnnxFile) -> None:
@@ -49,15 +49,15 @@ def check_operators(file: OnnxFile) -> None:
         ValueError: they are not.
     """
     if file.operators not in ({"": OPSET}, {"": OPSET, MICROSOFT: 1}):
-        raise ValueError(f"its operators are of {file.operators}, not of version {OPSET} alone")
+        raise ValueError(f"its operators are of {file.operators}, not only of version {OPSET}")
 
 
 def count_costs(graph: Graph, mixture: Sequence[int], limits: Costs) -> Costs:
-    """Add up what a graph takes for a mixture of this shape.
+    """Add up the costs of a graph for a mixture of this shape.
 
     Raises:
-        ValueError: it takes more than ``limits``, or holds operations that ``bandsplit export`` never writes, or joins
-            them in ways in which they cannot be.
+        ValueError: it costs more than ``limits``, contains operations that ``bandsplit export`` never writes, or
+            connects them in impossible ways.
     """
     if graph.inputs != ("mixture",) or graph.outputs != ("estimates",):
         raise ValueError(f"its graph takes {graph.inputs} and gives {graph.outputs}, not 'mixture' and 'estimates'")
@@ -79,7 +79,7 @@ class _Count:
         self.limits, self.most, self.operations = limits, 0, 0
 
     def run(self, graph: Graph, known: MutableMapping[str, Array], held: int, times: int) -> dict[str, Array]:
-        """Follow a graph, so many times, while ``held`` numbers are in memory; return its own arrays."""
+        """Count a graph that runs ``times`` times while ``held`` numbers are in memory; return its own arrays."""
         # An array takes memory from the operation that writes it to the last one that reads it.
         last = {name: i for i, node in enumerate(graph.nodes) for name in _names(node)}
         own: dict[str, Array] = {}
@@ -98,7 +98,7 @@ class _Count:
                 _require(len({*node.outputs}) == len(outputs) and not any(name in seen for name in node.outputs))
             except _TooLargeError:
                 raise
-            # Rules take inputs and attributes apart unchecked: where one fails, the operation is not one of ours.
+            # Rules unpack inputs and attributes without checks: if one fails, the operation is not one of ours.
             except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError):
                 raise ValueError(
                     f"its operation {node.operator!r} with the outputs {', '.join(node.outputs)} is not one that "
@@ -117,7 +117,7 @@ class _Count:
     def _scan(
         self, node: Node, inputs: list[Array], known: MutableMapping[str, Array], held: int, times: int
     ) -> list[Array]:
-        """Follow the body of a loop over the first axis of some inputs; the others are states, of one shape always."""
+        """Count the body of a loop over the first axis of some inputs; the others are states of constant shape."""
         attributes = dict(node.attributes)
         body, n_scanned = attributes.pop("body"), attributes.pop("num_scan_inputs")
         _require(not set(attributes) - {"scan_input_directions", "scan_output_directions"})
@@ -126,7 +126,7 @@ class _Count:
         (length,) = {array.shape[0] for array in scanned}
         pieces = [Array(array.shape) for array in states] + [Array(array.shape[1:]) for array in scanned]
         _require(len(set(body.inputs)) == len(body.inputs) and not any(name in known for name in body.inputs))
-        # States keep their shape from step to step, so one walk through the body stands for all of them.
+        # States keep their shape from step to step, so one pass through the body is enough.
         inner = self.run(body, ChainMap(dict(zip(body.inputs, pieces, strict=True)), known), held, times * length)
         outputs = [inner[name] for name in body.outputs]
         _require([array.shape for array in outputs[: len(states)]] == [array.shape for array in states])
@@ -174,7 +174,7 @@ def _products(node: Node, inputs: list[Array], outputs: list[Array]) -> int:
     return written + sum(prod(array.shape) for array in inputs)
 
 
-# --- the operations: their attributes, and what they make of shapes ---------------------------------------------------
+# --- the operations: their attributes, and the shapes of their outputs ------------------------------------------------
 
 
 def _array(shape: Iterable[int], *made_from: Array, numbers: Sequence[int] | None = None) -> Array:
@@ -196,7 +196,7 @@ def _broadcast(*arrays: Array) -> tuple[int, ...]:
 
 
 def _elementwise(node: Node, *arrays: Array) -> list[Array]:
-    # Exported graphs compute sizes with these three, on arrays of one axis; all other numbers are sound.
+    # Exported graphs compute sizes with these three, on arrays of one axis; all other numbers are audio.
     compute = {"Add": lambda a, b: a + b, "Mul": lambda a, b: a * b, "Div": _divide}.get(node.operator)
     numbers = None
     if compute and len(arrays) == 2 and all(array.numbers and len(array.shape) == 1 for array in arrays):

@@ -1,6 +1,6 @@
-"""The models that others published: what they are, where they lie, which of them are in the cache, which one to use.
+"""Registry of published models: their facts and addresses, the ones in the cache, and the choice of one to use.
 
-Nothing here goes to the network or loads a model; `bandsplit.models.pretrained.store` brings models to the cache.
+Nothing here uses the network or loads a model; `bandsplit.models.pretrained.store` installs models in the cache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bandsplit.models.card import MODEL_SUFFIXES
 from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
 
 MARKER = "model.json"
-"""Beside the model files of a cached model: what belongs to it. A folder without it is no model."""
+"""File next to the model files of a cached model, which describes them. A folder without it is not a model."""
 
 DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 
@@ -34,31 +34,31 @@ class Entry(Config):
     """A published model, of one or several checkpoints in a zip archive of a record."""
 
     name: str
-    """As its authors call the archive."""
+    """The authors' name of the archive."""
     aliases: tuple[str, ...]
     """Other names that users may type."""
     about: str
     recipe: str
-    """The experiment it is the result of: its architecture and its published numbers."""
+    """The recipe that it was trained with: its architecture and its published numbers."""
     targets: tuple[str, ...]
-    """What its checkpoints estimate together."""
+    """All targets of its checkpoints."""
     doi: str
-    """Of the record."""
+    """DOI of the record."""
     url: str
     """Folder of the archive; a mirror takes its place."""
     file: str
     archive_bytes: int
     """Size of the archive, to three digits."""
     md5: str | None
-    """Of the archive; None where none is known that we could vouch for."""
+    """md5 of the archive; None if no trustworthy one is known."""
     kept_bytes: int
-    """About what stays on the disk: the weights without the state of their training."""
+    """Approximate size on the disk: the weights without the state of their training."""
     training_data: str
     licence: str
 
     @property
     def scores(self) -> RepositoryRow | None:
-        """The published cSDR on the test set of MUSDB18-HQ, in dB; nobody here measured it."""
+        """The published cSDR on the test set of MUSDB18-HQ, in dB; this project has not measured it."""
         rows = (row for row in repository() if row.quantity == "test_csdr_db" and row.recipe == self.recipe)
         return next(rows, None)
 
@@ -68,7 +68,7 @@ class Entry(Config):
         return self.scores.values_db[AVERAGE] if self.scores else None
 
     def notice(self) -> str:
-        """Say what it is, how big, how good, and what may be done with it: to be shown before it is fetched."""
+        """Describe the model, its size, score and licence, for users to read before it is fetched."""
         scores = self.scores
         quality = f"{self.average_db} dB cSDR on average, as published ({scores.source})" if scores else "not published"
         return (
@@ -90,17 +90,17 @@ def entries() -> tuple[Entry, ...]:
 
 
 def find_entry(name: str) -> Entry:
-    """Look a registered model up by its name or an alias, capital letters or not.
+    """Look up a registered model by its name or an alias; the case of letters does not matter.
 
     Raises:
-        ModelFileError: none is called so; the nearest is named.
+        ModelFileError: no model has this name; the message suggests the nearest.
     """
     named = {alias: entry for entry in entries() for alias in (entry.name, *entry.aliases)}
     if name.lower() not in named:
         near = difflib.get_close_matches(name.lower(), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ModelFileError(
-            f"{name}: no such file, no folder with model files, and no registered model is called so; "
+            f"{name}: is not a file, a folder with model files or the name of a registered model; "
             f"{hint}legal: the path of a model file or folder, or {', '.join(named)}"
         )
     return named[name.lower()]
@@ -110,17 +110,17 @@ def find_entry(name: str) -> Entry:
 
 
 def models_folder() -> Path:
-    """Return where fetched models are kept."""
+    """Return the folder of fetched models."""
     return cache_folder() / "models"
 
 
 def folder_of(entry: Entry) -> Path:
-    """Return where the model files of ``entry`` are, if it is cached."""
+    """Return the folder of the model files of ``entry``, if it is cached."""
     return models_folder() / entry.name
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
-    """Return what is told about a cached model; None if it is not there whole."""
+    """Return the description of a cached model; None if the model is absent or incomplete."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         whole = all((folder / file["file"]).stat().st_size == file["bytes"] for file in marker["files"])
@@ -130,7 +130,7 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
 
 
 def cached_files(entry: Entry) -> list[Path]:
-    """Return the model files of ``entry`` in the cache, in the order of its targets; none if not all are there."""
+    """Return the model files of ``entry`` in the cache, in the order of its targets; an empty list unless all exist."""
     marker = read_marker(folder_of(entry))
     return [folder_of(entry) / file["file"] for file in marker["files"]] if marker else []
 
@@ -144,14 +144,14 @@ def find_models(
     """Find the files of models: all that are needed for their stems.
 
     Args:
-        names: paths of model files or of folders of some, and registered names; none for the best model that is here:
-            of the cache, else what ``fetch`` brings, else the model of the demo in this folder.
-        fetch: called with a registered model that is asked for, or recommended, and not in the cache; it may bring it.
+        names: paths of model files or of folders of some, and registered names; if empty, the best available model:
+            the best in the cache, else the one that ``fetch`` installs, else the demo's model in this folder.
+        fetch: called with a requested or recommended registered model that is not in the cache; it may install it.
         say: called with a line that names the chosen model and its published score, if none was named.
-        runtime: what will compute them: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
+        runtime: computes them: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
 
     Raises:
-        ModelFileError: there is none; the message says how to get one.
+        ModelFileError: no model was found; the message says how to get one.
     """
     names = [names] if isinstance(names, str | Path) else names
     if not names:
@@ -162,7 +162,7 @@ def find_models(
 def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
     path = Path(name)
     if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
-        return [path]  # if it is missing or no model, loading it says so
+        return [path]  # loading reports a file that is missing or not a model
     for suffix in sorted(MODEL_SUFFIXES, reverse=runtime != "onnx"):
         if files := _in_order(path, suffix):
             return files
@@ -178,7 +178,7 @@ def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runti
 
 
 def _in_order(folder: Path, suffix: str) -> list[Path]:
-    """Return the model files of a folder, those named like targets in the order of all tables."""
+    """Return the model files of a folder; those named like targets are in the order of all tables."""
     order = {name: number for number, name in enumerate(TARGETS)}
     found = folder.glob(f"*{suffix}") if os.path.isdir(folder) else ()
     return sorted(found, key=lambda path: (order.get(path.stem, len(order)), path.name))
@@ -198,8 +198,8 @@ def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], 
     how = f"{FETCH_FIX} {recommended.name} ({in_gb(recommended.archive_bytes)})"
     if demo is None:
         raise ModelFileError(
-            f"no model is named, none is in the cache ({models_folder()}) and none of the demo is here; legal: -n with "
-            f"a model file or a registered name. Get one with {how}, or train a toy with bandsplit demo"
+            f"no model was named, none is in the cache ({models_folder()}), and this folder has no model of the demo; "
+            f"legal: -n with a model file or a registered name. Get one with {how}, or train a toy with bandsplit demo"
         )
-    say(f"model: {demo}, the demo's, which learnt from synthetic songs: on real music it is a toy; better: {how}")
+    say(f"model: {demo}, the demo's, trained on synthetic songs: on real music it is a toy; better: {how}")
     return [demo]

@@ -1,8 +1,8 @@
-"""Bring published models to the cache, copy them out of it, remove them.
+"""Installation of published models in the cache, copies out of it, and removal.
 
-Installation is atomic, a model is complete or absent: the archive has its name only with the right md5, it is unpacked
-and imported in a hidden folder, and one renaming makes the model of it. No code in a checkpoint is run. Two processes
-wait for each other.
+Installation is atomic, a model is complete or absent: the archive gets its name only with the right md5, it is unpacked
+and imported in a hidden folder, and one rename turns that folder into the model. No code in a checkpoint is run.
+Concurrent processes wait for each other.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.pretrained.registry import MARKER, Entry, cached_files, folder_of, models_folder
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
-_MOST_RATIO = 2  # what unpacks to more is no archive of weights
+_MOST_RATIO = 2  # an archive that unpacks to more does not contain weights
 _SIZE_TOLERANCE = 1.05  # sizes are registered to three digits
 
 
 def needed_bytes(entry: Entry) -> int:
-    """Return about how much disk fetching takes: the archive, what is in it, and the imported weights."""
+    """Return the approximate disk space of fetching: the archive, its content, and the imported weights."""
     return int(entry.archive_bytes * (1 + _UNPACKED_RATIO)) + entry.kept_bytes
 
 
@@ -56,13 +56,13 @@ def install_model(
     progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> list[Path]:
-    """Bring a model to the cache, unless it is there; the archive and its checkpoints are removed afterwards.
+    """Install a model in the cache, unless it is there; the archive and its checkpoints are removed afterwards.
 
     Args:
-        entry: which one, from `bandsplit.models.pretrained.registry.find_entry`.
+        entry: the model, from `bandsplit.models.pretrained.registry.find_entry`.
         mirror: address of another folder that has the archive (default: ``BANDSPLIT_MIRROR``, else the record).
-        md5: of the archive, where none is registered.
-        archive: the archive, where it was brought here by other means; it is checked like a download and kept.
+        md5: md5 of the archive, if none is registered.
+        archive: a local copy of the archive; it is checked like a download and kept.
         progress: called often as ``progress(stage, done_bytes, total_bytes)``; stages: wait (for another process),
             download, check, unpack, import.
         patience: time limit and retries of the download.
@@ -81,7 +81,7 @@ def install_model(
     source, folder = _archive_of(entry, mirror, _expected_md5(entry, md5), archive), models_folder()
     try:
         with _locked(entry, progress):
-            if files := cached_files(entry):  # the other process brought it
+            if files := cached_files(entry):  # the other process installed it
                 return files
             _check_archive(entry, archive)
             missing = missing_bytes(source.path, entry.archive_bytes)
@@ -99,7 +99,7 @@ def install_model(
 
 
 def remove_model(entry: Entry) -> int:
-    """Remove a model and what is left of unfinished downloads of it; return the bytes that became free.
+    """Remove a model and its unfinished downloads; return the bytes that became free.
 
     Raises:
         ModelFileError: it cannot be removed.
@@ -117,7 +117,7 @@ def remove_model(entry: Entry) -> int:
                 freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
                 with held():
                     if folder.exists() and folder != hidden:
-                        folder = folder.rename(hidden)  # half removed, it never looks like a model
+                        folder = folder.rename(hidden)  # so that a half-removed folder never looks like a model
                     shutil.rmtree(hidden, ignore_errors=True)
     except OSError as error:
         raise _cannot_write(error, models_folder()) from error
@@ -169,8 +169,8 @@ def _expected_md5(entry: Entry, given: str | None) -> str:
     if digest := entry.md5 or given:
         return digest.lower()
     raise DownloadError(
-        f"{entry.name}: no md5 of {entry.file} is registered, so nothing could tell whether what arrives is what its "
-        f"authors published; look it up at https://doi.org/{entry.doi} and give it with --md5"
+        f"{entry.name}: no md5 of {entry.file} is registered, so a download cannot be compared with what its authors "
+        f"published; look it up at https://doi.org/{entry.doi} and give it with --md5"
     )
 
 
@@ -181,24 +181,24 @@ def _archive_of(entry: Entry, mirror: str | None, md5: str, path: Path | None) -
         md5=md5,
         most_bytes=int(entry.archive_bytes * _SIZE_TOLERANCE),
         most_unpacked_bytes=int(entry.archive_bytes * _MOST_RATIO),
-        other_ways=f"name another source with --mirror, or bring {entry.file} here and give it with --archive",
+        other_ways=f"name another source with --mirror, or a local copy of {entry.file} with --archive",
         if_wrong=f"remove it (bandsplit models remove {entry.name}) and name another source with --mirror",
     )
 
 
 def _check_archive(entry: Entry, path: Path | None) -> None:
-    """Make sure that an archive that was brought here is there, or that downloads are allowed."""
+    """Check that the local copy of the archive exists, or that downloads are allowed."""
     if path is None and is_offline():
         raise DownloadError(
-            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or bring "
-            f"{entry.file} here and give it with --archive"
+            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or copy "
+            f"{entry.file} to this machine and give it with --archive"
         )
     if path is not None and not path.is_file():
         raise DownloadError(f"{path}: no such file; name {entry.file} of https://doi.org/{entry.doi}")
 
 
 def _import_all(entry: Entry, archive: Archive, progress: ByteProgress, unpacked: Path) -> tuple[Path, dict[str, Any]]:
-    """Import the checkpoints of an archive; return the folder of the models, and what its marker says."""
+    """Import the checkpoints of an archive; return the folder of the models, and the content of its marker."""
     checkpoints = sorted(path for path in unpacked.rglob("*") if path.is_file())
     made = unpacked / ".models"
     made.mkdir(parents=True)
@@ -214,14 +214,14 @@ def _import_all(entry: Entry, archive: Archive, progress: ByteProgress, unpacked
         raise ModelFileError(
             f"{entry.file}: is not {entry.name}: it needs {needed}, and has {found}; {archive.if_wrong}"
         )
-    if folder_of(entry).exists():  # damaged, else it would have been used
+    if folder_of(entry).exists():  # damaged, otherwise it would have been used
         shutil.rmtree(folder_of(entry))
     facts = {"name": entry.name, "doi": entry.doi, "archive": entry.file, "bandsplit_version": __version__}
     return made, {**facts, "files": files}
 
 
 def _import_one(entry: Entry, archive: Archive, checkpoint: Path, made: Path) -> dict[str, Any]:
-    """Import one checkpoint, remove it, and return what the marker says of the model file."""
+    """Import one checkpoint, remove it, and return the marker's entry of the model file."""
     member = checkpoint.relative_to(made.parent).as_posix()
     try:
         model, card = import_checkpoint(checkpoint)
@@ -231,7 +231,7 @@ def _import_one(entry: Entry, archive: Archive, checkpoint: Path, made: Path) ->
     checkpoint.unlink()
     targets = list(model.config.targets)
     if unexpected := set(targets) - set(entry.targets):
-        what = f"is a model of {', '.join(sorted(unexpected))}, which {entry.name} has not"
+        what = f"is a model of {', '.join(sorted(unexpected))}, which {entry.name} does not have"
         raise ModelFileError(f"{entry.file}: its member {member} {what}; {archive.if_wrong}")
     file = f"{targets[0] if len(targets) == 1 else checkpoint.stem}.safetensors"
     published = entry.scores.values_db if entry.scores else {}
@@ -261,5 +261,5 @@ def _hidden(entry: Entry) -> Path:
 def _cannot_write(error: OSError, folder: Path) -> ModelFileError:
     reason = f"cannot be written or read ({error.strerror or error})"
     return ModelFileError(
-        f"{error.filename or folder}: {reason}; mend that, or name another folder with BANDSPLIT_CACHE"
+        f"{error.filename or folder}: {reason}; fix that, or name another folder with BANDSPLIT_CACHE"
     )

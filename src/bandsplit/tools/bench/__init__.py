@@ -1,1 +1,1 @@
-"""Speed, beside the floor it is compared to."""
+"""Benchmarks of speed, each with a reference to compare it with."""

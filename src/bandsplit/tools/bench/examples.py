@@ -1,4 +1,4 @@
-"""Speed of making training examples, beside the rate at which soundfile alone reads the same excerpts."""
+"""Speed of making training examples, compared with the rate at which soundfile alone reads the same excerpts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ROUNDS = 9
 
 
 class DataSpeed(NamedTuple):
-    """Examples per second, medians over rounds in which all are measured in turn, and their ratios to the floor."""
+    """Examples per second, medians over rounds that measure all variants in turn, and their ratios to the floor."""
 
     floor: float
-    """soundfile opening the same files, seeking and reading the same excerpts as float32, and nothing else."""
+    """soundfile opening the same files, seeking and reading the same excerpts as float32, without any other work."""
     made: float
     """Examples read, levelled and mixed in this process."""
     made_ratio: float
@@ -32,7 +32,7 @@ class DataSpeed(NamedTuple):
 
 
 def measure_examples(examples: ExampleDataset, per_round: int = 60) -> DataSpeed:
-    """Measure in rounds, so that noise of the machine meets all alike; the first round warms up and does not count.
+    """Measure in rounds, so that all variants see the same machine noise; the first round is a warm-up.
 
     Args:
         examples: the examples, at least ``per_round * (ROUNDS + 1)`` of them.
@@ -60,7 +60,7 @@ def measure_examples(examples: ExampleDataset, per_round: int = 60) -> DataSpeed
 
 
 def _excerpts(examples: ExampleDataset, index: int) -> list[tuple[str, int, int]]:
-    """File, start and samples of everything that an example reads."""
+    """Return file, start and samples of every excerpt that an example reads."""
     found = []
     for stem, draw in examples.sampler.draw(index).stems.items():
         track, start, samples = examples.place(draw)
@@ -84,10 +84,10 @@ def _rate(work: Callable[[], object], examples: int) -> float:
 
 
 def _loaded_rate(examples: ExampleDataset, indices: range) -> float:
-    """Rate of a worker that is up: timed from the first batch to the last."""
+    """Return the rate of a running worker, timed from the first batch to the last."""
     loader = iter(load_batches(examples, indices, batch_size=2, workers=1))
     next(loader)
     began = time.perf_counter()
     batches = sum(1 for _ in loader)
-    # When the clock starts, the worker has worked ahead by the batches it may make ahead, at most.
+    # When the clock starts, the worker is ahead by at most the batches that it may prefetch.
     return 2 * (batches - AHEAD) / (time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""The rate at which this machine multiplies large matrices, which every speed is compared to."""
+"""The rate at which this machine multiplies large matrices: the reference for all speeds."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 ProductPrecision = Literal["fp32", "tf32", "bf16"]
-"""Of products: single; on CUDA, single in TF32's rounding; automatic bfloat16."""
+"""Precision of products: single; on CUDA, single with TF32's rounding; automatic bfloat16."""
 
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
 
 def matrix_rate(device: torch.device, precision: ProductPrecision = "fp32") -> float:
-    """Measure how many operations per second a product of large square matrices reaches; the median of some."""
+    """Measure the operations per second of products of large square matrices; return the median of several."""
     size = MATRIX_SIZE[device.type]
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))

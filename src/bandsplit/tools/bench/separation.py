@@ -1,4 +1,4 @@
-"""Speed of separation, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of separation, compared with the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ class SeparationSpeed(NamedTuple):
 def benchmark_files(
     names: Sequence[str | Path], target: str, runtimes: Sequence[str], folder: Path
 ) -> Iterator[tuple[str, dict[str, tuple[Way, Path]]]]:
-    """Make the files that are to be measured.
+    """Write the files to measure.
 
     Args:
         names: model files, or recipes, which get random weights.
-        target: of recipes for one.
-        runtimes: of `RUNTIMES`; .onnx files have theirs.
-        folder: where files are written.
+        target: target of recipes for a single one.
+        runtimes: some of `RUNTIMES`; an .onnx file determines its own.
+        folder: folder of the written files.
 
     Yields:
-        The name of a model, and for each runtime how to compute which file.
+        The name of a model, and for each runtime the way to compute it and the file.
 
     Raises:
-        ConfigError: no such recipe or runtime, or onnxruntime is not here.
-        ModelFileError: a file is no model.
+        ConfigError: no such recipe or runtime, or onnxruntime is not installed.
+        ModelFileError: a file is not a model.
     """
     if not names or not runtimes or (unknown := set(runtimes) - set(RUNTIMES)):
         given = ", ".join(sorted(unknown)) if names and runtimes else "nothing"
@@ -97,7 +97,7 @@ def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
 
 
 def _untrained(recipe: str, target: str, folder: Path) -> Path:
-    """Write a model of a recipe with random weights."""
+    """Write a model of a recipe with random weights, and return its file."""
     found = find_recipe(recipe)
     config = found.run_config([] if found.shared else [target]).model
     with torch.random.fork_rng(devices=[]):
@@ -111,14 +111,14 @@ def _untrained(recipe: str, target: str, folder: Path) -> Path:
 def measure_separation(
     ways: Sequence[tuple[Way, Path]], *, chunk_s: float, rounds: int, device: str = "cpu", precision: str = "fp32"
 ) -> list[SeparationSpeed]:
-    """Measure ways of computing a model, each in a process of its own, in turns; the first round does not count.
+    """Measure ways of computing a model, each in a process of its own, in turns; the first round is a warm-up.
 
     Args:
-        ways: how to compute which model file.
-        chunk_s: length of a chunk.
-        rounds: rounds that count; in each, every way has its turn with as many chunks as its network likes at once.
-        device: of the ways of PyTorch.
-        precision: of "torch".
+        ways: ways to compute the model, each with a model file.
+        chunk_s: length of a chunk in seconds.
+        rounds: measured rounds; in each, every way has a turn with its network's best number of chunks at once.
+        device: device for the ways of PyTorch.
+        precision: precision of "torch".
     """
     with ExitStack() as stack:
         pools = [stack.enter_context(worker_pool(1)) for _ in ways]
@@ -147,7 +147,7 @@ def measure_separation(
 
 
 class _Work(NamedTuple):
-    """Work of a way's process in each round."""
+    """Work of one way's process in each round."""
 
     estimate: Callable[[np.ndarray], np.ndarray]
     chunks: np.ndarray
@@ -185,7 +185,7 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
 
 
 def _turn() -> tuple[float, float]:
-    """Estimate the chunks; return the seconds that took, and the matrix rate around it."""
+    """Estimate the chunks; return the time in seconds, and the matrix rate before and after it."""
     before = matrix_rate(_work.device)
     wall_s = time_s(lambda: _work.estimate(_work.chunks), _work.device)
     return wall_s, (before + matrix_rate(_work.device)) / 2

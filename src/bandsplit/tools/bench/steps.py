@@ -1,4 +1,4 @@
-"""Speed of training steps, beside the rate at which the same machine multiplies large matrices."""
+"""Speed of training steps, compared with the rate at which the same machine multiplies large matrices."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from bandsplit.training.learner import Learner
 
 
 class StepSpeed(NamedTuple):
-    """One recipe; medians over the rounds."""
+    """Speed of one recipe; medians over the rounds."""
 
     step_s: float
     examples_per_s: float
     gflop: float
-    """Of a step's matrix products, as `count_flop` counts them, in units of 1e9."""
+    """Operations of a step's matrix products, as `count_flop` counts them, in units of 1e9."""
     share: float
     """Rate of these products over the matrix rate measured just before and after each step."""
     peak_mb: float
@@ -31,7 +31,7 @@ class StepSpeed(NamedTuple):
 
 
 class TrainingSpeed(NamedTuple):
-    """Speeds of recipes, and the rate that they are compared to."""
+    """Speeds of recipes, and the rate that they are compared with."""
 
     matrix_gflop_per_s: float
     """Median rate of products of large square matrices, in the precision of the steps."""
@@ -46,17 +46,17 @@ def measure_steps(
     device: torch.device,
     precision: ProductPrecision = "fp32",
 ) -> TrainingSpeed:
-    """Measure training steps on random signals in rounds, so that noise of the machine meets all recipes alike.
+    """Measure training steps on random signals in rounds, so that all recipes see the same machine noise.
 
-    A step is what `bandsplit train` does for an update, without reading songs: forward, loss, backward, clipping, one
-    update of fused Adam. The first step of each recipe warms up and does not count.
+    A step is one update of `bandsplit train` without reading songs: forward, loss, backward, clipping, one update of
+    fused Adam. The first step of each recipe is a warm-up.
 
     Args:
         configs: name and configuration of each recipe.
-        batch: examples of a step.
-        steps: steps of each recipe that count.
-        device: where to run.
-        precision: of products; ``tf32`` needs CUDA.
+        batch: examples per step.
+        steps: measured steps of each recipe.
+        device: device that runs the steps.
+        precision: precision of products; ``tf32`` needs CUDA.
     """
     makers = {name: TrainingStep(config, batch, device, precision) for name, config in configs.items()}
     times_s: dict[str, list[float]] = {name: [] for name in configs}
@@ -87,7 +87,7 @@ class TrainingStep:
     def __init__(
         self, config: RunConfig, batch: int, device: torch.device, precision: ProductPrecision = "fp32"
     ) -> None:
-        """Build everything with random numbers of a seed of its own."""
+        """Build everything with random numbers from a separate seed."""
         training = config.training.model_copy(update={"precision": precision, "average": None})
         execution = Execution(str(device))
         fabric = make_fabric(training, execution)
