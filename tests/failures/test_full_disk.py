@@ -227,7 +227,7 @@ def test_a_manifest_that_finds_no_room_is_one_message_and_keeps_the_stems(at: Pl
     with largest_file(len(long) + 10):
         ended = separate()(at)
     assert_refused(ended)
-    assert f"{manifest}: cannot be written" in ended.err and "the stems are there" in ended.err
+    assert f"{manifest}: cannot be written" in ended.err and "the stems are complete" in ended.err
     assert manifest.read_text() == long
     assert_complete("vocals.wav", b"", at.out / "song")
 
