@@ -496,12 +496,15 @@ def test_a_stored_card_that_is_damaged_is_reported(tmp_path: Path):
 
 
 def test_cards_of_the_version_before_are_what_this_one_makes_of_their_attempts():
+    def parse(text: str) -> dict[str, Any]:
+        # From 3.12 on Python sums floats more exactly, so the last digit depends on its version.
+        return json.loads(text, parse_float=lambda digits: float(f"{float(digits):.12g}"))
+
     (file,) = (ROOT / "tests" / "golden" / "previous").rglob("energy.json")
-    stored = json.loads(file.read_text())
     card, problems = EnergyCard.read(file.parent)
     assert card is not None and not problems
-    assert card.model_dump(mode="json") == stored
-    assert EnergyCard.model_validate(stored) == card
+    assert parse(card.model_dump_json()) == parse(file.read_text())
+    assert parse(EnergyCard.model_validate_json(file.read_text()).model_dump_json()) == parse(file.read_text())
 
 
 def test_folders_without_runs_are_refused(tmp_path: Path):
