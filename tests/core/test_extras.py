@@ -117,6 +117,7 @@ def test_the_cases_hold_every_command():
     assert commands - known == set(), "give each an example in CASES"
 
 
+@pytest.mark.slow
 def test_without_extras_every_command_works_or_names_the_extra_that_it_needs(tmp_path: Path, model: Path):
     environment = Environment(tmp_path / "bare")
     there = furnish(environment, model)

@@ -43,6 +43,7 @@ def same_bytes(some: list[Path], others: list[Path]) -> bool:
     return all(one.read_bytes() == other.read_bytes() for one, other in zip(some, others, strict=True))
 
 
+@pytest.mark.slow
 def test_jobs_and_batches_change_no_bit_while_a_song_has_as_many_threads(folder: Path):
     alone = separate(folder, "alone", 1)
     assert same_bytes(alone, separate(folder, "batches", 1, "--batch-size", "3"))
@@ -50,6 +51,7 @@ def test_jobs_and_batches_change_no_bit_while_a_song_has_as_many_threads(folder:
     assert same_bytes(alone, separate(folder, "three jobs", 3, "--jobs", "3"))
 
 
+@pytest.mark.slow
 def test_more_threads_for_a_song_change_no_more_than_rounding(folder: Path):
     alone = separate(folder, "alone", 1)
     for stem, other in zip(alone, separate(folder, "three threads", 3), strict=True):

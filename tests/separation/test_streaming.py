@@ -328,6 +328,7 @@ def write_minutes(path: Path, minutes: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux tells the peak of the memory in use")
 def test_an_hour_takes_no_more_memory_than_five_minutes(tmp_path: Path):
     light = {"bands": [(2000, 1)], "stft": {"n_fft": 1024, "hop_samples": 256}, "n_features": 8}

@@ -23,6 +23,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, bool]:
     return folder, output.getvalue(), passed
 
 
+@pytest.mark.slow
 def test_it_scores_the_network_beside_the_yardsticks(demo: tuple[Path, str, bool]):
     folder, output, _ = demo
     rows = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]

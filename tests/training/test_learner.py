@@ -82,6 +82,7 @@ def test_recomputed_activations_equal_kept_ones():
     assert again.plain_model.state_dict().keys() == kept.plain_model.state_dict().keys()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 @pytest.mark.filterwarnings("ignore")  # of torch's compiler, about itself
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -52,6 +52,7 @@ def _train(root: Path, name: str, resume: bool, offset_s: float, both: Barrier) 
     (root / name).write_text(outcome)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resume", [False, True])
 def test_one_runs_and_the_other_is_refused_and_the_folder_describes_the_songs_of_the_one(tmp_path: Path, resume: bool):
     context = multiprocessing.get_context("forkserver")

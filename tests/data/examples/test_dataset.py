@@ -221,6 +221,7 @@ POLICIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize("name", POLICIES)
 def test_batches_do_not_depend_on_workers_processes_or_restarts(

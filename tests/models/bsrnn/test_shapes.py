@@ -35,6 +35,7 @@ def test_shapes_are_those_of_the_built_network(variant: str):
     assert list(tensor_shapes(config)) == built(config)
 
 
+@pytest.mark.slow
 def test_shapes_of_every_recipe_are_those_of_the_built_network():
     for recipe in RECIPES.values():
         for config in recipe.all_run_configs():
