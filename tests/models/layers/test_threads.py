@@ -160,3 +160,15 @@ def test_large_layers_are_shared_out_and_small_ones_are_not(monkeypatch: pytest.
         layer(expected)
         layer(expected[1:])
     assert calls == [enough]
+
+
+def test_within_a_share_a_layer_is_not_cut_again(monkeypatch: pytest.MonkeyPatch, set_threads: Callable[[int], None]):
+    set_threads(4)
+    monkeypatch.setattr(sequence, "LEAST_NUMBERS_APART", 1)
+    layer, x = RecurrentLayer(nn.LSTM, 8, 4), torch.randn(6, 5, 8)
+    calls: list[int] = []
+    monkeypatch.setattr(sequence, "apply_apart", lambda run, x, parameters: calls.append(len(x)))
+    with torch.inference_mode():
+        first, second = map_apart(layer, x.split(3))  # two threads each
+    assert calls == []
+    torch.testing.assert_close(torch.cat([first, second]), layer._forward_plainly(x))

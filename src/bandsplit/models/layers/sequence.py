@@ -75,7 +75,7 @@ class RecurrentLayer(nn.Module):
             return self._forward_in_one_thread(x)
         # With gradients a GRU is many small operations, for which threads would wait for each other in Python.
         few_operations = isinstance(self.rnn, nn.LSTM) or not torch.is_grad_enabled()
-        if few_operations and x.numel() >= LEAST_NUMBERS_APART:
+        if few_operations and x.numel() >= LEAST_NUMBERS_APART and not is_apart():
             return apply_apart(self._forward_in_one_thread, x, list(self.parameters()))
         return self._forward_plainly(x)
 
