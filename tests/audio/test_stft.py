@@ -10,7 +10,7 @@ LENGTHS = [1, 2, 1023, 1024, 1025, 2048, 5000, 5119, 5120, 5121, 22050]
 
 
 @pytest.mark.parametrize("samples", LENGTHS)
-@pytest.mark.parametrize("hop", [256, 512, 1024])
+@pytest.mark.parametrize("hop", [256, 441, 512, 700, 1024])
 def test_the_inverse_returns_the_signal(samples: int, hop: int):
     config = StftConfig(hop_samples=hop)
     signal = torch.randn(2, 3, samples, generator=torch.Generator().manual_seed(samples))

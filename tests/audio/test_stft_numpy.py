@@ -9,7 +9,7 @@ from bandsplit.audio import stft as spectral
 from bandsplit.audio import stft_numpy as spectral_numpy
 from bandsplit.audio.stft_config import StftConfig
 
-CONFIGS = [StftConfig(hop_samples=hop) for hop in (256, 512, 1024)] + [StftConfig(n_fft=60, hop_samples=20)]
+CONFIGS = [StftConfig(hop_samples=hop) for hop in (256, 441, 512, 1024)] + [StftConfig(n_fft=60, hop_samples=20)]
 
 
 @pytest.mark.parametrize("samples", LENGTHS)

@@ -46,8 +46,8 @@ def stft(signal: Tensor, config: StftConfig) -> Tensor:
 def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     """Invert `stft`: ``(..., f, t)`` complex to ``(..., samples)`` real.
 
-    The result equals that of `torch.istft`, whose scattered overlap-add is several times slower on a CPU. The hop
-    divides the window, so frames can be cut into hops and the hops added.
+    The result equals that of `torch.istft`, whose scattered overlap-add is several times slower on a CPU: here frames
+    are cut into hops and the hops added.
     """
     window = _window(config, spec.real)
     frames = torch.fft.irfft(spec.mT, config.n_fft) * window
@@ -58,8 +58,9 @@ def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
 
 
 def _overlap_add(frames: Tensor, hop: int) -> Tensor:
-    """Add frames ``(..., t, n)`` at multiples of ``hop``, a divisor of n: ``(..., samples)``."""
-    hops = frames.unflatten(-1, (-1, hop)).unbind(-2)
+    """Add frames ``(..., t, n)`` at multiples of ``hop``: ``(..., samples)``, at least all of them."""
+    missing = -frames.shape[-1] % hop
+    hops = (F.pad(frames, (0, missing)) if missing else frames).unflatten(-1, (-1, hop)).unbind(-2)
     last = len(hops) - 1
     return reduce(torch.add, [F.pad(part, (0, 0, i, last - i)) for i, part in enumerate(hops)]).flatten(-2)
 

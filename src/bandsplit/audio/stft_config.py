@@ -14,13 +14,13 @@ class StftConfig(Config):
     n_fft: Size = 2048
     """Window length in samples; even."""
     hop_samples: Size = 512
-    """Hop in samples; it divides ``n_fft`` and is at most half of it."""
+    """Hop in samples, at most half of ``n_fft``."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.n_fft % 2 or self.n_fft % self.hop_samples or self.hop_samples * 2 > self.n_fft:
+        if self.n_fft % 2 or self.hop_samples * 2 > self.n_fft:
             raise ValueError(
-                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples a divisor "
-                f"of it, at most n_fft / 2"
+                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples at most half "
+                f"of it"
             )
         return self

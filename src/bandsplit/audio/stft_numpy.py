@@ -38,11 +38,13 @@ def istft(spec: np.ndarray, config: StftConfig, samples: int) -> np.ndarray:
 
 
 def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
-    """Add frames ``(..., t, n)`` at multiples of ``hop``, a divisor of n: ``(..., samples)``."""
+    """Add frames ``(..., t, n)`` at multiples of ``hop``: ``(..., samples)``, at least all of them."""
     *others, count, n = frames.shape
-    added = np.zeros((*others, count + n // hop - 1, hop), np.float32)
-    for i in range(n // hop):
-        added[..., i : i + count, :] += frames[..., i * hop : (i + 1) * hop]
+    hops = -(-n // hop)
+    added = np.zeros((*others, count + hops - 1, hop), np.float32)
+    for i in range(hops):
+        part = frames[..., i * hop : (i + 1) * hop]
+        added[..., i : i + count, : part.shape[-1]] += part
     return added.reshape(*others, -1)
 
 

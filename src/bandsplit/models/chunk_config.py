@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Config
@@ -38,4 +38,67 @@ class OverlapAddConfig(Config):
         return self
 
 
-ChunkConfig = Annotated[CrossfadeConfig | OverlapAddConfig, Field(discriminator="kind")]
+class FadedConfig(Config):
+    """Chunks with linear fades, divided by the sum of weights: ``demix`` of ZFTurbo's training software (MSST)."""
+
+    kind: Literal["faded"] = "faded"
+    chunk_s: PositiveFloat = 8.0
+    """Chunk length in seconds; a tenth of it fades in, a tenth out."""
+    overlaps: int = Field(default=2, ge=1, le=1000)
+    """Chunks over each sample: the hop is this fraction of the chunk."""
+    exact_batch: PositiveInt | None = None
+    """Compute what the original computes with this batch size: there, all chunks of the last batch end without a fade,
+    and the first chunk fades in unless it is alone in its batch. Null: only the first chunk begins and the last ends
+    without a fade, whatever the batch."""
+
+
+class FoldedConfig(Config):
+    """Rectangular chunks at a fraction of their length, averaged (KUIELab's TFC-TDF, UVR)."""
+
+    kind: Literal["folded"] = "folded"
+    chunk_s: PositiveFloat
+    """Chunk length in seconds."""
+    overlaps: int = Field(default=8, ge=1, le=1000)
+    """Chunks over each sample."""
+
+
+class HammingConfig(Config):
+    """Chunks under a Hamming window, divided by the sum of weights (python-audio-separator)."""
+
+    kind: Literal["hamming"] = "hamming"
+    chunk_s: PositiveFloat = 8.0
+    """Chunk length in seconds."""
+    hop_s: PositiveFloat = 8.0
+    """Hop in seconds; chunks do not overlap if it is not less than the chunk length."""
+
+
+class TrimmedConfig(Config):
+    """Neighbouring chunks whose ends are only context (DTTNet, KUIELab-MDX-Net)."""
+
+    kind: Literal["trimmed"] = "trimmed"
+    chunk_s: PositiveFloat
+    """Chunk length in seconds, context included."""
+    trim_s: PositiveFloat
+    """Context at each end in seconds, less than half the chunk."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.trim_s * 2 >= self.chunk_s:
+            raise ValueError(f"trim_s {self.trim_s:g} leaves nothing of chunks of chunk_s {self.chunk_s:g}")
+        return self
+
+
+class JoinedConfig(Config):
+    """Chunks that overlap by half, joined with triangular crossfades as by ffmpeg (DTTNet, "overlap-add")."""
+
+    kind: Literal["joined"] = "joined"
+    chunk_s: PositiveFloat
+    """Chunk length in seconds."""
+    sixteen_bits: bool = False
+    """Round and clip the estimates of chunks to 16 bits before they are joined, as the original does."""
+
+
+ChunkConfig = Annotated[
+    CrossfadeConfig | OverlapAddConfig | FadedConfig | FoldedConfig | HammingConfig | TrimmedConfig | JoinedConfig,
+    Field(discriminator="kind"),
+]

@@ -6,7 +6,7 @@ families.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -38,7 +38,10 @@ class Geometry:
     least_samples: int = 1
     """Shortest signal."""
     multiple_samples: int = 1
-    """Every length is a multiple of it."""
+    """Every length plus ``less_samples`` is a multiple of it."""
+    less_samples: int = 0
+    """Samples by which every length falls short of a multiple: the hop, where the count of frames must be even, since a
+    centred transform has one frame more than hops."""
     fixed_samples: int | None = None
     """The only length; None if there is more than one."""
 
@@ -52,7 +55,8 @@ class Geometry:
             if samples > self.fixed_samples:
                 raise ConfigError(f"{samples} samples are more than the {self.fixed_samples} that the model takes")
             return self.fixed_samples
-        return -(-max(samples, self.least_samples) // self.multiple_samples) * self.multiple_samples
+        more = max(samples, self.least_samples) + self.less_samples
+        return -(-more // self.multiple_samples) * self.multiple_samples - self.less_samples
 
 
 class ModelConfig(Config):
@@ -99,6 +103,20 @@ class Flop(NamedTuple):
     """Operations of its estimates."""
     step: int
     """Operations of a training step: forward and backward."""
+
+
+class Checkpoint(NamedTuple):
+    """A file of weights that other software wrote, and the configuration file that came with it, read as data."""
+
+    shapes: Mapping[str, Shape]
+    """Shapes of the tensors of its state dict by their names, in its order."""
+    read: Callable[[str], Any]
+    """Returns the numbers of a tensor by its name, as a tensor of PyTorch of the type in the file; raises
+    ModelFileError if they are damaged."""
+    arguments: Mapping[str, Any] | None = None
+    """Settings that the checkpoint itself holds, plain data; None if there are none."""
+    document: Mapping[str, Any] | None = None
+    """Content of the configuration file that the user named; None without one."""
 
 
 class Imported(NamedTuple):

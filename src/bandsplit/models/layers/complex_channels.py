@@ -1,0 +1,20 @@
+"""Complex spectrograms as real images: real and imaginary parts become channels, and the highest bins are left out.
+
+Source: docs/numerics.md#complex-as-channels.
+"""
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def to_channels(spec: Tensor, bins: int) -> Tensor:
+    """Turn ``b c f t`` complex into ``b (c r) f t`` real, with the lowest ``bins``: left re, left im, right re, ..."""
+    return rearrange(torch.view_as_real(spec[..., :bins, :]), "b c f t r -> b (c r) f t")
+
+
+def from_channels(image: Tensor, bins: int) -> Tensor:
+    """Invert `to_channels` for any axes in front of ``(c r) f t``; bins up to ``bins`` that were left out are zero."""
+    parts = rearrange(image, "... (c r) f t -> ... c f t r", r=2).contiguous()
+    return F.pad(torch.view_as_complex(parts), (0, 0, 0, bins - image.shape[-2]))
