@@ -20,7 +20,7 @@ class StftConfig(Config):
     def _check(self) -> Self:
         if self.n_fft % 2 or self.hop_samples * 2 > self.n_fft:
             raise ValueError(
-                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples at most half "
-                f"of it"
+                f"n_fft {self.n_fft} and hop_samples {self.hop_samples}: n_fft must be even and hop_samples at most "
+                f"half of it"
             )
         return self

@@ -114,7 +114,7 @@ class Checkpoint(NamedTuple):
     """Returns the numbers of a tensor by its name, as a tensor of PyTorch of the type in the file; raises
     ModelFileError if they are damaged."""
     arguments: Mapping[str, Any] | None = None
-    """Settings that the checkpoint itself holds, plain data; None if there are none."""
+    """Settings that the checkpoint itself holds, plain data; None if it has no settings."""
     document: Mapping[str, Any] | None = None
     """Content of the configuration file that the user named; None without one."""
 
