@@ -1,0 +1,69 @@
+"""Settings of other software: none is dropped silently."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from bandsplit.core.config import shorten
+from bandsplit.core.errors import ModelFileError
+
+_NEEDED = object()
+
+
+class Options:
+    """One section of settings; `close` refuses those that were neither taken nor named as without effect."""
+
+    def __init__(self, section: Any, where: str) -> None:
+        """Take the settings of the section that errors call ``where``.
+
+        Raises:
+            ModelFileError: it is not a mapping from names to values.
+        """
+        if not isinstance(section, Mapping) or not all(isinstance(name, str) for name in section):
+            raise ModelFileError(f"{where}: must map names of options to values, is {shorten(repr(section), 80)}")
+        self.where, self._section, self._known = where, section, set[str]()
+
+    def take(self, name: str, default: Any = _NEEDED) -> Any:
+        """Return an option's value.
+
+        Args:
+            name: the option.
+            default: value of an absent one; without it, the option is needed.
+
+        Raises:
+            ModelFileError: a needed option is missing.
+        """
+        self._known.add(name)
+        if name not in self._section and default is _NEEDED:
+            raise ModelFileError(f"{self.where}: needs the option {name!r}")
+        return self._section.get(name, default)
+
+    def skip(self, *names: str) -> None:
+        """Name options that change no estimate."""
+        self._known.update(names)
+
+    def require(self, name: str, *legal: Any) -> None:
+        """Name an option that has a counterpart only at some values, of which the first is the default.
+
+        Raises:
+            ModelFileError: it has another value.
+        """
+        value = self.take(name, legal[0])
+        if value not in legal:
+            values = ", ".join(map(repr, legal))
+            raise ModelFileError(f"{self.where}: {name} = {shorten(repr(value), 80)} is not supported; legal: {values}")
+
+    def close(self) -> None:
+        """Make sure that every option was taken, or changes nothing.
+
+        Raises:
+            ModelFileError: some are unknown; the message names each with its nearest known option.
+        """
+        unknown = sorted(self._section.keys() - self._known)
+        if not unknown:
+            return
+        near = {name: difflib.get_close_matches(name, self._known, n=1) for name in unknown}
+        named = ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
+        raise ModelFileError(f"{self.where}: unknown option(s): {named}; known: {', '.join(sorted(self._known))}")
