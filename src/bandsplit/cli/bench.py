@@ -141,8 +141,8 @@ def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str
 def _separation_row(name: str, runtime: str, speed: SeparationSpeed) -> Sequence[str]:
     return (
         name, runtime, f"{speed.chunk_s:.4g}", f"{speed.realtime:.2f}", f"{speed.quicker:.2f}",
-        f"{speed.gflop_per_10_s:.0f}", f"{speed.matrix_gflop_per_s:.0f}", f"{100 * speed.share:.0f} %", f"{speed.peak_mb:.0f}",
-        f"{speed.difference:.1e}",
+        f"{speed.gflop_per_10_s:.0f}", f"{speed.matrix_gflop_per_s:.0f}", f"{100 * speed.share:.0f} %",
+        f"{speed.peak_mb:.0f}", f"{speed.difference:.1e}",
     )  # fmt: skip
 
 
