@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from bandsplit.models.layers.sequence import EPS
 
+
 class Tac(nn.Module):
     """Transform-average-concatenate: the only part that mixes channels (paper, section III-B1)."""
 

@@ -15,9 +15,9 @@ from bandsplit.models.bsrnn.config import (
     TacStereo,
 )
 from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentLayer
 from bandsplit.models.network import RepeatedPart
-from bandsplit.models.layers.dual_path import Along
 
 
 def build_network(config: BsrnnConfig) -> BandSplitModel:

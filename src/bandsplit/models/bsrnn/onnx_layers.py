@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from bandsplit.models.bsrnn.blocks import FrameAttention, HeadProjection, Tac
 from bandsplit.models.bsrnn.coders import BandEncoder, BandLinear, BandNormLinear, MaskDecoder
 from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.models.onnx.nodes import Nodes, Scan
-from bandsplit.models.layers.dual_path import Along
 
 _LARGEST = 4.0  # divides standardised inputs, so that one 8-bit scale serves them and outputs up to 1
 _PIECES = 4  # of the sequences along bands (one per frame): a step of one piece stays in a core's cache

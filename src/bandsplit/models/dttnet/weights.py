@@ -42,8 +42,8 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
     document = checkpoint.document if checkpoint.document is not None else checkpoint.arguments
     if document is None:
         raise ModelFileError(
-            "is a model of DTTNet's authors, whose files hold no settings: name their configuration file with --config, "
-            "or a yaml file with target_name, hop_length and dim_t (the frames of a chunk)"
+            "is a model of DTTNet's authors, whose files hold no settings: name their configuration file with "
+            "--config, or a yaml file with target_name, hop_length and dim_t (the frames of a chunk)"
         )
     config = config_from_authors(document, checkpoint.shapes)
     return Imported(

@@ -51,8 +51,8 @@ class SequenceNorm(nn.Module):
 class RecurrentLayer(nn.Module):
     """Normalisation, one recurrent layer, linear layer back to the feature dimension.
 
-    On a CPU, in single precision, a large bidirectional LSTM uses `projected_bilstm`, which is faster than torch's and equivalent,
-    and threads share the sequences of a layer that has many.
+    On a CPU, in single precision, a large bidirectional LSTM uses `projected_bilstm`, which is faster than torch's and
+    equivalent, and threads share the sequences of a layer that has many.
     """
 
     fast: bool = True
@@ -92,8 +92,9 @@ class RecurrentLayer(nn.Module):
         return self.project(self.rnn(self.norm(x))[0])
 
     def _forward_in_one_thread(self, x: Tensor) -> Tensor:
-        ours = isinstance(self.rnn, nn.LSTM) and self.rnn.bidirectional
-        if not ours or not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
+        if not isinstance(self.rnn, nn.LSTM) or not self.rnn.bidirectional:
+            return self._forward_plainly(x)
+        if not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
             return self._forward_plainly(x)
         weight = torch.stack([self._gate_weights(self.rnn, suffix) for suffix in ("", "_reverse")])
         project = rearrange(self.project.weight, "n (d m) -> d n m", d=2)

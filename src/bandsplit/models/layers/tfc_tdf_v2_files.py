@@ -54,14 +54,12 @@ def find_options(shapes: Mapping[str, Shape], bottleneck: str) -> dict[str, Any]
     Raises:
         ModelFileError: a tensor is missing that they depend on.
     """
-    blocks = [name for name in shapes if name.startswith(f"{bottleneck}.")]
-    linear = _shape(shapes, f"{bottleneck}.tdf.0.weight", 2) if f"{bottleneck}.tdf.0.weight" in shapes else None
-    if linear is None:
-        factor = None
-    else:
-        factor = linear[1] // max(linear[0], 1) if f"{bottleneck}.tdf.3.weight" in shapes else 0
-    kinds = {f"{bottleneck}.tfc1.": "TFC_TDF_Res2", f"{bottleneck}.res.": "TFC_TDF_Res1"}
-    kind = next((kind for start, kind in kinds.items() if any(name.startswith(start) for name in blocks)), "TFC_TDF")
+    factor = None
+    if f"{bottleneck}.tdf.0.weight" in shapes:
+        n_out, n_in = _shape(shapes, f"{bottleneck}.tdf.0.weight", 2)
+        factor = n_in // max(n_out, 1) if f"{bottleneck}.tdf.3.weight" in shapes else 0
+    parts = {name.removeprefix(f"{bottleneck}.").split(".")[0] for name in shapes if name.startswith(f"{bottleneck}.")}
+    kind = "TFC_TDF_Res2" if "tfc1" in parts else "TFC_TDF_Res1" if "res" in parts else "TFC_TDF"
     convs = f"{bottleneck}.tfc1.H" if kind == "TFC_TDF_Res2" else f"{bottleneck}.tfc.H"
     first, n_fft = _shape(shapes, "first_conv.0.weight", 4), _shape(shapes, "window", 1)[0]
     return {
