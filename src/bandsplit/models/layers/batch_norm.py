@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -12,6 +12,9 @@ class BatchNorm(nn.BatchNorm2d):
 
     It is torch's, except that all its tensors are real numbers, as in every model file.
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, n_features: int) -> None:
         """Start as the identity after normalisation."""

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from bandsplit.models.layers.batch_norm import BatchNorm
 from bandsplit.models.layers.tfc_tdf_v2_config import UnetConfig, linear_sizes
@@ -32,24 +33,17 @@ class Unit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b n t f)`` to the layer's shape."""
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self.norm(self.layer(x)).relu_()
-        # One pass over the image less: in the published network this saves 8 % of the time on a CPU.
-        scale = self.norm.weight * torch.rsqrt(self.norm.running_var + self.norm.eps)
-        shift = self.norm.bias - self.norm.running_mean * scale
-        return self._scaled(x, scale, shift).relu_()
-
-    def _scaled(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """Apply the layer with a scale and shift of each feature of its output, in its weights if possible."""
-        match self.layer:
-            case nn.Conv2d() as conv:
-                weight = conv.weight * scale[:, None, None, None]
-                return F.conv2d(x, weight, torch.addcmul(shift, conv.bias, scale), conv.stride, conv.padding)
-            case nn.ConvTranspose2d() as conv:
-                weight = conv.weight * scale[:, None, None]
-                return F.conv_transpose2d(x, weight, torch.addcmul(shift, conv.bias, scale), conv.stride)
-            case linear:
-                return torch.addcmul(shift[:, None, None], linear(x), scale[:, None, None])
+        layer, norm = self.layer, self.norm
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(layer, nn.Linear):
+            return norm(layer(x)).relu_()
+        # One pass over the image less: this saves 8 % of the published network's time on a CPU.
+        turned = isinstance(layer, nn.ConvTranspose2d)
+        weight, bias = fuse_conv_bn_weights(
+            layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, turned
+        )
+        if turned:
+            return F.conv_transpose2d(x, weight, bias, layer.stride).relu_()
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding).relu_()
 
 
 class TfcTdf(nn.Module):
