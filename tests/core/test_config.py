@@ -107,15 +107,6 @@ def test_a_config_cannot_be_changed():
         BsrnnConfig.parse(PLAIN).n_blocks = 3  # type: ignore[misc]
 
 
-CONFIGS = (
-    bandsplit.models.bsrnn.config,
-    bandsplit.data.examples.mixing,
-    bandsplit.runs.config,
-    bandsplit.runs.losses,
-    bandsplit.runs.optimisers,
-)
-
-
 def test_every_field_is_documented():
     def undocumented(model: type) -> list[str]:
         return [
@@ -124,13 +115,13 @@ def test_every_field_is_documented():
             if name != "kind" and not field.description
         ]
 
-    import bandsplit.data.examples.mixing
-    import bandsplit.models.bsrnn.config
-    import bandsplit.runs.config
+    from bandsplit.data.examples import mixing
+    from bandsplit.models.bsrnn import config as network
+    from bandsplit.runs import config, losses, optimisers
 
     configs = {
         found
-        for module in CONFIGS
+        for module in (network, mixing, config, losses, optimisers)
         for found in vars(module).values()
         if isinstance(found, type) and issubclass(found, Config)
     }
