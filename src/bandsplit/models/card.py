@@ -19,7 +19,9 @@ ONNX_FORMAT = "bandsplit-onnx-1"
 ONNX_SUFFIX = ".onnx"
 MODEL_SUFFIXES = (ONNX_SUFFIX, ".safetensors")
 
-_LONGEST_HEADER_BYTES = 10_000_000
+MOST_HEADER_BYTES = 10_000_000
+"""Limit for the header of a .safetensors file."""
+
 _LONGEST_TEXT = 200_000  # of a configuration (usually a thousand characters) or a card
 
 
@@ -60,8 +62,8 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > _LONGEST_HEADER_BYTES:
-            raise OSError(f"its header claims to have {header_bytes} bytes; at most {_LONGEST_HEADER_BYTES}")
+        if header_bytes > MOST_HEADER_BYTES:
+            raise OSError(f"its header claims to have {header_bytes} bytes; at most {MOST_HEADER_BYTES}")
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
