@@ -1,6 +1,7 @@
 """Configuration and card of a model, read from its file without PyTorch."""
 
 import json
+import math
 from pathlib import Path
 
 from pydantic import Field
@@ -69,7 +70,7 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of "
-            f"the paper's authors (.ckpt) become one with `bandsplit models import {path.name}`"
+            f"other software (.ckpt) become one with `bandsplit models import {path.name}`"
         ) from None
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
@@ -77,6 +78,20 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
             f"metadata, expected {FORMAT!r}); was it written by another tool?"
         )
     return _parse_metadata(path, metadata)
+
+
+def stored_types(path: Path) -> dict[str, int]:
+    """Count the numbers in a .safetensors model by their type, for example ``{"F16": 4958468}``.
+
+    Raises:
+        ModelFileError: it is not a model file, or is damaged.
+    """
+    read_card(path)
+    counts: dict[str, int] = {}
+    with safe_open(path, framework="np") as file:
+        for part in map(file.get_slice, file.keys()):
+            counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + math.prod(part.get_shape())
+    return counts
 
 
 def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
