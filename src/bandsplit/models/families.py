@@ -53,6 +53,7 @@ FAMILIES = {
         shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
+        weights="bandsplit.models.dttnet.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"
