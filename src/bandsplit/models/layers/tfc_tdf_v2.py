@@ -2,7 +2,7 @@
 
 Images inside are ``b n t f``: features, frames, bins.
 
-Source: docs/dttnet.md#u-net; DTTNet paper.
+Source: DTTNet paper; DTTNet-Pytorch.
 """
 
 from __future__ import annotations
