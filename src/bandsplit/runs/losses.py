@@ -118,11 +118,9 @@ def in_current_form(training: Any) -> Any:
     for key, field in _EARLIER.items():
         if key in training and (not isinstance(loss, dict) or loss["kind"] != DEFAULT_LOSS.kind):
             kind = loss["kind"] if isinstance(loss, dict) else loss
-            raise ValueError(
-                f"{key}: belongs to the loss {DEFAULT_LOSS.kind!r}, and loss.kind is {kind!r}; leave it out"
-            )
+            raise ValueError(f"{key}: belongs to the loss {DEFAULT_LOSS.kind!r}, but loss.kind is {kind!r}; drop it")
         if key in training and field in loss:
-            raise ValueError(f"{key}: is the earlier name of loss.{field}, which is given too; leave it out")
+            raise ValueError(f"{key}: is the earlier name of loss.{field}, which is given too; drop it")
     earlier = {field: training[key] for key, field in _EARLIER.items() if key in training}
     return {key: value for key, value in training.items() if key not in _EARLIER} | {"loss": loss | earlier}
 
