@@ -95,7 +95,7 @@ def test_statistics_of_normalisations_are_copied_into_the_average():
         model(torch.full((2, 1), value))
         averaged.update_parameters(model)
     assert model.running_mean is not None
-    assert averaged.module.running_mean.item() == model.running_mean.item() == 2.5
+    assert averaged.module.state_dict()["running_mean"].item() == model.running_mean.item() == 2.5
 
 
 def test_the_average_keeps_its_share_of_the_old():
