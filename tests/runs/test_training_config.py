@@ -71,6 +71,8 @@ def test_a_mistake_is_named_with_what_is_legal(settings: dict[str, Any], message
 def test_settings_that_did_not_exist_change_the_folder_only_when_they_are_used(tmp_path: Path):
     plain = base()
     assert plain.folder_in(tmp_path).name == "seed-0-a1224cd2"
+    by_hand = base(loss_domain="tf", time_weight=2.0, optimizer__kind="adamw", average={"decay": 0.9})
+    assert by_hand.hash8() == "530ac0f7"
     training = plain.training.model_dump() | {"warm_up_updates": 0, "optimizer": {"kind": "adam", "amsgrad": False}}
     assert plain.model_copy(update={"training": TrainingConfig.parse(training)}).hash8() == plain.hash8()
     used = [
