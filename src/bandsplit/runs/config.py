@@ -13,7 +13,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig
-from bandsplit.separation.chunks import check_chunks
+from bandsplit.separation.chunk_choice import check_chunks
 
 
 class AdamConfig(Config):
