@@ -24,7 +24,7 @@ CHUNK_OPTIONS: Mapping[str, str] = {
 }
 """Settings of the methods, and their options on the command line."""
 
-_METHODS: Mapping[str, type[Config]] = {
+_METHODS: Mapping[str, type[ChunkConfig]] = {
     method.model_fields["kind"].default: method for method in get_args(get_args(ChunkConfig)[0])
 }
 

@@ -37,11 +37,12 @@ def stream_plan(
     # The rest waits in `pending`, whose first sample is sample `first` of the song.
     finals = iter([*(chunk.used_start for chunk in plan.chunks[1:]), plan.total_samples])
     starts = iter(_first_reads(plan))
+    sixteen_bits = isinstance(plan.config, JoinedConfig) and plan.config.sixteen_bits
     first, pending = 0, None
     for batch in plan.batches(batch_size):
         estimates = estimate(np.stack([_cut(read, next(starts), plan.total_samples, chunk) for chunk in batch]))
-        if isinstance(plan.config, JoinedConfig) and plan.config.sixteen_bits:
-            estimates = _round_to_16_bits(estimates)
+        if sixteen_bits:
+            estimates = np.clip(np.floor(estimates * 32768), -32768, 32767) / np.float32(32768)
         if pending is None:
             pending = np.zeros((*estimates.shape[1:-1], 0), np.float32)
         for chunk, estimated in zip(batch, estimates, strict=True):
@@ -51,7 +52,9 @@ def stream_plan(
             pending[..., chunk.used_start - first :] += used * plan.weights(chunk)
             final = next(finals) - first
             if final:  # 0 while the next chunk also begins before the song
-                yield first, pending[..., :final]
+                done = pending[..., :final]
+                # The original rounds chunks down, and their weighted sums towards zero.
+                yield first, np.trunc(done * 32768) / np.float32(32768) if sixteen_bits else done
             first, pending = first + final, pending[..., final:]
 
 
@@ -108,7 +111,3 @@ def _reflect(at: np.ndarray, total: int) -> np.ndarray:
     """Map positions beyond the song's ends to their reflections about its first and last sample."""
     at = np.abs(at)
     return np.where(at < total, at, 2 * (total - 1) - at)
-
-
-def _round_to_16_bits(estimates: np.ndarray) -> np.ndarray:
-    return (np.clip(np.rint(estimates * 32768), -32768, 32767) / 32768).astype(np.float32)
