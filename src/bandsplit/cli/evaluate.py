@@ -90,8 +90,8 @@ def evaluate(
     from bandsplit.evaluation.evaluate import find_scored
     from bandsplit.evaluation.results import read_scores
     from bandsplit.evaluation.systems import model_systems
-    from bandsplit.separation.chunk_choice import SAME_PLAN, change_chunks
     from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
+    from bandsplit.separation.chunk_choice import SAME_PLAN, change_chunks
 
     console, split = make_console(), scoring.split
     if not (scoring.model or scoring.estimates or scoring.yardsticks):

@@ -185,7 +185,7 @@ def join_scores(folder: StudyFolder) -> None:
 
 def chunks_of(recipe: str, lines: Iterable[EvaluationLine]) -> list[ChunkConfig]:
     """Return the ways of inference that a recipe is scored with, the published plan of its family first."""
-    chunks = [find_recipe(recipe).run_config().model.geometry.published]
+    chunks = [find_recipe(recipe).all_run_configs()[0].model.geometry.published]
     return chunks + [line.chunks for line in lines if line.recipe == recipe and line.chunks not in chunks]
 
 
