@@ -38,6 +38,7 @@ def separate(config: ChunkConfig, signal: np.ndarray, batch_size: int = 1, rate_
 
     def read(start: int, samples: int) -> np.ndarray:
         assert reads[-1] <= start and samples > 0 and start + samples <= signal.shape[1]
+        assert samples <= 2 * longest_samples(config, rate_hz)  # memory is bounded
         reads.append(start)
         return signal[:, start : start + samples]
 

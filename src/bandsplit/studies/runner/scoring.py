@@ -109,7 +109,7 @@ def plan_scoring(
                 key = f"{system.recipe}-seed-{system.seed}-{songs.key}-{_slug(chunks)}"
                 name = f"{system.recipe} seed {system.seed} on {songs.dataset.name}, {_slug(chunks)}"
                 part = parts / f"{key}.{'+'.join(system.targets)}.jsonl"
-                plan.append(Scoring(name, part, system.models, (*options, *_chunk_options(chunks))))
+                plan.append(Scoring(name, part, system.models, (*options, *chunk_arguments(chunks))))
     return plan
 
 
@@ -194,7 +194,8 @@ def _chunk_settings(chunks: ChunkConfig) -> Mapping[str, object]:
     return {option: values[name] for name, option in CHUNK_OPTIONS.items() if name in values}
 
 
-def _chunk_options(chunks: ChunkConfig) -> tuple[str, ...]:
+def chunk_arguments(chunks: ChunkConfig) -> tuple[str, ...]:
+    """Return the words of a command line that give a plan, complete."""
     words = ["--method", chunks.kind]
     for option, value in _chunk_settings(chunks).items():
         words += [option] if value is True else [option, str(value)] if value is not False else []
