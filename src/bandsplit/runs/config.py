@@ -17,7 +17,7 @@ from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig
 from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_batch, in_current_form, in_earlier_form
 from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
-from bandsplit.separation.chunks import check_chunks
+from bandsplit.separation.chunk_choice import check_chunks
 
 TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a training."""
