@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.models.contract import ModelConfig
@@ -34,10 +37,31 @@ class RepeatedPart(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply the modules in their order."""
-        return checkpoint(self._apply_all, input, use_reentrant=False) if self.recompute else self._apply_all(input)
+        if not self.recompute:
+            return self._apply_all(input)
+        if torch.compiler.is_compiling():  # compiled code keeps running statistics apart from what it recomputes
+            return checkpoint(self._apply_all, input, use_reentrant=False)
+        contexts = nullcontext(), _KeptStatistics(self)
+        return checkpoint(self._apply_all, input, use_reentrant=False, context_fn=lambda: contexts)
 
     def _apply_all(self, x: Tensor) -> Tensor:
         return super().forward(x)
+
+
+class _KeptStatistics:
+    """Context in which batch normalisations keep their running statistics, which the forward pass has updated."""
+
+    def __init__(self, part: nn.Module) -> None:
+        self._norms = [module for module in part.modules() if isinstance(module, BatchNorm)]
+        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
+
+    def __enter__(self) -> None:
+        for norm in self._norms:  # they must save the same tensors as in the forward pass: statistics included
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, batches) in zip(self._norms, self._before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class SeparationModel(nn.Module):
