@@ -46,6 +46,8 @@ WITHOUT_TORCH = (
     "models.tfc_tdf.flop",
     "models.tfc_tdf.shapes",
     "runs.config",
+    "runs.losses",
+    "runs.optimisers",
     "runs.records",
     "runs.schema",
     "separation.network",
