@@ -1,7 +1,7 @@
 """The pre-activation block of TFC-TDF UNet v3: convolutions, and linear layers along frequency.
 
-Images are ``(b n t f)``: features, frames, bins. On a CPU, without gradients, convolutions are faster with features last
-in memory; the other layers then have a path of their own, since torch's is slow, or imprecise for many pixels.
+Images are ``(b n t f)``: features, frames, bins. On a CPU, without gradients, convolutions are faster with features
+last in memory; the other layers then have a path of their own, since torch's is slow, or imprecise for many pixels.
 
 Source: docs/tfc-tdf.md#block; docs/tfc-tdf.md#speed; TFC-TDF-UNet v3 report.
 """
@@ -11,7 +11,8 @@ from collections.abc import Callable
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from bandsplit.models.layers.batch_norm import BatchNorm
 
 EPS = 1e-5
 """Epsilon of every normalisation."""
@@ -40,7 +41,7 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups, n_features, EPS)
 
     def scale_and_shift(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factor and the summand, by feature, that normalise an image with all its pixels in rows ``l n``."""
+        """Return factor and summand of each feature that normalise an image, whose pixels are rows ``l n``."""
         mean, var = _mean_and_variance(rows)
         groups = rearrange(mean, "(g n) -> g n", g=self.num_groups)
         mean_of_group = groups.mean(1, keepdim=True)
@@ -48,25 +49,6 @@ class GroupNorm(nn.GroupNorm):
         scale = (var.mean(1, keepdim=True) + self.eps).rsqrt() * self.weight.view_as(groups)
         shift = self.bias.view_as(groups) - mean_of_group * scale
         return scale.flatten(), shift.flatten()
-
-
-class BatchNorm(nn.Module):
-    """Batch normalisation of images, without the count of batches that `torch.nn.BatchNorm2d` keeps."""
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, n_features: int) -> None:
-        """Start as the identity after normalisation."""
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_features))
-        self.bias = nn.Parameter(torch.zeros(n_features))
-        self.register_buffer("running_mean", torch.zeros(n_features))
-        self.register_buffer("running_var", torch.ones(n_features))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise by the batch, and follow its statistics, in training; by the followed ones otherwise."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, self.training, eps=EPS)
 
 
 MakeNorm = Callable[[int], GroupNorm | BatchNorm | nn.Identity]
@@ -92,9 +74,8 @@ class PreActivated(nn.Module):
 
     def _prepare_by_rows(self, norm: GroupNorm, x: Tensor) -> Tensor:
         prepared = torch.empty_like(x)
-        for image, target in zip(
-            rearrange(x, "b n t f -> b (t f) n"), rearrange(prepared, "b n t f -> b (t f) n"), strict=True
-        ):
+        images, targets = (rearrange(one, "b n t f -> b (t f) n") for one in (x, prepared))
+        for image, target in zip(images, targets, strict=True):
             scale, shift = norm.scale_and_shift(image)
             for rows, place in zip(_split(image), _split(target), strict=True):
                 place.copy_(self.activation(torch.addcmul(shift, rows, scale)))

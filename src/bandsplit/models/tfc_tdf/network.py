@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from bandsplit.audio.stft import istft, stft
+from bandsplit.models.layers.batch_norm import BatchNorm
 from bandsplit.models.layers.complex_channels import from_channels, to_channels
 from bandsplit.models.layers.tfc_tdf import (
-    BatchNorm,
     GroupNorm,
     MakeActivation,
     MakeNorm,
