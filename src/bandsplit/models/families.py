@@ -53,6 +53,7 @@ FAMILIES = {
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
+        weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"
