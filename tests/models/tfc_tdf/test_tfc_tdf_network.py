@@ -79,9 +79,7 @@ def test_core_maps_real_images_of_any_number_of_frames():
 
 
 def test_mono_for_a_stereo_network_is_refused():
-    with pytest.raises(
-        ValueError, match=r"must be \(batch, 2 channels, samples\), got \(1, 1, 480\); duplicate or fold"
-    ):
+    with pytest.raises(ValueError, match=r"\(batch, 2 channels, samples\), got \(1, 1, 480\); duplicate or fold"):
         model()(noise(1, 1, SAMPLES))
     with pytest.raises(ValueError, match=r"got \(2, 480\)"):
         model()(noise(2, SAMPLES))
@@ -89,14 +87,15 @@ def test_mono_for_a_stereo_network_is_refused():
 
 def test_a_length_that_is_not_a_number_of_frames_is_refused_with_the_next_one():
     with pytest.raises(
-        ValueError, match="has 500 samples, but the network takes multiples of 128 less 32; the next is 608"
+        ValueError, match="500 samples, but the network takes multiples of 128 less 32; the next is 608"
     ):
         model()(noise(1, 2, 500))
 
 
 @pytest.mark.parametrize("samples", [1, 60, 480, 500, 3000])
 def test_songs_of_any_length_are_separated(samples: int):
-    estimates = Separator(model(), device="cpu").separate(noise(2, samples).numpy(), RATE_HZ)
+    plan = {"kind": "overlap-add", "chunk_s": SAMPLES / RATE_HZ, "hop_s": SAMPLES / RATE_HZ / 2}
+    estimates = Separator(model(plan=plan), device="cpu").separate(noise(2, samples).numpy(), RATE_HZ)
     assert {name: estimate.shape for name, estimate in estimates.items()} == dict.fromkeys(
         ("vocals", "drums", "other"), (2, samples)
     )

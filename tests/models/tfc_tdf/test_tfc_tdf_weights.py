@@ -132,7 +132,7 @@ def test_what_the_tensors_do_not_say_is_asked_for():
         r"model.norm, training.instruments; name the configuration file .* with --config",
     ):
         read(weights())
-    with pytest.raises(ModelFileError, match="do not say: audio.n_fft; name"):
+    with pytest.raises(ModelFileError, match=r"do not say: audio\.n_fft; name"):
         read(weights(norm={"kind": "batch"}), {"audio": {"sample_rate": 8000, "hop_length": 32, "dim_t": 16},
              "model": {"act": "gelu"}, "training": {"instruments": ["a"]}})  # fmt: skip
 
@@ -168,10 +168,10 @@ def test_tensors_that_do_not_fit_are_named():
     with pytest.raises(ModelFileError, match=r"1 tensor\(s\) do not fit.*unexpected: stft.window"):
         read(strange, DOCUMENT)
     tensors.pop("final_conv.0.weight")
-    with pytest.raises(ModelFileError, match="missing: leave.0.weight"):
+    with pytest.raises(ModelFileError, match=r"missing: leave\.0\.weight"):
         read(tensors, DOCUMENT)
     tensors.pop("first_conv.weight")
-    with pytest.raises(ModelFileError, match="has no first_conv.weight, without which it is no TFC-TDF UNet"):
+    with pytest.raises(ModelFileError, match=r"has no first_conv\.weight, without which it is no TFC-TDF UNet"):
         read(tensors, DOCUMENT)
 
 
