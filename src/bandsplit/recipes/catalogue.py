@@ -13,6 +13,7 @@ from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
 
 def find_recipe(id: str) -> Recipe:
@@ -29,5 +30,6 @@ def find_recipe(id: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
+RECIPES |= {recipe.id: recipe for recipe in tfc_tdf_recipes()}
 RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
 """All recipes by id, parents before children where the paper's order allows."""
