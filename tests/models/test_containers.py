@@ -258,6 +258,20 @@ def test_types_may_be_mixed_and_double_becomes_single(tmp_path: Path, config: Pa
     assert torch.equal(loaded.get_parameter("filters.bias"), (torch.ones(2).double() / 3).float())
 
 
+def test_weights_that_do_not_fit_are_named_by_group(tmp_path: Path, config: Path):
+    extra = {f"layers.{i}.{j}.weight": torch.zeros(1) for i in range(20) for j in range(3)}
+    torch.save({**weights(), **extra, "filters.bias": torch.zeros(5)}, tmp_path / "x.ckpt")
+    with pytest.raises(ModelFileError) as caught:
+        import_checkpoint(tmp_path / "x.ckpt", config)
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.ckpt'} with {config}: 61 tensor(s) do not fit the configuration: unexpected: layers.0.0.weight "
+        f"(and 59 like it); misshapen: filters.bias is (5,), expected (2,)"
+    )
+    config.write_text(YAML + "tapz: 3\n")
+    with pytest.raises(ModelFileError, match=r"unknown key 'tapz'; did you mean 'taps'\?"):
+        import_checkpoint(tmp_path / "x.ckpt", config)
+
+
 def test_the_command_imports_with_a_configuration_file_and_shows_the_types(
     tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str]
 ):
