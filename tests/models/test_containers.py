@@ -264,8 +264,8 @@ def test_weights_that_do_not_fit_are_named_by_group(tmp_path: Path, config: Path
     with pytest.raises(ModelFileError) as caught:
         import_checkpoint(tmp_path / "x.ckpt", config)
     assert str(caught.value) == (
-        f"{tmp_path / 'x.ckpt'} with {config}: 61 tensor(s) do not fit the configuration: unexpected: layers.0.0.weight "
-        f"(and 59 like it); misshapen: filters.bias is (5,), expected (2,)"
+        f"{tmp_path / 'x.ckpt'} with {config}: 61 tensor(s) do not fit the configuration: unexpected: "
+        f"layers.0.0.weight (and 59 like it); misshapen: filters.bias is (5,), expected (2,)"
     )
     config.write_text(YAML + "tapz: 3\n")
     with pytest.raises(ModelFileError, match=r"unknown key 'tapz'; did you mean 'taps'\?"):
