@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import build_network
+from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.tensors import check_size
 
 
@@ -39,29 +39,13 @@ class RepeatedPart(nn.Sequential):
         """Apply the modules in their order."""
         if not self.recompute:
             return self._apply_all(input)
-        if torch.compiler.is_compiling():  # compiled code keeps running statistics apart from what it recomputes
+        if torch.compiler.is_compiling():  # a compiled part repeats only what its gradients need
             return checkpoint(self._apply_all, input, use_reentrant=False)
-        contexts = nullcontext(), _KeptStatistics(self)
+        contexts = nullcontext(), UnchangedStatistics(self)
         return checkpoint(self._apply_all, input, use_reentrant=False, context_fn=lambda: contexts)
 
     def _apply_all(self, x: Tensor) -> Tensor:
         return super().forward(x)
-
-
-class _KeptStatistics:
-    """Context in which batch normalisations keep their running statistics, which the forward pass has updated."""
-
-    def __init__(self, part: nn.Module) -> None:
-        self._norms = [module for module in part.modules() if isinstance(module, BatchNorm)]
-        self._before = [(norm.momentum, norm.num_batches_tracked) for norm in self._norms]
-
-    def __enter__(self) -> None:
-        for norm in self._norms:  # they must save the same tensors as in the forward pass: statistics included
-            norm.momentum, norm.num_batches_tracked = 0.0, None
-
-    def __exit__(self, *_: object) -> None:
-        for norm, (momentum, batches) in zip(self._norms, self._before, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class SeparationModel(nn.Module):
