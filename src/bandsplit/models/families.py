@@ -47,6 +47,12 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "bs_roformer": Family(
+        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
+        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
+        build="bandsplit.models.bs_roformer.build:build_network",
+        flop="bandsplit.models.bs_roformer.flop:count_flop",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -17,7 +17,8 @@ MOST_PARAMETERS = 1 << 31
 
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for _, shape in tensor_shapes(config))
+    trained = (shape for name, shape in tensor_shapes(config) if name.rpartition(".")[2] not in config.buffers)
+    return sum(map(prod, trained))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
