@@ -53,6 +53,7 @@ FAMILIES = {
         shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
         build="bandsplit.models.bs_roformer.build:build_network",
         flop="bandsplit.models.bs_roformer.flop:count_flop",
+        weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"

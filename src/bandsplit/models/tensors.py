@@ -3,6 +3,7 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -80,7 +81,24 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
         raise ModelFileError(describe_problems(problems))
 
 
-def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Join the first ``shown`` problems and count the others."""
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more
+def describe_problems(problems: Iterable[str], shown: int = 10) -> str:
+    """Summarise problems with tensors.
+
+    Args:
+        problems: a kind, a colon, the name of a tensor, and more if there is more to say.
+        shown: groups that are described. Tensors whose names differ only in numbers are one group, of which the first
+            is named.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        kind, _, rest = problem.partition(": ")
+        pattern = re.sub(r"\d+", "*", rest.partition(" ")[0])
+        groups.setdefault((kind, pattern), []).append(problem)
+    texts = [
+        f"{first} (and {len(others)} more {pattern})" if others else first
+        for (_, pattern), (first, *others) in groups.items()
+    ]
+    hidden = sum(len(group) for group in [*groups.values()][shown:])
+    more = f"; and {hidden} more" if hidden else ""
+    count = sum(map(len, groups.values()))
+    return f"{count} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.recipes.bs_roformer import bs_roformer_recipes
 from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
@@ -29,5 +30,6 @@ def find_recipe(id: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
+RECIPES |= {recipe.id: recipe for recipe in bs_roformer_recipes()}
 RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
 """All recipes by id, parents before children where the paper's order allows."""
