@@ -35,7 +35,7 @@ def _paper() -> Recipe:
             "training.mixing": f"{_SOFTWARE}, without its mixtures of two stems of one kind and reversed stems",
             "training.examples_per_epoch": "not known; 500 updates",
             "training.max_epochs": "not known; training ends when the validation score stays",
-            "training.chunks": "not known; chunks as long as excerpts, overlapping by half",
+            "training.chunks": f"{_SOFTWARE}, with chunks as long as excerpts",
         },
     )  # fmt: skip
     settings = {
@@ -43,7 +43,7 @@ def _paper() -> Recipe:
         "training.loss": {"kind": "multi-resolution-stft"},
         "training.learning_rate": 5e-4,
         "training.learning_rate_rule": "none",
-        "training.decay": {"kind": "plateau", "factor": 0.95, "patience": 2},
+        "training.decay": {"kind": "plateau", "factor": 0.95, "patience": 3},
         "training.average": {"decay": 0.999},
         "training.clip_norm": None,
         "training.precision": "fp16",
@@ -53,7 +53,7 @@ def _paper() -> Recipe:
         "training.examples_per_epoch": 64 * 500,
         "training.max_epochs": 1000,
         "training.patience": 30,
-        "training.chunks": {"kind": "overlap-add", "chunk_s": 8.0, "hop_s": 4.0},
+        "training.chunks": {"kind": "faded"},
         "training.mixing": {
             "activity": None,
             "pairing": "free",
@@ -117,7 +117,7 @@ def _mini(paper: Recipe) -> Recipe:
             "training.excerpt_s": 1.0,
             "training.batch_size": 4,
             "training.global_batch": 4,
-            "training.chunks": {"kind": "overlap-add", "chunk_s": 2.0, "hop_s": 1.0},
+            "training.chunks": {"kind": "faded", "chunk_s": 2.0},
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
             "training.mixing.gain.low": 0.5,
             "training.mixing.augment.polarity_probability": 0.0,

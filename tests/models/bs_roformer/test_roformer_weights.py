@@ -139,9 +139,9 @@ def test_the_chunk_of_inference_comes_first():
 
 def test_without_a_configuration_file_the_missing_facts_are_named():
     message = (
-        r"^is a Mel-Band RoFormer \(6 bands, 8 features, 2 blocks, 2 heads of 6, 2 channel\(s\), 2 stem\(s\)\), but "
-        r"its tensors do not say: audio\.sample_rate, training\.instruments, model\.stft_hop_length, model\.stft_n_fft; "
-        r"name the configuration file that came with it, or one with these options, with --config$"
+        r"^is a Mel-Band RoFormer \(6 bands, 8 features, 2 blocks, 2 heads of 6, 2 channel\(s\), 2 stem\(s\)\), "
+        r"but its tensors do not say: audio\.sample_rate, training\.instruments, model\.stft_hop_length, "
+        r"model\.stft_n_fft; name the configuration file that came with it, or one with these options, with --config$"
     )
     with pytest.raises(ModelFileError, match=message):
         read(MEL, None)
@@ -180,8 +180,8 @@ def test_tensors_that_do_not_fit_are_named_by_group():
     shapes |= {f"band_split.to_features.{band}.1.bias": (9,) for band in range(6)} | {"freqs": (3,)}
     message = (
         r"^11 tensor\(s\) do not fit the configuration: missing: layers\.0\.0\.layers\.0\.0\.to_out\.0\.weight \(and 3 "
-        r"more layers\.\*\.\*\.layers\.\*\.\*\.to_out\.\*\.weight\); unexpected: freqs; misshapen: "
-        r"band_split\.to_features\.0\.1\.bias is \(9,\), expected \(8,\) \(and 5 more "
+        r"like it\); unexpected: freqs; misshapen: band_split\.to_features\.0\.1\.bias is \(9,\), expected \(8,\) "
+        r"\(and 5 like it\)$"
     )
     with pytest.raises(ModelFileError, match=message):
         read_checkpoint(source._replace(shapes=shapes))

@@ -27,7 +27,7 @@ _FOLDS: dict[Axis, tuple[str, str]] = {
 }
 
 
-class Along(nn.Module):
+class AxisTransformer(nn.Module):
     """A transformer along one axis of ``(b k t n)``, or along bands and frames as one sequence (``linear``)."""
 
     def __init__(self, axis: Axis, transformer: Transformer) -> None:
