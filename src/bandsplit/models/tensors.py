@@ -16,13 +16,13 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
-_STATISTICS = (".running_mean", ".running_var")
-"""Ends of the names of tensors that training follows instead of learning them."""
+_NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies")
+"""Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
 
 
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_STATISTICS))
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_NOT_LEARNED))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
