@@ -29,7 +29,7 @@ MirrorOption = Annotated[
 @models_app.command("list")
 def list_models(
     architectures: Annotated[
-        bool, typer.Option("--architectures", help="List the networks of the paper instead, which can be trained.")
+        bool, typer.Option("--architectures", help="List the networks that can be trained instead.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

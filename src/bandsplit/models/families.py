@@ -48,6 +48,20 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "tfc_tdf": Family(
+        config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
+        shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
+        build="bandsplit.models.tfc_tdf.network:build_network",
+        flop="bandsplit.models.tfc_tdf.flop:count_flop",
+        weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+    ),
+    "dttnet": Family(
+        config="bandsplit.models.dttnet.config:DttnetConfig",
+        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
+        build="bandsplit.models.dttnet.network:DttnetNetwork",
+        flop="bandsplit.models.dttnet.flop:count_flop",
+        weights="bandsplit.models.dttnet.weights:read_checkpoint",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""
