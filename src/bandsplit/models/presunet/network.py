@@ -67,7 +67,7 @@ class PresunetModel(SeparationModel):
         spec = stft(bands, config.stft).flatten(1, 2).mT  # b (c k) t f
         magnitude = (spec.real.square() + spec.imag.square()).clamp(min=LEAST_POWER).sqrt()
         masks = self.estimate(magnitude)
-        estimates = self._apply(masks, spec, magnitude).mT.unflatten(2, (config.channels, -1))
+        estimates = self._masked(masks, spec, magnitude).mT.unflatten(2, (config.channels, -1))
         signal = self.bank.join(istft(estimates, config.stft, bands.shape[-1]))
         return Separation(F.pad(signal, (0, samples - signal.shape[-1])), None)
 
@@ -95,7 +95,7 @@ class PresunetModel(SeparationModel):
         return [part for part in self.modules() if isinstance(part, RepeatedPart)]
 
     @staticmethod
-    def _apply(masks: Tensor, spec: Tensor, magnitude: Tensor) -> Tensor:
+    def _masked(masks: Tensor, spec: Tensor, magnitude: Tensor) -> Tensor:
         """Return the spectrograms ``b s c t f`` of the estimates; their highest bin is zero."""
         bins = masks.shape[-1]
         logits, real, imag, residual = masks.unbind(2)
