@@ -197,7 +197,9 @@ class ChunkOptions:
     ] = None
     trim: Annotated[
         float | None,
-        chunk_option("--trim", metavar="S", help="Context at each end of trimmed or bounded chunks, in seconds.", min=0.001),
+        chunk_option(
+            "--trim", metavar="S", help="Context at each end of trimmed or bounded chunks, in seconds.", min=0.001
+        ),
     ] = None
     geometry: Annotated[
         Literal["authors", "even"] | None,

@@ -14,6 +14,7 @@ from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
+from bandsplit.recipes.presunet import presunet_recipes
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
@@ -40,6 +41,7 @@ RECIPES |= {
         *bs_roformer_recipes(),
         *dttnet_recipes(),
         *tfc_tdf_recipes(),
+        *presunet_recipes(),
     )
 }
 """All recipes by id, parents before children where the paper's order allows."""

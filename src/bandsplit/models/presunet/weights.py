@@ -19,7 +19,10 @@ from bandsplit.models.options import Options
 from bandsplit.models.presunet.config import SUBBANDS, PresunetConfig
 from bandsplit.models.tensors import describe_problems, shapes_in
 
-_BANK = {"bank.analysis": "f_helper.qmf.ana_conv_filter.weight", "bank.synthesis": "f_helper.qmf.syn_conv_filter.weight"}
+_BANK = {
+    "bank.analysis": "f_helper.qmf.ana_conv_filter.weight",
+    "bank.synthesis": "f_helper.qmf.syn_conv_filter.weight",
+}
 _FIRST, _SINGLE = "encoder_block1.conv_block1", "after_conv_block1."
 _SIGNS = (*_BANK.values(), "bn0.weight", f"{_FIRST}.bn1.weight", f"{_FIRST}.conv1.weight")
 """Tensors that together only this family has."""
