@@ -88,7 +88,7 @@ class _WithContext(Config):
 
 
 class TrimmedConfig(_WithContext):
-    """Neighbouring chunks of one length whose ends are only context: zeros beyond the song (DTTNet, KUIELab-MDX-Net)."""
+    """Neighbouring chunks whose ends are only context, zeros around the song included (DTTNet, KUIELab-MDX-Net)."""
 
     kind: Literal["trimmed"] = "trimmed"
 

@@ -39,8 +39,8 @@ def presunet_recipes() -> list[Recipe]:
         unknown={
             **_UNKNOWN,
             "model.n_blocks": "8 for vocals; not stated for other models of one target, which were not published",
-            "training.mixing.pairing": "examples of vocals are a mixture of two: vocals and, at random, bass, drums, other "
-            "or all of them; ours mix all stems",
+            "training.mixing.pairing": "examples of vocals are a mixture of two: vocals and, at random, bass, drums, "
+            "other or all of them; ours mix all stems",
             "training.loss": "the signal alone for vocals; not stated for other models of one target",
         },
         settings={

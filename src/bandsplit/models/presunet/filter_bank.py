@@ -45,5 +45,5 @@ class FilterBank(nn.Module):
 @cache
 def _filters() -> np.ndarray:
     """Read the filters, ``2 k taps``: those of analysis, and those of synthesis by the subband that they make."""
-    with resources.files(__package__).joinpath("filters.npy").open("rb") as file:
+    with resources.files("bandsplit.models.presunet").joinpath("filters.npy").open("rb") as file:
         return np.load(file, allow_pickle=False)

@@ -6,6 +6,7 @@ Source: docs/presunet.md#forward-pass; CWS-PResUNet paper.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -87,7 +88,7 @@ class PresunetModel(SeparationModel):
         """Leave out the heads of other targets."""
         wanted = [number for number, target in enumerate(self.config.targets) if target in targets]
         narrow = self.config.model_copy(update={"targets": tuple(self.config.targets[number] for number in wanted)})
-        heads = [self.heads[number] for number in wanted]
+        heads = [cast(Head, self.heads[number]) for number in wanted]
         return PresunetModel(narrow, self.bank, self.norm, self.unet, heads).train(self.training)
 
     def repeated_parts(self) -> Iterable[RepeatedPart]:

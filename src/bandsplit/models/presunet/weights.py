@@ -1,6 +1,7 @@
 """Import of the weights of CWS-PResUNet's authors.
 
-Their Lightning checkpoints hold no settings of the network. What names and shapes of the tensors do not say is asked for.
+Their Lightning checkpoints hold no settings of the network. What names and shapes of the tensors do not say is
+asked for.
 
 Source: docs/presunet.md#files; 2021-ISMIR-MSS-Challenge-CWS-PResUNet.
 """
