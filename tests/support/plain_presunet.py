@@ -73,7 +73,7 @@ def separate(weights: Mapping[str, Tensor], hop: int, heads: Sequence[str], mixt
     window = 0.5 - 0.5 * torch.cos(2 * torch.pi * torch.arange(n_fft).double() / n_fft)
     padded = F.pad(bands.mT.flatten(1, 2), (n_fft // 2, n_fft // 2), mode="reflect")
     angles = 2 * torch.pi * torch.outer(torch.arange(n_fft), torch.arange(n_fft // 2 + 1)).double() / n_fft
-    frames = (padded.unfold(-1, n_fft, hop) * window)  # b (c k) t n
+    frames = padded.unfold(-1, n_fft, hop) * window  # b (c k) t n
     real, imag = frames @ angles.cos(), -(frames @ angles.sin())
     magnitude = (real**2 + imag**2).clamp(min=1e-8).sqrt()
     trunk = _unet(w, _norm(w, "bn0", magnitude.transpose(1, 3)).transpose(1, 3))

@@ -114,7 +114,7 @@ def loss_of(shared: Path, name: str) -> tuple[Golden, list[tuple[Tensor, Tensor]
     return found, pairs, WaveformL1Loss() if name == "vocals" else MagnitudeLoss(with_sum=True)
 
 
-@pytest.mark.parametrize("name", ["vocals", "joint"])
+@pytest.mark.parametrize("name", [pytest.param("vocals", marks=pytest.mark.slow), "joint"])
 def test_training_follows_the_authors(shared: Path, name: str):
     found, pairs, loss = loss_of(shared, name)
     network = network_of(read_shared(shared, found.metadata["initial"]).weights).train()
@@ -193,7 +193,9 @@ def test_counts_and_tensors_are_those_of_the_reference(shared: Path):
 def test_names_of_tensors_are_those_of_the_authors(shared: Path, recipe: str):
     made = RECIPES["presunet" if recipe == "vocals" else "presunet-joint"].all_run_configs()[0].model
     assert isinstance(made, PresunetConfig)
-    theirs = {name for name in read_shared(shared, f"presunet-{recipe}").weights if not name.endswith("batches_tracked")}
+    theirs = {
+        name for name in read_shared(shared, f"presunet-{recipe}").weights if not name.endswith("batches_tracked")
+    }
     assert {their_name(name, made, recipe == "vocals") for name, _ in tensor_shapes(made)} == theirs
 
 
