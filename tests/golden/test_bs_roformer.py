@@ -66,6 +66,7 @@ def test_model_with_their_weights_gives_their_output(shared: Path, name: str):
     # Mono networks leave the channels out, most networks of one stem the stems; some cut the end.
     expected = tensors["output"].reshape(len(found.config.targets), found.config.channels, -1)
     # Their count includes the frequencies of the rotary embedding, once for each axis.
+    assert isinstance(found.config, BsRoformerConfig)
     assert count_parameters(found.config) + found.config.head_features == int(metadata["parameters"])
     difference = (output[..., : expected.shape[-1]] - expected).abs().max() / expected.abs().max()
     assert difference <= 1e-5
