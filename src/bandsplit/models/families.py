@@ -48,12 +48,26 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "bs_roformer": Family(
+        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
+        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
+        build="bandsplit.models.bs_roformer.build:build_network",
+        flop="bandsplit.models.bs_roformer.flop:count_flop",
+        weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+    ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
         weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+    ),
+    "dttnet": Family(
+        config="bandsplit.models.dttnet.config:DttnetConfig",
+        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
+        build="bandsplit.models.dttnet.network:DttnetNetwork",
+        flop="bandsplit.models.dttnet.flop:count_flop",
+        weights="bandsplit.models.dttnet.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"

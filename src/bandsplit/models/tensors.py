@@ -3,6 +3,7 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -15,9 +16,13 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
+_NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies")
+"""Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for _, shape in tensor_shapes(config))
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_NOT_LEARNED))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
@@ -79,7 +84,24 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
         raise ModelFileError(describe_problems(problems))
 
 
-def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Join the first ``shown`` problems and count the others."""
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more
+def describe_problems(problems: Iterable[str], shown: int = 10) -> str:
+    """Summarise problems with tensors.
+
+    Args:
+        problems: a kind, a colon, the name of a tensor, and more if there is more to say.
+        shown: groups that are described. Tensors whose names differ only in numbers are one group, of which the first
+            is named.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for problem in problems:
+        kind, _, rest = problem.partition(": ")
+        pattern = re.sub(r"\d+", "*", rest.partition(" ")[0])
+        groups.setdefault((kind, pattern), []).append(problem)
+    texts = [
+        f"{first} (and {len(others)} more {pattern})" if others else first
+        for (_, pattern), (first, *others) in groups.items()
+    ]
+    hidden = sum(len(group) for group in [*groups.values()][shown:])
+    more = f"; and {hidden} more" if hidden else ""
+    count = sum(map(len, groups.values()))
+    return f"{count} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more

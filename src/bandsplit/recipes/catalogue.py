@@ -9,7 +9,9 @@ from __future__ import annotations
 import difflib
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.recipes.bs_roformer import bs_roformer_recipes
 from bandsplit.recipes.demo import demo_recipe
+from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.recipe import Recipe
@@ -30,6 +32,14 @@ def find_recipe(id: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
-RECIPES |= {recipe.id: recipe for recipe in tfc_tdf_recipes()}
-RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
+RECIPES |= {
+    recipe.id: recipe
+    for recipe in (
+        demo_recipe(RECIPES["simo"]),
+        *mini_recipes(RECIPES),
+        *bs_roformer_recipes(),
+        *dttnet_recipes(),
+        *tfc_tdf_recipes(),
+    )
+}
 """All recipes by id, parents before children where the paper's order allows."""
