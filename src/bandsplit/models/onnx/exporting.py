@@ -1,0 +1,127 @@
+"""Export of networks to ONNX by `torch.onnx.export`, in the few operators that `bandsplit.models.onnx.sizes` knows.
+
+Three programs work on a graph. PyTorch's exporter traces the network; it is the one based on TorchScript, because the
+newer one needs another package, takes 6 to 20 s where this one takes less than one, and cannot export GRUs. onnxruntime
+computes what is constant and removes what has no effect. `_plain` keeps only what other readers need.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from bandsplit.core.errors import ConfigError
+from bandsplit.core.version import __version__
+from bandsplit.models.onnx.sizes import OPSET
+
+IR_VERSION = 8
+"""Version of the files' format; matches the operators of `OPSET`."""
+MOST_BYTES = (1 << 31) - (1 << 24)
+"""Most bytes of weights: a file of Protocol Buffers holds less than 2 GiB, and the graph takes some."""
+
+
+def export_core(core: nn.Module, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
+    """Write ``core``, which maps ``mixture`` ``b c f t 2`` to estimates ``b s c f t 2``, as the bytes of an ONNX file.
+
+    Args:
+        core: the real-valued part of a network, in evaluation mode.
+        mixture: an example; any other sizes of the axes ``b`` and ``t`` are legal in the file, if they are in ``core``.
+        metadata: entries for the metadata of the file.
+
+    Raises:
+        ConfigError: the weights do not fit in a file.
+    """
+    weights = sum(tensor.nbytes for tensor in core.state_dict().values())
+    if weights > MOST_BYTES:
+        raise ConfigError(
+            f"export: the model has {weights / 1e9:.2f} GB of weights, and an ONNX file holds at most "
+            f"{MOST_BYTES / 1e9:.2f} GB; separate with the .safetensors model, or export fewer targets per file"
+        )
+    model = _plain(_simplified(_traced(core, mixture)))
+    helper.set_model_props(model, dict(metadata))
+    return model.SerializeToString()
+
+
+def _traced(core: nn.Module, mixture: Tensor) -> bytes:
+    written = BytesIO()
+    with torch.no_grad(), warnings.catch_warnings():
+        # They warn of sizes that a trace would make constant; `bandsplit.separation.export` compares several sizes.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            core,
+            (mixture,),
+            written,
+            input_names=["mixture"],
+            output_names=["estimates"],
+            dynamic_axes={"mixture": {0: "batch", 3: "frames"}, "estimates": {0: "batch", 4: "frames"}},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return written.getvalue()
+
+
+def _simplified(data: bytes) -> onnx.ModelProto:
+    """Let onnxruntime compute constants and remove what has no effect, on the level that stays within ONNX."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        options.log_severity_level = 4
+        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnx.load(path)
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with the fields that `bandsplit.models.onnx.metadata` reads, and no others."""
+    old, read = model.graph, {name for node in model.graph.node for name in node.input}
+    read.update(value.name for value in old.output)
+    constants = [numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name) for tensor in old.initializer]
+    nodes = [_plain_node(node, read, constants) for node in old.node]
+    values = [
+        helper.make_tensor_value_info(value.name, TensorProto.FLOAT, _sizes(value))
+        for value in (*old.input, *old.output)
+    ]
+    graph = helper.make_graph(nodes, "bandsplit", values[:1], values[1:], constants)
+    return helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="bandsplit",
+        producer_version=__version__,
+    )
+
+
+def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def _plain_node(node: onnx.NodeProto, read: set[str], constants: list[TensorProto]) -> onnx.NodeProto:
+    """Return a node without a name, outputs that nothing reads, arrays as attributes, and attributes by default."""
+    outputs, inputs = list(node.output), list(node.input)
+    while outputs[-1] not in read:
+        outputs.pop()
+    if node.op_type == "ConstantOfShape":
+        (value,) = (numpy_helper.to_array(one.t) for one in node.attribute)
+        constants.append(numpy_helper.from_array(value.reshape(()), f"{outputs[0]}_value"))
+        return helper.make_node("Expand", [constants[-1].name, *inputs], outputs)
+    known = onnx.defs.get_schema(node.op_type, OPSET, node.domain).attributes
+    attributes = {
+        one.name: helper.get_attribute_value(one)
+        for one in node.attribute
+        if not _is_equal(one, known[one.name].default_value)
+    }
+    return helper.make_node(node.op_type, inputs, outputs, domain=node.domain or None, **attributes)
+
+
+def _is_equal(one: onnx.AttributeProto, other: onnx.AttributeProto) -> bool:
+    return one.type == other.type and helper.get_attribute_value(one) == helper.get_attribute_value(other)
