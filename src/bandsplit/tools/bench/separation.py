@@ -38,6 +38,8 @@ PROBE_S = 2.0
 class SeparationSpeed(NamedTuple):
     """One model, computed in one way; medians over the rounds."""
 
+    chunk_s: float
+    """Length of a chunk in seconds."""
     realtime: float
     """Seconds of audio per second."""
     gflop_per_10_s: float
@@ -109,13 +111,18 @@ def _untrained(recipe: str, target: str, folder: Path) -> Path:
 
 
 def measure_separation(
-    ways: Sequence[tuple[Way, Path]], *, chunk_s: float, rounds: int, device: str = "cpu", precision: str = "fp32"
+    ways: Sequence[tuple[Way, Path]],
+    *,
+    chunk_s: float | None = None,
+    rounds: int,
+    device: str = "cpu",
+    precision: str = "fp32",
 ) -> list[SeparationSpeed]:
     """Measure ways of computing a model, each in a process of its own, in turns; the first round is a warm-up.
 
     Args:
         ways: ways to compute the model, each with a model file.
-        chunk_s: length of a chunk in seconds.
+        chunk_s: length of a chunk in seconds; None: the model's own, as published.
         rounds: measured rounds; in each, every way has a turn with its network's best number of chunks at once.
         device: device for the ways of PyTorch.
         precision: precision of "torch".
@@ -128,12 +135,13 @@ def measure_separation(
         ]
         turns = [[pool.submit(_turn).result() for pool in pools] for _ in range(rounds + 1)]
         peaks_mb = [pool.submit(_peak_mb).result() for pool in pools]
-    sizes, flop_per_s, probes = zip(*opened, strict=True)
+    audio_s, lengths_s, flop_per_s, probes = zip(*opened, strict=True)
     wall_s, rates = np.moveaxis(np.array(turns[1:]), -1, 0)  # each: rounds, ways
-    realtime = np.array(sizes) * chunk_s / wall_s
+    realtime = np.array(audio_s) / wall_s
     share = realtime * flop_per_s / rates
     return [
         SeparationSpeed(
+            chunk_s=lengths_s[way],
             realtime=float(np.median(realtime[:, way])),
             gflop_per_10_s=10 * flop_per_s[way] / 1e9,
             matrix_gflop_per_s=float(np.median(rates[:, way])) / 1e9,
@@ -157,8 +165,14 @@ class _Work(NamedTuple):
 _work: _Work
 
 
-def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str) -> tuple[int, float, np.ndarray]:
-    """Load a network in its process; return its number of chunks, flop per second of audio, and estimates of noise."""
+def _open(
+    way: Way, file: Path, chunk_s: float | None, device_name: str, precision: str
+) -> tuple[float, float, float, np.ndarray]:
+    """Load a network in its process.
+
+    Returns:
+        The seconds of audio of a turn, those of a chunk, operations per second of audio, and estimates of noise.
+    """
     global _work
     assert (way == "onnx") == (file.suffix == ONNX_SUFFIX)
     device = torch.device("cpu" if way == "onnx" else device_name)
@@ -172,16 +186,19 @@ def _open(way: Way, file: Path, chunk_s: float, device_name: str, precision: str
                 layer.fast = False
         estimate, size = network.estimate_plainly, 1
     config = network.config
+    geometry, rate_hz = config.geometry, config.sample_rate_hz
     generator = np.random.default_rng(0)
 
     def noise(count: int, seconds: float) -> np.ndarray:
-        samples = round(seconds * config.sample_rate_hz)
-        shape = (count, config.channels, min(samples, config.geometry.fixed_samples or samples))
+        samples = round(seconds * rate_hz)
+        shape = (count, config.channels, min(samples, geometry.fixed_samples or samples))
         return generator.normal(0, 0.1, shape).astype(np.float32)
 
-    probe, chunks = estimate(noise(1, PROBE_S)), noise(size, chunk_s)
+    probe, chunks = estimate(noise(1, PROBE_S)), noise(size, chunk_s or geometry.best_s or geometry.published.chunk_s)
     _work = _Work(estimate, chunks, device)
-    return size, count_flop(config, chunks.shape[-1]).forward / chunk_s, probe
+    length_s = chunks.shape[-1] / rate_hz
+    flop = count_flop(config, geometry.fitting(chunks.shape[-1])).forward
+    return size * length_s, length_s, flop / length_s, probe
 
 
 def _turn() -> tuple[float, float]:
