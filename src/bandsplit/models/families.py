@@ -47,6 +47,12 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "dttnet": Family(
+        config="bandsplit.models.dttnet.config:DttnetConfig",
+        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
+        build="bandsplit.models.dttnet.network:DttnetNetwork",
+        flop="bandsplit.models.dttnet.flop:count_flop",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -15,9 +15,13 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
+_STATISTICS = (".running_mean", ".running_var")
+"""Ends of the names of tensors that training follows instead of learning them."""
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for _, shape in tensor_shapes(config))
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_STATISTICS))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
