@@ -53,6 +53,12 @@ FAMILIES = {
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
     ),
+    "tfc_tdf": Family(
+        config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
+        shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
+        build="bandsplit.models.tfc_tdf.network:build_network",
+        flop="bandsplit.models.tfc_tdf.flop:count_flop",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""
