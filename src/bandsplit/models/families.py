@@ -52,12 +52,14 @@ FAMILIES = {
         shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
+        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
     ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
+        onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
     ),
 }
 UNNAMED = "bsrnn"

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.version import __version__
 from bandsplit.models.onnx.sizes import OPSET
+from bandsplit.models.onnx.torch_operations import register_operations
 
 IR_VERSION = 8
 """Version of the files' format; matches the operators of `OPSET`."""
@@ -29,32 +31,47 @@ MOST_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of weights: a file of Protocol Buffers holds less than 2 GiB, and the graph takes some."""
 
 
-def export_core(core: nn.Module, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
-    """Write ``core``, which maps ``mixture`` ``b c f t 2`` to estimates ``b s c f t 2``, as the bytes of an ONNX file.
+Estimate = Callable[[Any, Tensor], Tensor]
+"""Maps a network and real and imaginary parts of the mixture, ``b c f t 2``, to those of the estimates."""
+
+
+class _Core(nn.Module):
+    def __init__(self, model: nn.Module, estimate: Estimate) -> None:
+        super().__init__()
+        self.model, self.estimate = model, estimate
+
+    def forward(self, mixture: Tensor) -> Tensor:
+        return self.estimate(self.model, mixture)
+
+
+def export_core(model: nn.Module, estimate: Estimate, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
+    """Write the real-valued part of a network, ``b c f t 2 -> b s c f t 2``, as the bytes of an ONNX file.
 
     Args:
-        core: the real-valued part of a network, in evaluation mode.
-        mixture: an example; any other sizes of the axes ``b`` and ``t`` are legal in the file, if they are in ``core``.
+        model: the network, in evaluation mode.
+        estimate: computes that part.
+        mixture: an example; in the file, the axes b and t may have any size that the network takes.
         metadata: entries for the metadata of the file.
 
     Raises:
         ConfigError: the weights do not fit in a file.
     """
-    weights = sum(tensor.nbytes for tensor in core.state_dict().values())
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
     if weights > MOST_BYTES:
         raise ConfigError(
             f"export: the model has {weights / 1e9:.2f} GB of weights, and an ONNX file holds at most "
-            f"{MOST_BYTES / 1e9:.2f} GB; separate with the .safetensors model, or export fewer targets per file"
+            f"{MOST_BYTES / 1e9:.2f} GB; separate with the .safetensors model"
         )
-    model = _plain(_simplified(_traced(core, mixture)))
-    helper.set_model_props(model, dict(metadata))
-    return model.SerializeToString()
+    written = _plain(_simplified(_traced(_Core(model, estimate).eval(), mixture)))
+    helper.set_model_props(written, dict(metadata))
+    return written.SerializeToString()
 
 
 def _traced(core: nn.Module, mixture: Tensor) -> bytes:
     written = BytesIO()
+    register_operations()
     with torch.no_grad(), warnings.catch_warnings():
-        # They warn of sizes that a trace would make constant; `bandsplit.separation.export` compares several sizes.
+        # They warn of sizes that a trace might make constant; `bandsplit.separation.export` compares several sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             core,
