@@ -14,13 +14,19 @@ from torch import Tensor, nn
 from typing_extensions import assert_never
 
 from bandsplit.audio.stft import istft, stft
+from bandsplit.models.layers.batch_norm import BatchNorm
 from bandsplit.models.layers.complex_channels import from_channels, to_channels
-from bandsplit.models.layers.tfc_tdf import BatchNorm, MakeActivation, MakeNorm, TfcTdfBlock, norm_act
+from bandsplit.models.layers.tfc_tdf import (
+    GroupNorm,
+    MakeActivation,
+    MakeNorm,
+    PreActivated,
+    TfcTdfBlock,
+    features_last,
+)
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 from bandsplit.models.tfc_tdf import config as cfg
 from bandsplit.models.tfc_tdf.config import TfcTdfConfig
-
-EPS = 1e-5
 
 
 class UNet(nn.Module):
@@ -42,9 +48,9 @@ class UNet(nn.Module):
             narrow = bins // config.bottleneck_factor
             return RepeatedPart(*(TfcTdfBlock(count, n_out, bins, narrow, norm, activation) for count in counts))
 
-        def change(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], start: int, end: int) -> nn.Sequential:
+        def change(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], start: int, end: int) -> PreActivated:
             n_in, n_out = config.features_at(start), config.features_at(end)
-            return nn.Sequential(*norm_act(n_in, norm, activation, kind(n_in, n_out, scale, scale, bias=False)))
+            return PreActivated(n_in, norm, activation, kind(n_in, n_out, scale, scale, bias=False))
 
         up, down = range(last), range(last - 1, -1, -1)
         self.encoder = nn.ModuleList(blocks(config.features_at(at), at) for at in up)
@@ -105,7 +111,7 @@ class TfcTdfModel(SeparationModel):
     def estimate(self, image: Tensor) -> Tensor:
         """Map the real image of the mixture, ``b (c r) f t``, to those of all targets, ``b s (c r) f t``."""
         bands = self.config.n_subbands
-        mixture = rearrange(image, "b c (k f) t -> b (c k) t f", k=bands)
+        mixture = features_last(rearrange(image, "b c (k f) t -> b (c k) t f", k=bands))
         entered = self.enter(mixture)
         x = self.leave(torch.cat([mixture, self.unet(entered) * entered], dim=1))
         return rearrange(x, "b (s c k) t f -> b s c (k f) t", s=len(self.config.targets), k=bands)
@@ -160,11 +166,11 @@ def make_norm(config: TfcTdfConfig) -> MakeNorm:
         case None:
             return lambda n_features: nn.Identity()
         case cfg.InstanceNorm():
-            return lambda n_features: nn.GroupNorm(n_features, n_features, EPS)
+            return lambda n_features: GroupNorm(n_features, n_features)
         case cfg.BatchNorm():
             return BatchNorm
         case cfg.GroupNorm(groups=groups):
-            return lambda n_features: nn.GroupNorm(groups, n_features, EPS)
+            return lambda n_features: GroupNorm(n_features, groups)
         case other:
             assert_never(other)
 

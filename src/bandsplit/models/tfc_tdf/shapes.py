@@ -18,11 +18,11 @@ def tensor_shapes(config: TfcTdfConfig) -> Shapes:
         yield from _blocks(config, f"unet.encoder.{at}", config.features_at(at), at)
     for at in range(last):
         coarser, finer = config.features_at(at + 1), config.features_at(at)
-        yield from _norm_act(config, f"unet.coarsen.{at}", 0, finer, (coarser, finer, *scale))
+        yield from _pre_activated(config, f"unet.coarsen.{at}", finer, (coarser, finer, *scale))
     yield from _blocks(config, "unet.bottleneck", config.features_at(last), last)
     for number in range(last):
         coarser, finer = config.features_at(last - number), config.features_at(last - number - 1)
-        yield from _norm_act(config, f"unet.refine.{number}", 0, coarser, (coarser, finer, *scale))
+        yield from _pre_activated(config, f"unet.refine.{number}", coarser, (coarser, finer, *scale))
     for number in range(last):
         at = last - number - 1
         yield from _blocks(config, f"unet.decoder.{number}", 2 * config.features_at(at), at)
@@ -36,15 +36,15 @@ def _blocks(config: TfcTdfConfig, name: str, n_in: int, at: int) -> Shapes:
     for number in range(config.n_blocks):
         block = f"{name}.{number}"
         yield f"{block}.shortcut.weight", (n_out, n_in, 1, 1)
-        yield from _norm_act(config, f"{block}.tfc1", 0, n_in, (n_out, n_in, 3, 3))
-        yield from _norm_act(config, f"{block}.tdf", 0, n_out, (narrow, bins))
-        yield from _norm_act(config, f"{block}.tdf", 3, n_out, (bins, narrow))
-        yield from _norm_act(config, f"{block}.tfc2", 0, n_out, (n_out, n_out, 3, 3))
+        yield from _pre_activated(config, f"{block}.tfc1", n_in, (n_out, n_in, 3, 3))
+        yield from _pre_activated(config, f"{block}.tdf.0", n_out, (narrow, bins))
+        yield from _pre_activated(config, f"{block}.tdf.1", n_out, (bins, narrow))
+        yield from _pre_activated(config, f"{block}.tfc2", n_out, (n_out, n_out, 3, 3))
         n_in = n_out
 
 
-def _norm_act(config: TfcTdfConfig, name: str, first: int, n_features: int, layer: Shape) -> Shapes:
-    """Yield a normalisation, which is number ``first`` of its sequence, and the layer two behind it."""
+def _pre_activated(config: TfcTdfConfig, name: str, n_features: int, layer: Shape) -> Shapes:
+    """Yield a normalisation and the layer behind it."""
     match config.norm:
         case None:
             parts = ()
@@ -55,5 +55,5 @@ def _norm_act(config: TfcTdfConfig, name: str, first: int, n_features: int, laye
         case other:
             assert_never(other)
     for part in parts:
-        yield f"{name}.{first}.{part}", (n_features,)
-    yield f"{name}.{first + 2}.weight", layer
+        yield f"{name}.norm.{part}", (n_features,)
+    yield f"{name}.layer.weight", layer

@@ -16,6 +16,16 @@ _PREFIXES = {
     r"decoder_blocks\.(\d+)\.tfc_tdf\.blocks\.": r"unet.decoder.\1.",
     r"final_conv\.": "leave.",
 }
+_PARTS = {
+    r"tfc(\d)\.0": r"tfc\1.norm",
+    r"tfc(\d)\.2": r"tfc\1.layer",
+    r"tdf\.0": "tdf.0.norm",
+    r"tdf\.2": "tdf.0.layer",
+    r"tdf\.3": "tdf.1.norm",
+    r"tdf\.5": "tdf.1.layer",
+    r"(coarsen|refine)\.(\d+)\.0": r"\1.\2.norm",
+    r"(coarsen|refine)\.(\d+)\.2": r"\1.\2.layer",
+}
 _UNUSED = ".num_batches_tracked"
 """Counts batches of the training; batch normalisation with a fixed momentum never reads it."""
 
@@ -23,7 +33,7 @@ _UNUSED = ".num_batches_tracked"
 def rename(name: str) -> str:
     """Return our name of a tensor; names that the family does not have stay as they are."""
     for theirs, ours in _PREFIXES.items():
-        renamed, found = re.subn(f"^{theirs}", ours, name)
-        if found:
-            return renamed
+        name = re.sub(f"^{theirs}", ours, name)
+    for theirs, ours in _PARTS.items():
+        name = re.sub(rf"(?<=\.){theirs}(?=\.\w+$)", ours, name)
     return name
