@@ -70,7 +70,8 @@ def export_core(model: nn.Module, estimate: Estimate, mixture: Tensor, metadata:
 def _traced(core: nn.Module, mixture: Tensor) -> bytes:
     written = BytesIO()
     register_operations()
-    with torch.no_grad(), warnings.catch_warnings():
+    # With gradients networks take their plain paths: others write into existing tensors, which a trace does not follow.
+    with torch.enable_grad(), warnings.catch_warnings():
         # They warn of sizes that a trace might make constant; `bandsplit.separation.export` compares several sizes.
         warnings.simplefilter("ignore")
         torch.onnx.export(
