@@ -10,6 +10,7 @@ import difflib
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.demo import demo_recipe
+from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.recipe import Recipe
@@ -29,5 +30,5 @@ def find_recipe(id: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
-RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
+RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES), *dttnet_recipes())}
 """All recipes by id, parents before children where the paper's order allows."""

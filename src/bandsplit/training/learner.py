@@ -12,6 +12,7 @@ from torch import Tensor
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
+from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.losses import DomainLoss
@@ -88,7 +89,8 @@ class Learner:
         """
         size = self.batches.batch_size
         try:
-            self.backward(self.silence(), last=True)
+            with UnchangedStatistics(self.plain_model):
+                self.backward(self.silence(), last=True)
         except torch.OutOfMemoryError:
             raise RunError(
                 f"a step of {size} examples does not fit into the memory of {self.fabric.device}; try --batch "

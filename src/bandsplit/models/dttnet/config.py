@@ -5,7 +5,7 @@ Source: docs/dttnet.md#forward-pass; DTTNet paper.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from typing_extensions import Self
@@ -40,27 +40,14 @@ class DttnetConfig(ModelConfig):
     """Kind of network."""
     stft: StftConfig = StftConfig(n_fft=6144, hop_samples=1024)
     """Time-frequency representation."""
-    bins: Size
-    """Lowest bins, which the network sees and estimates; the others are zero in the estimate. By default as published:
-    864 for bass, else 2048."""
-    unet: UnetConfig
-    """The U-Net. By default as published; for bass with fewer values left out between its linear layers."""
+    bins: Size = 2048
+    """Lowest bins, which the network sees and estimates; the others are zero in the estimate."""
+    unet: UnetConfig = UnetConfig()
+    """The U-Net."""
     dual_path: DualPathConfig = DualPathConfig()
     """Recurrent layers at its bottleneck."""
     plan: ChunkConfig = TrimmedConfig(chunk_s=261_120 / 44_100, trim_s=3072 / 44_100)
     """Published way to cut songs."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_published(cls, data: Any) -> Any:
-        """Fill in the numbers that differ between targets."""
-        if not isinstance(data, dict):
-            return data
-        bass = list(data.get("targets", ())) == ["bass"]
-        unet = data.get("unet", {})
-        if isinstance(unet, dict) and "tdf" not in unet:
-            unet = {**unet, "tdf": {"kind": "bottleneck", "factor": 2 if bass else 8}}
-        return {"bins": 864 if bass else 2048, **data, "unet": unet}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

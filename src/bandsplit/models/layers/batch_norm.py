@@ -1,7 +1,6 @@
 """Batch normalisation without a count of batches, which only averages of another kind would need."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,14 +24,17 @@ class BatchNorm(nn.BatchNorm2d):
         nn.Module._load_from_state_dict(self, *args)  # torch's own adds a count where there is none
 
 
-@contextmanager
-def unchanged_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep the running statistics of all batch normalisations as they are, while a forward pass is repeated."""
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d) and part.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+class UnchangedStatistics(AbstractContextManager[None]):
+    """A context in which all batch normalisations of a module keep their running statistics as they are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        """Take the module; the context may be entered again."""
+        self.momenta = {part: part.momentum for part in module.modules() if isinstance(part, nn.BatchNorm2d)}
+
+    def __enter__(self) -> None:
+        for norm in self.momenta:
+            norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        for norm, momentum in self.momenta.items():
+            norm.momentum = momentum
