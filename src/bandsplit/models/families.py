@@ -62,6 +62,13 @@ FAMILIES = {
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
         onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
     ),
+    "bs_roformer": Family(
+        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
+        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
+        build="bandsplit.models.bs_roformer.build:build_network",
+        flop="bandsplit.models.bs_roformer.flop:count_flop",
+        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -21,7 +21,12 @@ _STATISTICS = (".running_mean", ".running_var")
 
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_STATISTICS))
+    trained = (
+        shape
+        for name, shape in tensor_shapes(config)
+        if name.rpartition(".")[2] not in config.buffers and not name.endswith(_STATISTICS)
+    )
+    return sum(map(prod, trained))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
