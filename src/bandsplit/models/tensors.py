@@ -21,12 +21,8 @@ _STATISTICS = (".running_mean", ".running_var")
 
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    trained = (
-        shape
-        for name, shape in tensor_shapes(config)
-        if name.rpartition(".")[2] not in config.buffers and not name.endswith(_STATISTICS)
-    )
-    return sum(map(prod, trained))
+    others = tuple(f".{buffer}" for buffer in config.buffers) + _STATISTICS
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(others))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:

@@ -68,8 +68,8 @@ def export_model(model_file: Path | str, path: Path | str, *, int8: bool = False
         raise ConfigError(f"export: needs onnx and onnxruntime ({error}); pip install 'bandsplit[onnx]'") from None
     model, (config, card) = load_model(model_file), read_card(model_file)
     core = onnx_core(config)
-    if int8 and not core.has_int8(config):
-        raise ConfigError(f"--int8: {model_file} has no LSTM, and 8-bit integers are for LSTMs only; leave --int8 out")
+    if int8 and (problem := core.int8_problem(config)):
+        raise ConfigError(f"--int8: would change nothing in {model_file}: {problem}; leave --int8 out")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, suffix=f".part{ONNX_SUFFIX}") as temporary:

@@ -23,7 +23,7 @@ class Rotary(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rotate ``(... l n)``, in single precision at least."""
-        positions = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
+        positions = torch.arange(x.shape[-2], device=x.device).float()
         angles = positions[:, None] * self.frequencies.float()
         pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
         # On a CPU the complex product takes a quarter of the time of real ones, the only ones that compilers and

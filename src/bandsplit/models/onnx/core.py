@@ -1,4 +1,4 @@
-"""ONNX export that families share: their networks are traced, and NumPy computes the transform and its inverse."""
+"""Parts of an `OnnxCore` that families share: NumPy computes the transform and its inverse; networks may be traced."""
 
 from __future__ import annotations
 
@@ -23,19 +23,14 @@ ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 BATCH, FRAMES = 16, 1000
 """Mixtures and, about, their frames for which costs are counted."""
-# Limits, as multiples of what follows from the configuration.
-_HELD, _DONE = 8, 4
+# Limits, as multiples of what follows from the configuration. Graphs of `bandsplit export` hold up to 2.5 times as many
+# numbers as the activations, and do up to 1.5 times as many operations as the layers have multiplications; in networks
+# of few features they take more for activations and normalisations.
+_HELD, _DONE, _PER_ACTIVATION = 8, 4, 16
 
 
-class TracedCore(ABC, Generic[ConfigT]):
-    """An `OnnxCore` whose graph maps ``mixture (b c f t 2)`` to ``estimates (b s c f t 2)``, real and imaginary last.
-
-    A family says how its network maps them, how many bins it sees, and how large its activations are.
-    """
-
-    @abstractmethod
-    def estimate(self, model: Any, mixture: Tensor) -> Tensor:
-        """Map the real and imaginary parts ``b c f t 2`` of the mixture's lowest bins to the estimates' in PyTorch."""
+class SpectrogramCore(ABC, Generic[ConfigT]):
+    """An `OnnxCore` whose graph maps ``mixture (b c f t 2)`` to ``estimates (b s c f t 2)``, re and im last."""
 
     @abstractmethod
     def stft(self, config: ConfigT) -> StftConfig:
@@ -45,9 +40,35 @@ class TracedCore(ABC, Generic[ConfigT]):
     def bins(self, config: ConfigT) -> int:
         """Return the number of bins of the graph's input and output; the estimates have zeros above."""
 
+    def shapes(self, config: ConfigT) -> tuple[list[int | None], list[int | None]]:
+        """Return the shapes of mixture and estimates; None: any size."""
+        sizes = [None if config.any_channels else config.channels, self.bins(config), None, 2]
+        return [None, *sizes], [None, len(config.targets), *sizes]
+
+    def before(self, config: ConfigT, batch: np.ndarray) -> np.ndarray:
+        """Transform ``b c samples``, and leave out the highest bins."""
+        spec = stft(batch, self.stft(config))[:, :, : self.bins(config)]
+        return np.stack([np.real(spec), np.imag(spec)], axis=-1)
+
+    def after(self, config: ConfigT, estimates: np.ndarray, samples: int) -> np.ndarray:
+        """Transform back to ``b s c samples``; bins that the graph leaves out are zero."""
+        # `numpy.fft.irfft` puts zeros in place of missing bins.
+        return istft(estimates.view(np.complex64)[..., 0], self.stft(config), samples)
+
+
+class TracedCore(SpectrogramCore[ConfigT]):
+    """An `OnnxCore` of a network that PyTorch's exporter traces.
+
+    A family says how its network maps spectrograms, how many bins it sees, and how large its activations are.
+    """
+
+    @abstractmethod
+    def estimate(self, model: Any, mixture: Tensor) -> Tensor:
+        """Map the real and imaginary parts ``b c f t 2`` of the mixture's lowest bins to the estimates' in PyTorch."""
+
     @abstractmethod
     def activations(self, config: ConfigT, frames: int) -> int:
-        """Return how many numbers the activations of one signal have that are in memory together, at least."""
+        """Return how many numbers the activations of one signal have that are in memory together, about."""
 
     def build(self, model: Any, metadata: Mapping[str, str], int8: bool) -> bytes:
         """Trace the network, see `bandsplit.models.onnx.exporting`."""
@@ -61,24 +82,9 @@ class TracedCore(ABC, Generic[ConfigT]):
         example = torch.from_numpy(self.before(config, shortest))
         return export_core(model, self.estimate, example, metadata)
 
-    def has_int8(self, config: ConfigT) -> bool:
-        """Return False: the exporter has no layers of 8-bit integers."""
-        return False
-
-    def shapes(self, config: ConfigT) -> tuple[list[int | None], list[int | None]]:
-        """Return the shapes of mixture and estimates; None: any size."""
-        sizes = [config.channels, self.bins(config), None, 2]
-        return [None, *sizes], [None, len(config.targets), *sizes]
-
-    def before(self, config: ConfigT, batch: np.ndarray) -> np.ndarray:
-        """Transform ``b c samples``, and leave out the highest bins."""
-        spec = stft(batch, self.stft(config))[:, :, : self.bins(config)]
-        return np.stack([np.real(spec), np.imag(spec)], axis=-1)
-
-    def after(self, config: ConfigT, estimates: np.ndarray, samples: int) -> np.ndarray:
-        """Transform back to ``b s c samples``, with zeros for the highest bins."""
-        # A short transform treats bins that it lacks as zero.
-        return istft(estimates.view(np.complex64)[..., 0], self.stft(config), samples)
+    def int8_problem(self, config: ConfigT) -> str | None:
+        """Return why there are none: the exporter writes no layers of 8-bit integers."""
+        return f"models of family {config.family!r} are exported in 32 bits only"
 
     def check(self, file: OnnxFile, config: ConfigT) -> None:
         """Refuse a graph that costs several times more than a model of this configuration.
@@ -109,7 +115,7 @@ class TracedCore(ABC, Generic[ConfigT]):
         held = BATCH * self.activations(config, self.mixture_shape(config)[3])
         # A multiplication and its addition are two of the family's operations.
         products = BATCH * count_flop(config, self._samples(config)).forward // 2
-        return Costs(_HELD * held, _DONE * (products + len(graph.nodes) * held))
+        return Costs(_HELD * held, _DONE * products + _PER_ACTIVATION * held)
 
     def _hop(self, config: ConfigT) -> int:
         return self.stft(config).hop_samples

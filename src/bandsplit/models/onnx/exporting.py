@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.version import __version__
+from bandsplit.models.network import SeparationModel
 from bandsplit.models.onnx.sizes import OPSET
 from bandsplit.models.onnx.torch_operations import register_operations
 
@@ -29,8 +29,6 @@ IR_VERSION = 8
 """Version of the files' format; matches the operators of `OPSET`."""
 MOST_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of weights: a file of Protocol Buffers holds less than 2 GiB, and the graph takes some."""
-
-
 Estimate = Callable[[Any, Tensor], Tensor]
 """Maps a network and real and imaginary parts of the mixture, ``b c f t 2``, to those of the estimates."""
 
@@ -44,11 +42,11 @@ class _Core(nn.Module):
         return self.estimate(self.model, mixture)
 
 
-def export_core(model: nn.Module, estimate: Estimate, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
+def export_core(model: SeparationModel, estimate: Estimate, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
     """Write the real-valued part of a network, ``b c f t 2 -> b s c f t 2``, as the bytes of an ONNX file.
 
     Args:
-        model: the network, in evaluation mode.
+        model: the network.
         estimate: computes that part.
         mixture: an example; in the file, the axes b and t may have any size that the network takes.
         metadata: entries for the metadata of the file.
@@ -62,13 +60,18 @@ def export_core(model: nn.Module, estimate: Estimate, mixture: Tensor, metadata:
             f"export: the model has {weights / 1e9:.2f} GB of weights, and an ONNX file holds at most "
             f"{MOST_BYTES / 1e9:.2f} GB; separate with the .safetensors model"
         )
-    written = _plain(_simplified(_traced(_Core(model, estimate).eval(), mixture)))
+    with tempfile.TemporaryDirectory() as folder:
+        traced, simple = Path(folder) / "traced.onnx", Path(folder) / "simple.onnx"
+        _trace(_Core(model, estimate).eval(), mixture, traced)
+        _simplify(traced, simple)
+        graph = onnx.load(simple).graph
+    _, channels, bins, _, _ = mixture.shape
+    written = _plain(graph, len(model.config.targets), channels, bins)
     helper.set_model_props(written, dict(metadata))
     return written.SerializeToString()
 
 
-def _traced(core: nn.Module, mixture: Tensor) -> bytes:
-    written = BytesIO()
+def _trace(core: nn.Module, mixture: Tensor, path: Path) -> None:
     register_operations()
     # With gradients networks take their plain paths: others write into existing tensors, which a trace does not follow.
     with torch.enable_grad(), warnings.catch_warnings():
@@ -77,39 +80,33 @@ def _traced(core: nn.Module, mixture: Tensor) -> bytes:
         torch.onnx.export(
             core,
             (mixture,),
-            written,
+            str(path),
             input_names=["mixture"],
             output_names=["estimates"],
             dynamic_axes={"mixture": {0: "batch", 3: "frames"}, "estimates": {0: "batch", 4: "frames"}},
             opset_version=OPSET,
             dynamo=False,
         )
-    return written.getvalue()
 
 
-def _simplified(data: bytes) -> onnx.ModelProto:
+def _simplify(path: Path, simple: Path) -> None:
     """Let onnxruntime compute constants and remove what has no effect, on the level that stays within ONNX."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
-        options.log_severity_level = 4
-        onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        return onnx.load(path)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(simple)
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the graph with the fields that `bandsplit.models.onnx.metadata` reads, and no others."""
-    old, read = model.graph, {name for node in model.graph.node for name in node.input}
-    read.update(value.name for value in old.output)
+def _plain(old: onnx.GraphProto, targets: int, channels: int, bins: int) -> onnx.ModelProto:
+    """Return a model of the graph with the fields that `bandsplit.models.onnx.metadata` reads, and no others."""
+    read = {name for node in old.node for name in node.input} | {"estimates"}
     constants = [numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name) for tensor in old.initializer]
     nodes = [_plain_node(node, read, constants) for node in old.node]
-    values = [
-        helper.make_tensor_value_info(value.name, TensorProto.FLOAT, _sizes(value))
-        for value in (*old.input, *old.output)
-    ]
-    graph = helper.make_graph(nodes, "bandsplit", values[:1], values[1:], constants)
+    sizes = [channels, bins, "frames", 2]
+    mixture = helper.make_tensor_value_info("mixture", TensorProto.FLOAT, ["batch", *sizes])
+    estimates = helper.make_tensor_value_info("estimates", TensorProto.FLOAT, ["batch", targets, *sizes])
+    graph = helper.make_graph(nodes, "bandsplit", [mixture], [estimates], constants)
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -117,10 +114,6 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         producer_name="bandsplit",
         producer_version=__version__,
     )
-
-
-def _sizes(value: onnx.ValueInfoProto) -> list[int | str]:
-    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
 def _plain_node(node: onnx.NodeProto, read: set[str], constants: list[TensorProto]) -> onnx.NodeProto:

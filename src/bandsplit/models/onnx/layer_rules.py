@@ -25,6 +25,8 @@ def count_products(node: Node, inputs: Sequence[Array | None], outputs: Sequence
             return written * arrays[0].shape[-1]
         case "Gemm":
             return written * arrays[0].shape[0 if node.attributes.get("transA", 0) else 1]
+        case "Einsum":
+            return written + prod(_sizes_of_letters(node, arrays).values())
         case "Conv":
             return written * prod(arrays[1].shape[1:])
         case "ConvTranspose":
@@ -64,6 +66,26 @@ def _gemm(node: Node, a: Array, b: Array, bias: Array | None = None) -> list[Arr
     require(inner == inner_too)
     require(bias is None or broadcast(bias.shape, (rows, columns)) == (rows, columns))
     return [new_array((rows, columns), a, b)]
+
+
+def _einsum(node: Node, *arrays: Array) -> list[Array]:
+    sizes, (_, result) = _sizes_of_letters(node, arrays), _equation(node)
+    require(len(set(result)) == len(result))
+    return [new_array((sizes[letter] for letter in result), *arrays)]
+
+
+def _sizes_of_letters(node: Node, arrays: Sequence[Array]) -> dict[str, int]:
+    """Return the size of each axis of an Einsum."""
+    terms, _ = _equation(node)
+    axes = [axis for term, array in zip(terms, arrays, strict=True) for axis in zip(term, array.shape, strict=True)]
+    require(len(set(axes)) == len({letter for letter, _ in axes}))
+    return dict(axes)
+
+
+def _equation(node: Node) -> tuple[list[str], str]:
+    terms, result = str(node.attributes["equation"], "ascii").replace(" ", "").split("->")
+    require(all(letter.isalpha() for letter in terms.replace(",", "") + result))
+    return terms.split(","), result
 
 
 def _window(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[tuple[int, ...]]:
@@ -112,6 +134,7 @@ LAYER_RULES: Rules = {
     "Conv": (_WINDOW, _conv),
     "ConvTranspose": (_WINDOW, _conv_transpose),
     "DynamicQuantizeLinear": (set(), _quantise),
+    "Einsum": ({"equation"}, _einsum),
     "GRU": ({"hidden_size", "direction", "linear_before_reset"}, _recurrent),
     "Gemm": ({"alpha", "beta", "transA", "transB"}, _gemm),
     "InstanceNormalization": ({"epsilon"}, _norm),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.onnx import register_custom_op_symbolic  # pyright: ignore[reportPrivateImportUsage]
 
 from bandsplit.models.onnx.sizes import OPSET
 
@@ -12,7 +13,7 @@ from bandsplit.models.onnx.sizes import OPSET
 def register_operations() -> None:
     """Make them known to `torch.onnx.export`."""
     for name, write in {"aten::mT": _transpose, "aten::layer_norm": _layer_norm}.items():
-        torch.onnx.register_custom_op_symbolic(name, write, OPSET)
+        register_custom_op_symbolic(name, write, OPSET)
 
 
 def _transpose(graph: Any, x: Any) -> Any:
