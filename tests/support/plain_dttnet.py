@@ -32,7 +32,6 @@ def make_weights(arguments: dict[str, Any]) -> dict[str, Tensor]:
 
     def layer(name: str, shape: tuple[int, ...], n: int, outputs: int) -> None:
         shapes.update({f"{name}.0.weight": shape, f"{name}.0.bias": (outputs,)})
-        name, _, number = f"{name}.0".rpartition(".")
         shapes.update({f"{name}.1.{part}": (n,) for part in ("weight", "bias", "running_mean", "running_var")})
 
     def block(name: str, level: int) -> None:

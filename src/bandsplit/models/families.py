@@ -48,19 +48,21 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
-    "dttnet": Family(
-        config="bandsplit.models.dttnet.config:DttnetConfig",
-        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
-        build="bandsplit.models.dttnet.network:DttnetNetwork",
-        flop="bandsplit.models.dttnet.flop:count_flop",
-        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
-    ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
+        weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
         onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
+    ),
+    "dttnet": Family(
+        config="bandsplit.models.dttnet.config:DttnetConfig",
+        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
+        build="bandsplit.models.dttnet.network:DttnetNetwork",
+        flop="bandsplit.models.dttnet.flop:count_flop",
+        weights="bandsplit.models.dttnet.weights:read_checkpoint",
+        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
     ),
     "bs_roformer": Family(
         config="bandsplit.models.bs_roformer.config:BsRoformerConfig",

@@ -3,6 +3,7 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -85,6 +86,10 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
 
 
 def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Join the first ``shown`` problems and count the others."""
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more
+    """Describe problems by group: names that differ only in their numbers are one, of which the first is written."""
+    groups: dict[str, list[str]] = {}
+    for problem in problems:
+        groups.setdefault(re.sub(r"[0-9]+", "*", problem), []).append(problem)
+    texts = [f"{group[0]}{f' (and {len(group) - 1} like it)' if len(group) > 1 else ''}" for group in groups.values()]
+    more = f"; and {len(texts) - shown} more groups" if len(texts) > shown else ""
+    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more

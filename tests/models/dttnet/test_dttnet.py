@@ -98,20 +98,21 @@ def test_training_follows_the_authors(shared: Path):
         optimizer.zero_grad()
         loss = (network(mixture).signal - target).abs().mean()
         loss.backward()
-        norms.append(torch.nn.utils.get_total_norm([p.grad for p in network.parameters()]))
+        norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), 1e9))
         optimizer.step()
         losses.append(loss.detach())
     torch.testing.assert_close(torch.stack(losses), found.tensors["losses"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(torch.stack(norms), found.tensors["gradient_norms"], rtol=1e-3, atol=0)
+    torch.testing.assert_close(torch.stack(norms), found.tensors["gradient_norms"], rtol=1e-4, atol=0)
     final = {name.removeprefix("final/"): value for name, value in found.tensors.items() if name.startswith("final/")}
     renamed = read_checkpoint(found.checkpoint()._replace(read=lambda name: final.get(name, found.weights[name])))
     assert renamed is not None
     ours = network.state_dict()
     compared = {name: value for name, value in renamed.tensors.items() if value.dim() == 1}
-    assert sum("running" in name for name in compared) == 40 and len(compared) == len(final) - 1  # but the window
+    assert sum("running" in name for name in compared) == 36 and len(compared) == len(final) - 1  # but the window
+    # A bias in front of a normalisation has no gradient but rounding, which Adam scales to full steps.
+    drifting = {"layer.bias": 1e-2, "running_mean": 4e-3}
     for name, value in compared.items():
-        # A bias in front of a normalisation has no gradient but rounding, which Adam scales to full steps.
-        tolerance = 6e-3 if name.endswith("layer.bias") else 3e-4
+        tolerance = next((most for end, most in drifting.items() if name.endswith(end)), 2e-4)
         assert (ours[name] - value).abs().max() <= tolerance, name
 
 

@@ -68,6 +68,7 @@ def config_from_authors(document: Mapping[str, Any], shapes: Mapping[str, Shape]
     if "model" in document:
         outer = Options(document, where)
         document, where = outer.take("model"), f"{where}: model"
+        outer.skip("_target_")
         outer.close()
     options, found = Options(document, where), find_options(shapes, _BOTTLENECK)
     options.skip(*_WITHOUT_EFFECT)

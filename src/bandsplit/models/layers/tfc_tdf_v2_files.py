@@ -54,10 +54,6 @@ def find_options(shapes: Mapping[str, Shape], bottleneck: str) -> dict[str, Any]
     Raises:
         ModelFileError: a tensor is missing that they depend on.
     """
-    factor = None
-    if f"{bottleneck}.tdf.0.weight" in shapes:
-        n_out, n_in = _shape(shapes, f"{bottleneck}.tdf.0.weight", 2)
-        factor = n_in // max(n_out, 1) if f"{bottleneck}.tdf.3.weight" in shapes else 0
     parts = {name.removeprefix(f"{bottleneck}.").split(".")[0] for name in shapes if name.startswith(f"{bottleneck}.")}
     kind = "TFC_TDF_Res2" if "tfc1" in parts else "TFC_TDF_Res1" if "res" in parts else "TFC_TDF"
     convs = f"{bottleneck}.tfc1.H" if kind == "TFC_TDF_Res2" else f"{bottleneck}.tfc.H"
@@ -65,9 +61,19 @@ def find_options(shapes: Mapping[str, Shape], bottleneck: str) -> dict[str, Any]
     return {
         "n_fft": n_fft, "dim_f": n_fft // 2 + 1 - _shape(shapes, "freq_pad", 4)[2], "audio_ch": first[1] // 2,
         "block_type": kind, "num_blocks": 2 * _count(shapes, "encoding_blocks") + 1, "l": _count(shapes, convs),
-        "g": first[0], "k": _shape(shapes, f"{convs}.0.0.weight", 4)[2], "bn": factor,
+        "g": first[0], "k": _shape(shapes, f"{convs}.0.0.weight", 4)[2], "bn": _factor(shapes, bottleneck),
         "bias": f"{bottleneck}.tdf.0.bias" in shapes,
     }  # fmt: skip
+
+
+def _factor(shapes: Mapping[str, Shape], bottleneck: str) -> int | None:
+    """Return the factor of the linear layers: the largest that gives the widths of all, which are rounded down."""
+    first = [name for name in shapes if name.endswith(".tdf.0.weight")]
+    if not first:
+        return None
+    if f"{bottleneck}.tdf.3.weight" not in shapes:
+        return 0
+    return min(n_in // max(n_out, 1) for n_out, n_in in (_shape(shapes, name, 2) for name in first))
 
 
 def take_unet(options: Options, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,22 +101,21 @@ class TfcTdfConfig(ModelConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.n_bins > self.stft.n_fft // 2 + 1:
-            raise ValueError(
-                f"n_bins: {self.n_bins} is more than n_fft {self.stft.n_fft} has; legal: 1 to "
-                f"{self.stft.n_fft // 2 + 1}"
-            )
+        most = self.stft.n_fft // 2 + 1
+        if self.n_bins > most:
+            raise ValueError(f"n_bins: {self.n_bins} is more than n_fft {self.stft.n_fft} has; legal: 1 to {most}")
         factor = self.n_subbands * self.scale_bins**self.n_scales
         if self.n_bins % factor:
-            legal = [bins for bins in (self.n_bins // factor * factor, -(-self.n_bins // factor) * factor) if bins]
+            near = self.n_bins // factor * factor
+            legal = " and ".join(str(bins) for bins in (near, near + factor) if 1 <= bins <= most)
             raise ValueError(
-                f"n_bins: {self.n_bins} is not a multiple of {factor}, n_subbands {self.n_subbands} x scale_bins "
-                f"{self.scale_bins} ** n_scales {self.n_scales}; the nearest are {' and '.join(map(str, legal))}"
+                f"n_bins: {self.n_bins} is not a multiple of {factor}, which is n_subbands {self.n_subbands} times "
+                f"scale_bins {self.scale_bins} to the power of n_scales {self.n_scales}; the nearest: {legal or 'none'}"
             )
         coarsest = self.bins_at(self.n_scales)
         if self.bottleneck_factor > coarsest:
             raise ValueError(
-                f"bottleneck_factor: {self.bottleneck_factor} leaves nothing of the {coarsest} bin(s) of the coarsest "
+                f"bottleneck_factor: {self.bottleneck_factor} leaves nothing of the {coarsest} bins of the coarsest "
                 f"scale; legal: 1 to {coarsest}"
             )
         return self
