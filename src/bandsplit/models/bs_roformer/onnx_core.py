@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
@@ -10,15 +10,13 @@ from bandsplit.models.bs_roformer.shapes import FEED_FORWARD_FACTOR
 from bandsplit.models.onnx.core import TracedCore
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bandsplit.models.bs_roformer.network import BsRoformer
 
 
 class BsRoformerOnnx(TracedCore[BsRoformerConfig]):
     """The `OnnxCore` of the family."""
 
-    def estimate(self, model: BsRoformer, mixture: Tensor) -> Tensor:
+    def estimate(self, model: BsRoformer, mixture: Any) -> Any:
         """Map ``b c f t 2`` to ``b s c f t 2``."""
         return model.estimate(mixture)
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.dttnet.config import DttnetConfig
 from bandsplit.models.onnx.core import TracedCore
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bandsplit.models.dttnet.network import DttnetNetwork
 
 
 class DttnetOnnx(TracedCore[DttnetConfig]):
     """The `OnnxCore` of the family."""
 
-    def estimate(self, model: DttnetNetwork, mixture: Tensor) -> Tensor:
+    def estimate(self, model: DttnetNetwork, mixture: Any) -> Any:
         """Map ``b c f t 2`` to ``b 1 c f t 2``."""
         from bandsplit.models.layers.complex_channels import channels_to_parts, parts_to_channels
 

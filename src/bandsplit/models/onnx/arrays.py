@@ -11,6 +11,8 @@ from bandsplit.models.onnx.metadata import MOST_AXES
 
 MOST_NUMBERS = 64
 """Largest array whose values are tracked, since sizes are computed from them."""
+MOST_LISTED = 4096
+"""Largest array of whole numbers in a file whose values matter: sizes of the bands, at most."""
 LIMIT = 1 << 48
 """No size and no tracked value reaches it."""
 
@@ -69,6 +71,17 @@ def numbers_of(array: Array) -> tuple[int, ...]:
     """
     require(array.numbers is not None)
     return array.numbers or ()
+
+
+def axes_of(axes: Array, array: Array) -> list[int]:
+    """Return axes of ``array`` that an array of sizes names, as places.
+
+    Raises:
+        ValueError: they are not known, not in ``array``, or more than it can have.
+    """
+    # Bounded, since many operations could name the same axis again and again.
+    require(len(numbers_of(axes)) <= MOST_AXES)
+    return [axis_of(axis, array) for axis in numbers_of(axes)]
 
 
 def number_of(array: Array) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import count_flop, tensor_shapes
 from bandsplit.models.onnx.metadata import Graph, OnnxFile
 from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
@@ -63,8 +60,8 @@ class TracedCore(SpectrogramCore[ConfigT]):
     """
 
     @abstractmethod
-    def estimate(self, model: Any, mixture: Tensor) -> Tensor:
-        """Map the real and imaginary parts ``b c f t 2`` of the mixture's lowest bins to the estimates' in PyTorch."""
+    def estimate(self, model: Any, mixture: Any) -> Any:
+        """Map real and imaginary parts of the mixture's lowest bins, a tensor ``b c f t 2``, to the estimates'."""
 
     @abstractmethod
     def activations(self, config: ConfigT, frames: int) -> int:
@@ -72,15 +69,12 @@ class TracedCore(SpectrogramCore[ConfigT]):
 
     def build(self, model: Any, metadata: Mapping[str, str], int8: bool) -> bytes:
         """Trace the network, see `bandsplit.models.onnx.exporting`."""
-        import torch
-
         from bandsplit.models.onnx.exporting import export_core
 
         config = model.config
         # Two signals, so that no size of the batch is taken for an axis of length one.
         shortest = np.zeros((2, config.channels, config.geometry.fitting(1)), np.float32)
-        example = torch.from_numpy(self.before(config, shortest))
-        return export_core(model, self.estimate, example, metadata)
+        return export_core(model, self.estimate, self.before(config, shortest), metadata)
 
     def int8_problem(self, config: ConfigT) -> str | None:
         """Return why there are none: the exporter writes no layers of 8-bit integers."""

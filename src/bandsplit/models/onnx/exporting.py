@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnxruntime
 import torch
@@ -42,7 +43,7 @@ class _Core(nn.Module):
         return self.estimate(self.model, mixture)
 
 
-def export_core(model: SeparationModel, estimate: Estimate, mixture: Tensor, metadata: Mapping[str, str]) -> bytes:
+def export_core(model: SeparationModel, estimate: Estimate, mixture: np.ndarray, metadata: Mapping[str, str]) -> bytes:
     """Write the real-valued part of a network, ``b c f t 2 -> b s c f t 2``, as the bytes of an ONNX file.
 
     Args:
@@ -62,7 +63,7 @@ def export_core(model: SeparationModel, estimate: Estimate, mixture: Tensor, met
         )
     with tempfile.TemporaryDirectory() as folder:
         traced, simple = Path(folder) / "traced.onnx", Path(folder) / "simple.onnx"
-        _trace(_Core(model, estimate).eval(), mixture, traced)
+        _trace(_Core(model, estimate).eval(), torch.from_numpy(mixture), traced)
         _simplify(traced, simple)
         graph = onnx.load(simple).graph
     _, channels, bins, _, _ = mixture.shape

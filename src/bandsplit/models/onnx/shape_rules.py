@@ -12,6 +12,7 @@ from math import prod
 from bandsplit.models.onnx.arrays import (
     MOST_NUMBERS,
     Array,
+    axes_of,
     axis_of,
     broadcast,
     new_array,
@@ -96,7 +97,8 @@ def _range(node: Node, start: Array, end: Array, step: Array) -> list[Array]:
 
 def _gather(node: Node, x: Array, places: Array) -> list[Array]:
     axis, numbers = axis_of(node.attributes.get("axis", 0), x), None
-    if len(x.shape) == 1 and x.numbers is not None and places.numbers is not None:
+    few = len(x.shape) == 1 and prod(places.shape) <= MOST_NUMBERS
+    if few and x.numbers is not None and places.numbers is not None:
         numbers = [x.numbers[place] for place in places.numbers]
     return [new_array((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]), x, places, numbers=numbers)]
 
@@ -108,7 +110,7 @@ def _pad(node: Node, x: Array, amounts: Array, value: Array | None = None) -> li
 
 
 def _reduce(node: Node, x: Array, axes: Array) -> list[Array]:
-    reduced = {axis_of(axis, x) for axis in numbers_of(axes)}
+    reduced = {*axes_of(axes, x)}
     require(bool(reduced))
     kept = [1 if i in reduced else size for i, size in enumerate(x.shape)]
     if not node.attributes.get("keepdims", 1):
@@ -134,14 +136,15 @@ def _slice(
     node: Node, x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
 ) -> list[Array]:
     shape, numbers, n = list(x.shape), x.numbers, len(numbers_of(starts))
-    places = range(n) if axes is None else numbers_of(axes)
+    places = range(n) if axes is None else axes_of(axes, x)
     by = (1,) * n if steps is None else numbers_of(steps)
-    for start, end, axis, step in zip(numbers_of(starts), numbers_of(ends), places, by, strict=True):
-        place, part = axis_of(axis, x), slice(start, end, step)
+    for start, end, place, step in zip(numbers_of(starts), numbers_of(ends), places, by, strict=True):
+        part = slice(start, end, step)
         # Backwards, an end before the first place is written in another way than in Python; it is never exported.
         require(step > 0)
         shape[place] = len(range(shape[place])[part])
-        numbers = numbers[part] if numbers is not None and len(x.shape) == 1 else None
+        is_small = len(shape) == 1 and shape[0] <= MOST_NUMBERS
+        numbers = numbers[part] if numbers is not None and is_small else None
     return [new_array(shape, x, numbers=numbers)]
 
 
@@ -155,7 +158,7 @@ def _split(node: Node, x: Array, sizes: Array | None = None) -> list[Array]:
 
 
 def _squeeze(node: Node, x: Array, axes: Array) -> list[Array]:
-    gone = {axis_of(axis, x) for axis in numbers_of(axes)}
+    gone = {*axes_of(axes, x)}
     require(all(x.shape[axis] == 1 for axis in gone))
     return [new_array((size for i, size in enumerate(x.shape) if i not in gone), x, numbers=x.numbers)]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from math import prod
 from typing import NamedTuple
 
-from bandsplit.models.onnx.arrays import Array, require
+from bandsplit.models.onnx.arrays import MOST_LISTED, Array, require
 from bandsplit.models.onnx.layer_rules import LAYER_RULES, MICROSOFT, count_products
-from bandsplit.models.onnx.metadata import Graph, Node, OnnxFile
+from bandsplit.models.onnx.metadata import Graph, Node, OnnxFile, Weights
 from bandsplit.models.onnx.shape_rules import SHAPE_RULES
 
 OPSET = 18
@@ -52,7 +52,7 @@ def count_costs(graph: Graph, mixture: Sequence[int], limits: Costs) -> Costs:
     if graph.inputs != ("mixture",) or graph.outputs != ("estimates",):
         raise ValueError(f"its graph takes {graph.inputs} and gives {graph.outputs}, not 'mixture' and 'estimates'")
     known = {
-        name: Array(array.shape, array.whole_numbers() if array.type == "int64" else None, constant=True)
+        name: Array(array.shape, array.whole_numbers() if _is_listed(array) else None, constant=True)
         for name, array in graph.weights.items()
     }
     known["mixture"] = Array(tuple(mixture))
@@ -60,6 +60,10 @@ def count_costs(graph: Graph, mixture: Sequence[int], limits: Costs) -> Costs:
     if "estimates" not in count.run(graph, known, 0, 1):
         raise ValueError("its graph does not compute 'estimates'")
     return Costs(count.most, count.operations)
+
+
+def _is_listed(array: Weights) -> bool:
+    return array.type == "int64" and prod(array.shape) <= MOST_LISTED
 
 
 class _Count:

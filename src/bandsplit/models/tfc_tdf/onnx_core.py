@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.onnx.core import TracedCore
 from bandsplit.models.tfc_tdf.config import TfcTdfConfig
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from bandsplit.models.tfc_tdf.network import TfcTdfModel
 
 
 class TfcTdfOnnx(TracedCore[TfcTdfConfig]):
     """The `OnnxCore` of the family."""
 
-    def estimate(self, model: TfcTdfModel, mixture: Tensor) -> Tensor:
+    def estimate(self, model: TfcTdfModel, mixture: Any) -> Any:
         """Map ``b c f t 2`` to ``b s c f t 2``."""
         from bandsplit.models.layers.complex_channels import channels_to_parts, parts_to_channels
 
