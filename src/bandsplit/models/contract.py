@@ -95,11 +95,6 @@ class ModelConfig(Config):
         """Transform of the spectrograms that the model returns; None: it returns none, and the loss has its own."""
         return None
 
-    @property
-    def buffers(self) -> tuple[str, ...]:
-        """Last parts of the names of tensors that models store but do not train; they are not counted as parameters."""
-        return ()
-
 
 class Flop(NamedTuple):
     """Floating-point operations of the matrix products that a network needs for one signal with all its channels."""

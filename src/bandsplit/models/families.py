@@ -48,6 +48,14 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "bs_roformer": Family(
+        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
+        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
+        build="bandsplit.models.bs_roformer.build:build_network",
+        flop="bandsplit.models.bs_roformer.flop:count_flop",
+        weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
+    ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
@@ -63,13 +71,6 @@ FAMILIES = {
         flop="bandsplit.models.dttnet.flop:count_flop",
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
         onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
-    ),
-    "bs_roformer": Family(
-        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
-        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
-        build="bandsplit.models.bs_roformer.build:build_network",
-        flop="bandsplit.models.bs_roformer.flop:count_flop",
-        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
     ),
 }
 UNNAMED = "bsrnn"

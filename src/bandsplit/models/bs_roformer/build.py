@@ -4,7 +4,7 @@ from torch import nn
 
 from bandsplit.models.bs_roformer.coders import BandSplit, MaskEstimator
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
-from bandsplit.models.bs_roformer.network import Along, Axis, BsRoformer
+from bandsplit.models.bs_roformer.network import Axis, AxisTransformer, BsRoformer
 from bandsplit.models.bs_roformer.shapes import FEED_FORWARD_FACTOR
 from bandsplit.models.layers.attention import CrossCovarianceAttention, GatedAttention
 from bandsplit.models.layers.rms_norm import RmsNorm
@@ -35,7 +35,7 @@ def _part(config: BsRoformerConfig, depths: dict[Axis, int]) -> RepeatedPart:
     """Build transformers in a row, given as axes and numbers of layers."""
     part = RepeatedPart()
     for axis, depth in depths.items():
-        part.add_module(axis, Along(axis, _transformer(config, axis, depth)))
+        part.add_module(axis, AxisTransformer(axis, _transformer(config, axis, depth)))
     return part
 
 

@@ -1,7 +1,8 @@
 """Band split and mask estimators; spectrograms are real, with real and imaginary parts on the last axis.
 
 Weights are stacked: bands of one width, and the hidden layers of all bands, are batched products. On two cores they
-take 0.8 of the time of a product for each band. `tests/models/bs_roformer/test_roformer_coders.py` has the loop over bands.
+take 0.8 of the time of a product for each band.
+`tests/models/bs_roformer/test_roformer_coders.py` has the loop over bands.
 
 Source: docs/bs-roformer.md#band-split; docs/bs-roformer.md#masks.
 """

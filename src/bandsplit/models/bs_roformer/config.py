@@ -98,11 +98,6 @@ class BsRoformerConfig(ModelConfig):
         return Geometry(self.plan, best_s=self.plan.chunk_s)
 
     @property
-    def buffers(self) -> tuple[str, ...]:
-        """Frequencies of the rotary embedding."""
-        return ("frequencies",)
-
-    @property
     def n_bins(self) -> int:
         """Number of bins of a spectrogram."""
         return self.stft.n_fft // 2 + 1

@@ -27,7 +27,7 @@ _FOLDS: dict[Axis, tuple[str, str]] = {
 }
 
 
-class Along(nn.Module):
+class AxisTransformer(nn.Module):
     """A transformer along one axis of ``(b k t n)``, or along bands and frames as one sequence (``linear``)."""
 
     def __init__(self, axis: Axis, transformer: Transformer) -> None:
@@ -102,7 +102,7 @@ class BsRoformer(SeparationModel):
         latent = rearrange(self.encode(mixture), "b k t n -> k b t n")
         masks = torch.stack([estimator(latent) for estimator in self.estimators.values()], dim=1)
         if self.places is not None and self.shares is not None:
-            masks = torch.einsum("bscfmtr,fm->bscftr", masks[:, :, :, self.places], self.shares)
+            masks = (masks[:, :, :, self.places] * self.shares[:, :, None, None]).sum(dim=4)
         if self.config.zero_dc:
             mixture = F.pad(mixture[:, :, 1:], (0, 0, 0, 0, 1, 0))
         (mask_re, mask_im), (re, im) = masks.unbind(-1), mixture.unsqueeze(1).unbind(-1)
