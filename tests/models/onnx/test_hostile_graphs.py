@@ -258,28 +258,16 @@ def summed_einsum(graph: GraphProto) -> None:
     add(graph, "Einsum", flat, flat, flat, equation="a,b,c->a")
 
 
-def wide_gemm(graph: GraphProto) -> None:
-    square = add(graph, "Expand", floats(graph), numbers(graph, 9000, 9000))
-    for _ in range(300):
-        square = add(graph, "Gemm", square, square, transA=1)
-
-
 def long_recurrence(graph: GraphProto) -> None:
     x = add(graph, "Expand", floats(graph), numbers(graph, 10**6, 1, 1000))
     sizes = {"hidden_size": 1000}
     add(graph, "GRU", x, *(floats(graph, *shape) for shape in ((1, 3000, 1000), (1, 3000, 1000), (1, 6000))), **sizes)
 
 
-def many_normalisations(graph: GraphProto) -> None:
-    name, ones = image(graph), floats(graph, 2)
-    for _ in range(5000):
-        name = add(graph, "InstanceNormalization", name, ones, ones, epsilon=1e-5)
-
-
 FREE = Costs(1 << 60, 1 << 60)
 TRACED_BOMBS = [
     expanded, long_range, gathered, padded_convolution, stretched, large_kernels, outer_einsum, summed_einsum,
-    wide_gemm, long_recurrence, many_normalisations,
+    long_recurrence,
 ]  # fmt: skip
 
 

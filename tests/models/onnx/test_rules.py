@@ -23,7 +23,7 @@ class Case(NamedTuple):
 
     operator: str
     constants: tuple[Any, ...] = ()
-    """Arrays, in float32 except whole numbers and booleans; None: an input that is left out; "x": the mixture."""
+    """Arrays, in float32 except whole numbers; None: an input that is left out; "x": the mixture."""
     attributes: dict[str, Any] = {}  # noqa: RUF012
     outputs: int = 1
     first: bool = True
@@ -41,7 +41,7 @@ def operation(case: Case) -> tuple[Node, dict[str, np.ndarray]]:
             inputs.append("mixture" if value else "")
             continue
         array = np.asarray(value)
-        constants[f"c{number}"] = array.astype({"i": np.int64, "b": np.bool_}.get(array.dtype.kind, np.float32))
+        constants[f"c{number}"] = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
         inputs.append(f"c{number}")
     names = tuple(f"y{number}" for number in range(case.outputs))
     return Node(case.operator, tuple(inputs), names, case.attributes), constants
@@ -105,7 +105,6 @@ CASES = {
     "InstanceNormalization": Case("InstanceNormalization", (zeros(3), zeros(3)), {"epsilon": 1e-5}),
     "BatchNormalization": Case("BatchNormalization", (zeros(3), zeros(3), zeros(3), zeros(3) + 1), {"epsilon": 1e-3}),
     "MatMul": Case("MatMul", (zeros(3, 6, 5),)),
-    "Gemm": Case("Gemm", (zeros(7, 6), zeros(2, 6), zeros(2)), {"transB": 1}, first=False),
     "Einsum": Case("Einsum", (zeros(4, 5),), {"equation": "abcd,ce->adeb"}),
     "LSTM": Case(
         "LSTM",
@@ -125,7 +124,6 @@ CASES = {
     "Pow": Case("Pow", (2.0,)),
     "Cos": Case("Cos"),
     "Sin": Case("Sin"),
-    "Where": Case("Where", (zeros(6) > 0, "x", 1.0), first=False),
     "ReduceL2": Case("ReduceL2", ([-1],), {"keepdims": 1}),
     "ReduceMean": Case("ReduceMean", ([0, 2],), {"keepdims": 0}),
     "Expand": Case("Expand", ([5, 1, 3, 1, 1],)),
@@ -201,7 +199,6 @@ def test_what_is_impossible_or_never_exported_is_refused(case: Case):
         (CASES["Conv"], 2 * 5 * 3 * 5 * (3 * 3 * 2)),
         (Case("ConvTranspose", (zeros(3, 5, 2, 2),), {"strides": [2, 2]}), 2 * 5 * 8 * 12 + 2 * 3 * 4 * 6 * 5 * 4),
         (CASES["MatMul"], 2 * 3 * 4 * 5 * 6),
-        (CASES["Gemm"], 7 * 2 * 6),
         (CASES["Einsum"], 2 * 6 * 5 * 3 + 2 * 3 * 4 * 6 * 5),
         (CASES["LSTM"], 4 * 2 * (2 * 20 * 3 + 2 * 20 * 5 + 2 * 40)),
     ],

@@ -23,8 +23,6 @@ def count_products(node: Node, inputs: Sequence[Array | None], outputs: Sequence
     match node.operator:
         case "MatMul" | "com.microsoft.MatMulIntegerToFloat":
             return written * arrays[0].shape[-1]
-        case "Gemm":
-            return written * arrays[0].shape[0 if node.attributes.get("transA", 0) else 1]
         case "Einsum":
             return written + prod(_sizes_of_letters(node, arrays).values())
         case "Conv":
@@ -56,16 +54,6 @@ def _matmul(node: Node, a: Array, b: Array, *rest: Array | None) -> list[Array]:
     require(len(a.shape) >= 2 <= len(b.shape) and a.shape[-1] == b.shape[-2])
     require(not rest or node.operator == INTEGER_PRODUCT)
     return [new_array((*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a, b)]
-
-
-def _gemm(node: Node, a: Array, b: Array, bias: Array | None = None) -> list[Array]:
-    (rows, inner), (inner_too, columns) = (
-        array.shape[::-1] if node.attributes.get(turned, 0) else array.shape
-        for array, turned in ((a, "transA"), (b, "transB"))
-    )
-    require(inner == inner_too)
-    require(bias is None or broadcast(bias.shape, (rows, columns)) == (rows, columns))
-    return [new_array((rows, columns), a, b)]
 
 
 def _einsum(node: Node, *arrays: Array) -> list[Array]:
@@ -136,7 +124,6 @@ LAYER_RULES: Rules = {
     "DynamicQuantizeLinear": (set(), _quantise),
     "Einsum": ({"equation"}, _einsum),
     "GRU": ({"hidden_size", "direction", "linear_before_reset"}, _recurrent),
-    "Gemm": ({"alpha", "beta", "transA", "transB"}, _gemm),
     "InstanceNormalization": ({"epsilon"}, _norm),
     "LSTM": ({"hidden_size", "direction"}, _recurrent),
     "MatMul": (set(), _matmul),

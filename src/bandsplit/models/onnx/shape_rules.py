@@ -36,8 +36,6 @@ def _elementwise(node: Node, *arrays: Array) -> list[Array]:
         "Sub": lambda a, b: a - b,
         "Mul": lambda a, b: a * b,
         "Div": _divide,
-        "Equal": lambda a, b: int(a == b),
-        "Where": lambda condition, a, b: a if condition else b,
     }.get(node.operator)
     shape, numbers = broadcast(*(array.shape for array in arrays)), None
     few = len(shape) <= 1 and prod(shape) <= MOST_NUMBERS
@@ -178,10 +176,10 @@ def _transpose(node: Node, x: Array) -> list[Array]:
 
 
 SHAPE_RULES: Rules = {
-    **{name: (set(), _elementwise) for name in ("Add", "Div", "Equal", "Mul", "PRelu", "Pow", "Sub", "Sum", "Where")},
+    **{name: (set(), _elementwise) for name in ("Add", "Div", "Mul", "PRelu", "Pow", "Sub", "Sum")},
     **{
         name: (set(), _elementwise)
-        for name in ("Cos", "Erf", "Exp", "Identity", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh")
+        for name in ("Cos", "Erf", "Identity", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh")
     },
     **{name: ({"alpha"}, _elementwise) for name in ("Elu", "LeakyRelu")},
     **{name: ({"keepdims"}, _reduce) for name in ("ReduceL2", "ReduceMean", "ReduceSum")},
