@@ -32,6 +32,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "n_features": 8,
         "growth": 4,
         "n_scales": 2,
+        "bottleneck_factor": 2,
         "n_blocks": 1,
         "plan": PLAN,
     },

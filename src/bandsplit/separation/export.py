@@ -21,7 +21,7 @@ from bandsplit.separation.torch_network import TorchNetwork
 
 LIMIT = 1e-4
 """A file is kept up to this difference from PyTorch's estimates, as a part of their peak. Usually it is 1e-6; if the
-output is far smaller than the activations, as in untrained networks, both programs are 1e-5 from the exact estimates."""
+output is far smaller than the activations, as in untrained networks, both programs are 1e-5 from exact estimates."""
 INT8_LIMIT_DB = 10.0
 """A file with 8-bit integers is kept if its error, on noise, is at least this far below PyTorch's estimates."""
 CHECK_S = (0.01, 0.7, 2.5)

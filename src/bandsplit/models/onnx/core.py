@@ -20,7 +20,7 @@ ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 BATCH, FRAMES = 16, 1000
 """Mixtures and, about, their frames for which costs are counted."""
-# Limits, as multiples of what follows from the configuration. Graphs of `bandsplit export` hold up to 2.5 times as many
+# Limits, as multiples of what follows from the configuration. Graphs of `bandsplit export` hold up to twice as many
 # numbers as the activations, and do up to 1.5 times as many operations as the layers have multiplications; in networks
 # of few features they take more for activations and normalisations.
 _HELD, _DONE, _PER_ACTIVATION = 8, 4, 16
