@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,16 +29,18 @@ def make_weights(arguments: dict[str, Any]) -> dict[str, Tensor]:
     g, levels, bins, kernel = arguments["g"], arguments["num_blocks"] // 2, arguments["dim_f"], arguments["k"]
     shapes: dict[str, tuple[int, ...]] = {}
 
-    def layer(name: str, shape: tuple[int, ...], n: int, bias: bool = True, at: int = 0) -> None:
-        shapes.update({f"{name}.{at}.weight": shape} | ({f"{name}.{at}.bias": (n,)} if bias else {}))
+    def layer(name: str, shape: tuple[int, ...], n: int, bias: int | None = None, at: int = 0) -> None:
+        bias = n if bias is None else bias
+        shapes.update({f"{name}.{at}.weight": shape} | ({f"{name}.{at}.bias": (bias,)} if bias else {}))
         shapes.update({f"{name}.{at + 1}.{part}": (n,) for part in ("weight", "bias", "running_mean", "running_var")})
 
     def block(name: str, level: int) -> None:
         n, width = g * (level + 1), bins >> level
         for number in range(arguments["l"]):
             layer(f"{name}.tfc.H.{number}", (n, n, kernel, kernel), n)
-        layer(f"{name}.tdf", (width // arguments["bn"], width), n, bias=False)
-        layer(f"{name}.tdf", (width, width // arguments["bn"]), n, bias=False, at=3)
+        narrow, bias = width // arguments["bn"], int(arguments["bias"])
+        layer(f"{name}.tdf", (narrow, width), n, bias * narrow)
+        layer(f"{name}.tdf", (width, narrow), n, bias * width, at=3)
 
     layer("first_conv", (g, 4, 1, 1), g)
     for level in range(levels):
@@ -85,8 +88,70 @@ def _block(w: dict[str, Tensor], name: str, x: Tensor, count: int) -> Tensor:
         x = _normed(w, f"{name}.tfc.H.{number}", x)
     y = x
     for number in (0, 3):
-        y = _norm(w, f"{name}.tdf.{number + 1}", F.linear(y, w[f"{name}.tdf.{number}.weight"]))
+        place = f"{name}.tdf.{number}"
+        y = _norm(w, f"{name}.tdf.{number + 1}", F.linear(y, w[f"{place}.weight"], w.get(f"{place}.bias")))
     return x + y
+
+
+def write_onnx(path: Path, weights: dict[str, Tensor], arguments: dict[str, Any]) -> onnx.ModelProto:
+    """Write the network as an ONNX file, as PyTorch exports it: normalisations inside convolutions, but no others."""
+    levels, bins, frames = arguments["num_blocks"] // 2, arguments["dim_f"], arguments["dim_t"]
+    nodes: list[onnx.NodeProto] = []
+    stored: dict[str, Tensor] = {}
+
+    def add(operator: str, *inputs: str, **attributes: Any) -> str:
+        output = f"/{operator}_{len(nodes)}"
+        nodes.append(onnx.helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def keep(*tensors: Tensor) -> list[str]:
+        names = [f"onnx::{len(stored) + number}" for number in range(len(tensors))]
+        stored.update(zip(names, tensors, strict=True))
+        return names
+
+    def norm(x: str, name: str) -> str:
+        four = keep(*(weights[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")))
+        return add("BatchNormalization", x, *four, epsilon=1e-5, momentum=0.9)
+
+    def conv(x: str, name: str, stride: int = 1, operator: str = "Conv") -> str:
+        weight, bias = weights[f"{name}.0.weight"], weights[f"{name}.0.bias"]
+        if operator == "Conv" and f"{name}.1.weight" in weights:
+            gain = weights[f"{name}.1.weight"] / torch.sqrt(weights[f"{name}.1.running_var"] + 1e-5)
+            weight = weight * gain[:, None, None, None]
+            bias = (bias - weights[f"{name}.1.running_mean"]) * gain + weights[f"{name}.1.bias"]
+        kernel = weight.shape[-1]
+        pads = [kernel // 2 if stride == 1 else 0] * 4
+        sizes: dict[str, Any] = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "dilations": [1, 1]}
+        x = add(operator, x, *keep(weight, bias), pads=pads, group=1, **sizes)
+        return norm(x, f"{name}.1") if operator != "Conv" else x
+
+    def block(x: str, name: str) -> str:
+        for number in range(arguments["l"]):
+            x = add("Relu", conv(x, f"{name}.tfc.H.{number}"))
+        y = x
+        for number in (0, 3):
+            y = add("MatMul", y, *keep(weights[f"{name}.tdf.{number}.weight"].T))
+            if arguments["bias"]:
+                y = add("Add", *keep(weights[f"{name}.tdf.{number}.bias"]), y)
+            y = add("Relu", norm(y, f"{name}.tdf.{number + 1}"))
+        return add("Add", x, y)
+
+    x, kept = add("Transpose", add("Relu", conv("input", "first_conv")), perm=[0, 1, 3, 2]), []
+    for level in range(levels):
+        x = block(x, f"encoding_blocks.{level}")
+        kept.append(x)
+        x = add("Relu", conv(x, f"ds.{level}", stride=2))
+    x = block(x, "bottleneck_block")
+    for level in range(levels):
+        x = add("Mul", add("Relu", conv(x, f"us.{level}", 2, "ConvTranspose")), kept.pop())
+        x = block(x, f"decoding_blocks.{level}")
+    x = conv(add("Transpose", x, perm=[0, 1, 3, 2]), "final_conv")
+    ends = [onnx.helper.make_tensor_value_info(name, 1, ["batch", 4, bins, frames]) for name in ("input", x)]
+    arrays = [onnx.numpy_helper.from_array(tensor.contiguous().numpy(), name) for name, tensor in stored.items()]
+    graph = onnx.helper.make_graph(nodes, "network", ends[:1], ends[1:], arrays, doc_string="a network")
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    path.write_bytes(model.SerializeToString())
+    return model
 
 
 def write_own() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from authors_networks import Golden, checkpoint, read_golden, relative_difference
@@ -13,6 +14,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.contract import Checkpoint, Imported
 from bandsplit.models.families import count_flop, tensor_shapes
 from bandsplit.models.files import model_from_tensors
+from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.layers.complex_channels import to_channels
 from bandsplit.models.mdx_net.config import MdxNetConfig
 from bandsplit.models.mdx_net.network import MdxNetwork
@@ -215,3 +217,19 @@ def test_short_and_silent_songs_are_separated():
     network = MdxNetwork(config(plan={"kind": "trimmed", "chunk_s": 992 / 8000, "trim_s": 64 / 8000})).eval()
     assert separated(network, torch.randn(2, 10)).shape == (2, 10)
     assert not separated(network, torch.zeros(2, 3000)).any()
+
+
+def test_an_onnx_file_with_normalisations_inside_convolutions_gives_the_output_of_its_network(
+    shared: Path, tmp_path: Path
+):
+    found = read_shared(shared, "tiny-mdxnet-onnx")
+    arguments = {name: found.arguments[name] for name in ("target_name", "n_fft", "hop_length")}
+    (tmp_path / "m.yaml").write_text(yaml.safe_dump(arguments))
+    path = shared / "golden" / "systems" / "demucs_mdx_presunet" / "tiny-mdxnet.onnx"
+    model, card = import_checkpoint(path, tmp_path / "m.yaml")
+    assert isinstance(model, MdxNetwork) and "tiny-mdxnet.onnx" in card.source
+    assert model.config == network_of(found.checkpoint()).config
+    with torch.inference_mode():
+        estimate = model.estimate(found.tensors["input"])
+    assert relative_difference(estimate, found.tensors["output"]) <= 1e-5
+    assert relative_difference(estimate, found.tensors["output/onnxruntime"]) <= 1e-5

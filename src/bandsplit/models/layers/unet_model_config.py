@@ -1,4 +1,4 @@
-"""Models that estimate the spectrogram of one target by a U-Net of post-activation TFC-TDF blocks: their common options.
+"""Models that are a U-Net of post-activation TFC-TDF blocks from a spectrogram to one: their common options.
 
 Source: docs/dttnet.md#forward-pass; docs/mdx-net.md#forward-pass.
 """

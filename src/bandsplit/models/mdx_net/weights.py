@@ -16,6 +16,7 @@ from bandsplit.models.contract import Checkpoint, Imported, Shape
 from bandsplit.models.layers.tfc_tdf_v2_files import find_options, their_name
 from bandsplit.models.layers.unet_model_files import rename_tensors, take_model
 from bandsplit.models.mdx_net.config import MdxNetConfig
+from bandsplit.models.mdx_net.onnx_weights import as_state
 from bandsplit.models.options import Options
 
 _BOTTLENECK = "bottleneck_block"
@@ -37,23 +38,28 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
         raise ModelFileError(
             "is the mixer of KUIELab-MDX-Net, a matrix for the estimates of four models, and no model: import those"
         )
+    sizes: dict[str, Any] = {}
+    if checkpoint.graph is not None:
+        if (found := as_state(checkpoint, checkpoint.graph)) is None:
+            return None
+        checkpoint, sizes = found
     if not all(name in checkpoint.shapes for name in _SIGNS):
         return None
-    config = config_from_authors(checkpoint)
+    config = config_from_authors(checkpoint, sizes)
     tensors = rename_tensors(config, checkpoint.shapes, checkpoint.read, lambda name: _their_name(name, config))
     return Imported(
         config,
         tensors,
         training_data="not stated in the file; its authors': 86 training songs of MUSDB18-HQ in altered copies",
         licence="not stated in the file; the code of its authors is under MIT",
-        format="a checkpoint in the format of KUIELab-MDX-Net (kuielab/mdx-net)",
+        format="a file in the format of KUIELab-MDX-Net (kuielab/mdx-net)",
     )
 
 
-def config_from_authors(checkpoint: Checkpoint) -> MdxNetConfig:
+def config_from_authors(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> MdxNetConfig:
     """Translate the constructor arguments of the authors' network, in the checkpoint or a configuration file.
 
-    Those that names and shapes of the tensors determine may be absent.
+    Those that names and shapes of the tensors determine may be absent, and so may ``sizes``, which the file has.
 
     Raises:
         ModelFileError: an option is missing, unknown or not supported.
@@ -69,7 +75,7 @@ def config_from_authors(checkpoint: Checkpoint) -> MdxNetConfig:
         )
     options, found = Options(document, where), find_options(checkpoint.shapes, _BOTTLENECK)
     options.skip(*_WITHOUT_EFFECT)
-    settings = take_model(options, _with_bins(found, checkpoint.shapes))
+    settings = take_model(options, _with_bins(found, checkpoint.shapes) | sizes)
     settings["channels"] = options.take("dim_c", 2 * found["audio_ch"]) // 2
     options.close()
     return MdxNetConfig.parse(settings)
