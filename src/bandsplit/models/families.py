@@ -72,6 +72,13 @@ FAMILIES = {
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
         onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
     ),
+    "mdx_net": Family(
+        config="bandsplit.models.mdx_net.config:MdxNetConfig",
+        shapes="bandsplit.models.mdx_net.shapes:tensor_shapes",
+        build="bandsplit.models.mdx_net.network:MdxNetwork",
+        flop="bandsplit.models.mdx_net.flop:count_flop",
+        weights="bandsplit.models.mdx_net.weights:read_checkpoint",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""
