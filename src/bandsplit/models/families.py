@@ -47,6 +47,18 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "htdemucs": Family(
+        config="bandsplit.models.demucs.config:HtDemucsConfig",
+        shapes="bandsplit.models.demucs.shapes:tensor_shapes",
+        build="bandsplit.models.demucs.build:build_htdemucs",
+        flop="bandsplit.models.demucs.flop:count_flop",
+    ),
+    "hdemucs": Family(
+        config="bandsplit.models.demucs.config:HybridDemucsConfig",
+        shapes="bandsplit.models.demucs.shapes:tensor_shapes",
+        build="bandsplit.models.demucs.build:build_hdemucs",
+        flop="bandsplit.models.demucs.flop:count_flop",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,11 +32,13 @@ class RepeatedPart(nn.Sequential):
     recompute: bool = False
     """Whether the backward pass recomputes it instead of keeping its activations."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Apply the modules in their order."""
-        return checkpoint(self._apply_all, input, use_reentrant=False) if self.recompute else self._apply_all(input)
+    def forward(self, input: Tensor, *others: Any) -> Any:
+        """Apply the modules in their order; a part with ``others`` has its own `_apply_all`."""
+        if self.recompute:
+            return checkpoint(self._apply_all, input, *others, use_reentrant=False)
+        return self._apply_all(input, *others)
 
-    def _apply_all(self, x: Tensor) -> Tensor:
+    def _apply_all(self, x: Tensor, *others: Any) -> Any:
         return super().forward(x)
 
 
