@@ -47,6 +47,8 @@ WITHOUT_TORCH = (
     "models.pretrained.registry",
     "models.tensors",
     "runs.config",
+    "runs.losses",
+    "runs.optimisers",
     "runs.records",
     "runs.schema",
     "separation.network",

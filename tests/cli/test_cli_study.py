@@ -41,7 +41,7 @@ def refusal(*arguments: str) -> str:
 def test_a_study_is_listed_with_what_was_published_and_what_each_recipe_changes():
     lines = [line.split() for line in ask("list", "paper").splitlines()]
     assert ["1", "base", "1", "2", "3", "7.1", "127", "-"] in [line[-8:] for line in lines]
-    assert ["5", "loss-tf", "1", "7.2", "131", "base:", "loss_domain", "tf"] in lines
+    assert ["5", "loss-tf", "1", "7.2", "131", "base:", "domain", "tf"] in lines
     for part in STUDIES["paper"].parts:
         assert any(line[:1] == [part] for line in lines)
     assert all(f"{study.id}: {study.about}" in ask("list") for study in STUDIES.values())

@@ -6,7 +6,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.tensors import count_parameters
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
-from bandsplit.recipes.recipe import apply_changes
+from bandsplit.recipes.recipe import Recipe, apply_changes
 from bandsplit.runs.config import RunConfig
 
 PAPER = {  # Table II's rows with an architecture of their own, and the authors' numbers for shared encoders
@@ -14,6 +14,25 @@ PAPER = {  # Table II's rows with an architecture of their own, and the authors'
     "naive-stereo-mask-8": "81.1", "tac-tanh": "34.7", "tac-prelu": "34.7", "bscnn": "29.7", "attention-1x8": "33.0",
     "attention-2x16": "33.2", "multi-head-2": "22.0", "optimised-no-tac": "149.9", "optimised": "164.1",
     "simo-residual": "20.86", "simo": "26.62", "simo-optimised": "108.73",
+}  # fmt: skip
+
+
+HASHES = {  # of the vocals, or of the shared model, as the folders of runs are named
+    "base": "a1224cd2", "accumulate-gradients": "2799d879", "monitor-loss": "cf7fd9ee", "loss-time": "a0360a9b",
+    "loss-tf": "860e6541", "stft-4096": "8e8f63db", "mask-factor-2": "4c5f4f8f", "large": "014fe62e",
+    "large-patience-30": "efd1d840", "naive-stereo": "73e10269", "naive-stereo-mask-8": "2f15f150",
+    "tac-tanh": "1661f0dc", "tac-prelu": "35e91860", "bscnn": "00c1b9cf", "attention-1x8": "13a4ca47",
+    "attention-2x16": "041a1db3", "multi-head-2": "38bef52f", "silent-target": "33492ac8",
+    "pairing-epoch": "7cabc61c", "ladder-1-drop": "996127d6", "ladder-2-pairing": "4465d8ed",
+    "ladder-3-peak-normalise": "b3edfde9", "ladder-4-activity": "1f3800ad", "ladder-5-gain": "943a1d7a",
+    "no-activity-detection": "919968b9", "optimised-no-tac": "22111ce7", "optimised": "bf1c9404",
+    "base-patience-30": "9027fcd1", "layers-lstm-gru": "02f6a990", "layers-lstm-conv": "0f9eaf8c",
+    "layers-gru-lstm": "72a26b9a", "layers-gru-gru": "5409ab73", "layers-gru-conv": "7d75771c",
+    "layers-conv-lstm": "5c5138e6", "layers-conv-gru": "4b1842d1", "layers-conv-conv": "deda7e4f",
+    "joint-bands": "6d9e257a", "simo-residual": "6bfce6f2", "simo": "bde2cd08", "simo-optimised": "db161a57",
+    "demo": "8f9515dc", "mini-base": "2e3f32bc", "mini-large": "f7f5918b", "mini-naive-stereo": "e6ae9da4",
+    "mini-tac-prelu": "1748547f", "mini-bscnn": "2c3a4334", "mini-attention-2x16": "147973a2",
+    "mini-multi-head-2": "d7db8002", "mini-layers-gru-gru": "e89436b4", "mini-layers-conv-conv": "80db534f",
 }  # fmt: skip
 
 
@@ -25,15 +44,19 @@ def test_parameters_match_the_paper_to_the_printed_digit(id: str):
     assert RECIPES[id].parameters_m == float(PAPER[id])
 
 
+def of_the_paper(recipe: Recipe) -> bool:
+    return "family" not in recipe.settings["model"]
+
+
 def test_every_architecture_of_the_paper_is_a_recipe():
     layers = {f"layers-{time}-{band}" for time in ("lstm", "gru", "conv") for band in ("lstm", "gru", "conv")}
     others = {"demo", "joint-bands", *layers} - {"layers-lstm-lstm"}  # which is the base model
-    found = {id for id, recipe in RECIPES.items() if recipe.architecture}
+    found = {id for id, recipe in RECIPES.items() if recipe.architecture and of_the_paper(recipe)}
     assert found == {*PAPER, *others}
 
 
 def test_small_counterparts_change_their_base_as_the_paper_does():
-    small = [recipe for recipe in RECIPES.values() if recipe.counterpart]
+    small = [recipe for recipe in RECIPES.values() if recipe.counterpart and of_the_paper(recipe)]
     assert len(small) == 9
     for recipe in small:
         assert recipe.counterpart is not None and recipe.id == f"mini-{recipe.counterpart}"
@@ -123,3 +146,28 @@ def test_the_hash_tells_runs_apart():
     base = find_recipe("base")
     configs = [base.run_config(["vocals"]), base.run_config(["bass"]), base.run_config(["vocals"], seed=1)]
     assert len({config.hash8() for config in configs}) == 3
+
+
+def test_folders_of_runs_keep_their_names():
+    configs = {id: RECIPES[id].run_config(() if RECIPES[id].shared else ["vocals"]) for id in HASHES}
+    assert {id: config.hash8() for id, config in configs.items()} == HASHES
+
+
+def test_settings_that_differ_between_targets_go_to_the_models_of_those():
+    base = find_recipe("base")
+    narrow = base.vary("narrow", "a narrow bass", {}, by_target={"bass": {"model.n_features": 32}})
+    for recipe in (narrow, narrow.vary("narrower", "a change of it", {"training.patience": 3})):
+        widths = {target: recipe.run_config([target]).model.model_dump()["n_features"] for target in ("bass", "drums")}
+        assert widths == {"bass": 32, "drums": 64}
+    by_hand = narrow.run_config(["bass"], changes={"model.n_features": 16})
+    assert by_hand.model.model_dump()["n_features"] == 16
+
+
+def test_what_a_publication_leaves_open_is_a_setting_of_its_recipe():
+    for recipe in RECIPES.values():
+        config = recipe.all_run_configs()[0].model_dump()
+        for path in recipe.unknown:
+            level = config
+            for key in path.split("."):
+                assert key in level, f"{recipe.id}: unknown: {path}"
+                level = level[key]

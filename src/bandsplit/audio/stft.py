@@ -30,12 +30,25 @@ def stft(signal: Tensor, config: StftConfig) -> Tensor:
     padded = max(samples, config.n_fft // 2 + 1)
     if config.hop_samples * 4 > config.n_fft:
         padded += -padded % config.hop_samples
-    flat = F.pad(signal, (0, padded - samples)).reshape(-1, padded)
+    return analyse(F.pad(signal, (0, padded - samples)), config.n_fft, config.hop_samples, config.n_fft)
+
+
+def analyse(signal: Tensor, n_fft: int, hop_samples: int, window_samples: int) -> Tensor:
+    """Transform ``(..., samples)`` real to ``(..., f, t)`` complex, without regard to its inversion.
+
+    Args:
+        signal: extended by zeros to n_fft / 2 + 1 samples, the fewest that reflect padding can extend.
+        n_fft: length of the transform.
+        hop_samples: samples between frames.
+        window_samples: length of the window, which is centred in the transform.
+    """
+    padded = max(signal.shape[-1], n_fft // 2 + 1)
     spec = torch.stft(
-        flat,
-        config.n_fft,
-        config.hop_samples,
-        window=_window(config, signal),
+        F.pad(signal, (0, padded - signal.shape[-1])).reshape(-1, padded),
+        n_fft,
+        hop_samples,
+        window_samples,
+        window=_window(window_samples, signal),
         center=True,
         pad_mode="reflect",
         return_complex=True,
@@ -49,7 +62,7 @@ def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     The result equals that of `torch.istft`, whose scattered overlap-add is several times slower on a CPU: here frames
     are cut into hops and the hops added.
     """
-    window = _window(config, spec.real)
+    window = _window(config.n_fft, spec.real)
     frames = torch.fft.irfft(spec.mT, config.n_fft) * window
     signal = overlap_add(frames, config.hop_samples)
     envelope = overlap_add(window.square().expand(spec.shape[-1], -1), config.hop_samples)
@@ -65,5 +78,5 @@ def overlap_add(frames: Tensor, hop: int) -> Tensor:
     return reduce(torch.add, [F.pad(part, (0, 0, i, last - i)) for i, part in enumerate(hops)]).flatten(-2)
 
 
-def _window(config: StftConfig, like: Tensor) -> Tensor:
-    return torch.hann_window(config.n_fft, periodic=True, dtype=like.dtype, device=like.device)
+def _window(samples: int, like: Tensor) -> Tensor:
+    return torch.hann_window(samples, periodic=True, dtype=like.dtype, device=like.device)

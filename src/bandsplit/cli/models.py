@@ -220,29 +220,33 @@ def _architectures() -> list[dict[str, Any]]:
     from bandsplit.models.tensors import count_parameters
     from bandsplit.recipes.catalogue import RECIPES
 
+    recipes = [recipe for recipe in RECIPES.values() if recipe.architecture]
+    models = {recipe.id: [config.model for config in recipe.all_run_configs()] for recipe in recipes}
     return [
         {
             "recipe": recipe.id,
-            "parameters_m": round(sum(count_parameters(config.model) for config in recipe.all_run_configs()) / 1e6, 3),
+            "family": models[recipe.id][0].family,
+            "targets": [target for model in models[recipe.id] for target in model.targets],
+            "parameters_m": round(sum(map(count_parameters, models[recipe.id])) / 1e6, 3),
             "published_parameters_m": recipe.parameters_m,
             "shared": recipe.shared,
             "row": recipe.row,
             "about": recipe.about,
+            "unknown": dict(recipe.unknown),
         }
-        for recipe in RECIPES.values()
-        if recipe.architecture
+        for recipe in recipes
     ]
 
 
 def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
     from bandsplit.core.screen import lean_table
 
-    title = "Architectures: parameters of all four targets, in millions"
+    title = "Architectures: parameters of all targets, in millions"
     table = lean_table(title=title, title_justify="left")
     for heading, place in (
         ("recipe", "left"),
         ("ours", "right"),
-        ("paper", "right"),
+        ("published", "right"),
         ("models", "left"),
         ("row", "left"),
     ):
@@ -255,8 +259,8 @@ def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
             row["recipe"],
             f"{row['parameters_m']:.{digits}f}",
             "-" if published is None else f"{published:.{digits}f}",
-            "1 of 4 targets" if row["shared"] else "4 of 1 target",
+            f"1 of {len(row['targets'])} targets" if row["shared"] else f"{len(row['targets'])} of 1 target",
             row["row"] or "-",
-            row["about"],
+            [row["about"], *([f"not published: {', '.join(row['unknown'])}"] if row["unknown"] else [])],
         )
     return table

@@ -43,8 +43,8 @@ def _training_recipes(base: Recipe) -> list[Recipe]:
     return [
         base.vary("accumulate-gradients", "global batch 16", {"training.global_batch": 16}, row="2", parameters_m=32.3),
         base.vary("monitor-loss", "best epoch by the loss", {"training.monitor": "loss"}, row="3", parameters_m=32.3),
-        base.vary("loss-time", "loss of the signal alone", {"training.loss_domain": "t"}, row="4", parameters_m=32.3),
-        base.vary("loss-tf", "loss of the spectrogram", {"training.loss_domain": "tf"}, row="5", parameters_m=32.3),
+        base.vary("loss-time", "loss of the signal alone", {"training.loss.domain": "t"}, row="4", parameters_m=32.3),
+        base.vary("loss-tf", "loss of the spectrogram", {"training.loss.domain": "tf"}, row="5", parameters_m=32.3),
         base.vary(
             "stft-4096", "STFT window 4096, hop 1024",
             {"model.stft.n_fft": 4096, "model.stft.hop_samples": 1024}, row="6", parameters_m=37.1,

@@ -28,25 +28,29 @@ class Recipe:
 
     id: str
     about: str
-    """Short description of its role in the paper."""
+    """Short description: its role in the paper, or the system and the publication that it repeats."""
     row: str | None = None
     """Row of the paper's Table II."""
     parameters_m: float | None = None
-    """Published parameters of all four targets, in millions."""
+    """Published parameters of the models of all targets, in millions."""
     shared: bool = False
-    """One model estimates all targets from one band split; otherwise each target has a model and a split of its own."""
+    """One model estimates all its targets; otherwise each target has a model of its own."""
+    by_target: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    """Target -> dotted path -> value: settings of a model per target that differ between targets."""
+    unknown: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Dotted path -> what its publication leaves open, and why the recipe has the value that it has."""
     counterpart: str | None = None
-    """Recipe of the paper that this one imitates at a small size."""
+    """Recipe that this one imitates at a small size."""
     parent: str | None = None
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Dotted path -> value, the only differences from the parent."""
     settings: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"model": {}, "training": {}})
-    """The resolved settings, without targets and bands of models per target."""
+    """The resolved settings, without what differs between models per target."""
 
     def vary(self, id: str, about: str, change: Mapping[str, Any], **facts: Any) -> Recipe:
         """Derive an experiment that differs only in ``change``, a mapping of dotted paths to values."""
         settings = apply_changes(self.settings, change)
-        facts = {"shared": self.shared} | facts
+        facts = {"shared": self.shared, "by_target": self.by_target, "unknown": self.unknown} | facts
         return Recipe(id, about, parent=self.id, changes=change, settings=settings, **facts)
 
     def run_config(
@@ -60,7 +64,7 @@ class Recipe:
             changes: settings changed by hand, as dotted paths.
 
         Raises:
-            ConfigError: a target has no band scheme, or a setting is unknown or illegal.
+            ConfigError: the model does not suit the targets, or a setting is unknown or illegal.
         """
         if not targets and not self.shared:
             raise ConfigError(
@@ -73,6 +77,8 @@ class Recipe:
         settings = copy.deepcopy(dict(self.settings))
         if targets:
             settings["model"]["targets"] = list(targets)
+        for target in targets:
+            settings = apply_changes(settings, self.by_target.get(target, {}))
         settings = apply_changes(settings, changes or {})
         return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
 
@@ -83,12 +89,12 @@ class Recipe:
 
     @property
     def architecture(self) -> bool:
-        """Whether its network differs from its parent's; False for counterparts with a parent."""
+        """Whether its network differs from its parent's, and is not a small counterpart of another."""
         changed = any(path.startswith("model.") for path in self.changes)
-        return self.parent is None or (changed and self.counterpart is None)
+        return self.counterpart is None and (self.parent is None or changed)
 
     def all_run_configs(self) -> list[RunConfig]:
-        """Return the configurations that estimate all four targets: one if shared, else one per target."""
+        """Return the configurations that estimate all targets: one if shared, else one per target."""
         return [self.run_config()] if self.shared else [self.run_config([target]) for target in TARGETS]
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Config, hash8
@@ -13,72 +15,30 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig
+from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_loss_batch, in_current_form, in_earlier_form
+from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
 from bandsplit.separation.chunks import check_chunks
 
-
-class AdamConfig(Config):
-    """Adam (paper, section IV-D2)."""
-
-    kind: Literal["adam"] = "adam"
-
-
-class AdamWConfig(Config):
-    """Adam with decoupled weight decay."""
-
-    kind: Literal["adamw"] = "adamw"
-    weight_decay: NonNegativeFloat = 0.01
-    """Share of the weights that decays per update, times the learning rate."""
-
-
-class StepDecay(Config):
-    """Multiply the learning rate by ``factor`` every ``every_epochs`` epochs (paper, section IV-D2)."""
-
-    kind: Literal["step"] = "step"
-    factor: PositiveFloat = 0.98
-    """Factor of one decay."""
-    every_epochs: PositiveInt = 2
-    """Epochs between decays."""
-
-
-class CosineDecay(Config):
-    """Follow half a cosine from the initial learning rate to zero over ``max_epochs``, step by step."""
-
-    kind: Literal["cosine"] = "cosine"
-
-
-class PlateauDecay(Config):
-    """Multiply the learning rate by ``factor`` when the monitored score has not been beaten for ``patience`` epochs."""
-
-    kind: Literal["plateau"] = "plateau"
-    factor: float = Field(default=0.5, gt=0, lt=1)
-    """Factor of one decay."""
-    patience: PositiveInt = 3
-    """Epochs without a new best score before a decay; the count restarts after it."""
-
-
-class AverageConfig(Config):
-    """Exponential moving average of the weights; the averaged model is validated and kept."""
-
-    decay: float = Field(default=0.999, gt=0, lt=1)
-    """Share of the old average that each update keeps."""
+TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Arithmetic of a training."""
+_ADDED: dict[str, Any] = {"warm_up_updates": 0, "optimizer.amsgrad": False}
+"""Settings of a training that runs of earlier versions lack, and the values that continue what those did."""
 
 
 class TrainingConfig(Config):
     """Training of a model (paper, section IV-D)."""
 
-    loss_domain: Literal["t", "tf", "t+tf"] = "t+tf"
-    """Terms of the loss: time signal, complex spectrogram, or both."""
-    time_weight: PositiveFloat = 1.0
-    """Factor of the signal term. At 1, the paper's balance, the spectrogram terms weigh about 39 times as much."""
-    spectrogram_weight: PositiveFloat = 1.0
-    """Factor of the two spectrogram terms."""
-    optimizer: Annotated[AdamConfig | AdamWConfig, Field(discriminator="kind")] = AdamConfig()
+    loss: LossConfig = DEFAULT_LOSS
+    """Loss."""
+    optimizer: OptimizerConfig = AdamConfig()
     """Optimiser."""
     learning_rate: PositiveFloat = 1e-3
     """Learning rate at a global batch of 16."""
     learning_rate_rule: Literal["linear", "sqrt", "none"] = "linear"
     """Scaling of the learning rate with the global batch: times batch / 16, times its square root, or none."""
-    decay: Annotated[StepDecay | CosineDecay | PlateauDecay, Field(discriminator="kind")] = StepDecay()
+    warm_up_updates: NonNegativeInt = 0
+    """Updates over which the learning rate rises linearly to its schedule; 0 for none."""
+    decay: DecayConfig = StepDecay()
     """Schedule of the learning rate."""
     batch_size: PositiveInt = 2
     """Examples per step and device."""
@@ -87,10 +47,11 @@ class TrainingConfig(Config):
     global_batch: PositiveInt | None = None
     """Examples per update over all devices, whatever the hardware: the steps to accumulate are worked out from it.
     Null: batch_size x accumulate x devices, so that the result depends on the number of devices."""
-    clip_norm: PositiveFloat = 5.0
-    """Largest gradient norm."""
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Arithmetic: float32; float32 with products in TF32 on GPUs that have it; bfloat16 where PyTorch deems it safe."""
+    clip_norm: PositiveFloat | None = 5.0
+    """Largest gradient norm; null for any."""
+    precision: TrainingPrecision = "fp32"
+    """Arithmetic: float32; float32 with products in TF32 on GPUs that have it; bfloat16 or float16 where PyTorch deems
+    it safe, float16 on GPUs only and with scaled gradients."""
     average: AverageConfig | None = None
     """Averaging of the weights; null for none, as in the paper."""
     examples_per_epoch: PositiveInt = 20_000
@@ -116,6 +77,11 @@ class TrainingConfig(Config):
     chunks: ChunkConfig = CrossfadeConfig()
     """Chunk plan of the validation."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_keys(cls, data: Any) -> Any:
+        return in_current_form(data)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         activity = self.mixing.activity
@@ -129,6 +95,7 @@ class TrainingConfig(Config):
                 f"accumulate: {self.accumulate} cannot be given with global_batch {self.global_batch}; leave "
                 f"accumulate at 1, it is worked out"
             )
+        check_loss_batch(self.loss, self.batch_size)
         update = self.global_batch or self.batch_size * self.accumulate
         if self.examples_per_epoch < update:
             parts = f"batch_size {self.batch_size} x accumulate {self.accumulate}"
@@ -168,10 +135,20 @@ class RunConfig(Config):
         return self
 
     def hash8(self) -> str:
-        """Return the eight digits of the configuration; a model of the once unnamed family keeps its earlier ones."""
+        """Return the eight digits of the configuration, for which a setting counts once it leaves its earlier meaning.
+
+        So folders of runs keep their names: a model of the once unnamed family, the once only loss and settings that
+        were added since are those that earlier versions stored.
+        """
         data = self.model_dump(mode="json")
         if data["model"]["family"] == UNNAMED:
             del data["model"]["family"]
+        data["training"] = in_earlier_form(data["training"])
+        for path, value in _ADDED.items():
+            *parents, last = path.split(".")
+            level = reduce(getitem, parents, data["training"])
+            if level.get(last) == value:
+                del level[last]
         return hash8(data)
 
     def folder_in(self, root: Path) -> Path:

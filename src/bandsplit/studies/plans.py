@@ -144,7 +144,7 @@ def _paper() -> Study:
 
 
 def _mini() -> Study:
-    ids = [id for id, recipe in RECIPES.items() if recipe.counterpart]
+    ids = [id for id, recipe in RECIPES.items() if "mini-base" in (id, recipe.parent)]
     return Study(
         "mini",
         "small counterparts of the paper's variants on synthetic songs: a toy problem for two cores",

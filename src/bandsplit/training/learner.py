@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -13,11 +14,11 @@ from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
+from bandsplit.runs.losses import DomainLoss
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
-from bandsplit.training.losses import separation_loss, spectrogram_loss
+from bandsplit.training.losses import compute_loss, spectrogram_loss
 from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import average_weights, build_optimizer
-from bandsplit.training.validation import loss_options
 
 
 class Learner:
@@ -59,7 +60,7 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # The norm is checked later, when it is read: a check here would wait for the GPU.
-        limit = self.training.clip_norm
+        limit = math.inf if self.training.clip_norm is None else self.training.clip_norm
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -104,9 +105,9 @@ class Learner:
         return Example(mixture, mixture.unsqueeze(1).expand(-1, len(model.targets), -1, -1), [""] * size)
 
     def _loss(self, batch: Example) -> Tensor:
-        options, targets = loss_options(self.plain_model, self.training), batch.targets
+        loss, targets, stft_config = self.training.loss, batch.targets, self.plain_model.config.loss_stft
         # The spectrogram terms alone do not need the signals.
-        spectral = self.training.loss_domain == "tf" and options["stft_config"] is not None
+        spectral = isinstance(loss, DomainLoss) and loss.domain == "tf" and stft_config is not None
         signal, spec = (None, self.model.spectrograms(batch.mixture)) if spectral else self.model(batch.mixture)
         kept = [number for number, problem in enumerate(batch.problem) if not problem]
         if not kept:  # other processes may have a batch: all must update together
@@ -115,6 +116,6 @@ class Learner:
             signal, spec = (None if one is None else one[kept] for one in (signal, spec))
             targets = targets[kept]
         if signal is None:
-            loss = spectrogram_loss(cast(Tensor, spec), targets, cast(StftConfig, options["stft_config"]))
-            return options["spectrogram_weight"] * loss
-        return separation_loss(signal, targets, estimate_spec=spec, **options)
+            spectrogram_term = spectrogram_loss(cast(Tensor, spec), targets, cast(StftConfig, stft_config))
+            return cast(DomainLoss, loss).spectrogram_weight * spectrogram_term
+        return compute_loss(loss, signal, targets, estimate_spec=spec, stft_config=stft_config)

@@ -24,10 +24,11 @@ from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.card import ModelCard
 from bandsplit.models.files import save_model
-from bandsplit.runs.config import PlateauDecay, RunConfig
+from bandsplit.runs.config import RunConfig
 from bandsplit.runs.energy.card import Phase
 from bandsplit.runs.energy.interface import MakeMeter, Meter, Place
 from bandsplit.runs.folder import RunFolder, TrainingPosition
+from bandsplit.runs.optimisers import PlateauDecay
 from bandsplit.runs.schema import (
     ERROR,
     LoggedNote,

@@ -1,15 +1,117 @@
-"""The training loss.
+"""The training losses.
 
 Source: docs/numerics.md#loss; paper, equation (1); paper, equation (2).
 """
+
+from __future__ import annotations
 
 from typing import Literal
 
 import torch
 from torch import Tensor
+from typing_extensions import assert_never
 
-from bandsplit.audio.stft import stft
+from bandsplit.audio.stft import analyse, stft
 from bandsplit.audio.stft_config import StftConfig
+from bandsplit.runs.losses import (
+    DomainLoss,
+    LossConfig,
+    MaskedMseLoss,
+    MultiResolutionLoss,
+    WaveformL1Loss,
+    WaveformMseLoss,
+)
+
+
+def compute_loss(
+    loss: LossConfig,
+    estimate: Tensor,
+    target: Tensor,
+    *,
+    estimate_spec: Tensor | None = None,
+    stft_config: StftConfig | None = None,
+) -> Tensor:
+    """Compute the loss that a run is trained with.
+
+    Args:
+        loss: the loss.
+        estimate: estimated signals, ``b s c samples``.
+        target: true signals, same shape.
+        estimate_spec: estimated spectrogram before inversion, ``b s c f t``, of a network that makes one.
+        stft_config: the transform that the network's spectrograms are compared in.
+
+    Returns:
+        The scalar loss, averaged over everything.
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if estimate.shape != target.shape:
+        raise ValueError(f"estimate {tuple(estimate.shape)} and target {tuple(target.shape)} must have one shape")
+    match loss:
+        case DomainLoss(domain=domain, time_weight=time_weight, spectrogram_weight=spectrogram_weight):
+            return separation_loss(
+                estimate, target, estimate_spec=estimate_spec, domain=domain, stft_config=stft_config,
+                time_weight=time_weight, spectrogram_weight=spectrogram_weight,
+            )  # fmt: skip
+        case WaveformL1Loss():
+            return (estimate - target).abs().mean()
+        case WaveformMseLoss():
+            return (estimate - target).square().mean()
+        case MultiResolutionLoss():
+            return multi_resolution_loss(estimate, target, loss)
+        case MaskedMseLoss(quantile=quantile, coarse=coarse):
+            return masked_mse(estimate, target, quantile, coarse=coarse)
+        case _ as unreachable:
+            assert_never(unreachable)
+
+
+def validation_loss(loss: LossConfig) -> LossConfig:
+    """Return the loss of validation songs: the run's, but without a mask, since a piece of a song is no batch."""
+    return WaveformMseLoss() if isinstance(loss, MaskedMseLoss) else loss
+
+
+def multi_resolution_loss(estimate: Tensor, target: Tensor, config: MultiResolutionLoss) -> Tensor:
+    """Mean absolute error of the signal, plus the mean moduli of the errors of complex spectrograms, added.
+
+    A signal of at most half a transform is extended by zeros.
+
+    Args:
+        estimate: estimated signals, ``b s c samples``.
+        target: true signals, same shape.
+        config: windows, hops and weight.
+
+    Source: docs/numerics.md#loss.
+    """
+    error = estimate - target
+    total = torch.zeros((), dtype=error.dtype, device=error.device)
+    for window in config.windows:
+        hop = config.hop_samples if config.hop_rule == "fixed" else max(config.hop_samples, window // 4)
+        # The transform is linear: that of the error is the error of the transforms.
+        total = total + analyse(error, max(window, config.n_fft), hop, window).abs().mean()
+    return error.abs().mean() + config.weight * total
+
+
+def masked_mse(estimate: Tensor, target: Tensor, quantile: float, *, coarse: bool) -> Tensor:
+    """Mean squared error, with zeros for the errors at or above a quantile of those of the same target.
+
+    Args:
+        estimate: estimated signals, ``b s c samples``.
+        target: true signals, same shape.
+        quantile: of the errors of a target in the batch, interpolated linearly.
+        coarse: compare and leave out complete examples, by their mean errors, instead of samples.
+
+    Source: docs/numerics.md#loss.
+    """
+    error = (estimate - target).square()
+    error = (error.mean(dim=(2, 3)) if coarse else error).transpose(0, 1).flatten(1)  # (s, rest)
+    # torch.quantile refuses more than 16 million values, as an excerpt of some seconds in a batch has.
+    ordered = error.detach().sort(dim=1).values
+    place = quantile * (ordered.shape[1] - 1)
+    low = ordered[:, int(place)]
+    high = ordered[:, min(int(place) + 1, ordered.shape[1] - 1)]
+    limit = torch.lerp(low, high, place - int(place))
+    return (error * (error < limit.unsqueeze(1))).mean()
 
 
 def separation_loss(

@@ -13,17 +13,29 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from typing_extensions import assert_never
 
-from bandsplit.runs.config import AdamConfig, AdamWConfig, CosineDecay, PlateauDecay, StepDecay, TrainingConfig
+from bandsplit.runs.config import TrainingConfig
+from bandsplit.runs.optimisers import (
+    AdamConfig,
+    AdamWConfig,
+    ConstantRate,
+    CosineDecay,
+    PlateauDecay,
+    RmspropConfig,
+    StepDecay,
+    UpdateStepDecay,
+)
 
 
 def build_optimizer(training: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Build the optimiser; its learning rate is set before every update."""
     match training.optimizer:
         # Fused: one kernel for all parameters instead of a dozen for each; the same update up to rounding.
-        case AdamConfig():
-            return torch.optim.Adam(parameters, lr=training.learning_rate, fused=True)
+        case AdamConfig(amsgrad=amsgrad):
+            return torch.optim.Adam(parameters, lr=training.learning_rate, amsgrad=amsgrad, fused=True)
         case AdamWConfig(weight_decay=decay):
             return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=decay, fused=True)
+        case RmspropConfig():
+            return torch.optim.RMSprop(parameters, lr=training.learning_rate)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -57,12 +69,18 @@ def decayed(training: TrainingConfig, updates: int, updates_per_epoch: int, plat
         updates_per_epoch: updates of an epoch.
         plateau_decays: decays so far, which `PlateauDecay` counts.
     """
+    warm_up = min(1.0, (updates + 1) / max(1, training.warm_up_updates))
     match training.decay:
+        case ConstantRate():
+            decay = 1.0
         case StepDecay(factor=factor, every_epochs=every):
-            return factor ** (updates // updates_per_epoch // every)
+            decay = factor ** (updates // updates_per_epoch // every)
+        case UpdateStepDecay(factor=factor, every_updates=every):
+            decay = factor ** (updates // every)
         case CosineDecay():
-            return 0.5 * (1 + math.cos(math.pi * updates / (updates_per_epoch * training.max_epochs)))
+            decay = 0.5 * (1 + math.cos(math.pi * updates / (updates_per_epoch * training.max_epochs)))
         case PlateauDecay(factor=factor):
-            return factor**plateau_decays
+            decay = factor**plateau_decays
         case _ as unreachable:
             assert_never(unreachable)
+    return warm_up * decay

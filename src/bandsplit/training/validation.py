@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
 from bandsplit.models.network import SeparationModel
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.chunks import plan_chunks, stream_plan
-from bandsplit.training.losses import separation_loss
+from bandsplit.training.losses import compute_loss, validation_loss
 
 
 class SongScore(NamedTuple):
@@ -84,6 +84,7 @@ def score_song(
     read, samples = _reader(track, config.sample_rate_hz, training.validate_max_s)
     plan = plan_chunks(samples, training.chunks, config.sample_rate_hz)
     piece_samples = round(training.chunks.chunk_s * config.sample_rate_hz)
+    loss = validation_loss(training.loss)
 
     def estimate(batch: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
@@ -96,25 +97,15 @@ def score_song(
         targets = np.stack([read(target, number * piece_samples, length) for target in config.targets])
         energies.append(usdr_energies(targets, piece))
         pair = (torch.from_numpy(signal[None]).to(device) for signal in (piece, targets))
-        losses.append(separation_loss(*pair, **loss_options(model, training)).item())
+        losses.append(compute_loss(loss, *pair, stft_config=config.loss_stft).item())
         lengths.append(length)
     if training.monitor_over == "chunks":
         whole = energies[:-1] if len(energies) > 1 and lengths[-1] < piece_samples else energies
         values_db = np.median([usdr_of_energies(energy) for energy in whole], axis=0)
     else:
         values_db = usdr_of_energies(np.sum(energies, axis=0))
-    loss = float(np.average(losses, weights=lengths))
-    return SongScore(track.name, dict(zip(config.targets, values_db.tolist(), strict=True)), loss)
-
-
-def loss_options(model: SeparationModel, training: TrainingConfig) -> dict[str, Any]:
-    """Return the settings of `separation_loss` that a run has."""
-    return {
-        "domain": training.loss_domain,
-        "stft_config": model.config.loss_stft,
-        "time_weight": training.time_weight,
-        "spectrogram_weight": training.spectrogram_weight,
-    }
+    mean_loss = float(np.average(losses, weights=lengths))
+    return SongScore(track.name, dict(zip(config.targets, values_db.tolist(), strict=True)), mean_loss)
 
 
 def _reader(track: Track, sample_rate_hz: int, max_s: float | None) -> tuple[Callable[[str, int, int], Audio], int]:
