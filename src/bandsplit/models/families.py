@@ -59,6 +59,18 @@ FAMILIES = {
         build="bandsplit.models.demucs.build:build_hdemucs",
         flop="bandsplit.models.demucs.flop:count_flop",
     ),
+    "demucs": Family(
+        config="bandsplit.models.demucs.time_config:DemucsConfig",
+        shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
+        build="bandsplit.models.demucs.time_network:build_demucs",
+        flop="bandsplit.models.demucs.time_flop:count_flop",
+    ),
+    "demucs_v2": Family(
+        config="bandsplit.models.demucs.time_config:DemucsV2Config",
+        shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
+        build="bandsplit.models.demucs.time_network:build_demucs_v2",
+        flop="bandsplit.models.demucs.time_flop:count_flop",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -78,7 +78,7 @@ def _encoder(level: Level, bounds: tuple[float, ...]) -> nn.Module:
 
 def _encoder_layer(level: Level, conv: nn.Module, rewrite: nn.Module) -> EncoderLayer:
     n, groups = level.n_features, level.norm_groups
-    return EncoderLayer(conv, _norm(n, groups), _dconv(level.encoder_dconv), rewrite, _norm(2 * n, groups))
+    return EncoderLayer(conv, _norm(n, groups), build_dconv(level.encoder_dconv), rewrite, _norm(2 * n, groups))
 
 
 def _decoder(level: Level, bounds: tuple[float, ...], last: bool) -> nn.Module:
@@ -106,7 +106,7 @@ def _decoder(level: Level, bounds: tuple[float, ...], last: bool) -> nn.Module:
 def _decoder_layer(level: Level, rewrite: nn.Module, conv_tr: nn.Module, crop: int, last: bool) -> DecoderLayer:
     n, n_out, groups = level.n_features, cast(int, conv_tr.out_channels), level.norm_groups
     return DecoderLayer(
-        rewrite, _norm(2 * n, groups), _dconv(level.decoder_dconv), conv_tr, _norm(n_out, groups), crop, last
+        rewrite, _norm(2 * n, groups), build_dconv(level.decoder_dconv), conv_tr, _norm(n_out, groups), crop, last
     )
 
 
@@ -130,7 +130,8 @@ def _norm(n_features: int, groups: int | None) -> nn.Module:
     return nn.Identity() if groups is None else nn.GroupNorm(groups, n_features)
 
 
-def _dconv(sizes: DConvSizes | None) -> nn.Module | None:
+def build_dconv(sizes: DConvSizes | None) -> nn.Module | None:
+    """Build residual branches, if there are any."""
     if sizes is None:
         return None
     return DConv(sizes.n_features, sizes.hidden, sizes.depth, sizes.lstm, sizes.attention)

@@ -38,27 +38,28 @@ def count_flop(config: HtDemucsConfig | HybridDemucsConfig, samples: int) -> Flo
         bins = max(level.bins // STRIDE, 1) if level.kind == "apart" else 1
         forward += _spectrum(level, bins, frames) + _wave(level, deeper)
         if level is levels[0]:
-            first = _conv(level.n_in, level.n_features, KERNEL, bins * frames)
-            first += _conv(level.n_in_time, level.n_features, KERNEL, deeper)
+            first = count_conv(level.n_in, level.n_features, KERNEL, bins * frames)
+            first += count_conv(level.n_in_time, level.n_features, KERNEL, deeper)
         samples = deeper
     if isinstance(config, HtDemucsConfig):
         forward += _transformer(config, levels[-1].bins // STRIDE * frames, samples)
     return Flop(forward, 3 * forward - first)
 
 
-def _conv(n_in: int, n_out: int, kernel: int, positions: int) -> int:
+def count_conv(n_in: int, n_out: int, kernel: int, positions: int) -> int:
+    """Count a convolution; ``positions`` are those of the shorter one of input and output."""
     return 2 * n_in * n_out * kernel * positions
 
 
 def _encoder(level: Level, length: int, kernel: int, bins: int) -> int:
     n = level.n_features
-    convolutions = _conv(level.n_in, n, kernel, bins * length) + _conv(n, 2 * n, 1, bins * length)
+    convolutions = count_conv(level.n_in, n, kernel, bins * length) + count_conv(n, 2 * n, 1, bins * length)
     return convolutions + count_dconv(level.encoder_dconv, bins, length)
 
 
 def _decoder(level: Level, length: int, kernel: int, gate: int, bins: int = 1) -> int:
     n = level.n_features
-    convolutions = _conv(n, 2 * n, gate, bins * length) + _conv(n, level.n_decoded, kernel, bins * length)
+    convolutions = count_conv(n, 2 * n, gate, bins * length) + count_conv(n, level.n_decoded, kernel, bins * length)
     return convolutions + count_dconv(level.decoder_dconv, bins, length)
 
 
@@ -69,10 +70,10 @@ def _spectrum(level: Level, bins: int, frames: int) -> int:
 
 def _wave(level: Level, length: int) -> int:
     n = level.n_features
-    between = _conv(level.n_in_time + level.n_decoded_time, n, KERNEL, length)
+    between = count_conv(level.n_in_time + level.n_decoded_time, n, KERNEL, length)
     if level.kind == "merging":
         return between
-    gates = _conv(n, 2 * n, 1 + 3, length)
+    gates = count_conv(n, 2 * n, 1 + 3, length)
     return between + gates + count_dconv(level.encoder_dconv, 1, length) + count_dconv(level.decoder_dconv, 1, length)
 
 
@@ -81,12 +82,12 @@ def count_dconv(sizes: DConvSizes | None, sequences: int, length: int) -> int:
     if sizes is None:
         return 0
     n, hidden, positions = sizes.n_features, sizes.hidden, sequences * length
-    each = _conv(n, hidden, 3, positions) + _conv(hidden, 2 * n, 1, positions)
+    each = count_conv(n, hidden, 3, positions) + count_conv(hidden, 2 * n, 1, positions)
     if sizes.lstm:
         framed = length if length <= _LSTM_FRAME else -(-length // _LSTM_HOP) * _LSTM_FRAME
         each += sequences * framed * count_lstm(hidden)
     if sizes.attention:
-        each += _conv(hidden, 4 * hidden + 16, 1, positions) + _conv(2 * hidden, length, 1, positions)
+        each += count_conv(hidden, 4 * hidden + 16, 1, positions) + count_conv(2 * hidden, length, 1, positions)
     return sizes.depth * each
 
 
