@@ -133,6 +133,14 @@ def pickle_of(state: bytes, arguments: bytes) -> bytes:
     return b"\x80\x02}(" + text("state_dict") + state + text("hyper_parameters") + arguments + b"u."
 
 
+def zeros(name: str, count: int) -> bytes:
+    """Spell a state_dict of one tensor."""
+    size = b"J" + struct.pack("<I", count)
+    storage = b"((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + size + b"tQ"
+    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + storage + b"K\0" + size + b"\x85K\1\x85\x89}tR"
+    return b"}" + text(name) + tensor + b"s"
+
+
 def nested(value: bytes, times: int, twice: bool) -> bytes:
     """Spell lists in lists, each holding the one before, or twice the one before."""
     for level in range(times):
@@ -236,7 +244,8 @@ def _settings(**changes: Any) -> Callable[[Path], Any]:
 
 
 def _containers(spelled: Callable[[], bytes]) -> Callable[[Path], Any]:
-    return lambda path: archive(path, pickle_of(b"}", b"}" + text("targets") + spelled() + b"s"))
+    settings = b"}" + text("targets"), b"s"
+    return lambda path: archive(path, pickle_of(zeros("BN.0.0.weight", 1), spelled().join(settings)), {"0": bytes(4)})
 
 
 def _tensor(make: Callable[[], Any]) -> Callable[[Path], Any]:
@@ -248,10 +257,7 @@ def _mixed(path: Path) -> Path:
 
 
 def _zeros(path: Path) -> Path:
-    storage = b"((" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"J\0\0\0\4tQ"
-    tensor = b"ctorch._utils\n_rebuild_tensor_v2\n" + storage + b"K\0J\0\0\0\4\x85K\1\x85\x89}tR"
-    pickled = pickle_of(b"}" + text("BN.0.1.weight") + tensor + b"s", b"}")
-    return archive(path, pickled, {"0": bytes(4 << 26)}, deflated=True)
+    return archive(path, pickle_of(zeros("BN.0.1.weight", 1 << 26), b"}"), {"0": bytes(4 << 26)}, deflated=True)
 
 
 TARGETS = [f"t{n}" for n in range(50_000)]

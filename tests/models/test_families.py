@@ -152,15 +152,19 @@ def test_what_a_family_cannot_do_is_said_in_one_message(tmp_path: Path, monkeypa
         parse_model({"family": "dumy", "targets": ["vocals"]})
 
 
-def test_a_checkpoint_is_shown_to_every_family_that_reads_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def refuse(path: Path) -> None:
-        raise ModelFileError("holds no filters")
-
-    monkeypatch.setattr(dummy_family, "refuse", refuse, raising=False)
-    monkeypatch.setitem(FAMILIES, "dummy", replace(dummy_family.FAMILY, weights="dummy_family:refuse"))
-    (tmp_path / "x.ckpt").write_bytes(b"nothing")
-    with pytest.raises(ModelFileError, match=r"x\.ckpt: as bsrnn: .*; as dummy: holds no filters$"):
-        import_checkpoint(tmp_path / "x.ckpt")
+def test_the_family_that_knows_the_names_of_the_tensors_reads_a_checkpoint(tmp_path: Path):
+    path, network = tmp_path / "x.ckpt", halving(config())
+    torch.save({"state_dict": network.state_dict(), "hyper_parameters": {"targets": ["vocals", "bass"]}}, path)
+    assert isinstance(import_checkpoint(path)[0], DummyNetwork)
+    torch.save({"state_dict": {"filters.weight": torch.zeros(1)}}, path)
+    with pytest.raises(ModelFileError, match=r"x\.ckpt: does not name its targets; name its configuration"):
+        import_checkpoint(path)
+    torch.save({"lost.weight": torch.zeros(1)}, path)
+    unknown = (
+        r"x\.ckpt: its tensors \(lost\.weight, \.\.\.; 1 in all\) have names that no family knows; .*: bsrnn, .*dummy$"
+    )
+    with pytest.raises(ModelFileError, match=unknown):
+        import_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES])

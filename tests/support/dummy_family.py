@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from bandsplit.core.config import Size
+from bandsplit.core.errors import ModelFileError
 from bandsplit.models.chunk_config import OverlapAddConfig
-from bandsplit.models.contract import Flop, Geometry, ModelConfig, Shapes
+from bandsplit.models.contract import Checkpoint, Flop, Geometry, Imported, ModelConfig, Shapes
 from bandsplit.models.families import Family
 from bandsplit.models.network import Separation, SeparationModel
 from bandsplit.recipes.recipe import Recipe
@@ -54,8 +55,19 @@ def flop(config: DummyConfig, samples: int) -> Flop:
     return Flop(forward, 3 * forward)
 
 
+def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
+    """Read a file with the names of the network's own tensors, whose settings are those of its configuration."""
+    if "filters.weight" not in checkpoint.shapes:
+        return None
+    if (settings := checkpoint.document or checkpoint.arguments) is None:
+        raise ModelFileError("does not name its targets; name its configuration with --config")
+    tensors = {name: checkpoint.read(name) for name in checkpoint.shapes}
+    return Imported(DummyConfig.parse({**settings}), tensors, "noise", "CC0", "a file of filters")
+
+
 FAMILY = Family(
-    "dummy_family:DummyConfig", "dummy_family:shapes", "dummy_family:DummyNetwork", "dummy_family:flop"
+    "dummy_family:DummyConfig", "dummy_family:shapes", "dummy_family:DummyNetwork", "dummy_family:flop",
+    "dummy_family:read_checkpoint",
 )  # fmt: skip
 RECIPE = Recipe(
     "dummy", "filters", settings={

@@ -69,7 +69,7 @@ def show_model(
     model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
 ) -> None:
     """Show the facts about a registered model, or the card and the configuration of a model file."""
-    from bandsplit.models.card import MODEL_SUFFIXES, read_card
+    from bandsplit.models.card import MODEL_SUFFIXES, read_card, stored_types
     from bandsplit.models.pretrained.registry import cached_files, find_entry
 
     if os.path.isfile(model) or Path(model).suffix in MODEL_SUFFIXES:
@@ -92,6 +92,8 @@ def show_model(
         show("", *([file] if len(files) > 1 else []))
         for field, value in card:
             show(f"{field:18s} {value}")
+        if file.suffix == ".safetensors":
+            show(f"{'weights':18s} {', '.join(f'{count} of {name}' for name, count in stored_types(file).items())}")
         show(f"{'targets':18s} {', '.join(config.targets)}", f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
         if len(files) == 1:
             show_json(config.model_dump(mode="json"))
@@ -122,22 +124,29 @@ def fetch_model(
 
 @models_app.command("import")
 def import_model(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint (.ckpt) of the paper's authors.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint of the paper's authors, or of other software that a family knows.")
+    ],
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Its configuration file (.yaml), if the checkpoint has no settings.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The model file to write (default: CHECKPOINT.safetensors).")
     ] = None,
     force: ForceOption = False,
 ) -> None:
-    """Convert a checkpoint of the paper's authors to a model file. No code in it is run."""
+    """Convert a checkpoint of other software to a model file. No code in it is run."""
     from bandsplit.core.errors import ModelFileError
-    from bandsplit.models.files import save_model
-    from bandsplit.models.importing import import_checkpoint
+    from bandsplit.models.importing import read_model
 
     path = out or checkpoint.with_suffix(".safetensors")
+    if path.resolve() == checkpoint.resolve():
+        raise ModelFileError(f"{path}: is the checkpoint itself; choose another name with -o")
     if os.path.exists(path) and not force:
         raise ModelFileError(f"{path}: exists already; choose another name with -o, or replace it with --force")
-    model, card = import_checkpoint(checkpoint)
-    save_model(path, model, card)
+    imported = read_model(checkpoint, config)
+    imported.save(path)
+    model, card = imported.model, imported.card
     parameters_m = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     targets = ", ".join(model.config.targets)
     show(f"{path}: {targets}, {parameters_m:.2f} M parameters, {model.config.sample_rate_hz} Hz")
@@ -187,10 +196,11 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _card_facts(file: Path) -> dict[str, Any]:
-    from bandsplit.models.card import read_card
+    from bandsplit.models.card import read_card, stored_types
 
     config, card = read_card(file)
-    return {"card": card.model_dump(mode="json"), "config": config.model_dump(mode="json")}
+    weights = {"weights": stored_types(file)} if file.suffix == ".safetensors" else {}
+    return {"card": card.model_dump(mode="json"), **weights, "config": config.model_dump(mode="json")}
 
 
 def _models_table(entries: Sequence[Entry]) -> Table:

@@ -1,6 +1,7 @@
 """Configuration and card of a model, read from its file without PyTorch."""
 
 import json
+import math
 from pathlib import Path
 
 from pydantic import Field
@@ -19,7 +20,9 @@ ONNX_FORMAT = "bandsplit-onnx-1"
 ONNX_SUFFIX = ".onnx"
 MODEL_SUFFIXES = (ONNX_SUFFIX, ".safetensors")
 
-_LONGEST_HEADER_BYTES = 10_000_000
+MOST_HEADER_BYTES = 10_000_000
+"""Limit for the header of a .safetensors file."""
+
 _LONGEST_TEXT = 200_000  # of a configuration (usually a thousand characters) or a card
 
 
@@ -60,14 +63,14 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
     try:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
-        if header_bytes > _LONGEST_HEADER_BYTES:
-            raise OSError(f"its header claims to have {header_bytes} bytes; at most {_LONGEST_HEADER_BYTES}")
+        if header_bytes > MOST_HEADER_BYTES:
+            raise OSError(f"its header claims to have {header_bytes} bytes; at most {MOST_HEADER_BYTES}")
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise ModelFileError(
             f"{path}: is not a model file or is damaged ({error}). A model is one .safetensors file; checkpoints of "
-            f"the paper's authors (.ckpt) become one with `bandsplit models import {path.name}`"
+            f"other software (.ckpt) become one with `bandsplit models import {path.name}`"
         ) from None
     if metadata.get("format") != FORMAT:
         raise ModelFileError(
@@ -75,6 +78,20 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
             f"metadata, expected {FORMAT!r}); was it written by another tool?"
         )
     return _parse_metadata(path, metadata)
+
+
+def stored_types(path: Path) -> dict[str, int]:
+    """Count the numbers in a .safetensors model by their type, for example ``{"F16": 4958468}``.
+
+    Raises:
+        ModelFileError: it is not a model file, or is damaged.
+    """
+    read_card(path)
+    counts: dict[str, int] = {}
+    with safe_open(path, framework="np") as file:
+        for part in map(file.get_slice, file.keys()):
+            counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + math.prod(part.get_shape())
+    return counts
 
 
 def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:

@@ -33,7 +33,8 @@ class Family:
     flop: str
     """Function from a configuration and a number of samples to `Flop`."""
     weights: str | None = None
-    """Function from a path to `Imported`; it raises ModelFileError for files that it does not know."""
+    """Function from a `Checkpoint` to `Imported`, or to None if the names of its tensors are not of this family; it
+    raises ModelFileError or ConfigError for one that is, and cannot be read."""
     onnx: str | None = None
     """Class without arguments that is an `OnnxCore`."""
 

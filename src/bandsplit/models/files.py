@@ -15,15 +15,29 @@ from bandsplit.models.contract import ModelConfig
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.models.tensors import check_shapes, describe_problems
 
+STORED_TYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Types of the weights in a model file; in memory all are of single precision."""
 
-def save_model(path: Path | str, model: SeparationModel, card: ModelCard) -> None:
+
+def save_model(
+    path: Path | str, model: SeparationModel, card: ModelCard, types: Mapping[str, torch.dtype] | None = None
+) -> None:
     """Write model, configuration and card to ``path``, under a temporary name first.
+
+    Args:
+        path: the file.
+        model: the network.
+        card: its card.
+        types: types of the tensors in the file, by name; those not named keep the type that they have.
 
     Raises:
         ModelFileError: the file cannot be written.
     """
-    path = Path(path)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path, types = Path(path), types or {}
+    tensors = {
+        name: tensor.detach().cpu().contiguous().to(types.get(name, tensor.dtype))
+        for name, tensor in model.state_dict().items()
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, save(tensors, describe_file(FORMAT, model.config, card)))
@@ -58,6 +72,7 @@ def load_model(path: Path | str) -> SeparationModel:
 def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> SeparationModel:
     """Build the network of ``config`` with the values of ``tensors``, named and shaped as its ``state_dict``.
 
+    Half precision becomes single precision, which holds the same values.
     The weights are copied into memory that torch allocates, which is aligned to 64 bytes: otherwise the rounding of
     products depends on the address of ``tensors``, which may be any byte of a mapped file.
 
@@ -67,16 +82,19 @@ def model_from_tensors(config: ModelConfig, tensors: Mapping[str, Tensor]) -> Se
     """
     check_shapes(config, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     problems = [
-        f"of another type: {name} is {tensor.dtype}, expected {torch.float32}"
+        f"of another type: {name} is {tensor.dtype}, expected {', '.join(map(str, STORED_TYPES))}"
         for name, tensor in tensors.items()
-        if tensor.dtype != torch.float32
+        if tensor.dtype not in STORED_TYPES
     ]
     problems = problems or [f"not finite: {name}" for name, tensor in tensors.items() if not tensor.isfinite().all()]
     if problems:
         raise ModelFileError(describe_problems(problems))
     with torch.device("meta"):
         model = build_model(config)
-    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    copies = {
+        name: tensor.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     model.load_state_dict(copies, strict=True, assign=True)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

@@ -24,11 +24,21 @@ from bandsplit.core.errors import ModelFileError
 MOST_OPERATIONS = 1_000_000
 """Limit for a pickle; a large checkpoint with the state of its optimiser has a third as many."""
 
-TYPES = {"Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16}
-"""Types of numbers that can be weights, by torch's names of their storages."""
+TYPES = {
+    "Float": torch.float32, "Double": torch.float64, "Half": torch.float16, "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+}  # fmt: skip
+"""Types of numbers that a state dict has, by torch's names of their storages; Long are counters of norms."""
 
-_KNOWN_MODULES = ("torch.", "collections.", "omegaconf.", "typing.", "pathlib.")
-_KNOWN = {"builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode"}
+_KNOWN_MODULES = (
+    "torch.", "collections.", "omegaconf.", "typing.", "pathlib.",
+    "ml_collections.", "pytorch_lightning.", "lightning.",  # settings and callbacks, next to the weights
+)  # fmt: skip
+_KNOWN = {
+    "builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode",
+    "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+}  # fmt: skip
 _EMPTY = {"builtins.dict": dict, "builtins.list": list, "collections.OrderedDict": dict}
 _VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MARK = object()
@@ -65,21 +75,17 @@ class PickledFile:
         """Read everything but the numbers of tensors.
 
         Raises:
-            ModelFileError: it is missing, damaged or not such a file, or it names classes or functions that do not
+            ModelFileError: it is damaged or not such a file, or it names classes or functions that do not
                 belong in a checkpoint.
         """
         self.path = path
         self._storages: dict[tuple[str, str], Tensor] = {}
-        try:
-            path.open("rb").close()
-        except FileNotFoundError:
-            raise ModelFileError("no such checkpoint file") from None
-        except OSError as error:
-            raise ModelFileError(f"cannot be opened ({error.strerror}); name a checkpoint file") from None
         names: set[str] = set()
         try:
             if not zipfile.is_zipfile(path):
-                raise ModelFileError("is not a checkpoint (not a zip file as torch.save writes), or is damaged")
+                raise ModelFileError(
+                    "is not a checkpoint: neither a zip file as torch.save writes nor a .safetensors file, or damaged"
+                )
             self._zip = zipfile.ZipFile(path)
             self._folder = self._check_parts()
             self.content = _follow(self._zip.read(f"{self._folder}/data.pkl"), names)
@@ -100,7 +106,7 @@ class PickledFile:
         self._zip.close()
 
     def tensor(self, stored: StoredTensor) -> Tensor:
-        """Read the numbers of a tensor as single precision.
+        """Read the numbers of a tensor, in the type that they have in the file.
 
         Raises:
             ModelFileError: the part does not have them, or is damaged.
@@ -110,7 +116,7 @@ class PickledFile:
             if key not in self._storages:
                 numbers = bytearray(self._zip.read(f"{self._folder}/data/{stored.part}"))
                 self._storages[key] = torch.frombuffer(numbers, dtype=TYPES[stored.type])
-            return self._storages[key].as_strided(stored.shape, stored.stride, stored.offset).float()
+            return self._storages[key].as_strided(stored.shape, stored.stride, stored.offset)
         except Exception as error:
             raise ModelFileError(_unreadable(error)) from None
 

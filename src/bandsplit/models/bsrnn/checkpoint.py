@@ -1,115 +1,43 @@
-"""Import of the weights that the paper's authors published: Lightning checkpoints become one-file models.
+"""Import of the weights that the paper's authors published: the settings of their network, translated to ours."""
 
-Nothing in a checkpoint's pickle is executed, see `bandsplit.models.pickled`. Its settings and the types and shapes of
-its tensors are checked before any weight is read.
-"""
-
-import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bsrnn.bands import SCHEMES
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.tensor_names import tensors_from_authors
-from bandsplit.models.contract import Imported
-from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
+from bandsplit.models.contract import Checkpoint, Imported
 
 # Settings of training, folders and evaluation, which the network does not depend on.
 _NOT_ARCHITECTURE = {"cfg_optim", "cfg_scheduler", "cfg_eval", "name", "name_out_dir", "name_tblog_dir"}
 
-_DEEPEST, _LONGEST = 20, 100_000  # limits for settings: levels of nesting; values and characters
+_PARTS = ("BN.", "separator.", "maskers.")
+"""Names of the parts of their network."""
 
 
-def read_checkpoint(path: Path) -> Imported:
-    """Read a checkpoint of the authors.
-
-    A plain ``torch.save``d dict with ``state_dict`` and ``hyper_parameters`` is accepted too.
+def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
+    """Read a checkpoint of the authors; None if its tensors are not theirs.
 
     Raises:
-        ModelFileError: no such checkpoint, forbidden content, unknown architecture settings, or tensors that are
-            missing, unexpected, misshapen or not weights; the message names the keys.
+        ModelFileError: it has no settings, or unknown ones, or tensors that are missing, unexpected or misshapen; the
+            message names the keys.
         ConfigError: its settings contradict each other.
     """
-    with PickledFile(path) as file:
-        config, tensors = _read_tensors(file)
+    if not any(name.startswith(_PARTS) for name in checkpoint.shapes):
+        return None
+    if checkpoint.document is not None:
+        raise ModelFileError("holds its own settings: leave the configuration file out (--config)")
+    if checkpoint.arguments is None:
+        raise ModelFileError("is not a checkpoint of the authors: it needs their settings, hyper_parameters")
+    config = config_from_authors(checkpoint.arguments)
     return Imported(
         config,
-        tensors,
+        tensors_from_authors(config, checkpoint.shapes, checkpoint.read),
         training_data="MUSDB18-HQ, by the paper's authors (not verifiable from the file)",
         licence="not stated by its authors; MUSDB18-HQ is for non-commercial use",
         format="a checkpoint in the format of the paper's authors (magronp/bsrnn)",
     )
-
-
-def _read_tensors(file: PickledFile) -> tuple[BsrnnConfig, dict[str, Tensor]]:
-    """Return the configuration of a checkpoint, and its weights under our names."""
-    if not isinstance(file.content, dict) or not {"state_dict", "hyper_parameters"} <= file.content.keys():
-        raise ModelFileError("is not a checkpoint of the authors: it needs state_dict and hyper_parameters")
-    theirs = _stored_weights(file.content["state_dict"], file.path.stat().st_size)
-    config = config_from_authors(_Settings().plain(file.content["hyper_parameters"]))
-    shapes = {name: tensor.shape for name, tensor in theirs.items()}
-    return config, tensors_from_authors(config, shapes, lambda name: file.tensor(theirs[name]))
-
-
-def _stored_weights(state: Any, file_bytes: int) -> dict[str, StoredTensor]:
-    """Return the tensors of a state dict; all are plain, of real numbers, and together no larger than the file.
-
-    Raises:
-        ModelFileError: one is not.
-    """
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
-        raise ModelFileError("its state_dict must map names to tensors")
-    for name, tensor in state.items():
-        if not isinstance(tensor, StoredTensor):
-            kind = tensor.name if isinstance(tensor, Record) else type(tensor).__name__
-            raise ModelFileError(f"its state_dict must map names to plain tensors, but {name} is {kind}")
-        if tensor.type not in TYPES:
-            raise ModelFileError(
-                f"its state_dict has numbers that cannot be weights: {name} is of type {tensor.type}; legal: "
-                f"{', '.join(TYPES)}"
-            )
-    numbers_bytes = sum(math.prod(tensor.shape) * TYPES[tensor.type].itemsize for tensor in state.values())
-    if numbers_bytes > file_bytes:
-        largest = max(state, key=lambda name: math.prod(state[name].shape))
-        raise ModelFileError(
-            f"its tensors repeat the numbers of the file: they claim {numbers_bytes} bytes of {file_bytes}; the "
-            f"largest is {largest} {state[largest].shape}"
-        )
-    return state
-
-
-class _Settings:
-    """Reader of settings that may be shared, nested or endless; it stops after a number of values and characters."""
-
-    def __init__(self) -> None:
-        self._left = _LONGEST
-
-    def plain(self, value: Any, depth: int = 0) -> Any:
-        """Strip the records from settings: OmegaConf keeps values in ``_val`` and containers in ``_content``.
-
-        Raises:
-            ModelFileError: they are nested too deeply (or in themselves), too many, or not plain values.
-        """
-        self._left -= 1 + len(value) if isinstance(value, str) else 1
-        if depth > _DEEPEST or self._left < 0:
-            raise ModelFileError(f"hyper_parameters: more than {_DEEPEST} levels deep, or more than {_LONGEST} values")
-        if isinstance(value, Record) and value.name.startswith("omegaconf.") and isinstance(value.state, dict):
-            return self.plain(value.state.get("_val", value.state.get("_content")), depth + 1)
-        if isinstance(value, dict):
-            if strange := [key for key in value if not isinstance(key, str)]:
-                raise ModelFileError(f"hyper_parameters: names must be text, found {type(strange[0]).__name__}")
-            kept = {key: item for key, item in value.items() if depth > 1 or key not in _NOT_ARCHITECTURE}
-            return {key: self.plain(item, depth + 1) for key, item in kept.items()}
-        if isinstance(value, list | tuple):
-            return [self.plain(item, depth + 1) for item in value]
-        if value is None or isinstance(value, str | int | float):
-            return value
-        kind = value.name if isinstance(value, Record) else type(value).__name__
-        raise ModelFileError(f"hyper_parameters: {kind} is not a setting; legal: texts, numbers, lists, mappings, null")
 
 
 def config_from_authors(arguments: Mapping[str, Any]) -> BsrnnConfig:
@@ -118,9 +46,7 @@ def config_from_authors(arguments: Mapping[str, Any]) -> BsrnnConfig:
     Raises:
         ModelFileError: an argument is unknown or has a value that this family does not have.
     """
-    if not isinstance(arguments, Mapping):
-        raise ModelFileError("hyper_parameters must be a mapping of constructor arguments")
-    given = {key: value for key, value in arguments.items() if key not in _NOT_ARCHITECTURE}
+    given = {key: arguments[key] for key in arguments if key not in _NOT_ARCHITECTURE}
     defaults: dict[str, Any] = {
         "targets": None, "sample_rate": 44100, "n_fft": 2048, "n_hop": 512, "eps": 1e-7, "nb_channels": 2,
         "feature_dim": 64, "joint_bandsplit": False, "num_repeat": 8, "fac_sep": 2, "time_layer": "lstm",

@@ -37,7 +37,7 @@ def tensors_from_authors(
     Args:
         config: configuration of the network.
         theirs: name and shape of each tensor.
-        read: returns the tensor of a name, in single precision.
+        read: returns the tensor of a name.
 
     Raises:
         ModelFileError: a tensor is missing, unexpected or cannot be stacked; the message names the authors' keys.
