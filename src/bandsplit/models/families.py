@@ -53,24 +53,28 @@ FAMILIES = {
         shapes="bandsplit.models.demucs.shapes:tensor_shapes",
         build="bandsplit.models.demucs.build:build_htdemucs",
         flop="bandsplit.models.demucs.flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
     "hdemucs": Family(
         config="bandsplit.models.demucs.config:HybridDemucsConfig",
         shapes="bandsplit.models.demucs.shapes:tensor_shapes",
         build="bandsplit.models.demucs.build:build_hdemucs",
         flop="bandsplit.models.demucs.flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
     "demucs": Family(
         config="bandsplit.models.demucs.time_config:DemucsConfig",
         shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
         build="bandsplit.models.demucs.time_network:build_demucs",
         flop="bandsplit.models.demucs.time_flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
     "demucs_v2": Family(
         config="bandsplit.models.demucs.time_config:DemucsV2Config",
         shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
         build="bandsplit.models.demucs.time_network:build_demucs_v2",
         flop="bandsplit.models.demucs.time_flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Config, Size
@@ -171,6 +171,8 @@ class HybridDemucsConfig(TwoBranchConfig):
     weights for each region. Empty: one region."""
     region_depth: int = Field(default=0, ge=0)
     """Number of outer levels that have regions."""
+    chunk_s: PositiveFloat = 44.0
+    """Length of the chunks that it is published with."""
 
     @property
     def image_channels(self) -> int:
@@ -187,8 +189,8 @@ class HybridDemucsConfig(TwoBranchConfig):
 
     @property
     def geometry(self) -> Geometry:
-        """Any length; published with chunks of 44 s that overlap by a quarter."""
-        return Geometry(CrossfadeConfig(chunk_s=44.0, overlap=0.25, geometry="even"), best_s=44.0)
+        """Any length; published with chunks that overlap by a quarter."""
+        return Geometry(CrossfadeConfig(chunk_s=self.chunk_s, overlap=0.25, geometry="even"), best_s=self.chunk_s)
 
     def _depth_problem(self) -> str | None:
         if self.bins != KERNEL * STRIDE**self.merged_level:

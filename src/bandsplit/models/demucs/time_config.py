@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Size
@@ -28,6 +28,8 @@ class TimeConfig(ModelConfig):
     """Number of levels."""
     resample: bool = True
     """Whether the network works at twice the sample rate."""
+    chunk_s: PositiveFloat = 44.0
+    """Length of the chunks that it is published with."""
 
     def features(self, level: int) -> int:
         """Return the features of a level."""
@@ -49,13 +51,13 @@ class TimeConfig(ModelConfig):
 
     @property
     def geometry(self) -> Geometry:
-        """The lengths at which each strided convolution ends with the signal; published with chunks of 40 s."""
+        """The lengths at which each strided convolution ends with the signal; published with chunks that overlap."""
         stride = STRIDE**self.depth
         least = stride + sum((KERNEL - STRIDE) * STRIDE**level for level in range(self.depth))
         rate = self.inner_samples(1)
         least += -(-2 * self.lost_samples // stride) * stride
         return Geometry(
-            CrossfadeConfig(chunk_s=40.0, overlap=0.25, geometry="even"),
+            CrossfadeConfig(chunk_s=self.chunk_s, overlap=0.25, geometry="even"),
             least_samples=-(-least // rate),
             multiple_samples=stride // rate,
             less_samples=-(least // rate) % (stride // rate),
@@ -98,6 +100,8 @@ class DemucsV2Config(TimeConfig):
 
     family: Literal["demucs_v2"] = "demucs_v2"
     """Kind of network."""
+    chunk_s: PositiveFloat = 40.0
+    """Length of the chunks that it is published with."""
 
     @property
     def lost_samples(self) -> int:
