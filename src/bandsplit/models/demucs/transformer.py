@@ -44,13 +44,41 @@ class TokenNorm(nn.Module):
         return torch.addcmul(self.bias, F.layer_norm(x, x.shape[1:], eps=1e-5), self.weight)
 
 
+class Attention(nn.Module):
+    """Multi-head attention; queries may come from other tokens than keys and values."""
+
+    def __init__(self, n_features: int, heads: int, dropout: float) -> None:
+        """Start as `torch.nn.MultiheadAttention` does."""
+        super().__init__()
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * n_features, n_features))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * n_features))
+        self.out_proj = nn.Linear(n_features, n_features)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+        self.heads, self.dropout = heads, dropout
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Map queries of ``b l n`` to ``b l n``, with keys and values of ``b m n``."""
+        n = x.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        if other is x:
+            query, key, value = F.linear(x, weight, bias).chunk(3, dim=-1)
+        else:
+            query = F.linear(x, weight[:n], bias[:n])
+            key, value = F.linear(other, weight[n:], bias[n:]).chunk(2, dim=-1)
+        query, key, value = (rearrange(part, "b l (h n) -> b h l n", h=self.heads) for part in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        found = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.out_proj(rearrange(found, "b h l n -> b l (h n)"))
+
+
 class TransformerLayer(RepeatedPart):
     """Attention to the own branch or to the other, and a feed-forward part, both as scaled residuals."""
 
     def __init__(self, n_features: int, heads: int, hidden: int, dropout: float, cross: bool) -> None:
         """Make a layer; ``cross`` if it attends to the other branch."""
         super().__init__()
-        attention = nn.MultiheadAttention(n_features, heads, dropout=dropout, batch_first=True)
+        attention = Attention(n_features, heads, dropout)
         if cross:
             self.cross_attn = attention
         else:
@@ -69,11 +97,10 @@ class TransformerLayer(RepeatedPart):
     def _apply_all(self, x: Tensor, other: Tensor) -> Tensor:
         """Map tokens ``b l n`` to ``b l n``; ``other`` are the other branch's ``b m n``."""
         if self.cross:
-            keys = self.norm2(other)
-            attended = self.cross_attn(self.norm1(x), keys, keys, need_weights=False)[0]
+            attended = self.cross_attn(self.norm1(x), self.norm2(other))
         else:
             own = self.norm1(x)
-            attended = self.self_attn(own, own, own, need_weights=False)[0]
+            attended = self.self_attn(own, own)
         x = x + self.gamma_1(self._drop(attended))
         y = (self.norm3 if self.cross else self.norm2)(x)
         y = self.linear2(self._drop(F.gelu(self.linear1(y))))
