@@ -33,6 +33,7 @@ def test_steps_are_measured_beside_the_matrix_rate(capsys: pytest.CaptureFixture
     [
         (("demo", "bse"), "did you mean 'base'?"),
         (("--precision", "tf32"), "'tf32' needs CUDA, and the device is 'cpu'; use 'fp32' or 'bf16'"),
+        (("--precision", "fp16"), "'fp16' needs CUDA, and the device is 'cpu'; use 'fp32' or 'bf16'"),
         (("--device", "tpu"), "device: 'tpu' cannot be used here"),
     ],
 )

@@ -181,3 +181,49 @@ cli.main()
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "1 of 3 scored already" in done.stderr and len(read_rows()) == 48
+
+
+def plans_of(path: str) -> dict[str, dict[str, Any] | None]:
+    return {row["system"]: row["plan"] for row in read_rows(path)}
+
+
+def test_each_model_is_scored_under_its_published_plan_or_all_under_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, tool = write_tiny_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    even = {"kind": "crossfade", "chunk_s": 10.0, "overlap": 0.1, "geometry": "even"}
+    for number, (options, plan) in enumerate([
+        ((), even | {"geometry": "authors"}),
+        (("--plan", "published"), even | {"geometry": "authors"}),
+        (("--plan", "published", "--chunk", "5"), even | {"geometry": "authors", "chunk_s": 5.0}),
+        (("--plan", "same"), even),
+        (("--plan", "same", "--chunk", "5"), even | {"chunk_s": 5.0}),
+        (("--plan", "same", "--method", "trimmed", "--trim", "0.5"),
+         {"kind": "trimmed", "chunk_s": 10.0, "trim_s": 0.5}),
+        (("--plan", "same", "--method", "faded", "--overlaps", "4"),
+         {"kind": "faded", "chunk_s": 8.0, "overlaps": 4, "exact_batch": None}),
+    ]):  # fmt: skip
+        code, text = run(capsys, model, "--estimates", tool, "-d", "cpu", *options, "-o", f"{number}.jsonl")
+        assert code == 0, text
+        assert plans_of(f"{number}.jsonl") == {"small": plan, "tool": None}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--method trimmed", "--trim: is needed with --method trimmed"),
+        ("--method folded --hop 1", "--hop: has no meaning with --method folded; leave it out"),
+        ("--method hamming --overlap 0.2", "--overlap: has no meaning with --method hamming; leave it out"),
+        ("--method joined --overlaps 3", "--overlaps: has no meaning with --method joined; leave it out"),
+        ("--method folded --exact-batch 3", "--exact-batch: has no meaning with --method folded; leave it out"),
+        ("--trim 1 --sixteen-bits", "--trim, --sixteen-bits: has no meaning with --method crossfade; leave it out"),
+        ("--plan same --hop 1", "--hop: has no meaning with --method crossfade; leave it out"),
+        ("--method trimmed --chunk 1 --trim 0.5", "config: trim_s 0.5 leaves nothing of chunks of chunk_s 1"),
+    ],
+)
+def test_settings_without_meaning_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, options: str, message: str
+) -> None:
+    model = write_tiny_model(tmp_path / "small.safetensors")
+    code, text = run(capsys, model, "-d", "cpu", *options.split())
+    assert code == 2 and message in text

@@ -47,13 +47,18 @@ def test_the_list_shows_sizes_scores_licence_data_and_source(run: Callable[..., 
     code, out, _ = run("models", "list")
     assert code == 0
     text = " ".join(out.split())
-    assert "simo-bsrnn-opt to fetch 1.2 GB 0.4 GB 10.66 9.73 10.98 7.78 9.79 = obsrnn-simo" in text
-    assert "bsrnn-large needs md5 1.6 GB" in text
-    assert "licence: not stated by its authors; MUSDB18-HQ is for non-commercial use" in text
-    assert "training data: MUSDB18-HQ (100 songs)" in text and "https://doi.org/10.5281/zenodo.17516442" in text
+    assert "bsrnn: simo-bsrnn-opt to fetch cSDR 10.66 9.73 10.98 7.78 9.79 = obsrnn-simo 1.2 > 0.4 GB" in text
+    assert "bsrnn-large needs md5 cSDR" in text and "bs-roformer-sw needs config - " in text
+    assert "bs_roformer: bs-roformer-musdb to fetch uSDR 11.08 8.48 11.61 7.44 9.65 0.5 > 0.5 GB" in text
+    assert "licence of simo-bsrnn-opt, bsrnn-opt, bsrnn-large: not stated by its authors; MUSDB18-HQ is for non" in text
+    assert "training data of mel-roformer-kim: about 1400 songs, not disclosed (perhaps with the MUSDB18" in text
+    assert "scores of bs-roformer-1297, mel-roformer-kim: SDR on Multisong" in text and "instrumental 15.83" in text
+    assert "https://doi.org/10.5281/zenodo.17516442" in text
     store.patch.setenv("COLUMNS", "80")
-    assert "\u2026" not in run("models", "list")[1]  # nothing is cut off on a small screen
-    assert "as their authors published them; not measured here" in text and str(store.cache) in text
+    narrow = run("models", "list")[1]
+    assert "\u2026" not in narrow  # nothing is cut off on a small screen
+    assert max(len(line) for line in narrow.partition("sizes:")[0].splitlines()) <= 80
+    assert "as published; not measured here" in text and str(store.cache) in text
 
 
 def test_the_list_as_json_has_everything_and_says_what_is_cached(
@@ -65,9 +70,11 @@ def test_the_list_as_json_has_everything_and_says_what_is_cached(
     (after,) = json.loads(run("models", "list", "--json")[1])
     assert (before["cached"], before["files"]) == (False, [])
     assert (after["cached"], after["files"]) == (True, [str(path) for path in cached_files(store.entry)])
-    assert after["published_scores"]["csdr_db"]["average"] == 9.07
+    assert after["published_scores"]["values_db"]["average"] == 9.07
+    assert (after["published_scores"]["metric"], after["published_scores"]["comparable"]) == ("cSDR", True)
     assert after["published_scores"]["source"] == "authors' repository: readme"
-    assert {"targets", "licence", "training_data", "archive_bytes", "md5"} <= after.keys()
+    assert {"family", "targets", "licence", "training_data", "saw_test_songs", "needs"} <= after.keys()
+    assert {"bytes", "md5"} <= after["source"].keys()
 
 
 def test_architectures_are_listed_beside_the_papers_counts(run: Callable[..., tuple[int, str, str]]):
@@ -102,7 +109,7 @@ def test_a_fetched_model_is_shown_copied_and_removed(
     assert "in cache: no; bandsplit models fetch tiny" in run("models", "show", "tiny")[1]
     assert run("models", "fetch", "tiny", "--yes", "--mirror", f"{store.server.url}/other")[0] == 0
     _, out, _ = run("models", "show", "tiny")
-    assert "drums.ckpt in tiny.zip (md5 " in out and "published test cSDR of drums in dB" in out
+    assert "drums.ckpt in tiny.zip (md5 " in out and "published cSDR of drums in dB (MUSDB18-HQ test)" in out
     described = json.loads(run("models", "show", "tiny", "--json")[1])
     assert [model["config"]["targets"] for model in described] == [["bass"], ["drums"]]
     assert described[0]["card"]["licence"] == "not stated"

@@ -1,15 +1,39 @@
 """Groups of options: Typer sees each option, the command gets objects, and objects become command lines again."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from bandsplit.cli.main import app as bandsplit
-from bandsplit.cli.options import DatasetOptions, as_arguments, with_options
+from bandsplit.cli.options import ChunkOptions, DatasetOptions, as_arguments, with_options
 from bandsplit.cli.training_options import AttemptOptions, EnergyOptions, ExecutionOptions
+from bandsplit.models.chunk_config import (
+    ChunkConfig,
+    CrossfadeConfig,
+    FadedConfig,
+    FoldedConfig,
+    HammingConfig,
+    JoinedConfig,
+    OverlapAddConfig,
+    TrimmedConfig,
+)
+from bandsplit.separation.chunk_choice import SAME_PLAN, change_chunks
+from bandsplit.studies.runner.scoring import chunk_arguments
+
+PLANS: list[ChunkConfig] = [
+    CrossfadeConfig(chunk_s=7, overlap=0.2),
+    OverlapAddConfig(hop_s=1.5),
+    FadedConfig(overlaps=4),
+    FadedConfig(chunk_s=2.5, exact_batch=3),
+    FoldedConfig(chunk_s=6, overlaps=2),
+    HammingConfig(hop_s=3),
+    TrimmedConfig(chunk_s=261_120 / 44_100, trim_s=3072 / 44_100),
+    JoinedConfig(chunk_s=6),
+    JoinedConfig(chunk_s=6, sixteen_bits=True),
+]
 
 
 @dataclass(frozen=True)
@@ -72,6 +96,24 @@ def test_two_groups_cannot_have_the_same_option():
 
     with pytest.raises(ValueError, match="city"):
         with_options(both)
+
+
+def test_the_methods_of_the_command_line_are_those_of_chunk_plans():
+    method = get_type_hints(ChunkOptions, include_extras=False)["method"]
+    assert set(get_args(get_args(method)[0])) == {plan.kind for plan in PLANS}
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=repr)
+def test_a_study_names_every_plan_by_options_that_mean_it(plan: ChunkConfig):
+    app, calls = typer.Typer(), []
+
+    def cut(chunks: ChunkOptions) -> None:
+        calls.append(change_chunks(chunks.settings(), SAME_PLAN))
+
+    cut.__annotations__["chunks"] = ChunkOptions
+    app.command()(with_options(cut))
+    result = CliRunner().invoke(app, list(chunk_arguments(plan)))
+    assert calls == [plan], result.output
 
 
 def test_options_become_the_command_line_they_came_from():

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from rich.text import Text
 
-from bandsplit.cli.models import _models_table
+from bandsplit.cli.model_tables import models_table
 from bandsplit.cli.terminal import make_console, print_lines
 from bandsplit.core.errors import ConfigError, DataError
 from bandsplit.core.printable import printable
@@ -99,7 +99,7 @@ def test_the_card_of_a_model_forges_no_line(tmp_path: Path, capsys: pytest.Captu
 def test_the_list_of_models_forges_no_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "300")
     entry = entries()[0].model_copy(update={"name": HOSTILE, "aliases": (HOSTILE,)})
-    make_console(err=False).print(_models_table([entry]))
+    make_console(err=False).print(models_table([entry]))
     check_printed(capsys.readouterr().out)
 
 

@@ -19,6 +19,8 @@ from bandsplit.evaluation.results import (
     read_scores,
 )
 from bandsplit.evaluation.tables import score_tables
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, FadedConfig, FoldedConfig, JoinedConfig
+from bandsplit.separation.chunks import describe_chunks
 
 
 def _score(
@@ -28,6 +30,7 @@ def _score(
     target: str = "vocals",
     metric: Metric = "usdr_db",
     inference: str = "whole",
+    plan: ChunkConfig | None = None,
 ) -> Score:
     return Score(
         system=system,
@@ -38,7 +41,8 @@ def _score(
         metric=metric,
         value=value,
         mixture="file",
-        inference=inference,
+        inference=inference if plan is None else describe_chunks(plan),
+        plan=plan,
         scored_with=("vocals", "bass"),
         version="1",
     )
@@ -199,3 +203,28 @@ def test_the_screen_table_shows_names_as_they_are() -> None:
     console.print(table.screen())
     text = console.export_text()
     assert "[bold]net[/bold]" in text and "1.00" in text and "uSDR, dB, mean over 1 song (set, test)" in text
+
+
+def test_plans_survive_the_file_and_rows_without_one_can_still_be_read(tmp_path: Path) -> None:
+    plans = [CrossfadeConfig(), FadedConfig(exact_batch=3), JoinedConfig(chunk_s=6, sixteen_bits=True)]
+    rows = [_score(1.0, plan=plan) for plan in plans]
+    append_scores(tmp_path / "scores.jsonl", rows)
+    assert [row.plan for row in read_scores(tmp_path / "scores.jsonl")] == plans
+    old = _score(1.0).model_dump_json(exclude={"plan"})
+    (tmp_path / "old.jsonl").write_text(old + "\n")
+    assert read_scores(tmp_path / "old.jsonl") == [_score(1.0)]
+
+
+def test_systems_name_their_plans_where_these_differ() -> None:
+    def names(*rows: Score) -> list[str]:
+        (table,) = score_tables(rows)
+        return [line[0] for line in table.rows]
+
+    yardstick = _score(0.0, system="silence", inference="none")
+    alike = [_score(1.0, plan=CrossfadeConfig()), _score(2.0, system="other", plan=CrossfadeConfig())]
+    assert names(*alike, yardstick) == ["net", "other", "silence"]
+    unlike = [_score(1.0, plan=FadedConfig()), _score(2.0, system="other", plan=FoldedConfig(chunk_s=6)), yardstick]
+    faded, folded = "faded (chunk 8 s, 2 overlaps)", "folded (chunk 6 s, 8 overlaps)"
+    assert names(*unlike) == [f"net (inference: {faded})", f"other (inference: {folded})", "silence"]
+    one_system = [_score(1.0, plan=FadedConfig()), _score(2.0, plan=FoldedConfig(chunk_s=6))]
+    assert names(*one_system) == [f"net (inference: {faded})", f"net (inference: {folded})"]

@@ -8,13 +8,13 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from bandsplit.models.bsrnn.blocks import Along
 from bandsplit.models.bsrnn.build import build_layer
 from bandsplit.models.bsrnn.checkpoint import config_from_authors
 from bandsplit.models.bsrnn.config import DilatedConfig
 from bandsplit.models.bsrnn.tensor_names import _SEQUENCE_PARTS, tensors_from_authors
 from bandsplit.models.files import model_from_tensors
 from bandsplit.models.importing import import_checkpoint
+from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.tensors import count_parameters
 
 DATA = Path(__file__).parent / "data"

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
-from bandsplit.separation.chunks import ChunkPlan, plan_chunks, stream_plan
+from bandsplit.separation.chunks import ChunkPlan, plan_chunks
+from bandsplit.separation.streaming import stream_plan
 
 RATE_HZ = 1000
 

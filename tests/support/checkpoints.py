@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.core.fetching import Patience
+from bandsplit.core.fetching import ByteProgress, Patience
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.tensor_names import _source
 from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained import store as model_store
-from bandsplit.models.pretrained.registry import Entry
+from bandsplit.models.pretrained.entries import Entry
+from bandsplit.models.pretrained.sources import Sources
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
 
@@ -53,14 +54,33 @@ def checkpoint_of(first: str, *others: str, feature_dim: int = 8) -> bytes:
 
 
 def entry_of(body: bytes, **changes: Any) -> Entry:
-    """Describe an archive as the registry would."""
+    """Describe an archive as the registry would; changes of its source are named like the others."""
+    source = {
+        "kind": "zip", "doi": "10.5281/zenodo.1", "url": "https://zenodo.invalid/files", "file": "tiny.zip",
+        "bytes": len(body), "md5": hashlib.md5(body).hexdigest(),
+    }  # fmt: skip
     facts: dict[str, Any] = {
-        "name": "tiny", "aliases": ["otiny"], "about": "a tiny model", "recipe": "optimised", "targets": ["bass"],
-        "doi": "10.5281/zenodo.1", "url": "https://zenodo.invalid/files", "file": "tiny.zip",
-        "archive_bytes": len(body), "md5": hashlib.md5(body).hexdigest(), "kept_bytes": 1_000_000,
-        "training_data": "noise", "licence": "not stated",
+        "name": "tiny", "aliases": ["otiny"], "family": "bsrnn", "about": "a tiny model", "recipe": "optimised",
+        "targets": ["bass"], "kept_bytes": 1_000_000, "training_data": "noise", "saw_test_songs": False,
+        "licence": "not stated",
+        "source": source | {name: changes.pop(name) for name in source.keys() & changes.keys()},
     }  # fmt: skip
     return Entry.parse(facts | changes)
+
+
+def checkpoint_entry(body: bytes, config: bytes | None = None, **changes: Any) -> Entry:
+    """Describe a checkpoint as the registry would, with the configuration file that comes with it, if there is one."""
+    url = "https://weights.invalid"
+    source = {
+        "kind": "checkpoint", "page": f"{url}/about", "url": url, "file": "tiny.ckpt", "bytes": len(body),
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }  # fmt: skip
+    if config is not None:
+        source["config"] = {"url": url, "file": "tiny.yaml", "sha256": hashlib.sha256(config).hexdigest()}
+    if "document" in changes:
+        source["document"] = changes.pop("document")
+    score = {"metric": "SDR", "data": "noise", "values_db": {"vocals": 1.5}, "source": "nobody"}
+    return entry_of(b"", **{"source": source, "recipe": None, "published": score, **changes})
 
 
 @dataclass
@@ -80,14 +100,20 @@ class Store:
         return body
 
     def register(self, body: bytes, **changes: Any) -> None:
-        self.entry = entry_of(body, **changes)
-        self.patch.setattr(registry, "entries", lambda: (self.entry,))
+        self.lists(entry_of(body, **changes))
+
+    def lists(self, entry: Entry) -> None:
+        """Make a model the only registered one."""
+        self.entry = entry
+        self.patch.setattr(registry, "entries", lambda: (entry,))
 
     def does(self, *behaviours: Behaviour) -> None:
-        self.server.pages[f"/models/{self.entry.file}"] = list(behaviours)
+        self.server.pages[f"/models/{self.entry.source.file}"] = list(behaviours)
 
-    def install(self, patience: Patience = CALM, **options: Any) -> list[Path]:
-        return model_store.install_model(self.entry, patience=patience, **options)
+    def install(
+        self, patience: Patience = CALM, progress: ByteProgress = lambda *_: None, **sources: Any
+    ) -> list[Path]:
+        return model_store.install_model(self.entry, Sources(**sources), progress=progress, patience=patience)
 
     def error(self, **options: Any) -> str:
         """Install, which must fail; the message. Nothing may look like a model then."""

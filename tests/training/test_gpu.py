@@ -50,25 +50,29 @@ def test_a_run_scores_as_on_a_cpu(dataset: Dataset, tmp_path: Path):
     assert results["cuda"].best_score == pytest.approx(results["cpu"].best_score, abs=1e-2)
 
 
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["tf32", "bf16", "fp16"])
 def test_lower_precisions_score_nearly_the_same(dataset: Dataset, tmp_path: Path, precision: str):
     exact = run(config(), dataset, tmp_path / "exact", "cuda")
     lower = run(config(precision=precision), dataset, tmp_path / "lower", "cuda")
     assert lower.best_score == pytest.approx(exact.best_score, abs=0.5)
 
 
-def test_a_stopped_run_goes_on(dataset: Dataset, tmp_path: Path):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_stopped_run_goes_on(dataset: Dataset, tmp_path: Path, precision: str):
     def stop(event: Event) -> None:
         if isinstance(event, Step) and event.update == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    whole = run(config(), dataset, tmp_path / "whole", "cuda")
+    whole = run(config(precision=precision), dataset, tmp_path / "whole", "cuda")
     with pytest.raises(RunStopped):
-        run(config(), dataset, tmp_path / "parts", "cuda", report=stop)
-    parts = run(config(), dataset, tmp_path / "parts", "cuda", resume=True)
+        run(config(precision=precision), dataset, tmp_path / "parts", "cuda", report=stop)
+    parts = run(config(precision=precision), dataset, tmp_path / "parts", "cuda", resume=True)
     first, second = (load_file(result.best) for result in (whole, parts))
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], rtol=1e-3, atol=1e-4)
+    states = [torch.load(max(result.best.parent.glob("state-*.pt")), weights_only=True) for result in (whole, parts)]
+    scalers = [state.get("scaler") for state in states]
+    assert scalers[0] == scalers[1] and (scalers[0] is not None) == (precision == "fp16")
 
 
 def test_a_plan_tries_batches_with_and_without_checkpointing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):

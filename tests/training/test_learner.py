@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins.precision.amp import MixedPrecision
 
-from bandsplit.core.errors import RunError
+from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.data.examples.dataset import Example
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
+from bandsplit.training.losses import compute_loss
 from tiny_models import TINY
 
 MODEL = TINY | {
@@ -106,6 +108,53 @@ def test_bfloat16_is_near_float32_and_keeps_weights_and_estimates_in_float32():
     assert {gradient.dtype for gradient in gradients(mixed).values()} == {torch.float32}
     assert mixed.model(batch.mixture).signal.dtype == torch.float32
     assert torch.isfinite(mixed.update(1e-3))
+
+
+def test_float16_is_refused_on_a_cpu():
+    with pytest.raises(ConfigError, match="'fp16' needs a GPU, and the device is 'cpu'; use 'fp32' or 'bf16'"):
+        learner(2, precision="fp16")
+
+
+def test_scaled_gradients_are_clipped_and_applied_as_if_they_were_not_scaled():
+    scaled = learner(2, precision="fp32", optimizer={"kind": "rmsprop"}, clip_norm=0.01)
+    plain = learner(2, optimizer={"kind": "rmsprop"}, clip_norm=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    batch = examples(2)
+    plain.backward(batch, last=True)
+    scaler.scale(scaled._loss(batch)).backward()
+    scaled.fabric.strategy.precision = MixedPrecision("16-mixed", "cpu", scaler)
+    assert scaled.scaler is scaler and scaled.recovers and plain.scaler is None and not plain.recovers
+    torch.testing.assert_close(scaled.update(1e-3), plain.update(1e-3))
+    assert_close(dict(scaled.plain_model.named_parameters()), dict(plain.plain_model.named_parameters()), 1e-6)
+
+
+@pytest.mark.parametrize("limit", [None, 1e9])
+def test_gradients_may_have_any_norm(limit: float | None):
+    learns = learner(2, clip_norm=limit)
+    learns.backward(examples(2), last=True)
+    before = gradients(learns)
+    norm = torch.stack([gradient.norm() for gradient in before.values()]).norm()
+    learns.optimizer.step = learns.optimizer.zero_grad = lambda: None  # type: ignore[method-assign]
+    torch.testing.assert_close(learns.update(1e-3), norm)
+    assert all(torch.equal(gradient, before[name]) for name, gradient in gradients(learns).items())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"kind": "l1-waveform"}, {"kind": "mse-waveform"}, {"kind": "masked-mse", "coarse": True},
+        {"kind": "multi-resolution-stft", "windows": [256], "n_fft": 256},
+        {"kind": "l1-domains", "domain": "tf", "spectrogram_weight": 2.0},
+    ],
+    ids=lambda loss: loss["kind"],
+)  # fmt: skip
+def test_a_step_has_the_loss_that_the_run_asks_for(loss: dict[str, Any]):
+    learns, batch = learner(2, loss=loss), examples(2)
+    signal, spec = learns.model(batch.mixture)
+    stft_config = learns.plain_model.config.loss_stft
+    options = {"estimate_spec": spec, "stft_config": stft_config}
+    expected = compute_loss(learns.training.loss, signal, batch.targets, **options)
+    assert learns.backward(batch, last=True).item() == pytest.approx(expected.item(), rel=1e-6)
 
 
 def test_arithmetic_is_what_the_run_asks_for():

@@ -52,6 +52,52 @@ def test_adam_is_torchs_and_weight_decay_is_decoupled():
     torch.testing.assert_close(models[2].weight, models[0].weight - 1e-3 * 0.5 * before, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("settings", "theirs"),
+    [
+        ({"kind": "adam", "amsgrad": True}, lambda weights: torch.optim.Adam(weights, lr=1e-3, amsgrad=True)),
+        ({"kind": "rmsprop"}, lambda weights: torch.optim.RMSprop(weights, lr=1e-3, alpha=0.99, eps=1e-8)),
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_other_optimisers_are_torchs(settings: dict[str, Any], theirs: Any, precision: str):
+    models = [nn.Linear(3, 2), nn.Linear(3, 2)]
+    models[1].load_state_dict(models[0].state_dict())
+    config = training(optimizer=settings, precision=precision)
+    optimizers = theirs(models[0].parameters()), build_optimizer(config, models[1].parameters())
+    for number in range(4):  # gradients that fall, so that amsgrad differs
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.zero_grad()
+            (model(torch.ones(1, 3)).square().sum() * 0.1**number).backward()
+            optimizer.step()
+    torch.testing.assert_close(models[1].weight, models[0].weight, rtol=0, atol=1e-7)
+
+
+def test_a_rate_can_stay_or_fall_by_updates():
+    assert [decayed(training(decay={"kind": "constant"}), update, 10) for update in (0, 500)] == [1, 1]
+    by_updates = training(decay={"kind": "step-updates", "factor": 0.9, "every_updates": 15})
+    found = [decayed(by_updates, update, 10) for update in (0, 14, 15, 29, 30)]
+    assert found == pytest.approx([1, 1, 0.9, 0.9, 0.81])
+
+
+def test_a_rate_warms_up_linearly_to_its_schedule():
+    config = training(warm_up_updates=4, decay={"kind": "step-updates", "factor": 0.5, "every_updates": 3})
+    found = [decayed(config, update, 10) for update in range(7)]
+    assert found == pytest.approx([1 / 4, 2 / 4, 3 / 4, 0.5, 0.5, 0.5, 0.25])
+    assert decayed(training(decay={"kind": "constant"}), 0, 10) == 1
+
+
+def test_statistics_of_normalisations_are_copied_into_the_average():
+    model = nn.BatchNorm1d(1, momentum=0.5)
+    averaged = average_weights(training(average={"decay": 0.75}), model)
+    assert averaged is not None
+    for value in (2.0, 4.0):
+        model(torch.full((2, 1), value))
+        averaged.update_parameters(model)
+    assert model.running_mean is not None
+    assert averaged.module.state_dict()["running_mean"].item() == model.running_mean.item() == 2.5
+
+
 def test_the_average_keeps_its_share_of_the_old():
     model = nn.Linear(1, 1, bias=False)
     averaged = average_weights(training(average={"decay": 0.75}), model)
@@ -98,6 +144,9 @@ def test_steps_are_worked_out_so_that_the_global_batch_stays(
          "1, 2, 4, 8, 16"),
         ({"global_batch": 16}, 3, None, "on 3 device.*; the number of devices must divide it"),
         ({}, 1, 4, "global batch 2 cannot be made of batches of 4 .* legal batches: 1, 2"),
+        ({"loss": {"kind": "masked-mse", "coarse": True}}, 1, 1,
+         r"global batch 2 on 1 device\(s\): batch_size: a step of 1 with loss.coarse teaches nothing"),
+        ({"loss": {"kind": "masked-mse", "coarse": True}, "global_batch": 3}, 1, None, "a step of 1 with loss.coarse"),
     ],
 )  # fmt: skip
 def test_batches_that_do_not_fit_are_named_with_those_that_do(

@@ -14,7 +14,7 @@ from bandsplit.evaluation.metrics import usdr
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.separator import Separator
-from bandsplit.training.losses import separation_loss
+from bandsplit.training.losses import compute_loss, separation_loss
 from bandsplit.training.validation import score_song, validate
 from songs import write_dataset
 from tiny_models import RATE_HZ, tiny_model
@@ -61,6 +61,26 @@ def test_the_loss_is_the_mean_over_pieces_weighted_by_their_lengths(model: Separ
     losses = [separation_loss(part[None], true[None], **options).item() for part, true in pairs]
     expected = np.average(losses, weights=[4000] * 5 + [1001])
     assert score_song(model, songs[0], settings).loss == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ({"kind": "l1-waveform"}, {"kind": "l1-waveform"}),
+        ({"kind": "masked-mse", "coarse": True}, {"kind": "mse-waveform"}),  # one piece is no batch
+        ({"kind": "multi-resolution-stft", "n_fft": 256, "windows": [2048, 64]},) * 2,
+    ],
+    ids=lambda loss: loss["kind"],
+)
+def test_the_loss_is_that_of_the_run_without_a_mask(
+    model: SeparationModel, songs: tuple[Track, ...], loss: dict[str, Any], expected: dict[str, Any]
+):
+    settings = training(loss=loss)
+    estimate, truth = estimate_and_truth(model, songs[0], settings.chunks)
+    pieces = zip(estimate.split(4000, dim=-1), truth.split(4000, dim=-1), strict=True)
+    losses = [compute_loss(training(loss=expected).loss, part[None], true[None]).item() for part, true in pieces]
+    mean = np.average(losses, weights=[4000] * 5 + [1001])
+    assert score_song(model, songs[0], settings).loss == pytest.approx(mean, rel=1e-6)
 
 
 def test_the_median_over_chunks_leaves_a_partial_one_out(model: SeparationModel, songs: tuple[Track, ...]):

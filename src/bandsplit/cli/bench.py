@@ -42,7 +42,8 @@ def bench_train(
     steps: Annotated[int, typer.Option("--steps", help="Timed steps of each recipe.", min=1)] = 5,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda.")] = "auto",
     precision: Annotated[
-        Literal["fp32", "tf32", "bf16"], typer.Option("--precision", help="Of matrix products; tf32 needs CUDA.")
+        Literal["fp32", "tf32", "bf16", "fp16"],
+        typer.Option("--precision", help="Of matrix products; tf32 and fp16 need CUDA."),
     ] = "fp32",
     markdown: MarkdownOption = False,
 ) -> None:
@@ -55,8 +56,10 @@ def bench_train(
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
-    if precision == "tf32" and picked.type != "cuda":
-        raise ConfigError(f"precision: 'tf32' needs CUDA, and the device is {picked.type!r}; use 'fp32' or 'bf16'")
+    if precision in ("tf32", "fp16") and picked.type != "cuda":
+        raise ConfigError(
+            f"precision: {precision!r} needs CUDA, and the device is {picked.type!r}; use 'fp32' or 'bf16'"
+        )
     found = [find_recipe(name) for name in recipes or TRAINED]
     configs = {recipe.id: recipe.run_config([] if recipe.shared else [target]) for recipe in found}
     with console.status(f"{steps + 1} steps of each recipe"):

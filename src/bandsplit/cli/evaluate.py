@@ -60,6 +60,14 @@ class ScoringOptions:
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", help="Processes that share the songs, one thread each.", min=1)
     ] = 1
+    plan: Annotated[
+        Literal["published", "same"],
+        typer.Option(
+            "--plan",
+            help="How songs are cut: as each model's authors did, or alike for all models: crossfade of 10 s, even "
+            "geometry. --method, --chunk and so on change either.",
+        ),
+    ] = "published"
     force: Annotated[bool, typer.Option("--force", help="Score again songs that the file holds already.")] = False
     all_metrics: Annotated[
         bool, typer.Option("--all-metrics", help="Show SI-SDR and L1-freq, too; the file always has them.")
@@ -83,11 +91,14 @@ def evaluate(
     from bandsplit.evaluation.results import read_scores
     from bandsplit.evaluation.systems import model_systems
     from bandsplit.evaluation.tables import MAIN_METRICS, score_tables
+    from bandsplit.separation.chunk_choice import SAME_PLAN, change_chunks
 
     console, split = make_console(), scoring.split
     if not (scoring.model or scoring.estimates or scoring.yardsticks):
         raise ConfigError("nothing to score: give model files, --estimates DIR or --yardsticks")
-    models = model_systems(scoring.model or [], device, chunks.settings())
+    settings = chunks.settings()
+    plan = change_chunks(settings, SAME_PLAN) if scoring.plan == "same" else settings
+    models = model_systems(scoring.model or [], device, plan)
     dataset = songs.open(console, data, ("train", split) if scoring.yardsticks else (split,))
     wanted = _wanted(scoring.targets, dataset)
     systems = _yardsticks(console, dataset) if scoring.yardsticks else {}

@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.models.pretrained.registry import Entry
+    from bandsplit.models.pretrained.entries import Entry
     from bandsplit.separation.separator import Separator
 
 from bandsplit.cli.terminal import byte_progress, print_lines
@@ -68,14 +68,15 @@ def agrees(console: Console, entry: Entry) -> bool:
 
     print_lines(console, *entry.notice().splitlines())
     print_lines(console, f"disk:     {in_gb(needed_bytes(entry))} are needed temporarily")
-    return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.archive_bytes)})?", err=True)
+    return typer.confirm(f"Fetch {entry.name} ({in_gb(entry.source.bytes)})?", err=True)
 
 
-def install(console: Console, entry: Entry, **options: Any) -> None:
-    """Fetch a model with a progress bar; ``options`` are those of `install_model`."""
+def install(console: Console, entry: Entry, **sources: Any) -> None:
+    """Fetch a model with a progress bar; ``sources`` are the fields of `Sources`."""
+    from bandsplit.models.pretrained.sources import Sources
     from bandsplit.models.pretrained.store import install_model
 
     with byte_progress(console) as progress:
-        files = install_model(entry, progress=progress, **options)
+        files = install_model(entry, Sources(**sources), progress=progress)
     print_lines(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
     print_lines(console, f"licence: {entry.licence}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,9 +13,7 @@ from bandsplit.cli.options import ForceOption, JsonOption, YesOption
 from bandsplit.cli.terminal import make_console, print_lines, show, show_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from bandsplit.models.pretrained.registry import Entry
+    from bandsplit.models.pretrained.entries import Entry
 
 models_app = typer.Typer(
     no_args_is_help=True, help="List, fetch, show, import, export and remove models; list architectures."
@@ -25,42 +22,34 @@ models_app = typer.Typer(
 NameArgument = Annotated[str, typer.Argument(help="A registered name; see `bandsplit models list`.")]
 MirrorOption = Annotated[
     str | None,
-    typer.Option(
-        "--mirror", envvar="BANDSPLIT_MIRROR", help="Address of a folder with the archive, instead of its record."
-    ),
+    typer.Option("--mirror", envvar="BANDSPLIT_MIRROR", help="Address of another folder with the files."),
 ]
 
 
 @models_app.command("list")
 def list_models(
     architectures: Annotated[
-        bool, typer.Option("--architectures", help="List the networks of the paper instead, which can be trained.")
+        bool, typer.Option("--architectures", help="List the networks that can be trained instead.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List the models that are cached or can be fetched; with --architectures every network that can be trained."""
+    from bandsplit.cli.model_tables import architectures_rows, architectures_table, footnotes, models_table
     from bandsplit.models.pretrained.registry import entries, models_folder
 
     out = make_console(err=False)
     if architectures:
-        rows = _architectures()
+        rows = architectures_rows()
         if as_json:
             show_json(rows)
         else:
-            out.print(_architectures_table(rows))
+            out.print(architectures_table(rows))
         return
     if as_json:
         show_json([_facts(entry) for entry in entries()])
         return
-    out.print(_models_table(entries()))
-    for what, field in (("licence", "licence"), ("training data", "training_data"), ("source", "doi")):
-        for value in dict.fromkeys(getattr(entry, field) for entry in entries()):
-            names = [entry.name for entry in entries() if getattr(entry, field) == value]
-            of = "" if len(names) == len(entries()) else f" of {', '.join(names)}"
-            print_lines(out, f"{what}{of}: {f'https://doi.org/{value}' if field == 'doi' else value}")
-    print_lines(
-        out, "scores: cSDR in dB on the test set of MUSDB18-HQ, as their authors published them; not measured here"
-    )
+    out.print(models_table(entries()))
+    print_lines(out, *footnotes(entries()))
     print_lines(out, f"cache: {models_folder()}; networks that can be trained: bandsplit models list --architectures")
 
 
@@ -106,7 +95,11 @@ def fetch_model(
     mirror: MirrorOption = None,
     md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, if none is registered.")] = None,
     archive: Annotated[
-        Path | None, typer.Option("--archive", help="The archive, downloaded by other means; checked and kept.")
+        Path | None,
+        typer.Option("--archive", help="The archive or checkpoint, downloaded by other means; checked and kept."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The configuration file of a checkpoint, if none is registered.")
     ] = None,
 ) -> None:
     """Fetch a model into the cache: download, check, import without running its code; resumes after a break."""
@@ -119,7 +112,7 @@ def fetch_model(
         return
     if not yes and not agrees(console, entry):
         raise typer.Abort
-    install(console, entry, mirror=mirror, md5=md5, archive=archive)
+    install(console, entry, mirror=mirror, md5=md5, archive=archive, config=config)
 
 
 @models_app.command("import")
@@ -186,13 +179,9 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
     scores = entry.scores
     files = [str(path) for path in cached_files(entry)]
-    published = scores and {"csdr_db": dict(scores.values_db), "split": "test", "source": scores.source}
-    return {
-        **entry.model_dump(mode="json"),
-        "cached": bool(files),
-        "files": files,
-        "published_scores": published,
-    }
+    published = scores and {**scores.model_dump(mode="json"), "comparable": scores.comparable}
+    facts = entry.model_dump(mode="json", exclude={"published"})
+    return {**facts, "cached": bool(files), "files": files, "needs": entry.lack, "published_scores": published}
 
 
 def _card_facts(file: Path) -> dict[str, Any]:
@@ -201,76 +190,3 @@ def _card_facts(file: Path) -> dict[str, Any]:
     config, card = read_card(file)
     weights = {"weights": stored_types(file)} if file.suffix == ".safetensors" else {}
     return {"card": card.model_dump(mode="json"), **weights, "config": config.model_dump(mode="json")}
-
-
-def _models_table(entries: Sequence[Entry]) -> Table:
-    from bandsplit.core.fetching import in_gb
-    from bandsplit.core.screen import lean_table
-    from bandsplit.models.pretrained.registry import cached_files
-    from bandsplit.published.paper import COLUMNS
-
-    table = lean_table()
-    for heading in ("model", "state", "fetch", "kept"):
-        table.add_column(heading, justify="right" if heading in ("fetch", "kept") else "left", no_wrap=True)
-    for target in COLUMNS:
-        table.add_column(target, justify="right", no_wrap=True)
-    for entry in entries:
-        values = entry.scores.values_db if entry.scores else {}
-        table.add_row(
-            [entry.name, *(f"= {alias}" for alias in entry.aliases)],
-            "cached" if cached_files(entry) else "to fetch" if entry.md5 else "needs md5",
-            in_gb(entry.archive_bytes),
-            in_gb(entry.kept_bytes),
-            *("-" if values.get(target) is None else f"{values[target]:.2f}" for target in COLUMNS),
-        )
-    return table
-
-
-def _architectures() -> list[dict[str, Any]]:
-    from bandsplit.models.tensors import count_parameters
-    from bandsplit.recipes.catalogue import RECIPES
-
-    recipes = [recipe for recipe in RECIPES.values() if recipe.architecture]
-    models = {recipe.id: [config.model for config in recipe.all_run_configs()] for recipe in recipes}
-    return [
-        {
-            "recipe": recipe.id,
-            "family": models[recipe.id][0].family,
-            "targets": [target for model in models[recipe.id] for target in model.targets],
-            "parameters_m": round(sum(map(count_parameters, models[recipe.id])) / 1e6, 3),
-            "published_parameters_m": recipe.parameters_m,
-            "shared": recipe.shared,
-            "row": recipe.row,
-            "about": recipe.about,
-            "unknown": dict(recipe.unknown),
-        }
-        for recipe in recipes
-    ]
-
-
-def _architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
-    from bandsplit.core.screen import lean_table
-
-    title = "Architectures: parameters of all targets, in millions"
-    table = lean_table(title=title, title_justify="left")
-    for heading, place in (
-        ("recipe", "left"),
-        ("ours", "right"),
-        ("published", "right"),
-        ("models", "left"),
-        ("row", "left"),
-    ):
-        table.add_column(heading, justify=place, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("what it is")
-    for row in rows:
-        digits = 2 if row["shared"] else 1
-        published = row["published_parameters_m"]
-        table.add_row(
-            row["recipe"],
-            f"{row['parameters_m']:.{digits}f}",
-            "-" if published is None else f"{published:.{digits}f}",
-            f"1 of {len(row['targets'])} targets" if row["shared"] else f"{len(row['targets'])} of 1 target",
-            row["row"] or "-",
-            [row["about"], *([f"not published: {', '.join(row['unknown'])}"] if row["unknown"] else [])],
-        )
-    return table

@@ -162,7 +162,7 @@ class ChunkOptions:
     """Changes to the chunk plan of the model's authors."""
 
     method: Annotated[
-        Literal["crossfade", "overlap-add"] | None,
+        Literal["crossfade", "overlap-add", "faded", "folded", "hamming", "trimmed", "joined"] | None,
         chunk_option(
             "--method", help="How a song is cut into chunks and joined (default: as the model's authors did)."
         ),
@@ -173,7 +173,7 @@ class ChunkOptions:
             "--chunk",
             "--segment",
             metavar="S",
-            help="Chunk length in seconds (default: the authors' own, else 10 for crossfade, 3 for overlap-add).",
+            help="Chunk length in seconds (default: the authors' own, else that of the method).",
             min=0.01,
         ),
     ] = None
@@ -185,12 +185,33 @@ class ChunkOptions:
     ] = None
     hop: Annotated[
         float | None,
-        chunk_option("--hop", metavar="S", help="Hop of overlap-add in seconds (default: 0.5).", min=0.001),
+        chunk_option(
+            "--hop", metavar="S", help="Hop of overlap-add and hamming in seconds (default: 0.5 and 8).", min=0.001
+        ),
+    ] = None
+    overlaps: Annotated[
+        int | None,
+        chunk_option(
+            "--overlaps", metavar="N", help="Chunks over each sample, of faded and folded (default: 2 and 8).", min=1
+        ),
+    ] = None
+    trim: Annotated[
+        float | None,
+        chunk_option("--trim", metavar="S", help="Context at each end of trimmed chunks, in seconds.", min=0.001),
     ] = None
     geometry: Annotated[
         Literal["authors", "even"] | None,
         chunk_option("--geometry", help="Chunks as the paper's authors cut them, or equal ones (default: authors)."),
     ] = None
+    exact_batch: Annotated[
+        int | None,
+        chunk_option(
+            "--exact-batch", metavar="N", help="Fades of faded as the original has them in batches of N.", min=1
+        ),
+    ] = None
+    sixteen_bits: Annotated[
+        bool, chunk_option("--sixteen-bits", help="Round chunks of joined to 16 bits, as the original does.")
+    ] = False
 
     def settings(self) -> dict[str, Any]:
         """Return those settings of a chunk plan that were given.
@@ -199,11 +220,12 @@ class ChunkOptions:
             ConfigError: an option has an illegal value, or does not apply to the method that was given.
         """
         from bandsplit.models.chunk_config import CrossfadeConfig
-        from bandsplit.separation.chunks import check_settings
+        from bandsplit.separation.chunk_choice import check_settings
 
         values = {
             "kind": self.method, "chunk_s": self.chunk, "overlap": self.overlap, "hop_s": self.hop,
-            "geometry": self.geometry,
+            "geometry": self.geometry, "overlaps": self.overlaps, "trim_s": self.trim,
+            "exact_batch": self.exact_batch, "sixteen_bits": self.sixteen_bits or None,
         }  # fmt: skip
         settings = {name: value for name, value in values.items() if value is not None}
         if self.method is not None:

@@ -17,7 +17,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 from bandsplit.core.errors import DownloadError
-from bandsplit.core.fetching import PATIENCE, ByteProgress, Patience, fetch, in_gb, size_of
+from bandsplit.core.fetching import PATIENCE, ByteProgress, Digest, Patience, fetch, in_gb, size_of
 
 
 class Archive(NamedTuple):
@@ -65,22 +65,42 @@ def install(
         DownloadError: the archive cannot be fetched or unpacked.
         OSError: a file cannot be written.
     """
-    fetch(archive.url, archive.path, archive.md5, archive.other_ways, progress, patience, most_bytes=archive.most_bytes)
-    shutil.rmtree(hidden, ignore_errors=True)
-    try:
+    digest = Digest("md5", archive.md5)
+    fetch(archive.url, archive.path, digest, archive.other_ways, progress, patience, most_bytes=archive.most_bytes)
+
+    def make(hidden: Path) -> tuple[Path, dict[str, Any]]:
         unpack(
             archive.path, hidden, most_bytes=archive.most_unpacked_bytes, fix=archive.if_wrong, wanted=wanted,
             progress=lambda done_bytes, total_bytes: progress("unpack", done_bytes, total_bytes),
         )  # fmt: skip
         made, facts = finish(hidden)
+        return made, {**facts, "md5": archive.md5}
+
+    make_folder(hidden, folder, marker, make)
+    if not keep:
+        archive.path.unlink()
+
+
+def make_folder(hidden: Path, folder: Path, marker: str, make: Callable[[Path], tuple[Path, dict[str, Any]]]) -> None:
+    """Make a folder atomically: it is complete or absent.
+
+    Args:
+        hidden: folder to work in, on the disk of ``folder``; leftovers of a killed process are removed first.
+        folder: created by one rename; it must not exist at that point.
+        marker: name of a JSON file in it that describes it, written last.
+        make: called with ``hidden``; returns the folder in it that becomes ``folder``, and the content of the marker.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
+    shutil.rmtree(hidden, ignore_errors=True)
+    try:
+        made, facts = make(hidden)
         date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        text = json.dumps({**facts, "md5": archive.md5, "date": date}, indent=1)
-        (made / marker).write_text(text + "\n", encoding="utf-8")
+        (made / marker).write_text(json.dumps({**facts, "date": date}, indent=1) + "\n", encoding="utf-8")
         made.rename(folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    if not keep:
-        archive.path.unlink()
 
 
 def unpack(

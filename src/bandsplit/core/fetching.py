@@ -1,4 +1,4 @@
-"""Download of one large file over a bad connection: the file gets its name once its md5 is verified.
+"""Download of one large file over a bad connection: the file gets its name once its digest is verified.
 
 Until then it is called ``<file>.part``. After a broken or stalled connection the same call, or a later one, resumes
 where the download stopped if the server supports that; otherwise the download starts again.
@@ -32,6 +32,15 @@ ByteProgress = Callable[[str, int, int], None]
 T = TypeVar("T")
 
 
+class Digest(NamedTuple):
+    """Digest of a complete file."""
+
+    kind: str
+    """md5 or sha256."""
+    value: str
+    """Hexadecimal, in lower case."""
+
+
 class Patience(NamedTuple):
     """Time limit and retries of a download."""
 
@@ -47,14 +56,21 @@ PATIENCE = Patience()
 
 
 def fetch(
-    url: str, path: Path, md5: str, fix: str, progress: ByteProgress, patience: Patience = PATIENCE, *, most_bytes: int
+    url: str,
+    path: Path,
+    digest: Digest,
+    fix: str,
+    progress: ByteProgress,
+    patience: Patience = PATIENCE,
+    *,
+    most_bytes: int,
 ) -> None:
     """Download ``url`` to ``path``, resuming where an earlier call stopped; an existing complete file is kept.
 
     Args:
         url: http or https; proxies are taken from the environment.
         path: the file; its folder must exist.
-        md5: of the complete file, in lower case.
+        digest: of the complete file.
         fix: what to do if the download fails, for the error message.
         progress: called often.
         patience: time limit and retries.
@@ -65,10 +81,10 @@ def fetch(
         OSError: the file cannot be written.
     """
     if path.exists():
-        if (found := _md5(path, progress)) != md5:
+        if (found := _digest(path, digest.kind, progress)) != digest.value:
             raise DownloadError(
-                f"{path}: its md5 is {found}, not {md5}: it is truncated, damaged or another file; remove it and run "
-                f"the same command again to download it"
+                f"{path}: its {digest.kind} is {found}, not {digest.value}: it is truncated, damaged or another file; "
+                f"remove it and run the same command again to download it"
             )
         return
     part = part_of(path)
@@ -78,12 +94,12 @@ def fetch(
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
         kept = f"; the {in_gb(size_of(part))} that arrived are kept, run the same command again to continue from there"
         raise DownloadError(f"{url}: {failure_of(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
-    if (found := _md5(part, progress)) != md5:
+    if (found := _digest(part, digest.kind, progress)) != digest.value:
         size_bytes = size_of(part)
         part.unlink()
         raise DownloadError(
-            f"{url}: the download ({in_gb(size_bytes)}) has md5 {found}, not {md5}: it was damaged in transit or is "
-            f"another file; it was removed; run the same command again, or {fix}"
+            f"{url}: the download ({in_gb(size_bytes)}) has {digest.kind} {found}, not {digest.value}: it was damaged "
+            f"in transit or is another file; it was removed; run the same command again, or {fix}"
         )
     part.replace(path)
 
@@ -182,7 +198,7 @@ def _receive(url: str, part: Path, timeout_s: float, progress: ByteProgress, mos
     headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # no byte is missing; the md5 shows whether they are the right ones
+            return  # no byte is missing; the digest shows whether they are the right ones
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
         done = done if goes_on else 0
@@ -215,9 +231,9 @@ def _may_pass(error: requests.RequestException) -> bool:
     return not isinstance(error, ValueError)
 
 
-def _md5(path: Path, progress: ByteProgress) -> str:
+def _digest(path: Path, kind: str, progress: ByteProgress) -> str:
     size_bytes = size_of(path)
     progress("check", 0, size_bytes)
-    digest = pooch.file_hash(str(path), alg="md5")
+    digest = pooch.file_hash(str(path), alg=kind)
     progress("check", size_bytes, size_bytes)
     return digest

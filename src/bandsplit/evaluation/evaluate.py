@@ -132,6 +132,7 @@ def _blank_rows(
             convention=convention,
             mixture=track.mixture_from,
             inference=about.inference,
+            plan=about.plan,
             scored_with=tuple(scored),
             recipe=about.recipe,
             seed=about.seed,

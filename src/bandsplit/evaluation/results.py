@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
+from bandsplit.models.chunk_config import ChunkConfig
 
 Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
 
@@ -88,7 +89,9 @@ class Score(BaseModel):
     mixture: Literal["file", "sum"]
     """Source of the mixture: its own file, or the sum of the stems."""
     inference: str
-    """Chunk plan or other settings of the system."""
+    """Chunk plan or other settings of the system, in words."""
+    plan: ChunkConfig | None = None
+    """The chunk plan and all its settings; None for systems that do not cut songs, and in rows of earlier versions."""
     scored_with: tuple[str, ...]
     """Targets that were scored together: a window in which one of them is silent counts for none of them."""
     recipe: str | None = None

@@ -24,6 +24,8 @@ class About:
 
     inference: str = "none"
     """Settings that change its scores."""
+    plan: ChunkConfig | None = None
+    """Chunk plan, which ``inference`` describes; None for systems that do not cut songs."""
     recipe: str | None = None
     seed: int | None = None
     source: str | None = None
@@ -57,6 +59,7 @@ class ModelSystem:
         self._files = tuple(files)
         self._about = About(
             inference=describe_chunks(separator.chunks),
+            plan=separator.chunks,
             recipe=recipe,
             seed=seed,
             source=hash_files(files) if files else None,

@@ -95,7 +95,8 @@ class JoinedConfig(Config):
     chunk_s: PositiveFloat
     """Chunk length in seconds."""
     sixteen_bits: bool = False
-    """Round and clip the estimates of chunks to 16 bits before they are joined, as the original does."""
+    """Round and clip the estimates of chunks to 16 bits before they are joined, and the song after it, as the original
+    does."""
 
 
 ChunkConfig = Annotated[

@@ -91,7 +91,7 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
                 if part.get_dtype() not in _SAFE_TYPES:
                     raise _strange_numbers("it", name, part.get_dtype(), sorted(_SAFE_TYPES))
             shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
-            _require_some("its", shapes)
+            _require_some("it", shapes)
             yield Checkpoint(shapes, file.get_tensor, arguments, document)
     except SafetensorError as error:
         raise ModelFileError(f"cannot be read as a .safetensors file: {str(error)[:300]}") from None

@@ -76,6 +76,20 @@ FAMILIES = {
         flop="bandsplit.models.demucs.time_flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
+    "tfc_tdf": Family(
+        config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
+        shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",
+        build="bandsplit.models.tfc_tdf.network:build_network",
+        flop="bandsplit.models.tfc_tdf.flop:count_flop",
+        weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+    ),
+    "dttnet": Family(
+        config="bandsplit.models.dttnet.config:DttnetConfig",
+        shapes="bandsplit.models.dttnet.shapes:tensor_shapes",
+        build="bandsplit.models.dttnet.network:DttnetNetwork",
+        flop="bandsplit.models.dttnet.flop:count_flop",
+        weights="bandsplit.models.dttnet.weights:read_checkpoint",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

@@ -1,7 +1,8 @@
 """Import of weights that other software wrote: the first family that knows the names of the tensors reads them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pooch import file_hash
@@ -39,18 +40,18 @@ def import_checkpoint(path: Path | str, config: Path | str | None = None) -> tup
     return read_model(path, config)[:2]
 
 
-def read_model(path: Path | str, config: Path | str | None = None) -> ImportedModel:
+def read_model(path: Path | str, config: Path | str | Mapping[str, Any] | None = None) -> ImportedModel:
     """Read a checkpoint of other software.
 
     Args:
         path: the file, of any container that `bandsplit.models.containers` knows.
-        config: the configuration file that came with it, in YAML.
+        config: the configuration file that came with it, in YAML, or its content.
 
     Raises:
         ModelFileError: there is no such file, or no family can read it; the message says why not.
     """
     path = Path(path)
-    document = None if config is None else read_document(Path(config))
+    document = read_document(Path(config)) if isinstance(config, Path | str) else config
     try:
         with open_checkpoint(path, document) as checkpoint:
             found = _read(checkpoint)
@@ -60,7 +61,7 @@ def read_model(path: Path | str, config: Path | str | None = None) -> ImportedMo
             }
             model = model_from_tensors(found.config, tensors)
     except (ModelFileError, ConfigError) as error:
-        files = path if config is None else f"{path} with {config}"
+        files = f"{path} with {config}" if isinstance(config, Path | str) else path
         raise ModelFileError(f"{files}: {shorten(str(error))}") from None
     card = ModelCard(
         name=path.stem,

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import build_network
+from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.tensors import check_size
 
 
@@ -34,9 +37,12 @@ class RepeatedPart(nn.Sequential):
 
     def forward(self, input: Tensor, *others: Any) -> Any:
         """Apply the modules in their order; a part with ``others`` has its own `_apply_all`."""
-        if self.recompute:
+        if not self.recompute:
+            return self._apply_all(input, *others)
+        if torch.compiler.is_compiling():  # a compiled part repeats only what its gradients need
             return checkpoint(self._apply_all, input, *others, use_reentrant=False)
-        return self._apply_all(input, *others)
+        contexts = nullcontext(), UnchangedStatistics(self)
+        return checkpoint(self._apply_all, input, *others, use_reentrant=False, context_fn=lambda: contexts)
 
     def _apply_all(self, x: Tensor, *others: Any) -> Any:
         return super().forward(x)

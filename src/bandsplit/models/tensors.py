@@ -3,6 +3,7 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
@@ -15,9 +16,13 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
+_STATISTICS = (".running_mean", ".running_var")
+"""Ends of the names of tensors that training follows instead of learning them."""
+
+
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for _, shape in tensor_shapes(config))
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_STATISTICS))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
@@ -80,6 +85,10 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
 
 
 def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Join the first ``shown`` problems and count the others."""
-    more = f"; and {len(problems) - shown} more" if len(problems) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(problems[:shown]) + more
+    """Describe problems by group: names that differ only in their numbers are one, of which the first is written."""
+    groups: dict[str, list[str]] = {}
+    for problem in problems:
+        groups.setdefault(re.sub(r"[0-9]+", "*", problem), []).append(problem)
+    texts = [f"{group[0]}{f' (and {len(group) - 1} like it)' if len(group) > 1 else ''}" for group in groups.values()]
+    more = f"; and {len(texts) - shown} more groups" if len(texts) > shown else ""
+    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more

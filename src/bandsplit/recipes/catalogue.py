@@ -10,9 +10,11 @@ import difflib
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.demo import demo_recipe
+from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
 
 def find_recipe(id: str) -> Recipe:
@@ -29,5 +31,13 @@ def find_recipe(id: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {recipe.id: recipe for recipe in paper_recipes()}
-RECIPES |= {recipe.id: recipe for recipe in (demo_recipe(RECIPES["simo"]), *mini_recipes(RECIPES))}
+RECIPES |= {
+    recipe.id: recipe
+    for recipe in (
+        demo_recipe(RECIPES["simo"]),
+        *mini_recipes(RECIPES),
+        *dttnet_recipes(),
+        *tfc_tdf_recipes(),
+    )
+}
 """All recipes by id, parents before children where the paper's order allows."""

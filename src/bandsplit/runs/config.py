@@ -15,9 +15,9 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig
-from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_loss_batch, in_current_form, in_earlier_form
+from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_batch, in_current_form, in_earlier_form
 from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
-from bandsplit.separation.chunks import check_chunks
+from bandsplit.separation.chunk_choice import check_chunks
 
 TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a training."""
@@ -95,7 +95,7 @@ class TrainingConfig(Config):
                 f"accumulate: {self.accumulate} cannot be given with global_batch {self.global_batch}; leave "
                 f"accumulate at 1, it is worked out"
             )
-        check_loss_batch(self.loss, self.batch_size)
+        check_batch(self.loss, self.batch_size)
         update = self.global_batch or self.batch_size * self.accumulate
         if self.examples_per_epoch < update:
             parts = f"batch_size {self.batch_size} x accumulate {self.accumulate}"

@@ -87,16 +87,21 @@ LossConfig: TypeAlias = Annotated[
 """Type of a field that holds a loss; the paper's if it names no kind."""
 
 
-def check_loss_batch(loss: LossConfig, batch_size: int) -> None:
+def least_batch(loss: LossConfig) -> int:
+    """Return the fewest examples of a step that teach anything: two where one would be compared with itself."""
+    return 2 if isinstance(loss, MaskedMseLoss) and loss.coarse else 1
+
+
+def check_batch(loss: LossConfig, batch_size: int) -> None:
     """Check that a step of ``batch_size`` examples teaches something.
 
     Raises:
         ValueError: it does not.
     """
-    if isinstance(loss, MaskedMseLoss) and loss.coarse and batch_size < 2:
+    if batch_size < least_batch(loss):
         raise ValueError(
-            f"batch_size: {batch_size} with loss.coarse: one example is never below the quantile of itself, so the "
-            f"loss would be 0 and nothing would be learned; use steps of at least 2 examples, or loss.coarse false"
+            f"batch_size: a step of {batch_size} with loss.coarse teaches nothing, since one example is never below "
+            f"the quantile of itself; use steps of at least {least_batch(loss)}, or set loss.coarse to false"
         )
 
 
@@ -113,11 +118,9 @@ def in_current_form(training: Any) -> Any:
     for key, field in _EARLIER.items():
         if key in training and (not isinstance(loss, dict) or loss["kind"] != DEFAULT_LOSS.kind):
             kind = loss["kind"] if isinstance(loss, dict) else loss
-            raise ValueError(
-                f"{key}: belongs to the loss {DEFAULT_LOSS.kind!r}, and loss.kind is {kind!r}; leave it out"
-            )
+            raise ValueError(f"{key}: belongs to the loss {DEFAULT_LOSS.kind!r}, but loss.kind is {kind!r}; drop it")
         if key in training and field in loss:
-            raise ValueError(f"{key}: is the earlier name of loss.{field}, which is given too; leave it out")
+            raise ValueError(f"{key}: is the earlier name of loss.{field}, which is given too; drop it")
     earlier = {field: training[key] for key, field in _EARLIER.items() if key in training}
     return {key: value for key, value in training.items() if key not in _EARLIER} | {"loss": loss | earlier}
 

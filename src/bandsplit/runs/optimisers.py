@@ -74,7 +74,8 @@ class PlateauDecay(Config):
     factor: float = Field(default=0.5, gt=0, lt=1)
     """Factor of one decay."""
     patience: PositiveInt = 3
-    """Epochs without a new best score before a decay; the count restarts after it."""
+    """Epochs without a new best score before a decay; the count restarts after it. PyTorch's ReduceLROnPlateau waits
+    for one epoch more than its ``patience``."""
 
 
 DecayConfig: TypeAlias = Annotated[

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -18,11 +19,13 @@ from bandsplit.audio.streams import SecondsProgress, Source, Window, cut_blocks,
 from bandsplit.core.errors import AudioError, Cancelled, ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
 from bandsplit.separation.channels import ChannelGroups, group_channels
-from bandsplit.separation.chunks import ChunkPlan, choose_chunks, plan_chunks, stream_plan
+from bandsplit.separation.chunk_choice import choose_chunks
+from bandsplit.separation.chunks import ChunkPlan, plan_chunks
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
 from bandsplit.separation.network import Model, Network, Precision, needed_channels
 from bandsplit.separation.opening import Runtime, open_networks
 from bandsplit.separation.outputs import OutputConfig, StemFiles, track_name
+from bandsplit.separation.streaming import skip_silence, stream_plan
 
 if TYPE_CHECKING:
     import torch
@@ -335,19 +338,17 @@ class Separator:
         self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _SongStream
     ) -> np.ndarray:
         """Estimate chunks ``b c samples``: ``b s c samples``. Silence skips the network and stays silence."""
-        estimates = np.zeros((len(batch), len(network.config.targets), *batch.shape[1:]), np.float32)
-        sounding = batch.any(axis=(1, 2))
-        if sounding.any():
-            try:
-                estimates[sounding] = groups.estimate(network.estimate, batch[sounding])
-            except MemoryError:
-                raise AudioError(
-                    f"{song.name}: {network.device} has too little memory for a chunk of {batch.shape[-1]} samples; "
-                    f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
-                ) from None
+        try:
+            estimate = skip_silence(partial(groups.estimate, network.estimate), len(network.config.targets))
+            estimates = estimate(batch)
+        except MemoryError:
+            raise AudioError(
+                f"{song.name}: {network.device} has too little memory for a chunk of {batch.shape[-1]} samples; "
+                f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
+            ) from None
         # Checked here, where the target and the level of the mixture are still known.
-        for target, estimate in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
-            if not np.isfinite(estimate).all():
+        for target, values in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
+            if not np.isfinite(values).all():
                 raise AudioError(
                     f"{song.name}: the estimate of {target!r} is not finite; the mixture peaks at "
                     f"{np.abs(batch).max():.3g} (full scale is 1), so scale it down, or the model is damaged"

@@ -204,7 +204,7 @@ def _models() -> Iterator[Finding]:
     yield Finding("models", "free disk", in_gb(free_bytes), "note" if little else "ok", fix)
     cached = [entry.name for entry in entries() if cached_files(entry)]
     best = entries()[0]
-    fix = "" if cached else f"to have one: bandsplit models fetch {best.name} ({in_gb(best.archive_bytes)})"
+    fix = "" if cached else f"to have one: bandsplit models fetch {best.name} ({in_gb(best.source.bytes)})"
     yield Finding("models", "fetched", ", ".join(cached) or "none", "ok" if cached else "note", fix)
     network = "off (BANDSPLIT_OFFLINE)" if is_offline() else mirror_setting() or "on"
     yield Finding("models", "downloads", network)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bandsplit.models.pretrained.registry import Entry, find_models
+from bandsplit.models.pretrained.entries import Entry
+from bandsplit.models.pretrained.registry import find_models
 from bandsplit.separation.opening import Runtime
 from bandsplit.separation.separator import Separator
 

@@ -12,8 +12,13 @@ from lightning_fabric import Fabric
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.network import RepeatedPart
-from bandsplit.runs.config import TrainingConfig
+from bandsplit.runs.config import TrainingConfig, TrainingPrecision
+from bandsplit.runs.losses import check_batch
 from bandsplit.separation.torch_network import pick_device
+
+_FABRIC_PRECISION: dict[TrainingPrecision, Any] = {
+    "fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def plan_batches(training: TrainingConfig, devices: int, batch_size: int | None 
         batch_size: examples per step and device; the run's own if None.
 
     Raises:
-        ConfigError: the global batch cannot be made of such batches.
+        ConfigError: the global batch cannot be made of such batches, or the loss needs larger ones.
     """
     total = training.global_batch or training.batch_size * training.accumulate * devices
     # A device cannot take more than its share of an update.
@@ -81,6 +86,10 @@ def plan_batches(training: TrainingConfig, devices: int, batch_size: int | None 
         legal = [n for n in range(1, total // devices + 1) if total % (n * devices) == 0]
         fix = f"legal batches: {', '.join(map(str, legal))}" if legal else "the number of devices must divide it"
         raise ConfigError(f"global batch {total} cannot be made of batches of {each} on {devices} device(s); {fix}")
+    try:
+        check_batch(training.loss, each)
+    except ValueError as error:
+        raise ConfigError(f"global batch {total} on {devices} device(s): {error}") from None
     return BatchPlan(each, total // (each * devices), devices)
 
 
@@ -95,9 +104,13 @@ def make_fabric(training: TrainingConfig, execution: Execution) -> Fabric:
     """Make the Fabric of this process, and set the arithmetic that the run asks for.
 
     Raises:
-        ConfigError: the device cannot be used.
+        ConfigError: the device cannot be used, or does not compute as the run asks.
     """
     picked = pick_device(execution.device)
+    if training.precision == "fp16" and picked.type != "cuda":
+        raise ConfigError(
+            f"training.precision: 'fp16' needs a GPU, and the device is {picked.type!r}; use 'fp32' or 'bf16'"
+        )
     devices = execution.devices or _started("LOCAL_WORLD_SIZE", "SLURM_NTASKS_PER_NODE")
     nodes = execution.nodes or _started("GROUP_WORLD_SIZE", "SLURM_NNODES")
     available = torch.cuda.device_count() if picked.type == "cuda" else devices
@@ -112,7 +125,7 @@ def make_fabric(training: TrainingConfig, execution: Execution) -> Fabric:
         devices=chosen,
         num_nodes=nodes,
         strategy="ddp" if devices * nodes > 1 else "auto",
-        precision="bf16-mixed" if training.precision == "bf16" else "32-true",
+        precision=_FABRIC_PRECISION[training.precision],
     )
 
 

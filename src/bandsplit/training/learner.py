@@ -12,6 +12,7 @@ from torch import Tensor
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import RunError
 from bandsplit.data.examples.dataset import Example
+from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.losses import DomainLoss
@@ -56,7 +57,10 @@ class Learner:
         return loss.detach()
 
     def update(self, learning_rate: float) -> Tensor:
-        """Update the weights by the gradients, and return the gradients' norm before it was clipped."""
+        """Update the weights by the gradients, and return the gradients' norm before it was clipped.
+
+        Where gradients are scaled and an element is not finite, the weights are kept, and the scale is halved.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         # The norm is checked later, when it is read: a check here would wait for the GPU.
@@ -68,10 +72,21 @@ class Learner:
             self.averaged.update_parameters(self.plain_model)
         return cast(Tensor, norm)
 
+    @property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """The scale of the gradients, which float16 needs."""
+        return getattr(self.fabric.strategy.precision, "scaler", None)
+
+    @property
+    def recovers(self) -> bool:
+        """Whether updates after one whose gradients overflowed can succeed, because their scale can still fall."""
+        return self.scaler is not None and self.scaler.get_scale() >= 1
+
     def state(self) -> dict[str, Any]:
         """Return everything that updates change."""
         average = {} if self.averaged is None else {"average": self.averaged.state_dict()}
-        return {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict(), **average}
+        scale = {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
+        return {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict(), **average, **scale}
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
@@ -79,6 +94,8 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["average"], strict=True)
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state["scaler"])
 
     def check_fit(self) -> None:
         """Run a step on silence, so that a batch that does not fit is reported before anything else.
@@ -88,7 +105,8 @@ class Learner:
         """
         size = self.batches.batch_size
         try:
-            self.backward(self.silence(), last=True)
+            with UnchangedStatistics(self.plain_model):
+                self.backward(self.silence(), last=True)
         except torch.OutOfMemoryError:
             raise RunError(
                 f"a step of {size} examples does not fit into the memory of {self.fabric.device}; try --batch "

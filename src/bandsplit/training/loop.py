@@ -268,12 +268,15 @@ class _Run:
         self.report(Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh))
 
     def _read_update(self) -> None:
-        """Add the losses of the last update, or stop if they are not finite."""
+        """Add the losses of the last update, or stop if they are not finite.
+
+        Scaled gradients that overflow are left out by the update, which tries a smaller scale.
+        """
         update, self.unread = self.unread, None
         if update is None:
             return
         losses, norm = [loss.item() for loss in update.losses], float(cast(Tensor, update.norm))
-        if not all(map(math.isfinite, [*losses, norm])):
+        if not all(map(math.isfinite, losses)) or not (math.isfinite(norm) or self.learner.recovers):
             self._stop_not_finite(update, losses, norm)
         for loss, missing in zip(losses, update.missing, strict=True):
             if not missing:

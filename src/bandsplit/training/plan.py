@@ -21,6 +21,7 @@ from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.energy.card import JOULES_PER_KWH
 from bandsplit.runs.energy.interface import MakeMeter, Place
+from bandsplit.runs.losses import least_batch
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.learner import Learner
 from bandsplit.training.songs import training_examples, validation_songs
@@ -210,7 +211,8 @@ def _time_metered(
 def find_fits(config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fabric) -> tuple[Fit, ...]:
     """Try batches that the update can be made of, smaller to larger, with and without recomputed activations."""
     share = batches.batch_size * batches.accumulate
-    sizes = [size for size in range(1, share + 1) if share % size == 0]
+    least = least_batch(config.training.loss)
+    sizes = [size for size in range(least, share + 1) if share % size == 0]
     fits = []
     for checkpointing in (False, True):
         for size in sizes:

@@ -17,7 +17,8 @@ from bandsplit.data.songs.tracks import MIXTURE, Audio, Track
 from bandsplit.evaluation.metrics import usdr_energies, usdr_of_energies
 from bandsplit.models.network import SeparationModel
 from bandsplit.runs.config import TrainingConfig
-from bandsplit.separation.chunks import plan_chunks, stream_plan
+from bandsplit.separation.chunks import plan_chunks
+from bandsplit.separation.streaming import skip_silence, stream_plan
 from bandsplit.training.losses import compute_loss, validation_loss
 
 
@@ -90,8 +91,9 @@ def score_song(
         with torch.inference_mode():
             return model.separate(torch.from_numpy(batch).to(device)).cpu().numpy()
 
+    silent = skip_silence(estimate, len(config.targets))
     energies, losses, lengths = [], [], []
-    blocks = (block for _, block in stream_plan(plan, lambda *place: read(MIXTURE, *place), estimate))
+    blocks = (block for _, block in stream_plan(plan, lambda *place: read(MIXTURE, *place), silent))
     for number, piece in enumerate(_pieces(blocks, piece_samples)):
         length = piece.shape[-1]
         targets = np.stack([read(target, number * piece_samples, length) for target in config.targets])

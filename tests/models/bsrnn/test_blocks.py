@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bandsplit.models.bsrnn.blocks import Along, FrameAttention, Tac
+from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
+from bandsplit.models.layers.dual_path import Along
 
 
 @pytest.fixture(autouse=True)

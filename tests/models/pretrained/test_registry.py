@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,29 +10,63 @@ import pytest
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.targets import TARGETS
 from bandsplit.models.pretrained import registry
-from bandsplit.models.pretrained.registry import Entry, cached_files, entries, find_entry, find_models, models_folder
+from bandsplit.models.pretrained.entries import Entry, Scores, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.registry import cached_files, entries, find_entry, find_models, models_folder
 from bandsplit.recipes.catalogue import RECIPES
 from checkpoints import Store
 from places import CHECKPOINT
 
+OTHERS = [("uSDR", "MUSDB18-HQ test"), ("cSDR", "Multisong")]
 BASS = {"bass.ckpt": CHECKPOINT.read_bytes()}
 
 
-def test_the_authors_models_are_known_the_best_first():
-    assert [entry.name for entry in entries()] == ["simo-bsrnn-opt", "bsrnn-opt", "bsrnn-large"]
-    assert [entry.average_db for entry in entries()] == [9.79, 9.07, 7.42]
+ARCHIVES = [entry for entry in entries() if isinstance(entry.source, ZipArchive)]
+CHECKPOINTS = [entry for entry in entries() if isinstance(entry.source, SingleCheckpoint)]
 
 
-@pytest.mark.parametrize("entry", entries(), ids=lambda entry: entry.name)
-def test_every_entry_says_what_a_user_must_know(entry: Entry):
-    assert entry.targets == TARGETS and entry.recipe in RECIPES
+def test_the_best_of_the_comparable_models_come_first():
+    assert [entry.name for entry in entries()[:3]] == ["simo-bsrnn-opt", "bsrnn-opt", "bsrnn-large"]
+    assert [entry.average_db for entry in entries()[:3]] == [9.79, 9.07, 7.42]
+    assert {entry.average_db for entry in entries()[3:]} == {None}
+    assert [entry.name for entry in entries() if entry.saw_test_songs] == []
+
+
+@pytest.mark.parametrize("entry", ARCHIVES, ids=lambda entry: entry.name)
+def test_every_archive_says_what_a_user_must_know(entry: Entry):
+    source = entry.source
+    assert isinstance(source, ZipArchive) and entry.recipe in RECIPES and entry.targets == TARGETS
     parameters_m = RECIPES[entry.recipe].parameters_m
     assert parameters_m is not None and entry.kept_bytes == pytest.approx(4e6 * parameters_m, rel=0.02)
-    assert entry.md5 is None or re.fullmatch("[0-9a-f]{32}", entry.md5)
-    assert entry.url == f"https://zenodo.org/records/{entry.doi.rpartition('.')[2]}/files"
+    assert source.md5 is None or re.fullmatch("[0-9a-f]{32}", source.md5)
+    assert source.url == f"https://zenodo.org/records/{source.doi.rpartition('.')[2]}/files"
     notice = entry.notice()
     assert "GB to download" in notice and "as published (authors' repository" in notice
     assert "licence:  not stated by its authors; MUSDB18-HQ is for non-commercial use" in notice
+
+
+@pytest.mark.parametrize("entry", CHECKPOINTS, ids=lambda entry: entry.name)
+def test_every_checkpoint_says_what_a_user_must_know(entry: Entry):
+    source = entry.source
+    assert isinstance(source, SingleCheckpoint) and entry.recipe is None
+    assert re.fullmatch("[0-9a-f]{64}", source.sha256)
+    assert entry.kept_bytes == pytest.approx(source.bytes, rel=0.01)
+    assert source.config is None or re.fullmatch("[0-9a-f]{64}", source.config.sha256)
+    assert (source.config is None) or (source.document is None)
+    assert (entry.lack == "config") == (entry.targets == ())
+    for address in (source.url, source.page, *([source.config.url] if source.config else [])):
+        assert re.match(r"https://(github\.com|huggingface\.co)/", address)
+    if source.document is not None:
+        wanted = source.document["training"]["target_instrument"]
+        assert entry.targets == ((wanted,) if wanted else tuple(source.document["training"]["instruments"]))
+    notice = entry.notice()
+    assert f"family:   {entry.family}" in notice and "GB to download" in notice
+    assert "licence:  not stated" in notice or "licence:  MIT, on the model card" in notice
+    assert "MUSDB18-HQ" in notice
+
+
+def test_scores_on_the_songs_of_the_training_are_marked():
+    seen = CHECKPOINTS[0].model_copy(update={"saw_test_songs": True})
+    assert "(with the MUSDB18-HQ test songs: its scores on them mean nothing)" in seen.notice()
 
 
 @pytest.mark.parametrize(
@@ -119,8 +154,36 @@ def test_without_a_name_the_best_in_the_cache_is_used_and_told(two: Store):
     said: list[str] = []
     assert find_models(say=said.append) == cached_files(two.entry)
     assert said == [
-        "model: tiny, the best in the cache (9.07 dB cSDR on average on MUSDB18-HQ, as published; licence: not stated)"
+        "model: tiny, the best in the cache (9.07 dB cSDR on average on MUSDB18-HQ test, as published; "
+        "licence: not stated)"
     ]
+
+
+def test_a_score_that_cannot_be_compared_never_makes_a_model_the_best(store: Store):
+    """More decibels of another metric, or on other songs, mean nothing."""
+    store.has(BASS)
+    store.install()
+    values = {"bass": 99.0, "average": 99.0}
+    scores = [Scores(metric=metric, data=data, values_db=values, source="x") for metric, data in OTHERS]
+    others = [
+        store.entry.model_copy(update={"name": f"other-{n}", "recipe": None, "published": score})
+        for n, score in enumerate([*scores, None])
+    ]
+    for other in others:
+        shutil.copytree(registry.folder_of(store.entry), registry.folder_of(other))
+    said: list[str] = []
+    store.patch.setattr(registry, "entries", lambda: (store.entry, *others))
+    assert find_models(say=said.append) == cached_files(store.entry) and said[0].startswith("model: tiny, the best")
+    shutil.rmtree(registry.folder_of(store.entry))
+    with pytest.raises(ModelFileError, match=r"no model was named, .* \(other-0, .*\) cannot be compared; name one"):
+        find_models()
+    shutil.rmtree(registry.folder_of(others[0]))
+    shutil.rmtree(registry.folder_of(others[2]))
+    assert find_models(say=said.append) == cached_files(others[1])
+    assert said[1] == (
+        "model: other-1, the only one in the cache (99.0 dB cSDR on average on Multisong, as published, not "
+        "comparable; licence: not stated)"
+    )
 
 
 def test_with_an_empty_cache_the_best_is_offered_then_used(store: Store):

@@ -43,7 +43,7 @@ def test_a_model_is_fetched_checked_imported_and_only_that_is_kept(store: Store)
     md5 = hashlib.md5(body).hexdigest()
     assert card.source == f"models/bass.ckpt in tiny.zip (md5 {md5}) of https://doi.org/10.5281/zenodo.1"
     assert card.source_sha256 == hashlib.sha256(BASS["bass.ckpt"]).hexdigest()
-    assert card.scores == {"published test cSDR of bass in dB": 9.85}
+    assert card.scores == {"published cSDR of bass in dB (MUSDB18-HQ test)": 9.85}
     assert json.loads((file.parent / MARKER).read_text())["md5"] == md5
 
 
@@ -109,7 +109,7 @@ def test_a_half_download_is_no_model_and_the_next_run_goes_on(store: Store):
 def test_a_damaged_archive_is_removed_and_fetched_whole_the_next_time(store: Store):
     body = store.has(BASS)
     store.does(serve(damaged(body)), serve(body))
-    assert f"not {store.entry.md5}: it was damaged in transit" in store.error() and store.names == []
+    assert f"not {store.entry.source.md5}: it was damaged in transit" in store.error() and store.names == []
     assert store.install()
 
 
@@ -196,7 +196,7 @@ class Attack:
 def test_code_in_a_checkpoint_does_not_run_and_gives_no_model(store: Store, tmp_path: Path):
     proof, buffer = tmp_path / "owned", BytesIO()
     torch.save({"state_dict": Attack(f"touch '{proof}'"), "hyper_parameters": {}}, buffer)
-    store.has({"bass.ckpt": buffer.getvalue()}, archive_bytes=5000)
+    store.has({"bass.ckpt": buffer.getvalue()}, bytes=5000)
     message = store.error()
     assert message.startswith("tiny.zip: its member bass.ckpt: refused, nothing was run: besides tensors it asks for ")
     assert message.endswith("; remove it (bandsplit models remove tiny) and name another source with --mirror")
@@ -208,7 +208,7 @@ def test_code_in_a_checkpoint_does_not_run_and_gives_no_model(store: Store, tmp_
     [
         ({"readme.txt": b"hello"}, {}, "tiny.zip: is not tiny: it needs bass, and has no checkpoint; "),
         (BASS, {"targets": ["bass", "drums"]}, "it needs bass, drums, and has bass.safetensors (bass); "),
-        (BASS, {"targets": ["drums"]}, "its member bass.ckpt is a model of bass, which tiny does not have; "),
+        (BASS, {"targets": ["drums"]}, "its member bass.ckpt: is a model of bass, which tiny does not have; "),
         (
             {**BASS, "again.ckpt": BASS["bass.ckpt"]},
             {},
@@ -237,7 +237,7 @@ def test_without_a_registered_md5_the_user_must_give_one(store: Store):
 
 def test_another_md5_than_the_registered_one_is_refused(store: Store):
     store.has(BASS)
-    assert f"the registered md5 of tiny.zip is {store.entry.md5}; leave --md5 out" in store.error(md5=32 * "0")
+    assert f"the registered md5 of tiny.zip is {store.entry.source.md5}; leave --md5 out" in store.error(md5=32 * "0")
     assert store.error(md5="x") == "--md5 x: must be 32 digits of 0-9 and a-f"
 
 
@@ -279,7 +279,7 @@ class _Usage(NamedTuple):
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_asked(store: Store):
-    store.has(BASS, archive_bytes=1_000_000_000, kept_bytes=500_000_000)
+    store.has(BASS, bytes=1_000_000_000, kept_bytes=500_000_000)
     store.patch.setattr(shutil, "disk_usage", lambda path: _Usage(2_000_000_000))
     assert store.error() == (
         f"{store.cache / 'models'}: fetching tiny needs 2.6 GB for a while (0.5 GB stay), the disk has 2.0 GB free; "
@@ -352,7 +352,7 @@ def test_a_cached_model_that_was_damaged_is_no_model_and_is_fetched_again(store:
 WAIT = """
 import sys
 from bandsplit.models.pretrained.store import install_model
-from bandsplit.models.pretrained.registry import Entry
+from bandsplit.models.pretrained.entries import Entry
 def tell(stage, done, total): print(stage, flush=True) if stage == "wait" else None
 print(*install_model(Entry.model_validate_json(sys.argv[1]), progress=tell), flush=True)
 """

@@ -12,33 +12,6 @@ from torch.nn import functional as F
 
 from bandsplit.models.layers.sequence import EPS
 
-_FOLDS = {
-    "time": ("b c k t (h n) -> (b c k h) t n", "(b c k h) t n -> b c k t (h n)"),
-    "band": ("b c k t (h n) -> (b c t h) k n", "(b c t h) k n -> b c k t (h n)"),
-}
-
-
-class Along(nn.Module):
-    """Apply a sequence layer along one axis and add the input; all other axes are batch.
-
-    With ``heads`` H the features are split in H, which share the layer's weights (paper, section III-B4).
-    """
-
-    def __init__(self, axis: Literal["time", "band"], layer: nn.Module, heads: int = 1) -> None:
-        """Wrap ``layer``, which maps ``(b l n/h)`` to the same shape."""
-        super().__init__()
-        self.axis = axis
-        self.fold, self.unfold = _FOLDS[axis]
-        self.layer = layer
-        self.heads = heads
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(b c k t n)`` to ``(b c k t n)``."""
-        b, c, k, t, _ = x.shape
-        sizes = {"b": b, "c": c, "h": self.heads} | ({"k": k} if "k h)" in self.fold else {"t": t})
-        folded = rearrange(x, self.fold, h=self.heads)
-        return rearrange(folded + self.layer(folded), self.unfold, **sizes)
-
 
 class Tac(nn.Module):
     """Transform-average-concatenate: the only part that mixes channels (paper, section III-B1)."""

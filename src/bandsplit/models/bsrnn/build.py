@@ -3,7 +3,7 @@
 from torch import nn
 from typing_extensions import assert_never
 
-from bandsplit.models.bsrnn.blocks import Along, FrameAttention, Tac
+from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
 from bandsplit.models.bsrnn.config import (
     BsrnnConfig,
@@ -15,6 +15,7 @@ from bandsplit.models.bsrnn.config import (
     TacStereo,
 )
 from bandsplit.models.bsrnn.network import BandSplitModel
+from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, RecurrentLayer
 from bandsplit.models.network import RepeatedPart
 

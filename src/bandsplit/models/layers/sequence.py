@@ -29,12 +29,13 @@ def our_lstm_is_quicker(sequences: int, hidden: int) -> bool:
 class SequenceNorm(nn.Module):
     """Group normalisation of each sequence over (features of a group, positions), with a gain and bias per feature."""
 
-    def __init__(self, n_features: int, groups: int = 1) -> None:
+    def __init__(self, n_features: int, groups: int = 1, eps: float = EPS) -> None:
         """Start as the identity after normalisation."""
         super().__init__()
         self.weight = nn.Parameter(torch.ones(n_features))
         self.bias = nn.Parameter(torch.zeros(n_features))
         self.groups = groups
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``(b l n)``."""
@@ -44,25 +45,33 @@ class SequenceNorm(nn.Module):
         """Normalise ``(b l n)`` without gain and bias."""
         # Keeps features last, unlike nn.GroupNorm, so that no copy is made around recurrent layers.
         grouped = rearrange(x, "b l (g n) -> b g l n", g=self.groups)
-        return rearrange(F.layer_norm(grouped, grouped.shape[-2:], eps=EPS), "b g l n -> b l (g n)")
+        return rearrange(F.layer_norm(grouped, grouped.shape[-2:], eps=self.eps), "b g l n -> b l (g n)")
 
 
 class RecurrentLayer(nn.Module):
-    """Normalisation, one bidirectional recurrent layer, linear layer back to the feature dimension.
+    """Normalisation, one recurrent layer, linear layer back to the feature dimension.
 
-    On a CPU, in single precision, a large LSTM uses `projected_bilstm`, which is faster than torch's and equivalent,
-    and threads share the sequences of a layer that has many.
+    On a CPU, in single precision, a large bidirectional LSTM uses `projected_bilstm`, which is faster than torch's and
+    equivalent, and threads share the sequences of a layer that has many.
     """
 
     fast: bool = True
     """Whether `projected_bilstm` may be used; otherwise torch's own layer computes everything."""
 
-    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], n_features: int, hidden: int, norm_groups: int = 1) -> None:
-        """Make a layer of ``kind`` with ``hidden`` features per direction."""
+    def __init__(
+        self,
+        kind: type[nn.LSTM] | type[nn.GRU],
+        n_features: int,
+        hidden: int,
+        norm_groups: int = 1,
+        eps: float = EPS,
+        bidirectional: bool = True,
+    ) -> None:
+        """Make a layer of ``kind`` with ``hidden`` features per direction; ``eps`` belongs to the normalisation."""
         super().__init__()
-        self.norm = SequenceNorm(n_features, norm_groups)
-        self.rnn = kind(n_features, hidden, batch_first=True, bidirectional=True)
-        self.project = nn.Linear(2 * hidden, n_features)
+        self.norm = SequenceNorm(n_features, norm_groups, eps)
+        self.rnn = kind(n_features, hidden, batch_first=True, bidirectional=bidirectional)
+        self.project = nn.Linear((1 + bidirectional) * hidden, n_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
@@ -83,7 +92,9 @@ class RecurrentLayer(nn.Module):
         return self.project(self.rnn(self.norm(x))[0])
 
     def _forward_in_one_thread(self, x: Tensor) -> Tensor:
-        if not isinstance(self.rnn, nn.LSTM) or not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
+        if not isinstance(self.rnn, nn.LSTM) or not self.rnn.bidirectional:
+            return self._forward_plainly(x)
+        if not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
             return self._forward_plainly(x)
         weight = torch.stack([self._gate_weights(self.rnn, suffix) for suffix in ("", "_reverse")])
         project = rearrange(self.project.weight, "n (d m) -> d n m", d=2)

@@ -14,13 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bandsplit.core.config import Config
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.core.targets import TARGETS
 from bandsplit.models.card import MODEL_SUFFIXES
-from bandsplit.published.paper import AVERAGE, RepositoryRow, repository
+from bandsplit.models.pretrained.entries import Entry
 
 MARKER = "model.json"
 """File next to the model files of a cached model, which describes them. A folder without it is not a model."""
@@ -30,61 +29,9 @@ DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 FETCH_FIX = "bandsplit models fetch"
 
 
-class Entry(Config):
-    """A published model, of one or several checkpoints in a zip archive of a record."""
-
-    name: str
-    """The authors' name of the archive."""
-    aliases: tuple[str, ...]
-    """Other names that users may type."""
-    about: str
-    recipe: str
-    """The recipe that it was trained with: its architecture and its published numbers."""
-    targets: tuple[str, ...]
-    """All targets of its checkpoints."""
-    doi: str
-    """DOI of the record."""
-    url: str
-    """Folder of the archive; a mirror takes its place."""
-    file: str
-    archive_bytes: int
-    """Size of the archive, to three digits."""
-    md5: str | None
-    """md5 of the archive; None if no trustworthy one is known."""
-    kept_bytes: int
-    """Approximate size on the disk: the weights without the state of their training."""
-    training_data: str
-    licence: str
-
-    @property
-    def scores(self) -> RepositoryRow | None:
-        """The published cSDR on the test set of MUSDB18-HQ, in dB; this project has not measured it."""
-        rows = (row for row in repository() if row.quantity == "test_csdr_db" and row.recipe == self.recipe)
-        return next(rows, None)
-
-    @property
-    def average_db(self) -> float | None:
-        """The published cSDR, averaged over targets."""
-        return self.scores.values_db[AVERAGE] if self.scores else None
-
-    def notice(self) -> str:
-        """Describe the model, its size, score and licence, for users to read before it is fetched."""
-        scores = self.scores
-        quality = f"{self.average_db} dB cSDR on average, as published ({scores.source})" if scores else "not published"
-        return (
-            f"{self.name}: {self.about}\n"
-            f"size:     {in_gb(self.archive_bytes)} to download, about {in_gb(self.kept_bytes)} kept\n"
-            f"stems:    {', '.join(self.targets)}\n"
-            f"quality:  {quality}\n"
-            f"training: {self.training_data}\n"
-            f"licence:  {self.licence}\n"
-            f"source:   {self.file} of https://doi.org/{self.doi}"
-        )
-
-
 @functools.cache
 def entries() -> tuple[Entry, ...]:
-    """Return the registered models, the best by its published scores first."""
+    """Return the registered models, those with comparable scores first, the best of them at the head."""
     text = resources.files("bandsplit.models.pretrained").joinpath("registry.json").read_text(encoding="utf-8")
     return tuple(sorted(map(Entry.parse, json.loads(text)), key=lambda entry: -(entry.average_db or 0.0)))
 
@@ -172,7 +119,7 @@ def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runti
     if files := cached_files(entry):
         return files
     raise ModelFileError(
-        f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.archive_bytes)}): "
+        f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.source.bytes)}): "
         f"{FETCH_FIX} {entry.name}"
     )
 
@@ -185,17 +132,28 @@ def _in_order(folder: Path, suffix: str) -> list[Path]:
 
 
 def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:
-    best = next((entry for entry in entries() if cached_files(entry)), None)
+    """Choose by comparable scores; a model without them is used only if no other is in the cache."""
+    cached = [entry for entry in entries() if cached_files(entry)]
+    best = next((entry for entry in cached if entry.average_db is not None), None)
     recommended = entries()[0]
     if best is None and fetch is not None:
         fetch(recommended)
         best = recommended if cached_files(recommended) else None
     if best is not None:
-        average = f"{best.average_db} dB cSDR on average on MUSDB18-HQ, as published"
-        say(f"model: {best.name}, the best in the cache ({average}; licence: {best.licence})")
+        score = best.scores.summary() if best.scores else "score not published"
+        say(f"model: {best.name}, the best in the cache ({score}; licence: {best.licence})")
         return cached_files(best)
+    if len(cached) == 1:
+        score = f"{cached[0].scores.summary()}, not comparable" if cached[0].scores else "score not published"
+        say(f"model: {cached[0].name}, the only one in the cache ({score}; licence: {cached[0].licence})")
+        return cached_files(cached[0])
+    if cached:
+        names = ", ".join(entry.name for entry in cached)
+        raise ModelFileError(
+            f"no model was named, and the scores of those in the cache ({names}) cannot be compared; name one with -n"
+        )
     demo = max(Path().glob(DEMO_MODELS), key=lambda path: path.stat().st_mtime, default=None)
-    how = f"{FETCH_FIX} {recommended.name} ({in_gb(recommended.archive_bytes)})"
+    how = f"{FETCH_FIX} {recommended.name} ({in_gb(recommended.source.bytes)})"
     if demo is None:
         raise ModelFileError(
             f"no model was named, none is in the cache ({models_folder()}), and this folder has no model of the demo; "

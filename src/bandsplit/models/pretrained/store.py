@@ -1,8 +1,8 @@
 """Installation of published models in the cache, copies out of it, and removal.
 
-Installation is atomic, a model is complete or absent: the archive gets its name only with the right md5, it is unpacked
-and imported in a hidden folder, and one rename turns that folder into the model. No code in a checkpoint is run.
-Concurrent processes wait for each other.
+Installation is atomic, a model is complete or absent: a download gets its name only with the right digest, it is
+unpacked and imported in a hidden folder, and one rename turns that folder into the model. No code in a checkpoint is
+run. Concurrent processes wait for each other.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bandsplit.core.archives import Archive, install
-from bandsplit.core.errors import DownloadError, ModelFileError
+from bandsplit.core.archives import Archive, install, make_folder
+from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import (
     PATIENCE,
     ByteProgress,
+    Digest,
     Patience,
     check_source,
+    fetch,
     in_gb,
     missing_bytes,
     part_of,
@@ -31,38 +33,45 @@ from bandsplit.core.fetching import (
 )
 from bandsplit.core.files import replacing
 from bandsplit.core.interrupt import held
-from bandsplit.core.settings import is_offline, mirror_setting
+from bandsplit.core.settings import mirror_setting
 from bandsplit.core.version import __version__
+from bandsplit.models.documents import MOST_BYTES
+from bandsplit.models.families import find_part
 from bandsplit.models.files import save_model
-from bandsplit.models.importing import import_checkpoint
-from bandsplit.models.pretrained.registry import MARKER, Entry, cached_files, folder_of, models_folder
+from bandsplit.models.importing import read_model
+from bandsplit.models.pretrained.entries import Entry, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.registry import MARKER, cached_files, folder_of, models_folder
+from bandsplit.models.pretrained.sources import (
+    REGISTERED,
+    Sources,
+    archive_of,
+    check_archive,
+    check_config,
+    if_wrong,
+    other_ways,
+)
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
-_MOST_RATIO = 2  # an archive that unpacks to more does not contain weights
-_SIZE_TOLERANCE = 1.05  # sizes are registered to three digits
 
 
 def needed_bytes(entry: Entry) -> int:
-    """Return the approximate disk space of fetching: the archive, its content, and the imported weights."""
-    return int(entry.archive_bytes * (1 + _UNPACKED_RATIO)) + entry.kept_bytes
+    """Return the approximate disk space of fetching: the download, its content, and the imported weights."""
+    unpacked = _UNPACKED_RATIO if isinstance(entry.source, ZipArchive) else 0
+    return int(entry.source.bytes * (1 + unpacked)) + entry.kept_bytes
 
 
 def install_model(
     entry: Entry,
+    sources: Sources = REGISTERED,
     *,
-    mirror: str | None = None,
-    md5: str | None = None,
-    archive: Path | None = None,
     progress: ByteProgress = lambda stage, done_bytes, total_bytes: None,
     patience: Patience = PATIENCE,
 ) -> list[Path]:
-    """Install a model in the cache, unless it is there; the archive and its checkpoints are removed afterwards.
+    """Install a model in the cache, unless it is there; what was downloaded is removed afterwards.
 
     Args:
         entry: the model, from `bandsplit.models.pretrained.registry.find_entry`.
-        mirror: address of another folder that has the archive (default: ``BANDSPLIT_MIRROR``, else the record).
-        md5: md5 of the archive, if none is registered.
-        archive: a local copy of the archive; it is checked like a download and kept.
+        sources: where to get it from.
         progress: called often as ``progress(stage, done_bytes, total_bytes)``; stages: wait (for another process),
             download, check, unpack, import.
         patience: time limit and retries of the download.
@@ -71,31 +80,86 @@ def install_model(
         The model files.
 
     Raises:
-        DownloadError: downloads are forbidden, no md5 is known, the disk is too small, or the archive cannot be fetched
-            or is not the expected one.
-        ModelFileError: a checkpoint in it cannot be imported, or the cache cannot be written.
+        DownloadError: downloads are forbidden, no digest or no configuration is known, the disk is too small, or a file
+            cannot be fetched or is not the expected one.
+        ModelFileError: a checkpoint cannot be imported, or the cache cannot be written.
+        ConfigError: its family cannot be imported.
     """
-    check_source(mirror or mirror_setting(), md5)
+    check_source(sources.mirror or mirror_setting(), sources.md5)
     if files := cached_files(entry):
         return files
-    source, folder = _archive_of(entry, mirror, _expected_md5(entry, md5), archive), models_folder()
+    find_part(entry.family, "weights")
+    match entry.source:
+        case ZipArchive() as source:
+            make = partial(_install_archive, entry, source, archive_of(entry, source, sources), sources)
+        case SingleCheckpoint() as source:
+            check_config(entry, source, sources)
+            make = partial(_install_checkpoint, entry, source, sources)
+    folder = models_folder()
     try:
         with _locked(entry, progress):
             if files := cached_files(entry):  # the other process installed it
                 return files
-            _check_archive(entry, archive)
-            missing = missing_bytes(source.path, entry.archive_bytes)
-            needed = needed_bytes(entry) - entry.archive_bytes + missing
+            check_archive(entry, sources)
+            missing = missing_bytes(sources.archive or folder / entry.source.file, entry.source.bytes)
+            needed = needed_bytes(entry) - entry.source.bytes + missing
             what = f"fetching {entry.name} needs {in_gb(needed)} for a while ({in_gb(entry.kept_bytes)} stay)"
             require_space(folder, needed, what, "name a folder on another disk with BANDSPLIT_CACHE")
-            install(
-                source, _hidden(entry), folder_of(entry), MARKER,
-                partial(_import_all, entry, source, progress),
-                wanted=_is_checkpoint, keep=archive is not None, progress=progress, patience=patience,
-            )  # fmt: skip
+            make(progress, patience)
     except OSError as error:
         raise _cannot_write(error, folder) from error
     return cached_files(entry)
+
+
+def _install_archive(
+    entry: Entry, source: ZipArchive, archive: Archive, sources: Sources, progress: ByteProgress, patience: Patience
+) -> None:
+    install(
+        archive, _hidden(entry), folder_of(entry), MARKER, partial(_import_all, entry, source, archive, progress),
+        wanted=_is_checkpoint, keep=sources.archive is not None, progress=progress, patience=patience,
+    )  # fmt: skip
+
+
+def _install_checkpoint(
+    entry: Entry, source: SingleCheckpoint, sources: Sources, progress: ByteProgress, patience: Patience
+) -> None:
+    settings: Path | dict[str, Any] | None = sources.config or source.document
+    if source.config is not None:
+        settings = sources.config or models_folder() / source.config.file
+        fetch(
+            sources.address(source.config.url, source.config.file), settings, Digest("sha256", source.config.sha256),
+            f"name a local copy of {source.config.file} with --config", progress, patience, most_bytes=MOST_BYTES,
+        )  # fmt: skip
+    path = sources.archive or models_folder() / source.file
+    fetch(
+        sources.address(source.url, source.file), path, Digest("sha256", source.sha256), other_ways(source), progress,
+        patience, most_bytes=source.bytes,
+    )  # fmt: skip
+
+    def make(hidden: Path) -> tuple[Path, dict[str, Any]]:
+        hidden.mkdir(parents=True)
+        progress("import", 0, 1)
+        try:
+            file = _import_one(
+                entry, path, settings, f"{source.file} (sha256 {source.sha256}) of {source.page}", hidden
+            )
+        except ModelFileError as error:
+            problem = str(error).removeprefix(f"{path}: ")
+            raise ModelFileError(f"{source.file}: {problem}; {if_wrong(entry)}") from None
+        progress("import", 1, 1)
+        if entry.targets and set(file["targets"]) != set(entry.targets):
+            raise ModelFileError(
+                f"{source.file}: is not {entry.name}: it needs {', '.join(entry.targets)}, and has "
+                f"{', '.join(file['targets'])}; {if_wrong(entry)}"
+            )
+        _clear(entry)
+        facts = {"name": entry.name, "page": source.page, "checkpoint": source.file, "sha256": source.sha256}
+        return hidden, {**facts, "bandsplit_version": __version__, "files": [file]}
+
+    make_folder(_hidden(entry), folder_of(entry), MARKER, make)
+    for copy, download in ((sources.archive, path), (sources.config, settings)):
+        if copy is None and isinstance(download, Path):
+            download.unlink()
 
 
 def remove_model(entry: Entry) -> int:
@@ -105,13 +169,16 @@ def remove_model(entry: Entry) -> int:
         ModelFileError: it cannot be removed.
     """
     hidden = _hidden(entry)
-    archive = models_folder() / entry.file
-    if not any(path.exists() for path in (folder_of(entry), hidden, archive, part_of(archive))):
+    names = [entry.source.file]
+    if isinstance(entry.source, SingleCheckpoint) and entry.source.config is not None:
+        names.append(entry.source.config.file)
+    downloads = [path for name in names for path in (models_folder() / name, part_of(models_folder() / name))]
+    if not any(path.exists() for path in (folder_of(entry), hidden, *downloads)):
         return 0
     try:
         with _locked(entry, lambda *_: None):
-            freed = sum(map(size_of, (archive, part_of(archive))))
-            for path in (archive, part_of(archive)):
+            freed = sum(map(size_of, downloads))
+            for path in downloads:
                 path.unlink(missing_ok=True)
             for folder in (hidden, folder_of(entry)):
                 freed += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -163,41 +230,9 @@ def _locked(entry: Entry, progress: ByteProgress) -> Iterator[None]:
         lock.release()
 
 
-def _expected_md5(entry: Entry, given: str | None) -> str:
-    if entry.md5 and given and given.lower() != entry.md5:
-        raise DownloadError(f"--md5 {given}: the registered md5 of {entry.file} is {entry.md5}; leave --md5 out")
-    if digest := entry.md5 or given:
-        return digest.lower()
-    raise DownloadError(
-        f"{entry.name}: no md5 of {entry.file} is registered, so a download cannot be compared with what its authors "
-        f"published; look it up at https://doi.org/{entry.doi} and give it with --md5"
-    )
-
-
-def _archive_of(entry: Entry, mirror: str | None, md5: str, path: Path | None) -> Archive:
-    return Archive(
-        url=f"{(mirror or mirror_setting() or entry.url).rstrip('/')}/{entry.file}",
-        path=path or models_folder() / entry.file,
-        md5=md5,
-        most_bytes=int(entry.archive_bytes * _SIZE_TOLERANCE),
-        most_unpacked_bytes=int(entry.archive_bytes * _MOST_RATIO),
-        other_ways=f"name another source with --mirror, or a local copy of {entry.file} with --archive",
-        if_wrong=f"remove it (bandsplit models remove {entry.name}) and name another source with --mirror",
-    )
-
-
-def _check_archive(entry: Entry, path: Path | None) -> None:
-    """Check that the local copy of the archive exists, or that downloads are allowed."""
-    if path is None and is_offline():
-        raise DownloadError(
-            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or copy "
-            f"{entry.file} to this machine and give it with --archive"
-        )
-    if path is not None and not path.is_file():
-        raise DownloadError(f"{path}: no such file; name {entry.file} of https://doi.org/{entry.doi}")
-
-
-def _import_all(entry: Entry, archive: Archive, progress: ByteProgress, unpacked: Path) -> tuple[Path, dict[str, Any]]:
+def _import_all(
+    entry: Entry, source: ZipArchive, archive: Archive, progress: ByteProgress, unpacked: Path
+) -> tuple[Path, dict[str, Any]]:
     """Import the checkpoints of an archive; return the folder of the models, and the content of its marker."""
     checkpoints = sorted(path for path in unpacked.rglob("*") if path.is_file())
     made = unpacked / ".models"
@@ -205,48 +240,54 @@ def _import_all(entry: Entry, archive: Archive, progress: ByteProgress, unpacked
     files = []
     for number, checkpoint in enumerate(checkpoints):
         progress("import", number, len(checkpoints))
-        files.append(_import_one(entry, archive, checkpoint, made))
+        member = checkpoint.relative_to(unpacked).as_posix()
+        described = f"{member} in {source.file} (md5 {archive.md5}) of {source.page}"
+        try:
+            files.append(_import_one(entry, checkpoint, None, described, made))
+        except ModelFileError as error:
+            problem = str(error).removeprefix(f"{checkpoint}: ")
+            raise ModelFileError(f"{source.file}: its member {member}: {problem}; {archive.if_wrong}") from None
+        checkpoint.unlink()
     progress("import", len(checkpoints), len(checkpoints))
     files.sort(key=lambda file: entry.targets.index(file["targets"][0]))
     if sorted(target for file in files for target in file["targets"]) != sorted(entry.targets):
         found = ", ".join(f"{file['file']} ({'+'.join(file['targets'])})" for file in files) or "no checkpoint"
         needed = ", ".join(entry.targets)
         raise ModelFileError(
-            f"{entry.file}: is not {entry.name}: it needs {needed}, and has {found}; {archive.if_wrong}"
+            f"{source.file}: is not {entry.name}: it needs {needed}, and has {found}; {archive.if_wrong}"
         )
-    if folder_of(entry).exists():  # damaged, otherwise it would have been used
-        shutil.rmtree(folder_of(entry))
-    facts = {"name": entry.name, "doi": entry.doi, "archive": entry.file, "bandsplit_version": __version__}
+    _clear(entry)
+    facts = {"name": entry.name, "doi": source.doi, "archive": source.file, "bandsplit_version": __version__}
     return made, {**facts, "files": files}
 
 
-def _import_one(entry: Entry, archive: Archive, checkpoint: Path, made: Path) -> dict[str, Any]:
-    """Import one checkpoint, remove it, and return the marker's entry of the model file."""
-    member = checkpoint.relative_to(made.parent).as_posix()
-    try:
-        model, card = import_checkpoint(checkpoint)
-    except ModelFileError as error:
-        problem = str(error).removeprefix(f"{checkpoint}: ")
-        raise ModelFileError(f"{entry.file}: its member {member}: {problem}; {archive.if_wrong}") from None
-    checkpoint.unlink()
+def _import_one(
+    entry: Entry, checkpoint: Path, config: Path | dict[str, Any] | None, described: str, made: Path
+) -> dict[str, Any]:
+    """Import one checkpoint, and return the marker's entry of the model file.
+
+    Raises:
+        ModelFileError: it cannot be imported, or is a model of other targets.
+    """
+    model, card, types = read_model(checkpoint, config)
     targets = list(model.config.targets)
-    if unexpected := set(targets) - set(entry.targets):
-        what = f"is a model of {', '.join(sorted(unexpected))}, which {entry.name} does not have"
-        raise ModelFileError(f"{entry.file}: its member {member} {what}; {archive.if_wrong}")
+    if entry.targets and (unexpected := set(targets) - set(entry.targets)):
+        names = ", ".join(sorted(unexpected))
+        raise ModelFileError(f"{checkpoint}: is a model of {names}, which {entry.name} does not have")
     file = f"{targets[0] if len(targets) == 1 else checkpoint.stem}.safetensors"
-    published = entry.scores.values_db if entry.scores else {}
-    scores = {f"published test cSDR of {target} in dB": published.get(target) for target in targets}
-    card = card.model_copy(
-        update={
-            "name": entry.name,
-            "training_data": entry.training_data,
-            "licence": entry.licence,
-            "source": f"{member} in {entry.file} (md5 {archive.md5}) of https://doi.org/{entry.doi}",
-            "scores": {name: value for name, value in scores.items() if value is not None},
-        }
-    )
-    save_model(made / file, model, card)
+    published = {}
+    if scores := entry.scores:
+        name = f"published {scores.metric} of {{}} in dB ({scores.data})"
+        published = {name.format(target): value for target, value in scores.values_db.items() if target in targets}
+    changes = {"name": entry.name, "training_data": entry.data_note, "licence": entry.licence, "source": described}
+    save_model(made / file, model, card.model_copy(update={**changes, "scores": published}), types)
     return {"file": file, "targets": targets, "bytes": size_of(made / file)}
+
+
+def _clear(entry: Entry) -> None:
+    """Remove the folder of a model that is damaged, otherwise it would have been used."""
+    if folder_of(entry).exists():
+        shutil.rmtree(folder_of(entry))
 
 
 def _is_checkpoint(member: str) -> bool:

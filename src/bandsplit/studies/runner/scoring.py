@@ -14,8 +14,10 @@ from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.evaluation.groups import group
-from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
+from bandsplit.models.chunk_config import ChunkConfig
+from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.schema import BEST_FILE
+from bandsplit.separation.chunk_choice import CHUNK_OPTIONS
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.processes import Job, Processes, last_lines
@@ -92,7 +94,7 @@ def plan_scoring(
     sets: Sequence[Songs],
     lines: Sequence[EvaluationLine] = TEST_LINES,
 ) -> list[Scoring]:
-    """List the scorings: the yardsticks, and each system with its inferences in Table III, by default crossfade."""
+    """List the scorings: the yardsticks, and each system with its inferences: as published, and in Table III."""
     parts = folder.path / "scores"
     plan = []
     for songs in sets:
@@ -107,7 +109,7 @@ def plan_scoring(
                 key = f"{system.recipe}-seed-{system.seed}-{songs.key}-{_slug(chunks)}"
                 name = f"{system.recipe} seed {system.seed} on {songs.dataset.name}, {_slug(chunks)}"
                 part = parts / f"{key}.{'+'.join(system.targets)}.jsonl"
-                plan.append(Scoring(name, part, system.models, (*options, *_chunk_options(chunks))))
+                plan.append(Scoring(name, part, system.models, (*options, *chunk_arguments(chunks))))
     return plan
 
 
@@ -182,24 +184,26 @@ def join_scores(folder: StudyFolder) -> None:
 
 
 def chunks_of(recipe: str, lines: Iterable[EvaluationLine]) -> list[ChunkConfig]:
-    """Return the ways of inference that a recipe is scored with."""
-    chunks: list[ChunkConfig] = [CrossfadeConfig()]
+    """Return the ways of inference that a recipe is scored with, the published plan of its family first."""
+    chunks = [find_recipe(recipe).all_run_configs()[0].model.geometry.published]
     return chunks + [line.chunks for line in lines if line.recipe == recipe and line.chunks not in chunks]
 
 
 def _chunk_settings(chunks: ChunkConfig) -> Mapping[str, object]:
-    names = {"chunk_s": "--chunk", "overlap": "--overlap", "hop_s": "--hop", "geometry": "--geometry"}
-    values = chunks.model_dump()
-    return {option: values[name] for name, option in names.items() if name in values}
+    values = chunks.model_dump(exclude_none=True)
+    return {option: values[name] for name, option in CHUNK_OPTIONS.items() if name in values}
 
 
-def _chunk_options(chunks: ChunkConfig) -> tuple[str, ...]:
-    settings = [part for option, value in _chunk_settings(chunks).items() for part in (option, str(value))]
-    return ("--method", chunks.kind, *settings)
+def chunk_arguments(chunks: ChunkConfig) -> tuple[str, ...]:
+    """Return the words of a command line that give a plan, complete."""
+    words = ["--method", chunks.kind]
+    for option, value in _chunk_settings(chunks).items():
+        words += [option] if value is True else [option, str(value)] if value is not False else []
+    return tuple(words)
 
 
 def _slug(chunks: ChunkConfig) -> str:
     """Name a way of inference for a file's name, with the settings that are not the defaults."""
-    usual = _chunk_settings(type(chunks)())
+    usual = {CHUNK_OPTIONS.get(name): field.default for name, field in type(chunks).model_fields.items()}
     own = {option: value for option, value in _chunk_settings(chunks).items() if value != usual[option]}
     return chunks.kind + "".join(f"-{option.strip('-')}-{value}" for option, value in own.items())

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-ProductPrecision = Literal["fp32", "tf32", "bf16"]
-"""Precision of products: single; on CUDA, single with TF32's rounding; automatic bfloat16."""
+ProductPrecision = Literal["fp32", "tf32", "bf16", "fp16"]
+"""Precision of products: single; on CUDA, single with TF32's rounding; automatic bfloat16; on CUDA, float16."""
 
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 
@@ -19,7 +19,7 @@ MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}
 def matrix_rate(device: torch.device, precision: ProductPrecision = "fp32") -> float:
     """Measure the operations per second of products of large square matrices; return the median of several."""
     size = MATRIX_SIZE[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a, out = (torch.ones(size, size, dtype=dtype, device=device) for _ in range(2))
 
     def multiply() -> Tensor:

@@ -49,14 +49,14 @@ def measure_steps(
     """Measure training steps on random signals in rounds, so that all recipes see the same machine noise.
 
     A step is one update of `bandsplit train` without reading songs: forward, loss, backward, clipping, one update of
-    fused Adam. The first step of each recipe is a warm-up.
+    the optimiser. The first step of each recipe is a warm-up.
 
     Args:
         configs: name and configuration of each recipe.
         batch: examples per step.
         steps: measured steps of each recipe.
         device: device that runs the steps.
-        precision: precision of products; ``tf32`` needs CUDA.
+        precision: precision of products; ``tf32`` and ``fp16`` need CUDA.
     """
     makers = {name: TrainingStep(config, batch, device, precision) for name, config in configs.items()}
     times_s: dict[str, list[float]] = {name: [] for name in configs}

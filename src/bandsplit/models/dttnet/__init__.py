@@ -1,0 +1,1 @@
+"""DTTNet: a TFC-TDF U-Net with a dual path at its bottleneck."""

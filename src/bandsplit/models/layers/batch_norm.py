@@ -1,0 +1,40 @@
+"""Batch normalisation without a count of batches, which only averages of another kind would need."""
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation of ``b n t f``: by the batch in training, by its running mean and variance otherwise.
+
+    It is torch's, except that all its tensors are real numbers, as in every model file.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, n_features: int) -> None:
+        """Start as the identity after normalisation."""
+        super().__init__(n_features)
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        nn.Module._load_from_state_dict(self, *args)  # torch's own adds a count where there is none
+
+
+class UnchangedStatistics(AbstractContextManager[None]):
+    """A context in which all batch normalisations of a module keep their running statistics as they are."""
+
+    def __init__(self, module: nn.Module) -> None:
+        """Take the module; the context may be entered again."""
+        self.momenta = {part: part.momentum for part in module.modules() if isinstance(part, nn.BatchNorm2d)}
+
+    def __enter__(self) -> None:
+        for norm in self.momenta:
+            norm.momentum = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        for norm, momentum in self.momenta.items():
+            norm.momentum = momentum

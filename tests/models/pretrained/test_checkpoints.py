@@ -1,0 +1,164 @@
+"""Published models that are one checkpoint, with a configuration file, known settings, or neither."""
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import dummy_family
+from bandsplit.core.errors import ConfigError
+from bandsplit.models.card import read_card, stored_types
+from bandsplit.models.families import FAMILIES
+from bandsplit.models.pretrained import store as model_store
+from bandsplit.models.pretrained.registry import MARKER
+from checkpoints import Store, checkpoint_entry
+from command_line import run_command
+from dummy_family import DummyConfig, halving
+from webserver import damaged, refuse, serve
+
+SETTINGS: dict[str, Any] = {"targets": ["vocals", "bass"], "sample_rate_hz": 8000}
+YAML = b"targets: !!python/tuple\n- vocals\n- bass\nsample_rate_hz: 8000\n"
+
+
+@pytest.fixture(autouse=True)
+def dummy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FAMILIES, "dummy", dummy_family.FAMILY)
+
+
+def body(**settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(halving(DummyConfig.parse({**SETTINGS, **settings})).state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def has(store: Store, config: bytes | None = YAML, checkpoint: bytes | None = None, **changes: Any) -> bytes:
+    """Register a checkpoint; its server has it and its configuration file."""
+    checkpoint = body() if checkpoint is None else checkpoint
+    changes = {"targets": ["vocals", "bass"], "family": "dummy", **changes}
+    store.lists(checkpoint_entry(checkpoint, config, **changes))
+    store.does(serve(checkpoint))
+    if config is not None:
+        store.server.pages["/models/tiny.yaml"] = [serve(config)]
+    return checkpoint
+
+
+def test_a_checkpoint_with_its_configuration_file_is_fetched_and_only_the_model_is_kept(store: Store):
+    checkpoint, seen = has(store), []
+    (file,) = store.install(progress=lambda *news: seen.append(news))
+    assert store.names == ["tiny"] and sorted(path.name for path in file.parent.iterdir()) == [MARKER, file.name]
+    config, card = read_card(file)
+    sha256 = hashlib.sha256(checkpoint).hexdigest()
+    assert config.targets == ("vocals", "bass") and card.name == "tiny"
+    assert card.source == f"tiny.ckpt (sha256 {sha256}) of https://weights.invalid/about"
+    assert card.scores == {"published SDR of vocals in dB (noise)": 1.5}
+    assert json.loads((file.parent / MARKER).read_text())["sha256"] == sha256
+    assert list(dict.fromkeys(stage for stage, *_ in seen)) == ["download", "check", "import"]
+
+
+def test_known_settings_need_no_configuration_file(store: Store):
+    has(store, None, document=SETTINGS)
+    (file,) = store.install()
+    assert read_card(file)[0].targets == ("vocals", "bass")
+
+
+def test_half_precision_stays_half_on_the_disk(store: Store):
+    state = {name: tensor.half() for name, tensor in halving(DummyConfig.parse(SETTINGS)).state_dict().items()}
+    buffer = io.BytesIO()
+    torch.save({"state_dict": state}, buffer)
+    has(store, checkpoint=buffer.getvalue())
+    assert stored_types(store.install()[0]) == {"F16": 12}
+
+
+def test_an_unknown_configuration_must_be_named_before_anything_is_asked(store: Store, tmp_path: Path):
+    has(store, None, targets=[])
+    assert store.entry.lack == "config"
+    assert store.error() == (
+        "tiny: no configuration of tiny.ckpt is registered; find the file that came with it "
+        "(https://weights.invalid/about) and give it with --config"
+    )
+    assert store.error(config=tmp_path / "no.yaml").startswith(f"{tmp_path / 'no.yaml'}: no such file")
+    assert store.server.asked == []
+    (tmp_path / "my.yaml").write_bytes(YAML)
+    (file,) = store.install(config=tmp_path / "my.yaml")
+    assert read_card(file)[0].targets == ("vocals", "bass") and (tmp_path / "my.yaml").exists()
+
+
+def test_options_without_a_meaning_are_refused(store: Store, tmp_path: Path):
+    has(store, None, document=SETTINGS)
+    assert store.error(config=tmp_path).endswith("the settings of tiny are registered; leave --config out")
+    assert store.error(md5=32 * "0").endswith("the sha256 of tiny.ckpt is registered; leave --md5 out")
+    store.has({})
+    assert store.error(config=tmp_path).endswith("checkpoints of tiny hold their settings; leave it out")
+
+
+def test_copies_brought_here_need_no_network_and_are_checked_and_kept(store: Store, tmp_path: Path):
+    checkpoint = has(store)
+    store.patch.setenv("BANDSPLIT_OFFLINE", "1")
+    files = {"archive": tmp_path / "a.ckpt", "config": tmp_path / "a.yaml"}
+    files["archive"].write_bytes(checkpoint)
+    files["config"].write_bytes(YAML + b"taps: 3\n")
+    message = "copy tiny.ckpt and tiny.yaml to this machine and give it with --archive and --config"
+    assert message in store.error() and message in store.error(archive=files["archive"])
+    assert store.error(**files).startswith(f"{files['config']}: its sha256 is ")
+    files["config"].write_bytes(YAML)
+    assert store.install(**files) and store.server.asked == []
+    assert all(path.exists() for path in files.values())
+
+
+def test_a_damaged_or_cut_checkpoint_is_no_model(store: Store):
+    checkpoint = has(store)
+    store.does(serve(damaged(checkpoint)))
+    assert "it was damaged in transit or is another file" in store.error() and store.names == ["tiny.yaml"]
+    store.does(serve(checkpoint + b"more"))
+    assert "is another file: it has " in store.error()
+    store.does(serve(checkpoint[:100]))
+    assert "the download (0.0 MB) has sha256 " in store.error() and store.names == ["tiny.yaml"]
+    assert model_store.remove_model(store.entry) > 0 and store.names == []
+    store.does(refuse(404))
+    assert "name another source with --mirror, or a local copy of tiny.ckpt with --archive" in store.error()
+
+
+def test_a_checkpoint_of_something_else_is_no_model(store: Store):
+    has(store, targets=["drums"])
+    assert "tiny.ckpt: is a model of bass, vocals, which tiny does not have; remove it" in store.error().replace(
+        f"{store.cache / 'models' / 'tiny.ckpt'}: ", ""
+    )
+    has(store, targets=["vocals", "bass", "drums"])
+    model_store.remove_model(store.entry)
+    assert "tiny.ckpt: is not tiny: it needs vocals, bass, drums, and has vocals, bass; " in store.error()
+    has(store, config=b"targets: [vocals]\n", targets=["vocals"])
+    model_store.remove_model(store.entry)
+    assert "misshapen: filters.weight" in store.error()
+
+
+def test_a_family_that_cannot_be_imported_is_named_before_the_download(store: Store):
+    has(store, family="nothing")
+    with pytest.raises(ConfigError, match="family: 'nothing' is not a family of networks"):
+        store.install()
+    assert store.server.asked == []
+
+
+def test_it_is_listed_shown_fetched_copied_and_removed(
+    store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
+):
+    has(store, None, targets=[], published=None)
+    store.patch.setenv("COLUMNS", "100")
+
+    def run(*arguments: Any) -> str:
+        ended = run_command(capsys, "models", *arguments)
+        assert ended.code == 0, ended.err
+        return " ".join((ended.out + ended.err).split())
+
+    assert "dummy: tiny needs config - - - - - -" in run("list")
+    assert "stems: named by its configuration file quality: not published" in run("show", "tiny")
+    (tmp_path / "my.yaml").write_bytes(YAML)
+    assert "tiny: 1 model file(s) in " in run("fetch", "tiny", "--yes", "--config", tmp_path / "my.yaml")
+    assert "dummy: tiny cached" in run("list")
+    assert "targets vocals, bass" in run("show", "tiny") and "weights 12 of F32" in run("show", "tiny")
+    assert json.loads(run("show", "tiny", "--json"))[0]["weights"] == {"F32": 12}
+    assert run("export", "tiny", tmp_path / "out") == str(tmp_path / "out" / "tiny.safetensors")
+    assert "MB freed" in run("remove", "tiny") and store.names == []
