@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Config, Size
-from bandsplit.models.chunk_config import CrossfadeConfig
+from bandsplit.models.chunk_config import TriangleConfig
 from bandsplit.models.contract import Geometry, ModelConfig
 
 STRIDE = 4
@@ -138,7 +138,7 @@ class HtDemucsConfig(TwoBranchConfig):
     def geometry(self) -> Geometry:
         """The training length, or any; published with chunks of the training length."""
         segment_s = self.segment_samples / self.sample_rate_hz
-        plan = CrossfadeConfig(chunk_s=segment_s, overlap=0.25, geometry="even")
+        plan = TriangleConfig(chunk_s=segment_s, multiple_samples=0)
         return Geometry(plan, best_s=segment_s, fixed_samples=self.segment_samples if self.fixed_length else None)
 
     def _depth_problem(self) -> str | None:
@@ -190,7 +190,7 @@ class HybridDemucsConfig(TwoBranchConfig):
     @property
     def geometry(self) -> Geometry:
         """Any length; published with chunks that overlap by a quarter."""
-        return Geometry(CrossfadeConfig(chunk_s=self.chunk_s, overlap=0.25, geometry="even"), best_s=self.chunk_s)
+        return Geometry(TriangleConfig(chunk_s=self.chunk_s), best_s=self.chunk_s)
 
     def _depth_problem(self) -> str | None:
         if self.bins != KERNEL * STRIDE**self.merged_level:

@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Size
-from bandsplit.models.chunk_config import CrossfadeConfig
+from bandsplit.models.chunk_config import TriangleConfig
 from bandsplit.models.contract import Geometry, ModelConfig
 from bandsplit.models.demucs.config import KERNEL, STRIDE, DConvConfig
 
@@ -56,11 +56,14 @@ class TimeConfig(ModelConfig):
         least = stride + sum((KERNEL - STRIDE) * STRIDE**level for level in range(self.depth))
         rate = self.inner_samples(1)
         least += -(-2 * self.lost_samples // stride) * stride
+        multiple = stride // rate
+        less = -(least // rate) % multiple
         return Geometry(
-            CrossfadeConfig(chunk_s=self.chunk_s, overlap=0.25, geometry="even"),
+            TriangleConfig(chunk_s=self.chunk_s, multiple_samples=multiple, less_samples=less),
+            best_s=self.chunk_s,
             least_samples=-(-least // rate),
-            multiple_samples=stride // rate,
-            less_samples=-(least // rate) % (stride // rate),
+            multiple_samples=multiple,
+            less_samples=less,
         )
 
     def fitting_around(self, samples: int) -> int:
