@@ -10,6 +10,7 @@ import difflib
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.demo import demo_recipe
+from bandsplit.recipes.demucs import demucs_recipes
 from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
@@ -38,6 +39,7 @@ RECIPES |= {
         *mini_recipes(RECIPES),
         *dttnet_recipes(),
         *tfc_tdf_recipes(),
+        *demucs_recipes(),
     )
 }
 """All recipes by id, parents before children where the paper's order allows."""
