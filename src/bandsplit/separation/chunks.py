@@ -111,7 +111,7 @@ def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) ->
     """Plan the chunks of a song of ``total_samples`` >= 1.
 
     Source: docs/numerics.md#inference; paper, section IV-E; authors' code; Music-Source-Separation-Training;
-    kuielab/sdx23; python-audio-separator; DTTNet-Pytorch. The last four for their own plans.
+    kuielab/sdx23; python-audio-separator; DTTNet-Pytorch; Demucs. The last five for their own plans.
 
     Raises:
         AudioError: no samples.
