@@ -259,13 +259,13 @@ def test_types_may_be_mixed_and_double_becomes_single(tmp_path: Path, config: Pa
 
 
 def test_weights_that_do_not_fit_are_named_by_group(tmp_path: Path, config: Path):
-    extra = {f"layers.{i}.{j}.weight": torch.zeros(1) for i in range(20) for j in range(3)}
+    extra = {f"extra.{i}.{j}.weight": torch.zeros(1) for i in range(20) for j in range(3)}
     torch.save({**weights(), **extra, "filters.bias": torch.zeros(5)}, tmp_path / "x.ckpt")
     with pytest.raises(ModelFileError) as caught:
         import_checkpoint(tmp_path / "x.ckpt", config)
     assert str(caught.value) == (
         f"{tmp_path / 'x.ckpt'} with {config}: 61 tensor(s) do not fit the configuration: unexpected: "
-        f"layers.0.0.weight (and 59 like it); misshapen: filters.bias is (5,), expected (2,)"
+        f"extra.0.0.weight (and 59 more extra.*.*.weight); misshapen: filters.bias is (5,), expected (2,)"
     )
     config.write_text(YAML + "tapz: 3\n")
     with pytest.raises(ModelFileError, match=r"unknown key 'tapz'; did you mean 'taps'\?"):

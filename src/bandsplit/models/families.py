@@ -76,6 +76,13 @@ FAMILIES = {
         flop="bandsplit.models.demucs.time_flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
     ),
+    "bs_roformer": Family(
+        config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
+        shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
+        build="bandsplit.models.bs_roformer.build:build_network",
+        flop="bandsplit.models.bs_roformer.flop:count_flop",
+        weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+    ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
         shapes="bandsplit.models.tfc_tdf.shapes:tensor_shapes",

@@ -16,13 +16,13 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
-_STATISTICS = (".running_mean", ".running_var")
-"""Ends of the names of tensors that training follows instead of learning them."""
+_NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies")
+"""Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
 
 
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_STATISTICS))
+    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_NOT_LEARNED))
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:
@@ -84,11 +84,24 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
         raise ModelFileError(describe_problems(problems))
 
 
-def describe_problems(problems: list[str], shown: int = 10) -> str:
-    """Describe problems by group: names that differ only in their numbers are one, of which the first is written."""
-    groups: dict[str, list[str]] = {}
+def describe_problems(problems: Iterable[str], shown: int = 10) -> str:
+    """Summarise problems with tensors.
+
+    Args:
+        problems: a kind, a colon, the name of a tensor, and more if there is more to say.
+        shown: groups that are described. Tensors whose names differ only in numbers are one group, of which the first
+            is named.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
     for problem in problems:
-        groups.setdefault(re.sub(r"[0-9]+", "*", problem), []).append(problem)
-    texts = [f"{group[0]}{f' (and {len(group) - 1} like it)' if len(group) > 1 else ''}" for group in groups.values()]
-    more = f"; and {len(texts) - shown} more groups" if len(texts) > shown else ""
-    return f"{len(problems)} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more
+        kind, _, rest = problem.partition(": ")
+        pattern = re.sub(r"\d+", "*", rest.partition(" ")[0])
+        groups.setdefault((kind, pattern), []).append(problem)
+    texts = [
+        f"{first} (and {len(others)} more {pattern})" if others else first
+        for (_, pattern), (first, *others) in groups.items()
+    ]
+    hidden = sum(len(group) for group in [*groups.values()][shown:])
+    more = f"; and {hidden} more" if hidden else ""
+    count = sum(map(len, groups.values()))
+    return f"{count} tensor(s) do not fit the configuration: " + "; ".join(texts[:shown]) + more

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.recipes.bs_roformer import bs_roformer_recipes
 from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.demucs import demucs_recipes
 from bandsplit.recipes.dttnet import dttnet_recipes
@@ -37,6 +38,7 @@ RECIPES |= {
     for recipe in (
         demo_recipe(RECIPES["simo"]),
         *mini_recipes(RECIPES),
+        *bs_roformer_recipes(),
         *dttnet_recipes(),
         *tfc_tdf_recipes(),
         *demucs_recipes(),

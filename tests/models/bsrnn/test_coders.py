@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bandsplit.models.bsrnn.bands import BandRun, range_runs
 from bandsplit.models.bsrnn.coders import BandEncoder, MaskDecoder
+from bandsplit.models.layers.bands import BandRun, range_runs
 
 RUNS = [BandRun(0, 3, 2), BandRun(6, 2, 4), BandRun(14, 1, 7)]
 WIDTHS = [2, 2, 2, 4, 4, 7]

@@ -98,7 +98,7 @@ def test_options_without_a_meaning_are_refused(store: Store, tmp_path: Path):
 def test_copies_brought_here_need_no_network_and_are_checked_and_kept(store: Store, tmp_path: Path):
     checkpoint = has(store)
     store.patch.setenv("BANDSPLIT_OFFLINE", "1")
-    files = {"archive": tmp_path / "a.ckpt", "config": tmp_path / "a.yaml"}
+    files: dict[str, Any] = {"archive": tmp_path / "a.ckpt", "config": tmp_path / "a.yaml"}
     files["archive"].write_bytes(checkpoint)
     files["config"].write_bytes(YAML + b"taps: 3\n")
     message = "copy tiny.ckpt and tiny.yaml to this machine and give it with --archive and --config"

@@ -8,30 +8,15 @@ Source: docs/numerics.md#band-encoder; docs/numerics.md#mask-decoder; paper, sec
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bandsplit.models.bsrnn.bands import BandRun, are_side_by_side, mean_of_bands
+from bandsplit.models.layers.band_linear import BandLinear, constant_table
+from bandsplit.models.layers.bands import BandRun, are_side_by_side, mean_of_bands
 from bandsplit.models.layers.sequence import EPS
-
-
-class BandLinear(nn.Module):
-    """One linear layer per band, as a batched product."""
-
-    def __init__(self, n_bands: int, n_in: int, n_out: int) -> None:
-        """Initialise each band as `torch.nn.Linear` does."""
-        super().__init__()
-        bound = n_in**-0.5
-        self.weight = nn.Parameter(torch.empty(n_bands, n_in, n_out).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(n_bands, 1, n_out).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(k l n_in)`` to ``(k l n_out)``."""
-        return torch.baddbmm(self.bias, x, self.weight)
 
 
 class BandNormLinear(BandLinear):
@@ -50,11 +35,6 @@ class BandNormLinear(BandLinear):
         return torch.baddbmm(bias, normed, self.norm_weight * self.weight)
 
 
-def _table(values: list[Any] | None) -> Tensor | None:
-    """Make a tensor of numbers from the configuration, on the CPU even if the network is built without weights."""
-    return None if values is None else torch.tensor(values, device="cpu")
-
-
 class BandEncoder(nn.Module):
     """Project the complex bins of every band to ``n_features`` features: the paper's band split module."""
 
@@ -69,7 +49,7 @@ class BandEncoder(nn.Module):
         self.bins: Tensor | None
         """The bins of all bands, band by band; None if they are in this order already."""
         bins = None if are_side_by_side(self.runs) else [bin for run in self.runs for bin in run.bins()]
-        self.register_buffer("bins", _table(bins), persistent=False)
+        self.register_buffer("bins", constant_table(bins), persistent=False)
 
     def forward(self, spec: Tensor) -> Tensor:
         """Map ``(b c f t)`` complex to ``(b c k t n)``; with merged channels c becomes 1."""
@@ -117,8 +97,8 @@ class MaskDecoder(nn.Module):
         self.places: Tensor | None
         self.shares: Tensor | None
         places, shares = (None, None) if are_side_by_side(self.runs) else mean_of_bands(self.runs)
-        self.register_buffer("places", _table(places), persistent=False)
-        self.register_buffer("shares", _table(shares), persistent=False)
+        self.register_buffer("places", constant_table(places), persistent=False)
+        self.register_buffer("shares", constant_table(shares), persistent=False)
 
     @torch.no_grad()
     def _start_at_the_centre_tap(self) -> None:

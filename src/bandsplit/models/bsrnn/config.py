@@ -13,9 +13,10 @@ from typing_extensions import Self
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.config import Config, Size
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.bsrnn.bands import SCHEMES, BandRun, Scheme, band_runs, range_runs
+from bandsplit.models.bsrnn.bands import SCHEMES, Scheme, band_runs
 from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.models.contract import Geometry, ModelConfig
+from bandsplit.models.layers.bands import BandRun, range_runs
 
 # --- sequence layers -------------------------------------------------------------------------------------------------
 

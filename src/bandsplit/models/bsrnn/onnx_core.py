@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bandsplit.audio.stft_numpy import istft, stft
-from bandsplit.models.bsrnn.bands import are_side_by_side, mean_of_bands
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig
+from bandsplit.models.layers.bands import are_side_by_side, mean_of_bands
 from bandsplit.models.onnx.metadata import Graph, OnnxFile
 from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
 

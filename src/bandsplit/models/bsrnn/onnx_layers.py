@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from bandsplit.models.bsrnn.blocks import FrameAttention, HeadProjection, Tac
-from bandsplit.models.bsrnn.coders import BandEncoder, BandLinear, BandNormLinear, MaskDecoder
+from bandsplit.models.bsrnn.coders import BandEncoder, BandNormLinear, MaskDecoder
 from bandsplit.models.bsrnn.config import BsrnnConfig
+from bandsplit.models.layers.band_linear import BandLinear
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.models.onnx.nodes import Nodes, Scan

@@ -6,7 +6,6 @@ dict of networks from `bandsplit.models.bsrnn.build`.
 
 from typing_extensions import assert_never
 
-from bandsplit.models.bsrnn.bands import BandRun
 from bandsplit.models.bsrnn.config import (
     AttentionConfig,
     BsrnnConfig,
@@ -18,6 +17,7 @@ from bandsplit.models.bsrnn.config import (
     TacStereo,
 )
 from bandsplit.models.contract import Shapes
+from bandsplit.models.layers.bands import BandRun
 
 
 def tensor_shapes(config: BsrnnConfig) -> Shapes:

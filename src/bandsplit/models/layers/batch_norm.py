@@ -21,7 +21,7 @@ class BatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked = None
 
     def _load_from_state_dict(self, *args: Any) -> None:
-        nn.Module._load_from_state_dict(self, *args)  # torch's own adds a count where there is none
+        nn.Module._load_from_state_dict(self, *args)  # torch's own adds the missing count
 
 
 class UnchangedStatistics(AbstractContextManager[None]):

@@ -1,6 +1,6 @@
 """Sequence layers along the two axes of a latent: frames and bands, one axis after the other.
 
-Source: docs/numerics.md#block; docs/dttnet.md#dual-path; paper, section III-B4.
+Source: docs/numerics.md#block; paper, section III-B4.
 """
 
 from typing import Literal

@@ -2,7 +2,7 @@
 
 Images inside are ``b n t f``: features, frames, bins.
 
-Source: docs/dttnet.md#u-net; DTTNet paper.
+Source: DTTNet paper; DTTNet-Pytorch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Unit(nn.Module):
         layer, norm = self.layer, self.norm
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling() or isinstance(layer, nn.Linear):
             return norm(layer(x)).relu_()
-        # One pass over the image less: this saves 8 % of the published network's time on a CPU.
+        # One pass over the image less: this saves 5 to 13 % of the published network's time on a CPU.
         turned = isinstance(layer, nn.ConvTranspose2d)
         weight, bias = fuse_conv_bn_weights(
             layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias, turned

@@ -1,6 +1,6 @@
 """The U-Net of post-activation TFC-TDF blocks as data: its options, the shapes of its tensors, its operations.
 
-Source: docs/dttnet.md#u-net; DTTNet paper.
+Source: DTTNet paper; DTTNet-Pytorch.
 """
 
 from __future__ import annotations

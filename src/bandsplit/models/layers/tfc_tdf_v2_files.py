@@ -1,6 +1,6 @@
 """The U-Net of TFC-TDF blocks in published checkpoints: names of its tensors, and the options that they determine.
 
-Source: docs/dttnet.md#files; DTTNet-Pytorch.
+Source: DTTNet-Pytorch.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Published models: the facts about each, its published scores, and where it is fetched from.
 
-Source: `registry.json` of this folder. A model is registered if a digest of its file is known: sha256 for a checkpoint.
+They are in `registry.json` of this folder. A model is registered if a digest of its file is known: sha256 for a
+checkpoint.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def check_config(entry: Entry, source: SingleCheckpoint, sources: Sources) -> No
     """Check that there is one configuration, and one digest.
 
     Raises:
-        DownloadError: there are none, or two.
+        DownloadError: one is missing, or given twice.
     """
     if sources.md5 is not None:
         raise DownloadError(f"--md5 {sources.md5}: the sha256 of {source.file} is registered; leave --md5 out")

@@ -16,17 +16,13 @@ from typing_extensions import assert_never
 from bandsplit.audio.stft import istft, stft
 from bandsplit.models.layers.batch_norm import BatchNorm
 from bandsplit.models.layers.complex_channels import from_channels, to_channels
-from bandsplit.models.layers.tfc_tdf import (
-    GroupNorm,
-    MakeActivation,
-    MakeNorm,
-    PreActivated,
-    TfcTdfBlock,
-    features_last,
-)
+from bandsplit.models.layers.tfc_tdf import MakeActivation, MakeNorm, PreActivated, TfcTdfBlock
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 from bandsplit.models.tfc_tdf import config as cfg
 from bandsplit.models.tfc_tdf.config import TfcTdfConfig
+
+EPS = 1e-5
+"""Epsilon of every normalisation."""
 
 
 class UNet(nn.Module):
@@ -111,7 +107,7 @@ class TfcTdfModel(SeparationModel):
     def estimate(self, image: Tensor) -> Tensor:
         """Map the real image of the mixture, ``b (c r) f t``, to those of all targets, ``b s (c r) f t``."""
         bands = self.config.n_subbands
-        mixture = features_last(rearrange(image, "b c (k f) t -> b (c k) t f", k=bands))
+        mixture = rearrange(image, "b c (k f) t -> b (c k) t f", k=bands)
         entered = self.enter(mixture)
         x = self.leave(torch.cat([mixture, self.unet(entered) * entered], dim=1))
         return rearrange(x, "b (s c k) t f -> b s c (k f) t", s=len(self.config.targets), k=bands)
@@ -166,11 +162,11 @@ def make_norm(config: TfcTdfConfig) -> MakeNorm:
         case None:
             return lambda n_features: nn.Identity()
         case cfg.InstanceNorm():
-            return lambda n_features: GroupNorm(n_features, n_features)
+            return lambda n_features: nn.GroupNorm(n_features, n_features, EPS)
         case cfg.BatchNorm():
             return BatchNorm
         case cfg.GroupNorm(groups=groups):
-            return lambda n_features: GroupNorm(n_features, groups)
+            return lambda n_features: nn.GroupNorm(groups, n_features, EPS)
         case other:
             assert_never(other)
 

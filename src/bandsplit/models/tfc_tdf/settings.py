@@ -194,5 +194,5 @@ def _activation(text: Any) -> dict[str, Any]:
 
 def _number(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, int) or not least <= value <= 1_000_000_000:
-        raise ModelFileError(f"{name} = {value!r} must be a whole number from {least} to a thousand million")
+        raise ModelFileError(f"{name} = {value!r} must be an integer from {least} to a thousand million")
     return value

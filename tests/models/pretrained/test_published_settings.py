@@ -1,0 +1,127 @@
+"""Settings in the registry: they fit the published networks, whose tensors are listed here from their description."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from math import prod
+
+import pytest
+import torch
+
+from bandsplit.models.contract import Checkpoint, Shape
+from bandsplit.models.families import FAMILIES, find_part
+from bandsplit.models.pretrained.entries import SingleCheckpoint
+from bandsplit.models.pretrained.registry import entries, find_entry
+
+BANDS = [2] * 24 + [4] * 12 + [12] * 8 + [24] * 8 + [48] * 8 + [128, 129]
+
+
+def mel_widths() -> list[int]:
+    """Widths of the 60 bands at 44.1 kHz: from the first to the last bin of each triangle that has a weight."""
+    edges = [0.0] * 62
+    top = 15 + 27 * torch.log(torch.tensor(22.05, dtype=torch.float64)).item() / torch.log(torch.tensor(6.4)).item()
+    for k in range(62):
+        mel = top * k / 61
+        edges[k] = 200 * mel / 3 if mel < 15 else 1000 * 6.4 ** ((mel - 15) / 27)
+    bins = [22050 * f / 1024 for f in range(1025)]
+    found = []
+    for low, high in zip(edges[:-2], edges[2:], strict=True):
+        inside = [f for f, hz in enumerate(bins) if low < hz < high]
+        found.append((inside[0], inside[-1]))
+    found[0], found[-1] = (0, found[0][1]), (found[-1][0], 1024)
+    return [last - first + 1 for first, last in found]
+
+
+def roformer(width: int, depth: int, bands: list[int], mel: bool) -> Iterator[tuple[str, Shape]]:
+    """Tensors of a RoFormer with 8 heads of 64, one stem, stereo."""
+    for k, bins in enumerate(bands):
+        yield f"band_split.to_features.{k}.0.gamma", (4 * bins,)
+        yield f"band_split.to_features.{k}.1.weight", (width, 4 * bins)
+        yield f"band_split.to_features.{k}.1.bias", (width,)
+    for i in range(depth):
+        # The Mel-Band class of MSST numbers its transformers as BS does where there is no linear attention.
+        for layers in (f"layers.{i}.{j}" for j in (0, 1)):
+            yield f"{layers}.layers.0.0.rotary_embed.freqs", (32,)
+            yield f"{layers}.layers.0.0.norm.gamma", (width,)
+            yield f"{layers}.layers.0.0.to_qkv.weight", (3 * 512, width)
+            yield f"{layers}.layers.0.0.to_gates.weight", (8, width)
+            yield f"{layers}.layers.0.0.to_gates.bias", (8,)
+            yield f"{layers}.layers.0.0.to_out.0.weight", (width, 512)
+            yield f"{layers}.layers.0.1.net.0.gamma", (width,)
+            yield f"{layers}.layers.0.1.net.1.weight", (4 * width, width)
+            yield f"{layers}.layers.0.1.net.1.bias", (4 * width,)
+            yield f"{layers}.layers.0.1.net.4.weight", (width, 4 * width)
+            yield f"{layers}.layers.0.1.net.4.bias", (width,)
+            if mel:
+                yield f"{layers}.norm.gamma", (width,)
+    if not mel:
+        yield "final_norm.gamma", (width,)
+    for k, bins in enumerate(bands):
+        sizes = [width, *[4 * width] * (2 if mel else 1), 8 * bins]
+        for n, (inner, outer) in enumerate(pairwise(sizes)):
+            yield f"mask_estimators.0.to_freqs.{k}.0.{2 * n}.weight", (outer, inner)
+            yield f"mask_estimators.0.to_freqs.{k}.0.{2 * n}.bias", (outer,)
+
+
+def unet(first: int, growth: int, outputs: int) -> Iterator[tuple[str, Shape]]:
+    """Tensors of a TFC-TDF UNet of five scales, four subbands of 1024 bins, instance norm."""
+
+    def norm(name: str, channels: int) -> Iterator[tuple[str, Shape]]:
+        yield f"{name}.weight", (channels,)
+        yield f"{name}.bias", (channels,)
+
+    def blocks(name: str, inner: int, channels: int, bins: int) -> Iterator[tuple[str, Shape]]:
+        for m in range(2):
+            block, entering = f"{name}.blocks.{m}", channels if m else inner
+            yield from norm(f"{block}.tfc1.0", entering)
+            yield f"{block}.tfc1.2.weight", (channels, entering, 3, 3)
+            yield from norm(f"{block}.tdf.0", channels)
+            yield f"{block}.tdf.2.weight", (bins // 4, bins)
+            yield from norm(f"{block}.tdf.3", channels)
+            yield f"{block}.tdf.5.weight", (bins, bins // 4)
+            yield from norm(f"{block}.tfc2.0", channels)
+            yield f"{block}.tfc2.2.weight", (channels, channels, 3, 3)
+            yield f"{block}.shortcut.weight", (channels, entering, 1, 1)
+
+    yield "first_conv.weight", (first, 16, 1, 1)
+    for i in range(5):
+        channels = first + i * growth
+        yield from blocks(f"encoder_blocks.{i}.tfc_tdf", channels, channels, 1024 >> i)
+        yield from norm(f"encoder_blocks.{i}.downscale.conv.0", channels)
+        yield f"encoder_blocks.{i}.downscale.conv.2.weight", (channels + growth, channels, 2, 2)
+    yield from blocks("bottleneck_block", first + 5 * growth, first + 5 * growth, 32)
+    for i in range(5):
+        channels = first + (4 - i) * growth
+        yield from norm(f"decoder_blocks.{i}.upscale.conv.0", channels + growth)
+        yield f"decoder_blocks.{i}.upscale.conv.2.weight", (channels + growth, channels, 2, 2)
+        yield from blocks(f"decoder_blocks.{i}.tfc_tdf", 2 * channels, channels, 1024 >> (4 - i))
+    yield "final_conv.0.weight", (first, first + 16, 1, 1)
+    yield "final_conv.2.weight", (outputs * 16, first, 1, 1)
+
+
+PUBLISHED = {
+    "bs-roformer-1297": (lambda: roformer(512, 12, BANDS, mel=False), 159_758_028),
+    "mel-roformer-kim": (lambda: roformer(384, 6, mel_widths(), mel=True), 228_202_788),
+    "mdx23c-instvoc-hq": (lambda: unet(128, 128, 2), 111_990_272),
+}
+
+
+def test_all_registered_settings_are_tested():
+    known = {e.name for e in entries() if isinstance(e.source, SingleCheckpoint) and e.source.document is not None}
+    assert known == set(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_settings_fit_the_published_tensors(name: str):
+    entry, (make, parameters) = find_entry(name), PUBLISHED[name]
+    shapes = dict(make())
+    assert sum(prod(shape) for key, shape in shapes.items() if not key.endswith("freqs")) == parameters
+    assert isinstance(entry.source, SingleCheckpoint) and entry.source.document is not None
+    assert entry.source.bytes == pytest.approx(4 * parameters, rel=2e-3)
+    if entry.family not in FAMILIES:
+        pytest.skip(f"{entry.family} is not a family here yet")
+    checkpoint = Checkpoint(shapes, lambda key: torch.empty(shapes[key], device="meta"), None, entry.source.document)
+    found = find_part(entry.family, "weights")(checkpoint)
+    assert found is not None and found.config.targets == entry.targets
+    assert found.config.geometry.published.chunk_s == pytest.approx(
+        entry.source.document["audio"]["chunk_size"] / 44100
+    )
