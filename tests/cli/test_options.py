@@ -18,6 +18,7 @@ from bandsplit.models.chunk_config import (
     HammingConfig,
     JoinedConfig,
     OverlapAddConfig,
+    TriangleConfig,
     TrimmedConfig,
 )
 from bandsplit.separation.chunk_choice import SAME_PLAN, change_chunks
@@ -33,6 +34,8 @@ PLANS: list[ChunkConfig] = [
     TrimmedConfig(chunk_s=261_120 / 44_100, trim_s=3072 / 44_100),
     JoinedConfig(chunk_s=6),
     JoinedConfig(chunk_s=6, sixteen_bits=True),
+    TriangleConfig(chunk_s=343_980 / 44_100, multiple_samples=0, shifts=3),
+    TriangleConfig(chunk_s=44, overlap=0.5, power=2, multiple_samples=2048, less_samples=1366),
 ]
 
 
