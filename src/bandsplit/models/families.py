@@ -107,6 +107,13 @@ FAMILIES = {
         flop="bandsplit.models.mdx_net.flop:count_flop",
         weights="bandsplit.models.mdx_net.weights:read_checkpoint",
     ),
+    "presunet": Family(
+        config="bandsplit.models.presunet.config:PresunetConfig",
+        shapes="bandsplit.models.presunet.shapes:tensor_shapes",
+        build="bandsplit.models.presunet.network:build_network",
+        flop="bandsplit.models.presunet.flop:count_flop",
+        weights="bandsplit.models.presunet.weights:read_checkpoint",
+    ),
 }
 UNNAMED = "bsrnn"
 """The family of configurations that name none: they were written before there was a second family."""

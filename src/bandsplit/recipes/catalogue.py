@@ -16,6 +16,7 @@ from bandsplit.recipes.dttnet import dttnet_recipes
 from bandsplit.recipes.mdx_net import mdx_net_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
+from bandsplit.recipes.presunet import presunet_recipes
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
@@ -44,6 +45,7 @@ RECIPES |= {
         *mdx_net_recipes(),
         *tfc_tdf_recipes(),
         *demucs_recipes(),
+        *presunet_recipes(),
     )
 }
 """All recipes by id, parents before children where the paper's order allows."""
