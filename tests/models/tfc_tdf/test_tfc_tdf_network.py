@@ -99,6 +99,12 @@ def test_songs_of_any_length_are_separated(samples: int):
     )
 
 
+def test_the_shortest_signal_leaves_something_to_normalise_in_the_narrowest_space():
+    network = model(bottleneck_factor=8, plan={"kind": "trimmed", "chunk_s": 1.0, "trim_s": 0.1})
+    assert network.config.geometry.fitting(1) == 2 * 128 - 32
+    assert network.separate(noise(1, 2, 1)).isfinite().all()
+
+
 def test_a_mono_network_takes_mono():
     assert model(channels=1)(noise(1, 1, SAMPLES)).signal.shape == (1, 3, 1, SAMPLES)
 
