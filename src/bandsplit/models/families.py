@@ -54,6 +54,7 @@ FAMILIES = {
         build="bandsplit.models.bs_roformer.build:build_network",
         flop="bandsplit.models.bs_roformer.flop:count_flop",
         weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
     ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
@@ -61,6 +62,7 @@ FAMILIES = {
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
         weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+        onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
     ),
     "dttnet": Family(
         config="bandsplit.models.dttnet.config:DttnetConfig",
@@ -68,6 +70,7 @@ FAMILIES = {
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
+        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
     ),
 }
 UNNAMED = "bsrnn"
