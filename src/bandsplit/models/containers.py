@@ -1,8 +1,9 @@
 """Containers of weights that other software wrote, recognised by their content: nothing in them is run.
 
 A file that torch.save wrote has its weights at the top level, or in one of `STATES`, next to anything else: settings of
-the network under `ARGUMENTS`, and the state of a training, which nobody needs here. A .safetensors file has only
-weights.
+the network under `ARGUMENTS` or as a package, and the state of a training, which nobody needs here. A .safetensors file
+has weights, and may have a package's settings in its metadata; an ONNX file has weights and the operations that use
+them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES
+from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES, ONNX_FORMAT
 from bandsplit.models.contract import Checkpoint
+from bandsplit.models.onnx.metadata import parse_onnx
+from bandsplit.models.packages import package_in_metadata, package_in_pickle
 from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
 from bandsplit.models.settings import PickledSettings
 
@@ -26,6 +30,8 @@ ARGUMENTS = "hyper_parameters"
 
 # torch.save before version 1.6: the pickle of a number that names the format.
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_ONNX = b"\x08"  # the first field of an ONNX file, the version of the format
+_MOST_ONNX_BYTES = 1 << 31  # that Protocol Buffers allow
 _SAFE_TYPES = {"F64", "F32", "F16", "BF16", "I64"}  # those of `TYPES`, by the names of safetensors
 _LORA = "lora"
 
@@ -49,15 +55,18 @@ def open_checkpoint(path: Path, document: Mapping[str, Any] | None = None) -> It
             "is in the format of PyTorch before version 1.6, which is not read; convert it where PyTorch is installed: "
             "torch.save(torch.load(OLD, weights_only=True), NEW)"
         )
+    if start.startswith(_ONNX):
+        yield _read_onnx(path, document)
+        return
     if start[8:9] == b"{":
         with _open_safetensors(path, document) as checkpoint:
             yield checkpoint
         return
     with PickledFile(path) as file:
+        arguments = package_in_pickle(file.content, path) if isinstance(file.content, dict) else None
         state = _check_tensors(*_find_state(file.content), path.stat().st_size)
         shapes = {name: tensor.shape for name, tensor in state.items()}
-        arguments = None
-        if ARGUMENTS in file.content and ARGUMENTS not in state:
+        if arguments is None and ARGUMENTS in file.content and ARGUMENTS not in state:
             arguments = PickledSettings(file.content[ARGUMENTS], ARGUMENTS)
         yield Checkpoint(shapes, lambda name: file.tensor(state[name]), arguments, document)
 
@@ -80,8 +89,10 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
         raise ModelFileError(f"its header claims to have {header_bytes} bytes; at most {MOST_HEADER_BYTES}")
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("format") == FORMAT:
+            metadata = file.metadata() or {}
+            if metadata.get("format") == FORMAT:
                 raise ModelFileError("is a bandsplit model already: use it as it is")
+            arguments = package_in_metadata(metadata)
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             for name, part in parts.items():
                 _check_name(name)
@@ -89,9 +100,30 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
                     raise _strange_numbers("it", name, part.get_dtype(), sorted(_SAFE_TYPES))
             shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
             _require_some("it", shapes)
-            yield Checkpoint(shapes, file.get_tensor, None, document)
+            yield Checkpoint(shapes, file.get_tensor, arguments, document)
     except SafetensorError as error:
         raise ModelFileError(f"cannot be read as a .safetensors file: {str(error)[:300]}") from None
+
+
+def _read_onnx(path: Path, document: Mapping[str, Any] | None) -> Checkpoint:
+    if (size := path.stat().st_size) > _MOST_ONNX_BYTES:
+        raise ModelFileError(f"has {size} bytes, and an ONNX file at most {_MOST_ONNX_BYTES}")
+    try:
+        file = parse_onnx(path.read_bytes(), described=True)
+    except ValueError as error:
+        raise ModelFileError(f"cannot be read as an ONNX file: {error}") from None
+    if file.metadata.get("format") == ONNX_FORMAT:
+        raise ModelFileError("is a bandsplit model already: use it as it is")
+    weights = file.graph.weights
+    _require_some("it", weights)
+    if strange := [name for name, array in weights.items() if array.type != "float32"]:
+        raise _strange_numbers("it", strange[0], weights[strange[0]].type, ["float32"])
+
+    def read(name: str) -> torch.Tensor:
+        array = weights[name]
+        return torch.frombuffer(bytearray(array.data), dtype=torch.float32).reshape(array.shape)
+
+    return Checkpoint({name: array.shape for name, array in weights.items()}, read, None, document, file.graph)
 
 
 def _find_state(content: Any) -> tuple[str, Any]:

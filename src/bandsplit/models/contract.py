@@ -20,7 +20,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
 
 if TYPE_CHECKING:
-    from bandsplit.models.onnx.metadata import OnnxFile
+    from bandsplit.models.onnx.metadata import Graph, OnnxFile
 
 Shape = tuple[int, ...]
 Shapes = Iterator[tuple[str, Shape]]
@@ -117,6 +117,8 @@ class Checkpoint(NamedTuple):
     """Settings that the checkpoint itself holds, plain data; None if it has no settings."""
     document: Mapping[str, Any] | None = None
     """Content of the configuration file that the user named; None without one."""
+    graph: Graph | None = None
+    """The operations of an ONNX file, whose weights may have no telling names; None for other files."""
 
 
 class Imported(NamedTuple):

@@ -12,7 +12,7 @@ from bandsplit.models.onnx.metadata import MOST_AXES
 MOST_NUMBERS = 64
 """Largest array whose values are tracked, since sizes are computed from them."""
 MOST_LISTED = 4096
-"""Largest array of whole numbers in a file whose values matter: sizes of the bands, at most."""
+"""Largest array of integers in a file whose values matter: sizes of the bands, at most."""
 LIMIT = 1 << 48
 """No size and no tracked value reaches it."""
 

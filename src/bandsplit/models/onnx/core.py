@@ -77,7 +77,7 @@ class TracedCore(SpectrogramCore[ConfigT]):
         return export_core(model, self.estimate, self.before(config, shortest), metadata)
 
     def int8_problem(self, config: ConfigT) -> str | None:
-        """Return why there are none: the exporter writes no layers of 8-bit integers."""
+        """Return the reason why it has no 8-bit layers: the exporter writes none."""
         return f"models of family {config.family!r} are exported in 32 bits only"
 
     def check(self, file: OnnxFile, config: ConfigT) -> None:
