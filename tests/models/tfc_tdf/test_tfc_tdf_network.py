@@ -92,8 +92,7 @@ def test_a_length_that_is_not_a_number_of_frames_is_refused_with_the_next_one():
 
 @pytest.mark.parametrize("samples", [1, 60, 480, 500, 3000])
 def test_songs_of_any_length_are_separated(samples: int):
-    plan = {"kind": "overlap-add", "chunk_s": SAMPLES / RATE_HZ, "hop_s": SAMPLES / RATE_HZ / 2}
-    estimates = Separator(model(plan=plan), device="cpu").separate(noise(2, samples).numpy(), RATE_HZ)
+    estimates = Separator(model(), device="cpu").separate(noise(2, samples).numpy(), RATE_HZ)
     assert {name: estimate.shape for name, estimate in estimates.items()} == dict.fromkeys(
         ("vocals", "drums", "other"), (2, samples)
     )
