@@ -100,7 +100,11 @@ def test_an_existing_model_is_not_replaced_unless_asked(capsys: pytest.CaptureFi
             2,
             "--hop: has no meaning with --method crossfade",
         ),
-        (["separate", "x.wav", "-n", "m", "--overlap", "0.7"], 2, "overlap: Input should be less than 0.5 (got 0.7)"),
+        (
+            ["separate", "x.wav", "-n", "m", "--method", "crossfade", "--overlap", "0.7"],
+            2,
+            "overlap: Input should be less than 0.5 (got 0.7)",
+        ),
         (["train", "bsae", "--data", "."], 2, "no recipe is named 'bsae'; did you mean 'base'?"),
         (["train", "base", "--data", "."], 2, "name one of vocals, bass, drums, other with --target"),
         (["train", "base", "-t", "vocals", "--data", "."], 1, "not a data set"),

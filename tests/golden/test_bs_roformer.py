@@ -5,6 +5,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -21,6 +22,7 @@ from bandsplit.models.tensors import count_parameters, tensor_shapes
 from bandsplit.runs.losses import MultiResolutionLoss
 from bandsplit.training.losses import compute_loss
 
+DATA = Path(__file__).parent / "data"
 MODELS = [
     "bs_roformer/mono-linear-skip", "bs_roformer/published-bands", "bs_roformer/two-stems-depth-2",
     "mel_band_roformer/mono-linear", "mel_band_roformer/published-bands", "mel_band_roformer/two-stems",
@@ -64,6 +66,7 @@ def test_model_with_their_weights_gives_their_output(shared: Path, name: str):
     # Mono networks leave the channels out, most networks of one stem the stems; some cut the end.
     expected = tensors["output"].reshape(len(found.config.targets), found.config.channels, -1)
     # Their count includes the frequencies of the rotary embedding, once for each axis.
+    assert isinstance(found.config, BsRoformerConfig)
     assert count_parameters(found.config) + found.config.head_features == int(metadata["parameters"])
     difference = (output[..., : expected.shape[-1]] - expected).abs().max() / expected.abs().max()
     assert difference <= 1e-5
@@ -170,3 +173,40 @@ def test_every_published_size_has_its_parameters_and_operations(shared: Path):
             assert numbers == facts["by_part"][theirs], (name, theirs)
         flop = count_flop(config, facts["chunk_samples"]).forward
         assert flop == pytest.approx(facts["flop_one_chunk"], rel=0.02), name
+
+
+OWN: dict[str, dict[str, Any]] = {
+    "bins": {"bands": {"kind": "bins", "widths": [2, 2, 2, 3, 3, 21]}},
+    "mel": {"bands": {"kind": "mel", "n_bands": 4}, "norm": "each", "mask": {"hidden_factor": 2, "hidden_layers": 2}},
+    "linear": {
+        "bands": {"kind": "bins", "widths": [2, 2, 2, 3, 3, 21]}, "linear_layers": 1, "time_layers": 2, "channels": 1,
+        "skip_connections": True, "zero_dc": False,
+    },
+}  # fmt: skip
+"""Variants of a small network; the estimates of each are in the data under its name."""
+
+
+def own_output(change: dict[str, Any]) -> Tensor:
+    """Estimates of numbers from a generator that gives the same bits everywhere."""
+    small = {
+        "targets": ["vocals", "bass"], "sample_rate_hz": 8000, "stft": {"n_fft": 64, "hop_samples": 14},
+        "n_features": 8, "n_blocks": 2, "heads": 2, "head_features": 6,
+    }  # fmt: skip
+    model = build_model(BsRoformerConfig.parse(small | change)).eval()
+    random = np.random.Generator(np.random.PCG64(62))
+
+    def draw(*shape: int) -> Tensor:
+        return torch.from_numpy(random.random(shape)).float()
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            numbers = draw(*parameter.shape)
+            parameter.copy_(numbers + 0.5 if name.endswith("gain") else numbers - 0.5)
+        return model(draw(1, model.config.channels, 1500) - 0.5).signal
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_numbers_stay_as_they_are(name: str):
+    tensors, _ = read(DATA / "bs-roformer.safetensors")
+    output = own_output(OWN[name])
+    assert (output - tensors[name]).abs().max() <= 1e-5 * tensors[name].abs().max()

@@ -64,13 +64,13 @@ def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     """
     window = _window(config.n_fft, spec.real)
     frames = torch.fft.irfft(spec.mT, config.n_fft) * window
-    signal = _overlap_add(frames, config.hop_samples)
-    envelope = _overlap_add(window.square().expand(spec.shape[-1], -1), config.hop_samples)
+    signal = overlap_add(frames, config.hop_samples)
+    envelope = overlap_add(window.square().expand(spec.shape[-1], -1), config.hop_samples)
     inside = slice(config.n_fft // 2, config.n_fft // 2 + samples)
     return signal[..., inside] / envelope[inside]
 
 
-def _overlap_add(frames: Tensor, hop: int) -> Tensor:
+def overlap_add(frames: Tensor, hop: int) -> Tensor:
     """Add frames ``(..., t, n)`` at multiples of ``hop``: ``(..., samples)``, at least all of them."""
     missing = -frames.shape[-1] % hop
     hops = (F.pad(frames, (0, missing)) if missing else frames).unflatten(-1, (-1, hop)).unbind(-2)

@@ -162,7 +162,8 @@ class ChunkOptions:
     """Changes to the chunk plan of the model's authors."""
 
     method: Annotated[
-        Literal["crossfade", "overlap-add", "faded", "folded", "hamming", "trimmed", "joined"] | None,
+        Literal["crossfade", "overlap-add", "faded", "folded", "hamming", "trimmed", "bounded", "joined", "triangle"]
+        | None,
         chunk_option(
             "--method", help="How a song is cut into chunks and joined (default: as the model's authors did)."
         ),
@@ -180,7 +181,9 @@ class ChunkOptions:
     overlap: Annotated[
         float | None,
         chunk_option(
-            "--overlap", metavar="PART", help="Shared part of crossfaded chunks, as a fraction (default: 0.1)."
+            "--overlap",
+            metavar="PART",
+            help="Shared part of crossfaded chunks or triangles, as a fraction (default: 0.1 and 0.25).",
         ),
     ] = None
     hop: Annotated[
@@ -197,7 +200,9 @@ class ChunkOptions:
     ] = None
     trim: Annotated[
         float | None,
-        chunk_option("--trim", metavar="S", help="Context at each end of trimmed chunks, in seconds.", min=0.001),
+        chunk_option(
+            "--trim", metavar="S", help="Context at each end of trimmed or bounded chunks, in seconds.", min=0.001
+        ),
     ] = None
     geometry: Annotated[
         Literal["authors", "even"] | None,
@@ -213,25 +218,47 @@ class ChunkOptions:
         bool, chunk_option("--sixteen-bits", help="Round chunks of joined to 16 bits, as the original does.")
     ] = False
 
+    power: Annotated[float | None, chunk_option("--power", help="Power of triangles (default: 1).", min=0.001)] = None
+    multiple: Annotated[
+        int | None,
+        chunk_option(
+            "--multiple",
+            metavar="N",
+            help="Around each triangle, pieces of the song of multiples of N samples; 0: as long as a chunk.",
+            min=0,
+        ),
+    ] = None
+    less: Annotated[
+        int | None, chunk_option("--less", metavar="N", help="Samples less in each of these pieces.", min=0)
+    ] = None
+    shifts: Annotated[
+        int | None,
+        chunk_option(
+            "--shifts", metavar="N", help="Mean of N separations with shifted triangles; N times the work.", min=1
+        ),
+    ] = None
+
     def settings(self) -> dict[str, Any]:
         """Return those settings of a chunk plan that were given.
 
         Raises:
             ConfigError: an option has an illegal value, or does not apply to the method that was given.
         """
-        from bandsplit.models.chunk_config import CrossfadeConfig
+        from bandsplit.models.chunk_config import CrossfadeConfig, TriangleConfig
         from bandsplit.separation.chunk_choice import check_settings
 
         values = {
             "kind": self.method, "chunk_s": self.chunk, "overlap": self.overlap, "hop_s": self.hop,
             "geometry": self.geometry, "overlaps": self.overlaps, "trim_s": self.trim,
             "exact_batch": self.exact_batch, "sixteen_bits": self.sixteen_bits or None,
+            "power": self.power, "multiple_samples": self.multiple, "less_samples": self.less, "shifts": self.shifts,
         }  # fmt: skip
         settings = {name: value for name, value in values.items() if value is not None}
         if self.method is not None:
             check_settings(settings, self.method)
         if self.overlap is not None:
-            CrossfadeConfig.parse({"overlap": self.overlap})
+            # Without a method, the model's plan decides how much is too much.
+            (CrossfadeConfig if self.method == "crossfade" else TriangleConfig).parse({"overlap": self.overlap})
         return settings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
 from bandsplit.core.config import Config
@@ -72,10 +72,9 @@ class HammingConfig(Config):
     """Hop in seconds; chunks do not overlap if it is not less than the chunk length."""
 
 
-class TrimmedConfig(Config):
-    """Neighbouring chunks whose ends are only context (DTTNet, KUIELab-MDX-Net)."""
+class _WithContext(Config):
+    """Neighbouring chunks whose ends are only context."""
 
-    kind: Literal["trimmed"] = "trimmed"
     chunk_s: PositiveFloat
     """Chunk length in seconds, context included."""
     trim_s: PositiveFloat
@@ -86,6 +85,18 @@ class TrimmedConfig(Config):
         if self.trim_s * 2 >= self.chunk_s:
             raise ValueError(f"trim_s {self.trim_s:g} leaves nothing of chunks of chunk_s {self.chunk_s:g}")
         return self
+
+
+class TrimmedConfig(_WithContext):
+    """Neighbouring chunks whose ends are only context, zeros around the song included (DTTNet, KUIELab-MDX-Net)."""
+
+    kind: Literal["trimmed"] = "trimmed"
+
+
+class BoundedConfig(_WithContext):
+    """Neighbouring chunks with context from the song alone: the first and the last are shorter (CWS-PResUNet)."""
+
+    kind: Literal["bounded"] = "bounded"
 
 
 class JoinedConfig(Config):
@@ -99,7 +110,35 @@ class JoinedConfig(Config):
     does."""
 
 
+class TriangleConfig(Config):
+    """Chunks under a triangle, in the middle of longer pieces of the song, divided by the sum of weights (Demucs)."""
+
+    kind: Literal["triangle"] = "triangle"
+    chunk_s: PositiveFloat = 7.8
+    """Chunk length in seconds."""
+    overlap: float = Field(default=0.25, ge=0, lt=1)
+    """Shared part of neighbouring chunks, as a fraction of the chunk length."""
+    power: PositiveFloat = 1.0
+    """Power of the triangle."""
+    multiple_samples: NonNegativeInt = 1
+    """The network sees pieces of the song whose lengths plus ``less_samples`` are multiples of this, with the chunk in
+    the middle. 0: all pieces are as long as a complete chunk, the last one, too."""
+    less_samples: NonNegativeInt = 0
+    """Samples by which the pieces fall short of a multiple."""
+    shifts: int = Field(default=1, ge=1, le=100)
+    """Separations whose mean is the result: their chunks begin with the song, or before it by multiples of an equal
+    part of 0.5 s."""
+
+
 ChunkConfig = Annotated[
-    CrossfadeConfig | OverlapAddConfig | FadedConfig | FoldedConfig | HammingConfig | TrimmedConfig | JoinedConfig,
+    CrossfadeConfig
+    | OverlapAddConfig
+    | FadedConfig
+    | FoldedConfig
+    | HammingConfig
+    | TrimmedConfig
+    | BoundedConfig
+    | JoinedConfig
+    | TriangleConfig,
     Field(discriminator="kind"),
 ]

@@ -1,8 +1,9 @@
 """Containers of weights that other software wrote, recognised by their content: nothing in them is run.
 
 A file that torch.save wrote has its weights at the top level, or in one of `STATES`, next to anything else: settings of
-the network under `ARGUMENTS`, and the state of a training, which nobody needs here. A .safetensors file has only
-weights, an ONNX file weights and the operations that use them.
+the network under `ARGUMENTS` or as a package, and the state of a training, which nobody needs here. A .safetensors file
+has weights, and may have a package's settings in its metadata; an ONNX file has weights and the operations that use
+them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES, ONNX_FORMAT
 from bandsplit.models.contract import Checkpoint
 from bandsplit.models.onnx.metadata import parse_onnx
+from bandsplit.models.packages import package_in_metadata, package_in_pickle
 from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
 from bandsplit.models.settings import PickledSettings
 
@@ -61,10 +63,10 @@ def open_checkpoint(path: Path, document: Mapping[str, Any] | None = None) -> It
             yield checkpoint
         return
     with PickledFile(path) as file:
+        arguments = package_in_pickle(file.content, path) if isinstance(file.content, dict) else None
         state = _check_tensors(*_find_state(file.content), path.stat().st_size)
         shapes = {name: tensor.shape for name, tensor in state.items()}
-        arguments = None
-        if ARGUMENTS in file.content and ARGUMENTS not in state:
+        if arguments is None and ARGUMENTS in file.content and ARGUMENTS not in state:
             arguments = PickledSettings(file.content[ARGUMENTS], ARGUMENTS)
         yield Checkpoint(shapes, lambda name: file.tensor(state[name]), arguments, document)
 
@@ -87,8 +89,10 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
         raise ModelFileError(f"its header claims to have {header_bytes} bytes; at most {MOST_HEADER_BYTES}")
     try:
         with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("format") == FORMAT:
+            metadata = file.metadata() or {}
+            if metadata.get("format") == FORMAT:
                 raise ModelFileError("is a bandsplit model already: use it as it is")
+            arguments = package_in_metadata(metadata)
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
             for name, part in parts.items():
                 _check_name(name)
@@ -96,7 +100,7 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
                     raise _strange_numbers("it", name, part.get_dtype(), sorted(_SAFE_TYPES))
             shapes = {name: tuple(part.get_shape()) for name, part in parts.items()}
             _require_some("it", shapes)
-            yield Checkpoint(shapes, file.get_tensor, None, document)
+            yield Checkpoint(shapes, file.get_tensor, arguments, document)
     except SafetensorError as error:
         raise ModelFileError(f"cannot be read as a .safetensors file: {str(error)[:300]}") from None
 

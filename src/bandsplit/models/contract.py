@@ -151,8 +151,8 @@ class OnnxCore(Protocol):
         """
         ...
 
-    def has_int8(self, config: Any) -> bool:
-        """Return whether 8-bit integers change anything."""
+    def int8_problem(self, config: Any) -> str | None:
+        """Return why 8-bit integers would change nothing; None if they would."""
         ...
 
     def shapes(self, config: Any) -> tuple[list[int | None], list[int | None]]:

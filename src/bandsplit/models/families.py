@@ -48,12 +48,41 @@ FAMILIES = {
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
     ),
+    "htdemucs": Family(
+        config="bandsplit.models.demucs.config:HtDemucsConfig",
+        shapes="bandsplit.models.demucs.shapes:tensor_shapes",
+        build="bandsplit.models.demucs.build:build_htdemucs",
+        flop="bandsplit.models.demucs.flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
+    ),
+    "hdemucs": Family(
+        config="bandsplit.models.demucs.config:HybridDemucsConfig",
+        shapes="bandsplit.models.demucs.shapes:tensor_shapes",
+        build="bandsplit.models.demucs.build:build_hdemucs",
+        flop="bandsplit.models.demucs.flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
+    ),
+    "demucs": Family(
+        config="bandsplit.models.demucs.time_config:DemucsConfig",
+        shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
+        build="bandsplit.models.demucs.time_network:build_demucs",
+        flop="bandsplit.models.demucs.time_flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
+    ),
+    "demucs_v2": Family(
+        config="bandsplit.models.demucs.time_config:DemucsV2Config",
+        shapes="bandsplit.models.demucs.time_shapes:tensor_shapes",
+        build="bandsplit.models.demucs.time_network:build_demucs_v2",
+        flop="bandsplit.models.demucs.time_flop:count_flop",
+        weights="bandsplit.models.demucs.weights:read_checkpoint",
+    ),
     "bs_roformer": Family(
         config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
         shapes="bandsplit.models.bs_roformer.shapes:tensor_shapes",
         build="bandsplit.models.bs_roformer.build:build_network",
         flop="bandsplit.models.bs_roformer.flop:count_flop",
         weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
     ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
@@ -61,6 +90,7 @@ FAMILIES = {
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
         weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+        onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
     ),
     "dttnet": Family(
         config="bandsplit.models.dttnet.config:DttnetConfig",
@@ -68,6 +98,7 @@ FAMILIES = {
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
+        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
     ),
     "mdx_net": Family(
         config="bandsplit.models.mdx_net.config:MdxNetConfig",
@@ -75,6 +106,13 @@ FAMILIES = {
         build="bandsplit.models.mdx_net.network:MdxNetwork",
         flop="bandsplit.models.mdx_net.flop:count_flop",
         weights="bandsplit.models.mdx_net.weights:read_checkpoint",
+    ),
+    "presunet": Family(
+        config="bandsplit.models.presunet.config:PresunetConfig",
+        shapes="bandsplit.models.presunet.shapes:tensor_shapes",
+        build="bandsplit.models.presunet.network:build_network",
+        flop="bandsplit.models.presunet.flop:count_flop",
+        weights="bandsplit.models.presunet.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,16 +35,16 @@ class RepeatedPart(nn.Sequential):
     recompute: bool = False
     """Whether the backward pass recomputes it instead of keeping its activations."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Apply the modules in their order."""
+    def forward(self, input: Tensor, *others: Any) -> Any:
+        """Apply the modules in their order; a part with ``others`` has its own `_apply_all`."""
         if not self.recompute:
-            return self._apply_all(input)
+            return self._apply_all(input, *others)
         if torch.compiler.is_compiling():  # a compiled part repeats only what its gradients need
-            return checkpoint(self._apply_all, input, use_reentrant=False)
+            return checkpoint(self._apply_all, input, *others, use_reentrant=False)
         contexts = nullcontext(), UnchangedStatistics(self)
-        return checkpoint(self._apply_all, input, use_reentrant=False, context_fn=lambda: contexts)
+        return checkpoint(self._apply_all, input, *others, use_reentrant=False, context_fn=lambda: contexts)
 
-    def _apply_all(self, x: Tensor) -> Tensor:
+    def _apply_all(self, x: Tensor, *others: Any) -> Any:
         return super().forward(x)
 
 

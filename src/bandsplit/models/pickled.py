@@ -33,10 +33,12 @@ TYPES = {
 _KNOWN_MODULES = (
     "torch.", "collections.", "omegaconf.", "typing.", "pathlib.",
     "ml_collections.", "pytorch_lightning.", "lightning.",  # settings and callbacks, next to the weights
+    "diffq.",  # so that quantised weights get a message of their own
 )  # fmt: skip
 _KNOWN = {
     "builtins.dict", "builtins.list", "builtins.set", "builtins.complex", "builtins.bytearray", "_codecs.encode",
-    "argparse.Namespace", "numpy.dtype", "numpy.ndarray",
+    "argparse.Namespace", "numpy.dtype", "numpy.ndarray", "fractions.Fraction",
+    "demucs.htdemucs.HTDemucs", "demucs.hdemucs.HDemucs", "demucs.demucs.Demucs",  # named in packages, never called
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 }  # fmt: skip
 _EMPTY = {"builtins.dict": dict, "builtins.list": list, "collections.OrderedDict": dict}

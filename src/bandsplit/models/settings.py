@@ -29,6 +29,8 @@ class PlainReader:
             raise ModelFileError(f"{self.where}: more than {_DEEPEST} levels deep, or more than {_LONGEST} values")
         if isinstance(value, Record) and value.name.startswith("omegaconf.") and isinstance(value.state, dict):
             return self.read(value.state.get("_val", value.state.get("_content")), depth + 1)
+        if isinstance(value, Record) and value.name == "fractions.Fraction":
+            return "/".join(str(self.read(part, depth + 1)) for part in value.arguments)
         if isinstance(value, dict):
             if strange := [key for key in value if not isinstance(key, str)]:
                 raise ModelFileError(f"{self.where}: names must be text, found {type(strange[0]).__name__}")

@@ -21,6 +21,10 @@ CHUNK_OPTIONS: Mapping[str, str] = {
     "trim_s": "--trim",
     "exact_batch": "--exact-batch",
     "sixteen_bits": "--sixteen-bits",
+    "power": "--power",
+    "multiple_samples": "--multiple",
+    "less_samples": "--less",
+    "shifts": "--shifts",
 }
 """Settings of the methods, and their options on the command line."""
 

@@ -15,6 +15,7 @@ from typing_extensions import assert_never
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.core.text import counted
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     ChunkConfig,
     CrossfadeConfig,
     FadedConfig,
@@ -22,9 +23,13 @@ from bandsplit.models.chunk_config import (
     HammingConfig,
     JoinedConfig,
     OverlapAddConfig,
+    TriangleConfig,
     TrimmedConfig,
 )
 from bandsplit.separation.weights import chunk_weights
+
+MOST_SHIFT_S = 0.5
+"""Time that the rows of chunks of shifted separations spread over."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,10 @@ class Chunk:
     """Samples beyond each end of the song that are reflections about its first or last sample."""
     mirrored: bool = False
     """Whether samples beyond these are reflections about the last of them, not zeros."""
+    skipped: int = 0
+    """Samples of its window before the first used one."""
+    grid: int = 0
+    """Number of its row of chunks; the mean of several rows is the result."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ class ChunkPlan:
     hop_samples: int
     """Distance of the chunks of an overlap-add; 0 otherwise."""
     chunks: tuple[Chunk, ...]
+
+    @property
+    def chunk_samples(self) -> int:
+        """Nominal length of a chunk."""
+        return _to_samples(self.config.chunk_s, self.sample_rate_hz)
 
     def weights(self, chunk: Chunk) -> np.ndarray:
         """Return weights of a chunk's used samples, float32; see `bandsplit.separation.weights`."""
@@ -98,7 +112,7 @@ def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) ->
     """Plan the chunks of a song of ``total_samples`` >= 1.
 
     Source: docs/numerics.md#inference; paper, section IV-E; authors' code; Music-Source-Separation-Training;
-    kuielab/sdx23; python-audio-separator; DTTNet-Pytorch. The last four for their own plans.
+    kuielab/sdx23; python-audio-separator; DTTNet-Pytorch; Demucs. The last five for their own plans.
 
     Raises:
         AudioError: no samples.
@@ -128,8 +142,12 @@ def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) ->
             chunks = _hamming(total_samples, length, _at_least_one("hop_s", config.hop_s, sample_rate_hz))
         case TrimmedConfig():
             chunks = _trimmed(total_samples, length, _to_samples(config.trim_s, sample_rate_hz))
+        case BoundedConfig():
+            chunks = _bounded(total_samples, length, _to_samples(config.trim_s, sample_rate_hz))
         case JoinedConfig():
             chunks = _joined(total_samples, length)
+        case TriangleConfig():
+            chunks = _triangles(total_samples, length, config, sample_rate_hz)
         case _ as unreachable:
             assert_never(unreachable)
     return ChunkPlan(config, total_samples, sample_rate_hz, hop, tuple(chunks))
@@ -154,13 +172,26 @@ def describe_chunks(config: ChunkConfig) -> str:
             settings = f"{counted(config.overlaps, 'overlap')}{batch}"
         case FoldedConfig():
             settings = counted(config.overlaps, "overlap")
-        case TrimmedConfig():
+        case TrimmedConfig() | BoundedConfig():
             settings = f"trim {config.trim_s:g} s"
         case JoinedConfig():
             settings = "16 bits" if config.sixteen_bits else "float"
+        case TriangleConfig():
+            settings = _describe_triangles(config)
         case _ as unreachable:
             assert_never(unreachable)
     return f"{config.kind} (chunk {config.chunk_s:g} s, {settings})"
+
+
+def _describe_triangles(config: TriangleConfig) -> str:
+    power = "" if config.power == 1 else f", power {config.power:g}"
+    lengths = ""
+    if not config.multiple_samples:
+        lengths = ", complete pieces"
+    elif config.multiple_samples > 1 or config.less_samples:
+        lengths = f", pieces of multiples of {config.multiple_samples} less {config.less_samples} samples"
+    shifts = f", mean of {config.shifts} shifts: {config.shifts} times the work" if config.shifts > 1 else ""
+    return f"overlap {config.overlap:.4g}{power}{lengths}{shifts}"
 
 
 def _to_samples(seconds: float, sample_rate_hz: int) -> int:
@@ -261,6 +292,12 @@ def _trimmed(total: int, length: int, trim: int) -> Iterator[Chunk]:
         yield Chunk(start - trim, start - trim + length, start, min(start + middle, total))
 
 
+def _bounded(total: int, length: int, trim: int) -> Iterator[Chunk]:
+    """Yield chunks whose middles are neighbours, without what of their context lies beyond the song's ends."""
+    for chunk in _trimmed(total, length, trim):
+        yield replace(chunk, start=max(chunk.start, 0), stop=min(chunk.stop, total))
+
+
 def _joined(total: int, length: int) -> Iterator[Chunk]:
     """Yield chunks that begin with the song at half their length, until one reaches its end."""
     hop = -(-length // 2)
@@ -268,3 +305,18 @@ def _joined(total: int, length: int) -> Iterator[Chunk]:
     for chunk in _clipped(total, length, starts):
         last = chunk.start == starts[-1]
         yield replace(chunk, fade_in=length - hop if chunk.start else 0, fade_out=0 if last else length - hop)
+
+
+def _triangles(total: int, length: int, config: TriangleConfig, sample_rate_hz: int) -> Iterator[Chunk]:
+    """Yield chunks from the song's beginning, or from before it, in the middle of the pieces that the network sees."""
+    multiple, less, hop = config.multiple_samples or length, config.less_samples, int((1 - config.overlap) * length)
+    if hop < 1:
+        raise ConfigError(f"overlap: {config.overlap:g} leaves no hop between chunks of {length} samples; give less")
+    shifts = [_to_samples(MOST_SHIFT_S * number / config.shifts, sample_rate_hz) for number in range(config.shifts)]
+    starts = [(start, grid) for grid, shift in enumerate(shifts) for start in range(-shift, total, hop)]
+    for start, grid in sorted(starts):
+        stop = min(start + length, total)
+        if stop > 0:
+            used, missing = max(start, 0), -(stop - start + less) % multiple
+            before, after = missing // 2, missing - missing // 2
+            yield Chunk(start - before, stop + after, used, stop, skipped=used - start, grid=grid)

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     CrossfadeConfig,
     FadedConfig,
     FoldedConfig,
     HammingConfig,
     JoinedConfig,
     OverlapAddConfig,
+    TriangleConfig,
     TrimmedConfig,
 )
 
@@ -49,7 +51,7 @@ def chunk_weights(plan: ChunkPlan, chunk: Chunk) -> Weights:
             return _share(plan, chunk)
         case FoldedConfig(overlaps=overlaps):
             return np.full(chunk.used_stop - chunk.used_start, 1 / overlaps)
-        case TrimmedConfig():
+        case TrimmedConfig() | BoundedConfig():
             return np.ones(chunk.used_stop - chunk.used_start)
         case JoinedConfig():
             weights = np.ones(chunk.stop - chunk.start)
@@ -58,6 +60,8 @@ def chunk_weights(plan: ChunkPlan, chunk: Chunk) -> Weights:
             if chunk.fade_out:
                 weights[-chunk.fade_out :] = np.arange(chunk.fade_out)[::-1] / chunk.fade_out
             return weights[: chunk.used_stop - chunk.used_start]
+        case TriangleConfig(shifts=shifts):
+            return _share(plan, chunk) / shifts
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -66,6 +70,8 @@ def _share(plan: ChunkPlan, chunk: Chunk) -> Weights:
     """Divide a chunk's window by the sum of the windows over each sample; 0 where the sum is 0."""
     own, total = _window(plan, chunk), np.zeros(chunk.used_stop - chunk.used_start)
     for other in plan.over(chunk):
+        if other.grid != chunk.grid:
+            continue
         start, stop = max(chunk.used_start, other.used_start), min(chunk.used_stop, other.used_stop)
         window = own if other is chunk else _window(plan, other)
         total[start - chunk.used_start : stop - chunk.used_start] += window[
@@ -76,6 +82,10 @@ def _share(plan: ChunkPlan, chunk: Chunk) -> Weights:
 
 def _window(plan: ChunkPlan, chunk: Chunk) -> Weights:
     """Return the window over a chunk's used samples, before it is divided."""
+    if isinstance(plan.config, TriangleConfig):
+        at = chunk.skipped + np.arange(1, chunk.used_stop - chunk.used_start + 1)
+        length = plan.chunk_samples
+        return (np.minimum(at, length + 1 - at) / (length - length // 2)) ** plan.config.power
     if isinstance(plan.config, HammingConfig):
         window = chunk.repeats * np.hamming(chunk.stop - chunk.start)
     else:

@@ -1,0 +1,123 @@
+"""Residual branches of dilated convolutions, narrow inside, and the layers that may be inside them.
+
+All map ``b n l`` to ``b n l``: features, positions in time.
+
+Source: docs/demucs.md#dconv.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class LayerScale(nn.Module):
+    """A gain for each feature, small at first, so that a residual branch starts almost as nothing."""
+
+    def __init__(self, n_features: int, start: float) -> None:
+        """Make gains of ``start``."""
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((n_features,), start))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale ``b n l``."""
+        return self.scale[:, None] * x
+
+
+class DConv(nn.Module):
+    """Residual branches in a row; the l-th has dilation 2**l."""
+
+    def __init__(self, n_features: int, hidden: int, depth: int, lstm: bool = False, attention: bool = False) -> None:
+        """Make ``depth`` branches with ``hidden`` features inside, with an LSTM and local attention if wanted."""
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv1d(n_features, hidden, 3, dilation=2**number, padding=2**number),
+                nn.GroupNorm(1, hidden),
+                nn.GELU(),
+                *([FramedLstm(hidden)] if lstm else []),
+                *([LocalAttention(hidden)] if attention else []),
+                nn.Conv1d(hidden, 2 * n_features, 1),
+                nn.GroupNorm(1, 2 * n_features),
+                nn.GLU(1),
+                LayerScale(n_features, 1e-3),
+            )
+            for number in range(depth)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``b n l`` to ``b n l``."""
+        for layer in self.layers:
+            x = x + layer(x)
+        return x
+
+
+class LinearLstm(nn.Module):
+    """Two bidirectional LSTM layers, and a linear layer back to the features."""
+
+    def __init__(self, n_features: int) -> None:
+        """Make layers with ``n_features`` per direction."""
+        super().__init__()
+        self.lstm = nn.LSTM(n_features, n_features, num_layers=2, bidirectional=True, batch_first=True)
+        self.linear = nn.Linear(2 * n_features, n_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``b n l`` to ``b n l``."""
+        return self.linear(self.lstm(x.mT)[0]).mT
+
+
+class FramedLstm(LinearLstm):
+    """The same as a residual, over overlapping frames of a long sequence, so that its memory of the past is bounded."""
+
+    FRAME, HOP = 200, 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``b n l`` to ``b n l``."""
+        length = x.shape[-1]
+        if length <= self.FRAME:
+            return x + super().forward(x)
+        count = -(-length // self.HOP)
+        missing = (count - 1) * self.HOP + self.FRAME - length
+        frames = F.pad(x, (0, missing)).unfold(-1, self.FRAME, self.HOP)
+        y = super().forward(rearrange(frames, "b n k l -> (b k) n l"))
+        y = rearrange(y, "(b k) n l -> k b n l", k=count)
+        edge = (self.FRAME - self.HOP) // 2
+        kept = [y[0, ..., :-edge], *y[1:-1, ..., edge:-edge], y[-1, ..., edge:]]
+        return x + torch.cat(kept, dim=-1)[..., :length]
+
+
+class LocalAttention(nn.Module):
+    """Attention with a penalty on distance that each position chooses, as a residual."""
+
+    HEADS, DECAYS = 4, 4
+
+    def __init__(self, n_features: int) -> None:
+        """Make a layer on ``n_features``, a multiple of the heads."""
+        super().__init__()
+        self.content = nn.Conv1d(n_features, n_features, 1)
+        self.query = nn.Conv1d(n_features, n_features, 1)
+        self.key = nn.Conv1d(n_features, n_features, 1)
+        self.query_decay = nn.Conv1d(n_features, self.HEADS * self.DECAYS, 1)
+        self.proj = nn.Conv1d(n_features, n_features, 1)
+        with torch.no_grad():
+            self.query_decay.weight.mul_(0.01)
+            self.query_decay.bias.fill_(-2)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``b n l`` to ``b n l``."""
+        query, key, content, decay = (
+            rearrange(layer(x), "b (h n) l -> b h l n", h=self.HEADS)
+            for layer in (self.query, self.key, self.content, self.query_decay)
+        )
+        steepness = torch.arange(1, self.DECAYS + 1, device=x.device, dtype=x.dtype)
+        slope = torch.sigmoid(decay) @ steepness / (2 * math.sqrt(self.DECAYS))  # b h l
+        position = torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
+        distance = (position[:, None] - position).abs()
+        dots = query @ key.mT / math.sqrt(key.shape[-1]) - slope[..., None] * distance
+        itself = torch.eye(len(position), device=x.device, dtype=torch.bool)
+        weights = dots.masked_fill(itself, -100.0).softmax(dim=-1)
+        return x + self.proj(rearrange(weights @ content, "b h l n -> b (h n) l"))
