@@ -67,7 +67,8 @@ def test_the_authors_weights_give_the_authors_output(shared: Path, name: str):
     spec = to_channels(separation.spec[:, 0], model.config.bins)
     assert relative_difference(spec, found.tensors["spectrogram_out"]) <= 1e-5
     song = separated(model, found.tensors["song/input"][0])
-    assert relative_difference(song, found.tensors["song/output"]) <= 1e-5
+    # Theirs and ours are both up to 7e-6 from the result in double precision.
+    assert relative_difference(song, found.tensors["song/output"]) <= 2e-5
 
 
 def test_four_models_give_what_the_submission_mixes_and_blends(shared: Path):

@@ -56,7 +56,7 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
     )
 
 
-def config_from_authors(checkpoint: Checkpoint, sizes: Mapping[str, Any]) -> MdxNetConfig:
+def config_from_authors(checkpoint: Checkpoint, sizes: dict[str, Any]) -> MdxNetConfig:
     """Translate the constructor arguments of the authors' network, in the checkpoint or a configuration file.
 
     Those that names and shapes of the tensors determine may be absent, and so may ``sizes``, which the file has.
