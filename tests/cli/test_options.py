@@ -11,6 +11,7 @@ from bandsplit.cli.main import app as bandsplit
 from bandsplit.cli.options import ChunkOptions, DatasetOptions, as_arguments, with_options
 from bandsplit.cli.training_options import AttemptOptions, EnergyOptions, ExecutionOptions
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     ChunkConfig,
     CrossfadeConfig,
     FadedConfig,
@@ -32,6 +33,7 @@ PLANS: list[ChunkConfig] = [
     FoldedConfig(chunk_s=6, overlaps=2),
     HammingConfig(hop_s=3),
     TrimmedConfig(chunk_s=261_120 / 44_100, trim_s=3072 / 44_100),
+    BoundedConfig(chunk_s=13, trim_s=1.5),
     JoinedConfig(chunk_s=6),
     JoinedConfig(chunk_s=6, sixteen_bits=True),
     TriangleConfig(chunk_s=343_980 / 44_100, multiple_samples=0, shifts=3),

@@ -12,6 +12,7 @@ from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     ChunkConfig,
     CrossfadeConfig,
     FadedConfig,
@@ -38,6 +39,7 @@ PLANS: list[ChunkConfig] = [
     FoldedConfig(chunk_s=0.2, overlaps=4),
     HammingConfig(chunk_s=0.2, hop_s=0.07),
     TrimmedConfig(chunk_s=0.2, trim_s=0.02),
+    BoundedConfig(chunk_s=0.2, trim_s=0.02),
     JoinedConfig(chunk_s=0.2),
     JoinedConfig(chunk_s=0.2, sixteen_bits=True),
 ]

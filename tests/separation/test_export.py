@@ -58,7 +58,7 @@ def test_8_bit_integers_change_little(name: str, tmp_path: Path):
 
 def test_8_bit_integers_for_what_has_no_lstm_are_refused(tmp_path: Path):
     file = write_model(tmp_path, ARCHITECTURES["conv"])
-    with pytest.raises(ConfigError, match="has no LSTM, and 8-bit integers are for LSTMs only"):
+    with pytest.raises(ConfigError, match=r"model.safetensors: it has no LSTM, and 8-bit integers are for LSTMs only"):
         export_model(file, tmp_path / "model.onnx", int8=True)
 
 

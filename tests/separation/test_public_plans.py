@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     ChunkConfig,
     FadedConfig,
     FoldedConfig,
@@ -106,6 +107,16 @@ def plain_trimmed(signal: np.ndarray, length: int, trim: int) -> np.ndarray:
     return np.concatenate(parts, axis=-1)[..., :samples]
 
 
+def plain_bounded(signal: np.ndarray, length: int, trim: int) -> np.ndarray:
+    middle, samples = length - 2 * trim, signal.shape[1]
+    parts = []
+    for start in range(0, samples, middle):
+        first = max(start - trim, 0)
+        estimate = toy(signal[None, :, first : start + middle + trim])[0]
+        parts.append(estimate[..., start - first :][..., :middle])
+    return np.concatenate(parts, axis=-1)
+
+
 def plain_joined(signal: np.ndarray, length: int, sixteen_bits: bool = False) -> np.ndarray:
     hop, samples = math.ceil(length / 2), signal.shape[1]
     overlap = length - hop
@@ -151,6 +162,10 @@ def cases() -> Iterator[tuple[ChunkConfig, Callable[[np.ndarray], np.ndarray]]]:
         yield (
             TrimmedConfig(chunk_s=length / RATE_HZ, trim_s=trim / RATE_HZ),
             lambda signal, length=length, trim=trim: plain_trimmed(signal, length, trim),
+        )
+        yield (
+            BoundedConfig(chunk_s=length / RATE_HZ, trim_s=trim / RATE_HZ),
+            lambda signal, length=length, trim=trim: plain_bounded(signal, length, trim),
         )
     for length in (200, 201, 33):
         yield JoinedConfig(chunk_s=length / RATE_HZ), lambda signal, length=length: plain_joined(signal, length)
@@ -206,6 +221,7 @@ def summed(plan: ChunkPlan) -> np.ndarray:
         FoldedConfig(chunk_s=0.2, overlaps=4),
         HammingConfig(chunk_s=0.2, hop_s=0.07),
         TrimmedConfig(chunk_s=0.2, trim_s=0.05),
+        BoundedConfig(chunk_s=0.2, trim_s=0.05),
     ],
     ids=repr,
 )
@@ -297,6 +313,7 @@ def test_every_setting_of_a_plan_is_in_its_text():
         (FoldedConfig(chunk_s=6), "folded (chunk 6 s, 8 overlaps)"),
         (HammingConfig(), "hamming (chunk 8 s, hop 8 s)"),
         (TrimmedConfig(chunk_s=6, trim_s=0.07), "trimmed (chunk 6 s, trim 0.07 s)"),
+        (BoundedConfig(chunk_s=13, trim_s=1.5), "bounded (chunk 13 s, trim 1.5 s)"),
         (JoinedConfig(chunk_s=6), "joined (chunk 6 s, float)"),
         (JoinedConfig(chunk_s=6, sixteen_bits=True), "joined (chunk 6 s, 16 bits)"),
     ]

@@ -16,7 +16,7 @@ def export(
     ],
     out: Annotated[Path, typer.Argument(help="The .onnx file to write; a folder for a model of several files.")],
     int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit integers in the LSTMs: faster on CPUs made for it, slightly worse.")
+        bool, typer.Option("--int8", help="8-bit integers in LSTMs: faster on CPUs made for it, slightly worse.")
     ] = False,
     force: ForceOption = False,
 ) -> None:

@@ -162,7 +162,8 @@ class ChunkOptions:
     """Changes to the chunk plan of the model's authors."""
 
     method: Annotated[
-        Literal["crossfade", "overlap-add", "faded", "folded", "hamming", "trimmed", "joined", "triangle"] | None,
+        Literal["crossfade", "overlap-add", "faded", "folded", "hamming", "trimmed", "bounded", "joined", "triangle"]
+        | None,
         chunk_option(
             "--method", help="How a song is cut into chunks and joined (default: as the model's authors did)."
         ),
@@ -199,7 +200,9 @@ class ChunkOptions:
     ] = None
     trim: Annotated[
         float | None,
-        chunk_option("--trim", metavar="S", help="Context at each end of trimmed chunks, in seconds.", min=0.001),
+        chunk_option(
+            "--trim", metavar="S", help="Context at each end of trimmed or bounded chunks, in seconds.", min=0.001
+        ),
     ] = None
     geometry: Annotated[
         Literal["authors", "even"] | None,

@@ -72,10 +72,9 @@ class HammingConfig(Config):
     """Hop in seconds; chunks do not overlap if it is not less than the chunk length."""
 
 
-class TrimmedConfig(Config):
-    """Neighbouring chunks whose ends are only context (DTTNet, KUIELab-MDX-Net)."""
+class _WithContext(Config):
+    """Neighbouring chunks whose ends are only context."""
 
-    kind: Literal["trimmed"] = "trimmed"
     chunk_s: PositiveFloat
     """Chunk length in seconds, context included."""
     trim_s: PositiveFloat
@@ -86,6 +85,18 @@ class TrimmedConfig(Config):
         if self.trim_s * 2 >= self.chunk_s:
             raise ValueError(f"trim_s {self.trim_s:g} leaves nothing of chunks of chunk_s {self.chunk_s:g}")
         return self
+
+
+class TrimmedConfig(_WithContext):
+    """Neighbouring chunks whose ends are only context, zeros around the song included (DTTNet, KUIELab-MDX-Net)."""
+
+    kind: Literal["trimmed"] = "trimmed"
+
+
+class BoundedConfig(_WithContext):
+    """Neighbouring chunks with context from the song alone: the first and the last are shorter (CWS-PResUNet)."""
+
+    kind: Literal["bounded"] = "bounded"
 
 
 class JoinedConfig(Config):
@@ -126,6 +137,7 @@ ChunkConfig = Annotated[
     | FoldedConfig
     | HammingConfig
     | TrimmedConfig
+    | BoundedConfig
     | JoinedConfig
     | TriangleConfig,
     Field(discriminator="kind"),

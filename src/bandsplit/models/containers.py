@@ -2,7 +2,8 @@
 
 A file that torch.save wrote has its weights at the top level, or in one of `STATES`, next to anything else: settings of
 the network under `ARGUMENTS` or as a package, and the state of a training, which nobody needs here. A .safetensors file
-has weights, and may have a package's settings in its metadata.
+has weights, and may have a package's settings in its metadata; an ONNX file has weights and the operations that use
+them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES
+from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES, ONNX_FORMAT
 from bandsplit.models.contract import Checkpoint
+from bandsplit.models.onnx.metadata import parse_onnx
 from bandsplit.models.packages import package_in_metadata, package_in_pickle
 from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
 from bandsplit.models.settings import PickledSettings
@@ -27,6 +30,8 @@ ARGUMENTS = "hyper_parameters"
 
 # torch.save before version 1.6: the pickle of a number that names the format.
 _LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+_ONNX = b"\x08"  # the first field of an ONNX file, the version of the format
+_MOST_ONNX_BYTES = 1 << 31  # that Protocol Buffers allow
 _SAFE_TYPES = {"F64", "F32", "F16", "BF16", "I64"}  # those of `TYPES`, by the names of safetensors
 _LORA = "lora"
 
@@ -50,6 +55,9 @@ def open_checkpoint(path: Path, document: Mapping[str, Any] | None = None) -> It
             "is in the format of PyTorch before version 1.6, which is not read; convert it where PyTorch is installed: "
             "torch.save(torch.load(OLD, weights_only=True), NEW)"
         )
+    if start.startswith(_ONNX):
+        yield _read_onnx(path, document)
+        return
     if start[8:9] == b"{":
         with _open_safetensors(path, document) as checkpoint:
             yield checkpoint
@@ -95,6 +103,27 @@ def _open_safetensors(path: Path, document: Mapping[str, Any] | None) -> Iterato
             yield Checkpoint(shapes, file.get_tensor, arguments, document)
     except SafetensorError as error:
         raise ModelFileError(f"cannot be read as a .safetensors file: {str(error)[:300]}") from None
+
+
+def _read_onnx(path: Path, document: Mapping[str, Any] | None) -> Checkpoint:
+    if (size := path.stat().st_size) > _MOST_ONNX_BYTES:
+        raise ModelFileError(f"has {size} bytes, and an ONNX file at most {_MOST_ONNX_BYTES}")
+    try:
+        file = parse_onnx(path.read_bytes(), described=True)
+    except ValueError as error:
+        raise ModelFileError(f"cannot be read as an ONNX file: {error}") from None
+    if file.metadata.get("format") == ONNX_FORMAT:
+        raise ModelFileError("is a bandsplit model already: use it as it is")
+    weights = file.graph.weights
+    _require_some("it", weights)
+    if strange := [name for name, array in weights.items() if array.type != "float32"]:
+        raise _strange_numbers("it", strange[0], weights[strange[0]].type, ["float32"])
+
+    def read(name: str) -> torch.Tensor:
+        array = weights[name]
+        return torch.frombuffer(bytearray(array.data), dtype=torch.float32).reshape(array.shape)
+
+    return Checkpoint({name: array.shape for name, array in weights.items()}, read, None, document, file.graph)
 
 
 def _find_state(content: Any) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
 
 if TYPE_CHECKING:
-    from bandsplit.models.onnx.metadata import OnnxFile
+    from bandsplit.models.onnx.metadata import Graph, OnnxFile
 
 Shape = tuple[int, ...]
 Shapes = Iterator[tuple[str, Shape]]
@@ -117,6 +117,8 @@ class Checkpoint(NamedTuple):
     """Settings that the checkpoint itself holds, plain data; None if it has no settings."""
     document: Mapping[str, Any] | None = None
     """Content of the configuration file that the user named; None without one."""
+    graph: Graph | None = None
+    """The operations of an ONNX file, whose weights may have no telling names; None for other files."""
 
 
 class Imported(NamedTuple):
@@ -149,8 +151,8 @@ class OnnxCore(Protocol):
         """
         ...
 
-    def has_int8(self, config: Any) -> bool:
-        """Return whether 8-bit integers change anything."""
+    def int8_problem(self, config: Any) -> str | None:
+        """Return why 8-bit integers would change nothing; None if they would."""
         ...
 
     def shapes(self, config: Any) -> tuple[list[int | None], list[int | None]]:

@@ -82,6 +82,7 @@ FAMILIES = {
         build="bandsplit.models.bs_roformer.build:build_network",
         flop="bandsplit.models.bs_roformer.flop:count_flop",
         weights="bandsplit.models.bs_roformer.weights:read_checkpoint",
+        onnx="bandsplit.models.bs_roformer.onnx_core:BsRoformerOnnx",
     ),
     "tfc_tdf": Family(
         config="bandsplit.models.tfc_tdf.config:TfcTdfConfig",
@@ -89,6 +90,7 @@ FAMILIES = {
         build="bandsplit.models.tfc_tdf.network:build_network",
         flop="bandsplit.models.tfc_tdf.flop:count_flop",
         weights="bandsplit.models.tfc_tdf.weights:read_checkpoint",
+        onnx="bandsplit.models.tfc_tdf.onnx_core:TfcTdfOnnx",
     ),
     "dttnet": Family(
         config="bandsplit.models.dttnet.config:DttnetConfig",
@@ -96,6 +98,21 @@ FAMILIES = {
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
+        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
+    ),
+    "mdx_net": Family(
+        config="bandsplit.models.mdx_net.config:MdxNetConfig",
+        shapes="bandsplit.models.mdx_net.shapes:tensor_shapes",
+        build="bandsplit.models.mdx_net.network:MdxNetwork",
+        flop="bandsplit.models.mdx_net.flop:count_flop",
+        weights="bandsplit.models.mdx_net.weights:read_checkpoint",
+    ),
+    "presunet": Family(
+        config="bandsplit.models.presunet.config:PresunetConfig",
+        shapes="bandsplit.models.presunet.shapes:tensor_shapes",
+        build="bandsplit.models.presunet.network:build_network",
+        flop="bandsplit.models.presunet.flop:count_flop",
+        weights="bandsplit.models.presunet.weights:read_checkpoint",
     ),
 }
 UNNAMED = "bsrnn"

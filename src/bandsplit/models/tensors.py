@@ -16,7 +16,7 @@ MOST_PARAMETERS = 1 << 31
 """Limit for any network; the largest of the paper has 1.1e8."""
 
 
-_NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies")
+_NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies", "bank.analysis", "bank.synthesis")
 """Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
 
 

@@ -13,8 +13,10 @@ from bandsplit.recipes.bs_roformer import bs_roformer_recipes
 from bandsplit.recipes.demo import demo_recipe
 from bandsplit.recipes.demucs import demucs_recipes
 from bandsplit.recipes.dttnet import dttnet_recipes
+from bandsplit.recipes.mdx_net import mdx_net_recipes
 from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
+from bandsplit.recipes.presunet import presunet_recipes
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
@@ -40,8 +42,10 @@ RECIPES |= {
         *mini_recipes(RECIPES),
         *bs_roformer_recipes(),
         *dttnet_recipes(),
+        *mdx_net_recipes(),
         *tfc_tdf_recipes(),
         *demucs_recipes(),
+        *presunet_recipes(),
     )
 }
 """All recipes by id, parents before children where the paper's order allows."""

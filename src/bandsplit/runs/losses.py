@@ -68,6 +68,25 @@ class MaskedMseLoss(Config):
     """Leave out complete examples, by their mean errors, instead of samples."""
 
 
+class MagnitudeLoss(Config):
+    """Mean absolute errors of the signal and of magnitudes of the spectrogram, added over the targets.
+
+    Source: docs/numerics.md#loss.
+    """
+
+    kind: Literal["l1-magnitude"] = "l1-magnitude"
+    time_weight: PositiveFloat = 0.85
+    """Factor of the signal term."""
+    magnitude_weight: PositiveFloat = 0.15
+    """Factor of the magnitude term, which is divided by the square root of ``n_fft``."""
+    n_fft: Size = 2048
+    """Length of the Hann window and of the transform."""
+    hop_samples: Size = 441
+    """Hop of the transform."""
+    with_sum: bool = False
+    """Add the loss of the sum of all estimates against that of the targets."""
+
+
 DEFAULT_LOSS = DomainLoss()
 _EARLIER = {"loss_domain": "domain", "time_weight": "time_weight", "spectrogram_weight": "spectrogram_weight"}
 """Settings of a training before there was a second loss -> fields of `DEFAULT_LOSS`."""
@@ -79,7 +98,7 @@ def _with_kind(loss: Any) -> Any:
 
 LossConfig: TypeAlias = Annotated[
     Annotated[
-        DomainLoss | WaveformL1Loss | WaveformMseLoss | MultiResolutionLoss | MaskedMseLoss,
+        DomainLoss | WaveformL1Loss | WaveformMseLoss | MultiResolutionLoss | MaskedMseLoss | MagnitudeLoss,
         Field(discriminator="kind"),
     ],
     BeforeValidator(_with_kind),

@@ -15,6 +15,7 @@ from typing_extensions import assert_never
 from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.core.text import counted
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     ChunkConfig,
     CrossfadeConfig,
     FadedConfig,
@@ -141,6 +142,8 @@ def plan_chunks(total_samples: int, config: ChunkConfig, sample_rate_hz: int) ->
             chunks = _hamming(total_samples, length, _at_least_one("hop_s", config.hop_s, sample_rate_hz))
         case TrimmedConfig():
             chunks = _trimmed(total_samples, length, _to_samples(config.trim_s, sample_rate_hz))
+        case BoundedConfig():
+            chunks = _bounded(total_samples, length, _to_samples(config.trim_s, sample_rate_hz))
         case JoinedConfig():
             chunks = _joined(total_samples, length)
         case TriangleConfig():
@@ -169,7 +172,7 @@ def describe_chunks(config: ChunkConfig) -> str:
             settings = f"{counted(config.overlaps, 'overlap')}{batch}"
         case FoldedConfig():
             settings = counted(config.overlaps, "overlap")
-        case TrimmedConfig():
+        case TrimmedConfig() | BoundedConfig():
             settings = f"trim {config.trim_s:g} s"
         case JoinedConfig():
             settings = "16 bits" if config.sixteen_bits else "float"
@@ -287,6 +290,12 @@ def _trimmed(total: int, length: int, trim: int) -> Iterator[Chunk]:
         raise ConfigError(f"trim_s: {trim} samples at each end leave nothing of a chunk of {length}; give less")
     for start in range(0, total, middle):
         yield Chunk(start - trim, start - trim + length, start, min(start + middle, total))
+
+
+def _bounded(total: int, length: int, trim: int) -> Iterator[Chunk]:
+    """Yield chunks whose middles are neighbours, without what of their context lies beyond the song's ends."""
+    for chunk in _trimmed(total, length, trim):
+        yield replace(chunk, start=max(chunk.start, 0), stop=min(chunk.stop, total))
 
 
 def _joined(total: int, length: int) -> Iterator[Chunk]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from typing_extensions import assert_never
 
 from bandsplit.models.chunk_config import (
+    BoundedConfig,
     CrossfadeConfig,
     FadedConfig,
     FoldedConfig,
@@ -50,7 +51,7 @@ def chunk_weights(plan: ChunkPlan, chunk: Chunk) -> Weights:
             return _share(plan, chunk)
         case FoldedConfig(overlaps=overlaps):
             return np.full(chunk.used_stop - chunk.used_start, 1 / overlaps)
-        case TrimmedConfig():
+        case TrimmedConfig() | BoundedConfig():
             return np.ones(chunk.used_stop - chunk.used_start)
         case JoinedConfig():
             weights = np.ones(chunk.stop - chunk.start)

@@ -5,6 +5,7 @@ Source: docs/numerics.md#loss; paper, equation (1); paper, equation (2).
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -16,6 +17,7 @@ from bandsplit.audio.stft_config import StftConfig
 from bandsplit.runs.losses import (
     DomainLoss,
     LossConfig,
+    MagnitudeLoss,
     MaskedMseLoss,
     MultiResolutionLoss,
     WaveformL1Loss,
@@ -62,6 +64,8 @@ def compute_loss(
             return multi_resolution_loss(estimate, target, loss)
         case MaskedMseLoss(quantile=quantile, coarse=coarse):
             return masked_mse(estimate, target, quantile, coarse=coarse)
+        case MagnitudeLoss():
+            return magnitude_loss(estimate, target, loss)
         case _ as unreachable:
             assert_never(unreachable)
 
@@ -90,6 +94,33 @@ def multi_resolution_loss(estimate: Tensor, target: Tensor, config: MultiResolut
         # The transform is linear: that of the error is the error of the transforms.
         total = total + analyse(error, max(window, config.n_fft), hop, window).abs().mean()
     return error.abs().mean() + config.weight * total
+
+
+_LEAST_POWER = 1e-8
+"""Lower limit of squared magnitudes, which have no gradient below it."""
+
+
+def magnitude_loss(estimate: Tensor, target: Tensor, config: MagnitudeLoss) -> Tensor:
+    """Mean absolute errors of the signal and of magnitudes of the spectrogram, added over the targets.
+
+    Args:
+        estimate: estimated signals, ``b s c samples``.
+        target: true signals, same shape.
+        config: weights and transform.
+
+    Source: docs/numerics.md#loss.
+    """
+    if config.with_sum:
+        estimate, target = (torch.cat([x, x.sum(1, keepdim=True)], dim=1) for x in (estimate, target))
+    found, expected = (_magnitudes(signal, config) for signal in (estimate, target))
+    scale = config.magnitude_weight / math.sqrt(config.n_fft)
+    error = config.time_weight * (estimate - target).abs().mean() + scale * (found - expected).abs().mean()
+    return estimate.shape[1] * error
+
+
+def _magnitudes(signal: Tensor, config: MagnitudeLoss) -> Tensor:
+    spec = analyse(signal, config.n_fft, config.hop_samples, config.n_fft)
+    return (spec.real.square() + spec.imag.square()).clamp(min=_LEAST_POWER).sqrt()
 
 
 def masked_mse(estimate: Tensor, target: Tensor, quantile: float, *, coarse: bool) -> Tensor:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bandsplit.audio.stft_numpy import istft, stft
+from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig
 from bandsplit.models.layers.bands import are_side_by_side, mean_of_bands
+from bandsplit.models.onnx.core import SpectrogramCore
 from bandsplit.models.onnx.metadata import Graph, OnnxFile
 from bandsplit.models.onnx.sizes import Costs, check_operators, count_costs
 
@@ -23,8 +22,8 @@ _BATCH, _FRAMES = 16, 1000  # of the mixture for which costs are counted
 _HELD, _DONE = 8, 4
 
 
-class BsrnnOnnx:
-    """The `OnnxCore` of the family: ``mixture (b c f t 2) -> estimates (b s c f t 2)``, re and im last."""
+class BsrnnOnnx(SpectrogramCore[BsrnnConfig]):
+    """The `OnnxCore` of the family."""
 
     def build(self, model: BandSplitModel, metadata: Mapping[str, str], int8: bool) -> bytes:
         """Write the graph, see `bandsplit.models.bsrnn.onnx_graph`."""
@@ -32,23 +31,19 @@ class BsrnnOnnx:
 
         return build_graph(model, metadata, int8).SerializeToString()
 
-    def has_int8(self, config: BsrnnConfig) -> bool:
-        """Return whether there are LSTMs; nothing else is computed with 8-bit integers."""
-        return any(isinstance(layer, LstmConfig) for layer in (config.time, config.band))
+    def int8_problem(self, config: BsrnnConfig) -> str | None:
+        """Return why a model without LSTMs gains nothing."""
+        if any(isinstance(layer, LstmConfig) for layer in (config.time, config.band)):
+            return None
+        return "it has no LSTM, and 8-bit integers are for LSTMs only"
 
-    def shapes(self, config: BsrnnConfig) -> tuple[list[int | None], list[int | None]]:
-        """Return the shapes of mixture and estimates; None: any size."""
-        sizes = [None if config.any_channels else config.channels, config.n_bins, None, 2]
-        return [None, *sizes], [None, len(config.targets), *sizes]
+    def stft(self, config: BsrnnConfig) -> StftConfig:
+        """Return the transform of mixture and estimates."""
+        return config.stft
 
-    def before(self, config: BsrnnConfig, batch: np.ndarray) -> np.ndarray:
-        """Transform ``b c samples``."""
-        spec = stft(batch, config.stft)
-        return np.stack([np.real(spec), np.imag(spec)], axis=-1)
-
-    def after(self, config: BsrnnConfig, estimates: np.ndarray, samples: int) -> np.ndarray:
-        """Transform back to ``b s c samples``."""
-        return istft(estimates.view(np.complex64)[..., 0], config.stft, samples)
+    def bins(self, config: BsrnnConfig) -> int:
+        """Return the number of all bins."""
+        return config.n_bins
 
     def check(self, file: OnnxFile, config: BsrnnConfig) -> None:
         """Refuse a graph that costs several times more than a model of this configuration.

@@ -13,8 +13,9 @@ from bandsplit.core.version import __version__
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.bsrnn.network import BandSplitModel
 from bandsplit.models.bsrnn.onnx_layers import block_part, decode, encode
+from bandsplit.models.onnx.layer_rules import MICROSOFT
 from bandsplit.models.onnx.nodes import Nodes
-from bandsplit.models.onnx.sizes import MICROSOFT, OPSET
+from bandsplit.models.onnx.sizes import OPSET
 
 _IR_VERSION = 8  # matches the operators of `OPSET`
 

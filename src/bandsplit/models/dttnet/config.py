@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
-from typing_extensions import Self
+from pydantic import Field
 
-from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.config import Config, Size
 from bandsplit.models.chunk_config import ChunkConfig, TrimmedConfig
-from bandsplit.models.contract import Geometry, ModelConfig
 from bandsplit.models.layers.tfc_tdf_v2_config import UnetConfig
+from bandsplit.models.layers.unet_model_config import UnetModelConfig
 
 FEATURES_OF_A_GROUP = 16
 """Of the normalisation in front of the recurrent layers."""
@@ -33,15 +31,11 @@ class DualPathConfig(Config):
     """Groups into which the features are split, with shared weights; divides the features of the bottleneck."""
 
 
-class DttnetConfig(ModelConfig):
-    """One U-Net from the spectrogram of the mixture to that of one target."""
+class DttnetConfig(UnetModelConfig):
+    """One U-Net from the spectrogram of the mixture to that of one target, with a dual path at its bottleneck."""
 
     family: Literal["dttnet"] = "dttnet"
     """Kind of network."""
-    stft: StftConfig = StftConfig(n_fft=6144, hop_samples=1024)
-    """Time-frequency representation."""
-    bins: Size = 2048
-    """Lowest bins, which the network sees and estimates; the others are zero in the estimate."""
     unet: UnetConfig = UnetConfig()
     """The U-Net."""
     dual_path: DualPathConfig = DualPathConfig()
@@ -49,23 +43,8 @@ class DttnetConfig(ModelConfig):
     plan: ChunkConfig = TrimmedConfig(chunk_s=261_120 / 44_100, trim_s=3072 / 44_100)
     """Published way to cut songs."""
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for problem in (self._target_problem(), self._bins_problem(), self._heads_problem()):
-            if problem:
-                raise ValueError(problem)
-        return self
-
-    def _target_problem(self) -> str | None:
-        if len(self.targets) > 1:
-            return f"targets: {', '.join(self.targets)} are {len(self.targets)}, and a model estimates 1; name one"
-        return None
-
-    def _bins_problem(self) -> str | None:
-        most = self.stft.n_fft // 2 + 1
-        if self.bins > most:
-            return f"bins: {self.bins} are more than the {most} of n_fft {self.stft.n_fft}; legal: 1 to {most}"
-        return self.unet.bins_problem(self.bins)
+    def _problem(self) -> str | None:
+        return super()._problem() or self._heads_problem()
 
     def _heads_problem(self) -> str | None:
         all_features, heads = self.unet.features_at(self.unet.levels), self.dual_path.heads
@@ -84,25 +63,3 @@ class DttnetConfig(ModelConfig):
     def head_features(self) -> int:
         """Features of a head of the recurrent layers."""
         return self.unet.features_at(self.unet.levels) // self.dual_path.heads
-
-    @property
-    def image_channels(self) -> int:
-        """Real and imaginary parts of all channels."""
-        return 2 * self.channels
-
-    @property
-    def geometry(self) -> Geometry:
-        """Lengths whose frames can be halved at each level; the authors' plan, whose chunks have the best length."""
-        hop = self.stft.hop_samples
-        return Geometry(
-            self.plan,
-            best_s=self.plan.chunk_s,
-            least_samples=self.stft.n_fft // 2 + 1,  # so that there is enough to reflect
-            multiple_samples=hop * 2**self.unet.levels,
-            less_samples=hop,
-        )
-
-    @property
-    def loss_stft(self) -> StftConfig:
-        """Transform of the estimates."""
-        return self.stft

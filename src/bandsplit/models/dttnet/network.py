@@ -4,18 +4,15 @@ Source: docs/dttnet.md#forward-pass; DTTNet paper.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
-from bandsplit.audio.stft import istft, stft
 from bandsplit.models.dttnet.config import FEATURES_OF_A_GROUP, DttnetConfig
-from bandsplit.models.layers.complex_channels import from_channels, to_channels
 from bandsplit.models.layers.dual_path import Along, DualPath
 from bandsplit.models.layers.sequence import RecurrentLayer
-from bandsplit.models.layers.tfc_tdf_v2 import TfcTdfUnet
-from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
+from bandsplit.models.layers.unet_model import UnetModel
+from bandsplit.models.network import RepeatedPart
 
 EPS = 1e-5
 """Epsilon of the normalisation in front of the recurrent layers."""
@@ -23,58 +20,14 @@ HIDDEN_FACTOR = 2
 """Hidden features of a direction, as a multiple of the features of a head."""
 
 
-class DttnetNetwork(SeparationModel):
+class DttnetNetwork(UnetModel):
     """A separation model of one target that estimates its spectrogram directly, without a mask."""
 
     config: DttnetConfig
 
     def __init__(self, config: DttnetConfig) -> None:
         """Build the network that ``config`` describes, with random weights from torch's global generator."""
-        super().__init__()
-        self.config = config
-        middle = DualPath(*(_dual_path_layer(config) for _ in range(config.dual_path.layers)))
-        self.unet = TfcTdfUnet(config.unet, config.image_channels, config.bins, middle)
-
-    def forward(self, mixture: Tensor) -> Separation:
-        """Estimate the target of ``mixture``, ``b c samples``.
-
-        Raises:
-            ValueError: the number of channels or samples does not fit the model.
-        """
-        spec = self.spectrograms(mixture)
-        return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)
-
-    def spectrograms(self, mixture: Tensor) -> Tensor:
-        """Estimate the spectrogram ``b 1 c f t`` of the target of ``b c samples``, without inverting it.
-
-        Raises:
-            ValueError: as `forward`.
-        """
-        self._check(mixture)
-        config = self.config
-        estimate = self.estimate(to_channels(stft(mixture, config.stft), config.bins))
-        return from_channels(estimate, config.stft.n_fft // 2 + 1).unsqueeze(1)
-
-    def estimate(self, image: Tensor) -> Tensor:
-        """Map the image ``b (c r) f t`` of the mixture's lowest bins to the target's; all numbers are real."""
-        return self.unet(image)
-
-    def repeated_parts(self) -> Iterable[RepeatedPart]:
-        """Return the blocks of the U-Net and the layers of the dual path."""
-        return [*self.unet.blocks(), *cast(Iterable[RepeatedPart], self.unet.middle.children())]
-
-    def _check(self, mixture: Tensor) -> None:
-        if mixture.dim() != 3:
-            raise ValueError(f"mixture: must be (batch, channels, samples), got {tuple(mixture.shape)}")
-        channels, samples = mixture.shape[1:]
-        if channels != self.config.channels:
-            raise ValueError(
-                f"mixture: has {channels} channel(s), but this model needs exactly {self.config.channels}; duplicate "
-                f"or fold the channels first"
-            )
-        fitting = self.config.geometry.fitting(samples)
-        if samples != fitting:
-            raise ValueError(f"mixture: the model does not take {samples} samples; the next legal length is {fitting}")
+        super().__init__(config, DualPath(*(_dual_path_layer(config) for _ in range(config.dual_path.layers))))
 
 
 def _dual_path_layer(config: DttnetConfig) -> RepeatedPart:

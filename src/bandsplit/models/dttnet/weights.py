@@ -7,24 +7,21 @@ Source: docs/dttnet.md#files; DTTNet-Pytorch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
-
-from torch import Tensor
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.contract import Checkpoint, Imported, Shape
 from bandsplit.models.dttnet.config import DttnetConfig
-from bandsplit.models.layers.tfc_tdf_v2_files import check_constants, find_options, take_integer, take_unet, their_name
+from bandsplit.models.layers.tfc_tdf_v2_files import find_options, their_name
+from bandsplit.models.layers.unet_model_files import rename_tensors, take_model
 from bandsplit.models.options import Options
-from bandsplit.models.tensors import describe_problems, shapes_in
 
 _BOTTLENECK, _PATH = "bottleneck_block1", "bottleneck_block2.bsrnn"
 _FIRST = f"{_PATH}.0.0"
 _SIGNS = ("window", "freq_pad", "first_conv.0.weight", f"{_FIRST}.groupnorm.weight", f"{_FIRST}.rnn.weight_ih_l0")
 """Tensors that together only this family has."""
-_COUNT = ".num_batches_tracked"
-"""Without effect: running statistics do not depend on the number of batches."""
 _WITHOUT_EFFECT = ("_target_", "lr", "optimizer")
 _PARTS = {"norm": "groupnorm", "rnn": "rnn", "project": "fc"}
 
@@ -48,7 +45,7 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
     config = config_from_authors(document, checkpoint.shapes)
     return Imported(
         config,
-        tensors_from_authors(config, checkpoint.shapes, checkpoint.read),
+        rename_tensors(config, checkpoint.shapes, checkpoint.read, partial(_their_name, config=config)),
         training_data="not stated in the file; its authors': MUSDB18-HQ, 86 training songs in altered copies",
         licence="not stated in the file; the code of its authors is under Apache-2.0",
         format="a checkpoint in the format of DTTNet's authors (junyuchen-cjy/DTTNet-Pytorch)",
@@ -73,22 +70,10 @@ def config_from_authors(document: Mapping[str, Any], shapes: Mapping[str, Shape]
     options, found = Options(document, where), find_options(shapes, _BOTTLENECK)
     options.skip(*_WITHOUT_EFFECT)
     options.require("bn_norm", "BN")
-    # The authors' code has no option for it, and reads songs as they are in MUSDB18-HQ.
-    rate_hz = take_integer(options, "sample_rate", 44100)
-    hop, frames = take_integer(options, "hop_length"), take_integer(options, "dim_t")
-    n_fft = take_integer(options, "n_fft", found["n_fft"])
-    trim = take_integer(options, "overlap", n_fft // 2)
-    unet = take_unet(options, found)
-    settings = {
-        "targets": [options.take("target_name")],
-        "sample_rate_hz": rate_hz,
-        "channels": options.take("audio_ch", found["audio_ch"]),
-        "stft": {"n_fft": n_fft, "hop_samples": hop},
-        "bins": options.take("dim_f", found["dim_f"]),
-        "unet": unet,
-        "dual_path": _take_path(Options(options.take("bandsequence", {}), f"{where}: bandsequence"), unet, shapes),
-        "plan": {"kind": "trimmed", "chunk_s": hop * (frames - 1) / rate_hz, "trim_s": trim / rate_hz},
-    }
+    settings = take_model(options, found)
+    settings["channels"] = options.take("audio_ch", found["audio_ch"])
+    path = Options(options.take("bandsequence", {}), f"{where}: bandsequence")
+    settings["dual_path"] = _take_path(path, settings["unet"], shapes)
     options.close()
     return DttnetConfig.parse(settings)
 
@@ -107,34 +92,6 @@ def _take_path(options: Options, unet: Mapping[str, Any], shapes: Mapping[str, S
     }
     options.close()
     return settings
-
-
-def tensors_from_authors(
-    config: DttnetConfig, theirs: Mapping[str, Shape], read: Callable[[str], Tensor]
-) -> dict[str, Tensor]:
-    """Rename the authors' tensors to the names of the state dict of ``config``; their types stay as they are.
-
-    Raises:
-        ModelFileError: a tensor is missing, unexpected or misshapen, or a constant is another; the message names the
-            authors' keys.
-        ConfigError: ``config`` needs far more tensors or numbers than ``theirs``.
-    """
-    expected = shapes_in(config, theirs.values())
-    names = {name: _their_name(name, config) for name in expected}
-    unexpected = [
-        key for key in theirs.keys() - set(names.values()) - {"window", "freq_pad"} if not key.endswith(_COUNT)
-    ]
-    problems = [f"missing: {key}" for key in names.values() if key not in theirs]
-    problems += [f"unexpected: {key}" for key in sorted(unexpected)]
-    problems += [
-        f"misshapen: {key} is {theirs[key]}, expected {expected[name]}"
-        for name, key in names.items()
-        if key in theirs and theirs[key] != expected[name]
-    ]
-    if problems:
-        raise ModelFileError(describe_problems(problems))
-    check_constants(read, config.stft.n_fft)
-    return {name: read(key) for name, key in names.items()}
 
 
 def _their_name(name: str, config: DttnetConfig) -> str:

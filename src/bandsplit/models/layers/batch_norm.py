@@ -15,9 +15,9 @@ class BatchNorm(nn.BatchNorm2d):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, n_features: int) -> None:
-        """Start as the identity after normalisation."""
-        super().__init__(n_features)
+    def __init__(self, n_features: int, momentum: float = 0.1) -> None:
+        """Start as the identity after normalisation; ``momentum`` is the share of a batch in the running statistics."""
+        super().__init__(n_features, momentum=momentum)
         self.num_batches_tracked = None
 
     def _load_from_state_dict(self, *args: Any) -> None:

@@ -11,10 +11,20 @@ from torch.nn import functional as F
 
 def to_channels(spec: Tensor, bins: int) -> Tensor:
     """Turn ``b c f t`` complex into ``b (c r) f t`` real, with the lowest ``bins``: left re, left im, right re, ..."""
-    return rearrange(torch.view_as_real(spec[..., :bins, :]), "b c f t r -> b (c r) f t")
+    return parts_to_channels(torch.view_as_real(spec[..., :bins, :]))
 
 
 def from_channels(image: Tensor, bins: int) -> Tensor:
     """Invert `to_channels` for any axes in front of ``(c r) f t``; bins up to ``bins`` that were left out are zero."""
-    parts = rearrange(image, "... (c r) f t -> ... c f t r", r=2).contiguous()
+    parts = channels_to_parts(image).contiguous()
     return F.pad(torch.view_as_complex(parts), (0, 0, 0, bins - image.shape[-2]))
+
+
+def parts_to_channels(parts: Tensor) -> Tensor:
+    """Turn real and imaginary parts ``b c f t r`` into the image ``b (c r) f t``."""
+    return rearrange(parts, "b c f t r -> b (c r) f t")
+
+
+def channels_to_parts(image: Tensor) -> Tensor:
+    """Invert `parts_to_channels` for any axes in front of ``(c r) f t``."""
+    return rearrange(image, "... (c r) f t -> ... c f t r", r=2)

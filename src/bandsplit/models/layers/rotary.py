@@ -23,11 +23,13 @@ class Rotary(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Rotate ``(... l n)``, in single precision at least."""
-        positions = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
+        positions = torch.arange(x.shape[-2], device=x.device).float()
         angles = positions[:, None] * self.frequencies.float()
         pairs = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (-1, 2))
-        # On a CPU the complex product takes a quarter of the time of real ones, the only ones that compilers know.
-        rotate = _rotate_real if torch.compiler.is_compiling() else _rotate_complex
+        # On a CPU the complex product takes a quarter of the time of real ones, the only ones that compilers and
+        # exporters know.
+        real = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        rotate = _rotate_real if real else _rotate_complex
         return rotate(pairs, angles).flatten(-2).to(x.dtype)
 
 

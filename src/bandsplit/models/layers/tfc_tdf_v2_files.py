@@ -5,7 +5,7 @@ Source: DTTNet-Pytorch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,13 +57,16 @@ def find_options(shapes: Mapping[str, Shape], bottleneck: str) -> dict[str, Any]
     parts = {name.removeprefix(f"{bottleneck}.").split(".")[0] for name in shapes if name.startswith(f"{bottleneck}.")}
     kind = "TFC_TDF_Res2" if "tfc1" in parts else "TFC_TDF_Res1" if "res" in parts else "TFC_TDF"
     convs = f"{bottleneck}.tfc1.H" if kind == "TFC_TDF_Res2" else f"{bottleneck}.tfc.H"
-    first, n_fft = _shape(shapes, "first_conv.0.weight", 4), _shape(shapes, "window", 1)[0]
-    return {
-        "n_fft": n_fft, "dim_f": n_fft // 2 + 1 - _shape(shapes, "freq_pad", 4)[2], "audio_ch": first[1] // 2,
-        "block_type": kind, "num_blocks": 2 * _count(shapes, "encoding_blocks") + 1, "l": _count(shapes, convs),
-        "g": first[0], "k": _shape(shapes, f"{convs}.0.0.weight", 4)[2], "bn": _factor(shapes, bottleneck),
-        "bias": f"{bottleneck}.tdf.0.bias" in shapes,
+    first = _shape(shapes, "first_conv.0.weight", 4)
+    found = {
+        "audio_ch": first[1] // 2, "block_type": kind, "num_blocks": 2 * _count(shapes, "encoding_blocks") + 1,
+        "l": _count(shapes, convs), "g": first[0], "k": _shape(shapes, f"{convs}.0.0.weight", 4)[2],
+        "bn": _factor(shapes, bottleneck), "bias": f"{bottleneck}.tdf.0.bias" in shapes,
     }  # fmt: skip
+    if {"window", "freq_pad"} <= shapes.keys():
+        n_fft = _shape(shapes, "window", 1)[0]
+        found |= {"n_fft": n_fft, "dim_f": n_fft // 2 + 1 - _shape(shapes, "freq_pad", 4)[2]}
+    return found
 
 
 def _factor(shapes: Mapping[str, Shape], bottleneck: str) -> int | None:
@@ -109,18 +112,22 @@ def take_integer(options: Options, name: str, *default: Any, or_none: bool = Fal
     raise ModelFileError(f"{options.where}: {name} = {value!r} must be an integer{' or null' if or_none else ''}")
 
 
-def check_constants(read: Callable[[str], Any], n_fft: int) -> None:
-    """Make sure that the constants stored among the weights are those that we compute.
+def check_constants(constants: Mapping[str, Any], n_fft: int) -> None:
+    """Make sure that the constants stored among the weights, which may be absent, are those that we compute.
 
     Raises:
         ModelFileError: the window is not a periodic Hann window of ``n_fft``, or there is something in bins left out.
     """
-    window = read("window")
-    expected = torch.hann_window(n_fft, periodic=True).to(window.dtype)
-    if window.shape != expected.shape or not torch.allclose(window.float(), expected.float(), rtol=0, atol=1e-6):
+    window = constants.get("window")
+    if window is not None and not _is_hann(window, n_fft):
         raise ModelFileError(f"window: is not the periodic Hann window of {n_fft} samples, and no other is supported")
-    if read("freq_pad").any():
+    if "freq_pad" in constants and constants["freq_pad"].any():
         raise ModelFileError("freq_pad: must be zero, the value of bins that the network leaves out")
+
+
+def _is_hann(window: Any, n_fft: int) -> bool:
+    expected = torch.hann_window(n_fft, periodic=True).to(window.dtype)
+    return window.shape == expected.shape and torch.allclose(window.float(), expected.float(), rtol=0, atol=1e-6)
 
 
 def _shape(shapes: Mapping[str, Shape], name: str, axes: int) -> Shape:

@@ -3,7 +3,7 @@
 An ONNX file may name other files to be read as weights, and readers of Protocol Buffers skip unknown fields, merge
 repeated ones and truncate numbers that are too long. Nothing is skipped, merged or truncated here: a file may contain
 the fields that `bandsplit export` writes, each in its shortest encoding, and nothing else. Every other reader then sees
-the same content.
+the same content. Files of other software may have descriptions besides, where the caller allows them.
 """
 
 from __future__ import annotations
@@ -72,11 +72,24 @@ _MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
     "shape": [(1, "dims", "dim", True)],
     "dim": [(1, "size", INT, False), (2, "name", TEXT, False)],
 }
-# Keyed by the tag in the file, which joins number and wire type: a field of another type is as unknown as a new one.
-_FIELDS = {
-    message: {number << 3 | _WIRE.get(kind, 2): (name, kind, many) for number, name, kind, many in fields}
-    for message, fields in _MESSAGES.items()
+_DESCRIPTIONS: dict[str, list[tuple[int, str, str, bool]]] = {
+    "model": [(4, "domain", TEXT, False), (5, "model_version", INT, False), (6, "description", TEXT, False)],
+    "graph": [(10, "description", TEXT, False), (13, "values", "value", True)],
+    "node": [(3, "name", TEXT, False), (6, "description", TEXT, False)],
 }
+_Fields = dict[str, dict[int, tuple[str, str, bool]]]
+
+
+def _by_tag(messages: dict[str, list[tuple[int, str, str, bool]]]) -> _Fields:
+    """Key fields by the tag in the file, number and wire type: one of another type is as unknown as a new one."""
+    return {
+        message: {number << 3 | _WIRE.get(kind, 2): (name, kind, many) for number, name, kind, many in fields}
+        for message, fields in messages.items()
+    }
+
+
+_FIELDS = _by_tag(_MESSAGES)
+_DESCRIBED = _by_tag({message: fields + _DESCRIPTIONS.get(message, []) for message, fields in _MESSAGES.items()})
 _OTHER_FILES = {("tensor", 13), ("tensor", 14)}  # external_data, data_location
 _ATTRIBUTE_TYPES = {1: "float", 2: "int", 3: "bytes", 5: "body", 7: "ints"}
 MOST_AXES = 8
@@ -114,6 +127,8 @@ class Graph(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weights: dict[str, Weights]
+    input_shapes: tuple[tuple[int | None, ...], ...] = ()
+    """Shape of each input; None: any size."""
 
 
 class OnnxFile(NamedTuple):
@@ -125,15 +140,19 @@ class OnnxFile(NamedTuple):
     graph: Graph
 
 
-def parse_onnx(data: bytes) -> OnnxFile:
+def parse_onnx(data: bytes, described: bool = False) -> OnnxFile:
     """Read an ONNX file.
+
+    Args:
+        data: its bytes.
+        described: whether names of nodes, shapes of values and other descriptions are allowed; they are not returned.
 
     Raises:
         ValueError: the bytes are not an ONNX model, are truncated, name other files, or contain fields that
             ``bandsplit export`` never writes.
     """
     try:
-        model = _parse_message(memoryview(data), "model")
+        model = _parse_message(memoryview(data), "model", _DESCRIBED if described else _FIELDS)
         metadata = _unique("metadata", [(entry["key"], entry["value"]) for entry in model.get("metadata", ())])
         operators = _unique("operators", [(one.get("domain", ""), one["version"]) for one in model["operators"]])
         return OnnxFile(metadata, operators, _graph(model["graph"]))
@@ -146,7 +165,13 @@ def parse_onnx(data: bytes) -> OnnxFile:
 def _graph(found: dict[str, Any]) -> Graph:
     weights = [(one["name"], _weights(one)) for one in found.get("weights", ())]
     inputs, outputs = (tuple(value["name"] for value in found.get(end, ())) for end in ("inputs", "outputs"))
-    return Graph([_node(one) for one in found.get("nodes", ())], inputs, outputs, _unique("weights", weights))
+    nodes, shapes = [_node(one) for one in found.get("nodes", ())], tuple(map(_shape, found.get("inputs", ())))
+    return Graph(nodes, inputs, outputs, _unique("weights", weights), shapes)
+
+
+def _shape(value: dict[str, Any]) -> tuple[int | None, ...]:
+    shape = value.get("type", {}).get("tensor", {}).get("shape", {})
+    return tuple(axis.get("size") for axis in shape.get("dims", ()))
 
 
 def _node(found: dict[str, Any]) -> Node:
@@ -180,15 +205,15 @@ def _unique(what: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _parse_message(message: memoryview, kind: str) -> dict[str, Any]:
+def _parse_message(message: memoryview, kind: str, known: _Fields) -> dict[str, Any]:
     """Read the fields of a message by their names."""
-    fields, found, at = _FIELDS[kind], {}, 0
+    fields, found, at = known[kind], {}, 0
     while at < len(message):
         tag, at = _varint(message, at)
         if tag not in fields:
             raise ValueError(_describe_foreign(tag, kind))
         name, content, many = fields[tag]
-        value, at = _varint(message, at) if content == INT else _sized(message, at, content)
+        value, at = _varint(message, at) if content == INT else _sized(message, at, content, known)
         if many:
             found.setdefault(name, []).append(value)
         elif name in found:
@@ -198,7 +223,7 @@ def _parse_message(message: memoryview, kind: str) -> dict[str, Any]:
     return found
 
 
-def _sized(message: memoryview, at: int, content: str) -> tuple[Any, int]:
+def _sized(message: memoryview, at: int, content: str, known: _Fields) -> tuple[Any, int]:
     size, at = (4, at) if content == FLOAT else _varint(message, at)
     if not 0 <= size <= len(message) - at:
         raise ValueError("it is truncated, or not an ONNX file")
@@ -207,7 +232,7 @@ def _sized(message: memoryview, at: int, content: str) -> tuple[Any, int]:
         return str(part, "utf-8"), at
     if content == FLOAT:
         return struct.unpack("<f", part)[0], at
-    return part if content == BYTES else _parse_message(part, content), at
+    return part if content == BYTES else _parse_message(part, content, known), at
 
 
 def _describe_foreign(tag: int, kind: str) -> str:

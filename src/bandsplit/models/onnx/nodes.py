@@ -15,7 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from bandsplit.models.onnx.sizes import MICROSOFT
+from bandsplit.models.onnx.layer_rules import MICROSOFT
 
 _LARGEST = 64
 """Largest 8-bit weight: CPUs without VNNI sum two products, each up to 255 times it, in 16 bits that must not clip."""

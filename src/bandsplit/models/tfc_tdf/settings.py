@@ -123,17 +123,21 @@ def read_config(facts: Facts, document: Mapping[str, Any]) -> TfcTdfConfig:
             **_compare(facts, channels, audio, model),
         }
     )
-    if len(config.targets) * facts.image_channels != facts.estimated_channels:
-        raise ModelFileError(
-            f"training: instruments and target_instrument name {len(config.targets)} target(s), but the tensors have "
-            f"{facts.estimated_channels / facts.image_channels:g}"
-        )
+    _check_targets(facts, config)
     audio.skip("chunk_size", "dim_t", "min_mean_abs")
     inference.require("normalize", False, None)
     inference.skip("batch_size")
     for section in (audio, model, inference):
         section.close()
     return config
+
+
+def _check_targets(facts: Facts, config: TfcTdfConfig) -> None:
+    if len(config.targets) * facts.image_channels != facts.estimated_channels:
+        raise ModelFileError(
+            f"training: instruments and target_instrument name {len(config.targets)} target(s), but the tensors have "
+            f"{facts.estimated_channels / facts.image_channels:g}"
+        )
 
 
 def _compare(facts: Facts, channels: int, audio: Options, model: Options) -> dict[str, int]:

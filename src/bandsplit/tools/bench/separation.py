@@ -95,7 +95,7 @@ def benchmark_files(
 
 
 def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
-    return FAMILIES[config.family].onnx is not None and (not int8 or onnx_core(config).has_int8(config))
+    return FAMILIES[config.family].onnx is not None and (not int8 or onnx_core(config).int8_problem(config) is None)
 
 
 def _untrained(recipe: str, target: str, folder: Path) -> Path:

@@ -1,0 +1,1 @@
+"""CWS-PResUNet: a residual U-Net on subbands that estimates magnitudes and rotations of phases."""
