@@ -215,7 +215,7 @@ def lstm_flop(config: Any, samples: int) -> float:
     return (count_flop(config, samples).forward - count_flop(without, samples).forward) * 80 / 84
 
 
-def own_output(changes: Mapping[str, Any]) -> Tensor:
+def own_output(changes: dict[str, Any]) -> Tensor:
     """Estimates of numbers from a generator that gives the same bits everywhere."""
     random = np.random.Generator(np.random.PCG64(17))
 

@@ -8,6 +8,8 @@ from bandsplit.data.examples.dataset import Example
 from bandsplit.models.network import build_model
 from bandsplit.models.tensors import count_parameters
 from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.runs.losses import MaskedMseLoss, WaveformMseLoss
+from bandsplit.runs.optimisers import AverageConfig
 from bandsplit.training.execution import BatchPlan, Execution
 from bandsplit.training.learner import Learner
 
@@ -44,6 +46,7 @@ def test_recipe_has_the_published_settings(
 ):
     config = RECIPES[id].run_config()
     model, training = config.model, config.training
+    assert model.loss_stft is not None
     hop = model.loss_stft.hop_samples
     assert (training.learning_rate, training.global_batch) == (learning_rate, batch)
     assert training.max_epochs * training.examples_per_epoch == updates * batch
@@ -54,9 +57,10 @@ def test_recipe_has_the_published_settings(
 
 def test_losses_are_those_of_the_label_noise_and_the_bleeding_track():
     a, b, c = (RECIPES[f"kuielab-{id}"].run_config().training for id in ("a", "b", "c1"))
-    assert (a.loss.quantile, a.loss.coarse, b.loss.quantile, b.loss.coarse) == (0.4, True, 0.93, False)
-    assert a.average is not None and a.average.decay == b.average.decay == 0.999
-    assert c.loss.kind == "mse-waveform" and c.average is None
+    assert a.loss == MaskedMseLoss(quantile=0.4, coarse=True)
+    assert b.loss == MaskedMseLoss(quantile=0.93, coarse=False)
+    assert a.average == b.average == AverageConfig(decay=0.999)
+    assert c.loss == WaveformMseLoss() and c.average is None
 
 
 def test_what_a_publication_leaves_open_is_named_with_a_setting_that_the_recipe_has():
@@ -81,7 +85,7 @@ def test_full_width_makes_two_updates():
     learner = Learner(config, BatchPlan(2, 1, 1), Execution("cpu"), Fabric(accelerator="cpu", devices=1))
     targets = torch.randn(2, 4, 2, 31 * 1024) * 0.1
     losses = []
-    for _ in range(3):
+    for _ in range(2):
         losses.append(learner.backward(Example(targets.sum(1), targets, ["", ""]), last=True).item())
         assert learner.update(1e-3) > 0
     assert losses[-1] < losses[0]

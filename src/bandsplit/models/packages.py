@@ -36,7 +36,7 @@ def package_in_pickle(content: Mapping[Any, Any], path: Path) -> PickledSettings
 
 
 def package_in_metadata(metadata: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the settings of a package in the metadata of a .safetensors file, as JSON; None if there is none.
+    """Return the settings of a package in the metadata of a .safetensors file, as JSON; None without one.
 
     Raises:
         ModelFileError: its weights are quantised, or the metadata are damaged.

@@ -122,7 +122,7 @@ def _mini(paper: Recipe) -> Recipe:
             "training.mixing.gain.low": 0.5,
             "training.mixing.augment.polarity_probability": 0.0,
             "training.mixing.same_song_probability": 0.3,
-            "training.examples_per_epoch": 300,
+            "training.examples_per_epoch": 200,
             "training.max_epochs": 6,
             "training.patience": 6,
             "training.validate_every": 2,

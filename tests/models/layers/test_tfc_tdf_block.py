@@ -6,32 +6,28 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bandsplit.models.layers.tfc_tdf import PreActivated, TfcTdfBlock
-
-
-def image(*shape: int) -> Tensor:
-    """Numbers with a level and an offset of their own for each feature."""
-    torch.manual_seed(1)
-    b, n, *rest = shape
-    return torch.randn(b, n, *rest) * (torch.rand(n, 1, 1) + 0.1) + torch.randn(n, 1, 1)
-
-
-def scatter(module: nn.Module) -> nn.Module:
-    for parameter in module.parameters():
-        parameter.data += torch.randn_like(parameter) * 0.2
-    return module
+from bandsplit.models.layers.tfc_tdf import TfcTdfBlock
 
 
 def test_block_equals_its_definition():
-    block = scatter(TfcTdfBlock(2, 4, 8, 2, partial(nn.GroupNorm, 2), nn.ReLU))
-    x = image(1, 2, 3, 8)
-    narrow, wide = block.tdf
+    torch.manual_seed(1)
+    block, x = TfcTdfBlock(2, 4, 8, 2, partial(nn.GroupNorm, 2), nn.ReLU), torch.randn(1, 2, 3, 8)
+    for parameter in block.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    weights = block.state_dict()
 
-    def prepared(part: PreActivated, x: Tensor) -> Tensor:
-        return F.relu(F.group_norm(x, 2, part.norm.weight, part.norm.bias))
+    def prepared(part: str, x: Tensor) -> Tensor:
+        return F.relu(F.group_norm(x, 2, weights[f"{part}.norm.weight"], weights[f"{part}.norm.bias"]))
 
-    first = F.conv2d(prepared(block.tfc1, x), block.tfc1.layer.weight, padding=1)
-    along = prepared(wide, prepared(narrow, first) @ narrow.layer.weight.T) @ wide.layer.weight.T
-    second = F.conv2d(prepared(block.tfc2, first + along), block.tfc2.layer.weight, padding=1)
-    shortcut = torch.einsum("bntf,on->botf", x, block.shortcut.weight[:, :, 0, 0])
+    first = F.conv2d(prepared("tfc1", x), weights["tfc1.layer.weight"], padding=1)
+    narrow = prepared("tdf.0", first) @ weights["tdf.0.layer.weight"].T
+    along = prepared("tdf.1", narrow) @ weights["tdf.1.layer.weight"].T
+    second = F.conv2d(prepared("tfc2", first + along), weights["tfc2.layer.weight"], padding=1)
+    shortcut = torch.einsum("bntf,on->botf", x, weights["shortcut.weight"][:, :, 0, 0])
     torch.testing.assert_close(block(x), second + shortcut, rtol=1e-5, atol=1e-5)
+
+
+def test_block_has_no_bias_outside_its_normalisations():
+    block = TfcTdfBlock(2, 4, 8, 2, partial(nn.GroupNorm, 2), nn.ReLU)
+    biases = [name for name in block.state_dict() if name.endswith("bias")]
+    assert biases == [f"{part}.norm.bias" for part in ("tfc1", "tdf.0", "tdf.1", "tfc2")]

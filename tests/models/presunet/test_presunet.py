@@ -114,7 +114,7 @@ def loss_of(shared: Path, name: str) -> tuple[Golden, list[tuple[Tensor, Tensor]
     return found, pairs, WaveformL1Loss() if name == "vocals" else MagnitudeLoss(with_sum=True)
 
 
-@pytest.mark.parametrize("name", ["vocals", "joint"])
+@pytest.mark.parametrize("name", [pytest.param("vocals", marks=pytest.mark.slow), "joint"])
 def test_training_follows_the_authors(shared: Path, name: str):
     found, pairs, loss = loss_of(shared, name)
     network = network_of(read_shared(shared, found.metadata["initial"]).weights).train()

@@ -145,11 +145,15 @@ class TfcTdfConfig(ModelConfig):
     def geometry(self) -> Geometry:
         """Lengths whose frames the scales divide, one frame more than hops; long enough for reflect padding."""
         hop = self.stft.hop_samples
+        multiple = hop * self.scale_frames**self.n_scales
+        least = self.stft.n_fft // 2 + 1
+        if self.bins_at(self.n_scales) // self.bottleneck_factor == 1:
+            least = max(least, multiple - hop + 1)  # two frames at the coarsest scale: one number has no variance
         return Geometry(
             self.plan,
             best_s=self.plan.chunk_s,
-            least_samples=self.stft.n_fft // 2 + 1,
-            multiple_samples=hop * self.scale_frames**self.n_scales,
+            least_samples=least,
+            multiple_samples=multiple,
             less_samples=hop,
         )
 
