@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+import yaml
 
 import bandsplit
+import public_tfc_tdf
 from bandsplit.cli import main as cli
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.recipes.recipe import apply_changes
@@ -40,6 +43,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the README takes for granted: a checkpoint, a song, a data set."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(CHECKPOINT, tmp_path / "bass.ckpt")
+    torch.save(public_tfc_tdf.weights(), tmp_path / "mdx23c.ckpt")
+    (tmp_path / "mdx23c.yaml").write_text(yaml.safe_dump(public_tfc_tdf.DOCUMENT))
     soundfile.write("song.mp3", np.random.default_rng(0).normal(0, 0.1, (44100, 2)), 44100)
     for number, split in enumerate(("train", "valid", "test")):
         write_song(tmp_path / "musdb18hq" / split / "Song", noise_stems(number, 44100), 44100)

@@ -39,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Band-split models for music separation: train, evaluate, compare, use.",
+    help="Systems for music separation: train, separate, evaluate, compare.",
 )
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
