@@ -19,9 +19,9 @@ from bandsplit.models.mdx_net.config import MdxNetConfig
 from bandsplit.models.mdx_net.network import MdxNetwork
 from bandsplit.models.mdx_net.weights import _their_name, read_checkpoint
 from command_line import run_command
+from plain_mdx_net import ARGUMENTS, make_weights, write_onnx
 
 onnx = pytest.importorskip("onnx")
-from plain_mdx_net import ARGUMENTS, make_weights, write_onnx  # noqa: E402
 
 LEAST = {"target_name": "other", "hop_length": 24, "dim_t": 16}
 
