@@ -23,7 +23,7 @@ class UnetModelOnnx(TracedCore[UnetModelConfig]):
 
     def stft(self, config: UnetModelConfig) -> StftConfig:
         """Return the transform of mixture and estimate."""
-        return config.stft
+        return config.loss_stft
 
     def bins(self, config: UnetModelConfig) -> int:
         """Return the number of the lowest bins that the network sees."""
