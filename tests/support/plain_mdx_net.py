@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -93,8 +92,10 @@ def _block(w: dict[str, Tensor], name: str, x: Tensor, count: int) -> Tensor:
     return x + y
 
 
-def write_onnx(path: Path, weights: dict[str, Tensor], arguments: dict[str, Any]) -> onnx.ModelProto:
+def write_onnx(path: Path, weights: dict[str, Tensor], arguments: dict[str, Any]) -> Any:
     """Write the network as an ONNX file, as PyTorch exports it: normalisations inside convolutions, but no others."""
+    import onnx  # an extra of the package
+
     levels, bins, frames = arguments["num_blocks"] // 2, arguments["dim_f"], arguments["dim_t"]
     nodes: list[onnx.NodeProto] = []
     stored: dict[str, Tensor] = {}

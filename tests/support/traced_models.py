@@ -43,6 +43,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "dual_path": {"layers": 1},
         "plan": PLAN,
     },
+    "mdx_net": {
+        "stft": STFT,
+        "bins": 48,
+        "unet": {"block": "plain", "n_features": 8, "convs": 1, "levels": 2},
+        "plan": PLAN,
+    },
 }
 UNET = FAMILIES["dttnet"]["unet"]
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
@@ -69,6 +75,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "one direction": {"dual_path": {"layers": 2, "bidirectional": False}},
         "res1, square": {"unet": UNET | {"block": "res1", "tdf": {"kind": "square", "bias": True}}},
         "plain blocks, no linear layers, mono": {"unet": UNET | {"block": "plain", "tdf": None}, "channels": 1},
+    },
+    "mdx_net": {
+        "plain": {},
+        "one linear layer, mono": {"unet": UNET | {"block": "plain", "tdf": {"kind": "square"}}, "channels": 1},
     },
 }
 TRACED = {(family, option): OPTIONS[family][option] for family in FAMILIES for option in OPTIONS[family]}

@@ -55,12 +55,12 @@ def open_checkpoint(path: Path, document: Mapping[str, Any] | None = None) -> It
             "is in the format of PyTorch before version 1.6, which is not read; convert it where PyTorch is installed: "
             "torch.save(torch.load(OLD, weights_only=True), NEW)"
         )
-    if start.startswith(_ONNX):
-        yield _read_onnx(path, document)
-        return
     if start[8:9] == b"{":
         with _open_safetensors(path, document) as checkpoint:
             yield checkpoint
+        return
+    if start.startswith(_ONNX):
+        yield _read_onnx(path, document)
         return
     with PickledFile(path) as file:
         arguments = package_in_pickle(file.content, path) if isinstance(file.content, dict) else None

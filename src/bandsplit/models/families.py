@@ -98,7 +98,7 @@ FAMILIES = {
         build="bandsplit.models.dttnet.network:DttnetNetwork",
         flop="bandsplit.models.dttnet.flop:count_flop",
         weights="bandsplit.models.dttnet.weights:read_checkpoint",
-        onnx="bandsplit.models.dttnet.onnx_core:DttnetOnnx",
+        onnx="bandsplit.models.layers.unet_model_onnx:UnetModelOnnx",
     ),
     "mdx_net": Family(
         config="bandsplit.models.mdx_net.config:MdxNetConfig",
@@ -106,6 +106,7 @@ FAMILIES = {
         build="bandsplit.models.mdx_net.network:MdxNetwork",
         flop="bandsplit.models.mdx_net.flop:count_flop",
         weights="bandsplit.models.mdx_net.weights:read_checkpoint",
+        onnx="bandsplit.models.layers.unet_model_onnx:UnetModelOnnx",
     ),
     "presunet": Family(
         config="bandsplit.models.presunet.config:PresunetConfig",

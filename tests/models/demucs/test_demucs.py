@@ -14,6 +14,7 @@ from bandsplit.models.demucs.time_config import TimeConfig
 from bandsplit.models.demucs.transformer import Attention
 from bandsplit.models.families import count_flop, parse_model, tensor_shapes
 from bandsplit.models.layers.aligned_stft import aligned_istft, aligned_stft
+from bandsplit.models.layers.dconv import DConv
 from bandsplit.models.layers.resample import downsample, upsample
 from bandsplit.models.network import build_model
 
@@ -119,6 +120,17 @@ def test_samples_without_an_estimate_do_not_reach_the_estimates_of_v2():
     with torch.inference_mode():
         estimates = model.separate(torch.rand(1, 2, 500))
     assert (estimates[0, 0, 0] != 0).all()
+
+
+@pytest.mark.parametrize("inner", [{}, {"lstm": True, "attention": True}], ids=["plain", "recurrent"])
+def test_residual_branches_see_each_bin_alone_and_equal_plain_modules(inner: dict[str, bool]):
+    torch.manual_seed(0)
+    branches, x = DConv(16, 8, 2, **inner), torch.rand(2, 16, 3, 30) - 0.5
+    expected = x
+    for layer in branches.layers:
+        expected = expected + torch.stack([layer(expected[:, :, at]) for at in range(3)], dim=2)
+    torch.testing.assert_close(branches(x), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(branches(x[:, :, 1]), expected[:, :, 1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("samples", [4096, 5000, 900])

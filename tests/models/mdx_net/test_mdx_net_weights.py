@@ -14,13 +14,14 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.models.contract import Imported
 from bandsplit.models.files import load_model, model_from_tensors
 from bandsplit.models.importing import import_checkpoint
+from bandsplit.models.mdx_net import onnx_weights
 from bandsplit.models.mdx_net.config import MdxNetConfig
 from bandsplit.models.mdx_net.network import MdxNetwork
 from bandsplit.models.mdx_net.weights import _their_name, read_checkpoint
 from command_line import run_command
+from plain_mdx_net import ARGUMENTS, make_weights, write_onnx
 
 onnx = pytest.importorskip("onnx")
-from plain_mdx_net import ARGUMENTS, make_weights, write_onnx  # noqa: E402
 
 LEAST = {"target_name": "other", "hop_length": 24, "dim_t": 16}
 
@@ -137,6 +138,7 @@ DAMAGE: list[tuple[Callable[[Any], object], str]] = [
     (lambda model: setattr(_first(model, "Mul"), "op_type", "Add"), r"names that no family knows"),
     (lambda model: _first(model, "MatMul").input.__setitem__(1, "onnx::1"), r"onnx::1: is \(6,\), and cannot be wei"),
     (lambda model: model.graph.node.append(_norm_of("/Conv_0")), r"names that no family knows"),
+    (lambda model: model.metadata_props.add(key="format", value="bandsplit-onnx-1"), r"is a bandsplit model already"),
     (lambda model: setattr(model.graph.initializer[0], "data_location", 1), r"weights from another file"),
 ]
 
@@ -150,4 +152,16 @@ def test_onnx_files_of_other_networks_are_refused(
     damage(model)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelFileError, match=message):
+        import_checkpoint(path, settings)
+
+
+def test_an_onnx_file_cannot_fill_the_memory_with_the_same_numbers(
+    tmp_path: Path, settings: Path, monkeypatch: pytest.MonkeyPatch
+):
+    weights, path = make_weights(ARGUMENTS), tmp_path / "m.onnx"
+    write_onnx(path, weights, ARGUMENTS)
+    monkeypatch.setattr(onnx_weights, "_SLACK", -sum(tensor.numel() for tensor in weights.values()) * 3 // 2)
+    with pytest.raises(
+        ModelFileError, match=r"its operations repeat the numbers of the file: they need more than \d+$"
+    ):
         import_checkpoint(path, settings)

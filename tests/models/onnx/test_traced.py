@@ -108,6 +108,7 @@ def test_more_weights_than_a_file_holds_are_refused(tmp_path: Path, monkeypatch:
         ("bs_roformer", {"n_features": 64}),
         ("tfc_tdf", {"n_features": 128}),
         ("dttnet", {"unet": {"n_features": 128, "levels": 1}}),
+        ("mdx_net", {"unet": {"block": "plain", "n_features": 64, "levels": 2}}),
     ],
 )
 def test_a_configuration_of_a_larger_model_than_the_file_holds_is_refused(family: str, changes: dict[str, Any]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,7 +28,7 @@ class EncoderLayer(RepeatedPart):
             y = y + (inject[:, :, None] if y.dim() == 4 else inject)
         y = F.gelu(self.norm1(y))
         if self.dconv is not None:
-            y = along_time(self.dconv, y)
+            y = self.dconv(y)
         return F.glu(self.norm2(self.rewrite(y)), dim=1)
 
 
@@ -91,7 +90,7 @@ class DecoderLayer(RepeatedPart):
     def transform(self, x: Tensor) -> Tensor:
         """Apply everything before the transposed convolution."""
         y = F.glu(self.norm1(self.rewrite(x)), dim=1)
-        return y if self.dconv is None else along_time(self.dconv, y)
+        return y if self.dconv is None else self.dconv(y)
 
 
 class BareDecoder(RepeatedPart):
@@ -168,10 +167,3 @@ def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     if isinstance(conv, nn.Conv1d):
         x = F.pad(x, (0, -x.shape[-1] % conv.stride[0]))
     return conv(x)
-
-
-def along_time(layer: nn.Module, x: Tensor) -> Tensor:
-    """Apply a layer on ``b n l`` along time, to each bin of a spectrogram independently."""
-    if x.dim() == 3:
-        return layer(x)
-    return rearrange(layer(rearrange(x, "b n f t -> (b f) n t")), "(b f) n t -> b n f t", f=x.shape[2])

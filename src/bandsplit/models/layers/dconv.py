@@ -1,6 +1,6 @@
 """Residual branches of dilated convolutions, narrow inside, and the layers that may be inside them.
 
-All map ``b n l`` to ``b n l``: features, positions in time.
+All map ``b n l`` to ``b n l``: features, positions in time. The branches take spectrograms ``b n f t``, too.
 
 Source: docs/demucs.md#dconv.
 """
@@ -8,6 +8,8 @@ Source: docs/demucs.md#dconv.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -50,10 +52,26 @@ class DConv(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``b n l`` to ``b n l``."""
+        """Map ``b n l`` to ``b n l``, or each bin of ``b n f t`` independently."""
         for layer in self.layers:
-            x = x + layer(x)
+            enter, *inner, gain = cast(nn.Sequential, layer)
+            scale = cast(LayerScale, gain).scale
+            if x.dim() == 3:
+                x = torch.addcmul(x, scale[:, None], _apply_all(inner, enter(x)))
+                continue
+            # Only the narrow inside is copied to another order of axes.
+            conv = cast(nn.Conv1d, enter)
+            (dilation,) = conv.dilation
+            y = F.conv2d(x, conv.weight[:, :, None], conv.bias, padding=(0, dilation), dilation=(1, dilation))
+            y = _apply_all(inner, rearrange(y, "b h f t -> (b f) h t"))
+            x = torch.addcmul(x, scale[:, None, None], rearrange(y, "(b f) n t -> b n f t", b=len(x)))
         return x
+
+
+def _apply_all(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
+    for module in modules:
+        x = module(x)
+    return x
 
 
 class LinearLstm(nn.Module):

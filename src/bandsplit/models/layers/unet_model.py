@@ -33,7 +33,7 @@ class UnetModel(SeparationModel):
             ValueError: the number of channels or samples does not fit the model.
         """
         spec = self.spectrograms(mixture)
-        return Separation(istft(spec, self.config.stft, mixture.shape[-1]), spec)
+        return Separation(istft(spec, self.config.loss_stft, mixture.shape[-1]), spec)
 
     def spectrograms(self, mixture: Tensor) -> Tensor:
         """Estimate the spectrogram ``b 1 c f t`` of the target of ``b c samples``, without inverting it.
@@ -43,8 +43,8 @@ class UnetModel(SeparationModel):
         """
         self._check(mixture)
         config = self.config
-        estimate = self.estimate(to_channels(stft(mixture, config.stft), config.bins))
-        return from_channels(estimate, config.stft.n_fft // 2 + 1).unsqueeze(1)
+        estimate = self.estimate(to_channels(stft(mixture, config.loss_stft), config.bins))
+        return from_channels(estimate, config.loss_stft.n_fft // 2 + 1).unsqueeze(1)
 
     def estimate(self, image: Tensor) -> Tensor:
         """Map the image ``b (c r) f t`` of the mixture's lowest bins to the target's; all numbers are real."""

@@ -61,5 +61,5 @@ class UnetModelConfig(ModelConfig):
 
     @property
     def loss_stft(self) -> StftConfig:
-        """Transform of the estimates."""
+        """Transform of the mixture and of the estimates."""
         return self.stft

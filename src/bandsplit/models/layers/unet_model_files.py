@@ -78,5 +78,5 @@ def rename_tensors(
     ]
     if problems:
         raise ModelFileError(describe_problems(problems))
-    check_constants({name: read(name) for name in _CONSTANTS & theirs.keys()}, config.stft.n_fft)
+    check_constants({name: read(name) for name in _CONSTANTS & theirs.keys()}, config.loss_stft.n_fft)
     return {name: read(key) for name, key in names.items()}
