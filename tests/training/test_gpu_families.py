@@ -31,7 +31,7 @@ def run_config(name: str, precision: str = "fp32") -> RunConfig:
 def test_estimates_are_those_of_a_cpu(name: str):
     torch.manual_seed(0)
     model = build_model(run_config(name).model).eval()
-    mixture = 0.1 * torch.randn(1, model.config.channels, model.config.geometry.fitting(20_000))
+    mixture = 0.1 * torch.randn(1, model.config.channels, model.config.geometry.fitting(12_000))
     with torch.inference_mode():
         expected = model(mixture).signal
         found = model.to(DEVICE)(mixture.to(DEVICE)).signal.cpu()

@@ -16,6 +16,7 @@ from bandsplit.models.bs_roformer.coders import BandSplit
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
 from bandsplit.models.layers.band_linear import constant_table
 from bandsplit.models.layers.bands import are_side_by_side, mean_of_bands
+from bandsplit.models.layers.complex_channels import as_complex
 from bandsplit.models.layers.transformer import Transformer
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 
@@ -91,7 +92,7 @@ class BsRoformer(SeparationModel):
         """
         self._check(mixture)
         spec = torch.view_as_real(stft(mixture, self.config.stft))
-        estimates = torch.view_as_complex(self.estimate(spec))
+        estimates = as_complex(self.estimate(spec))
         return Separation(istft(estimates, self.config.stft, mixture.shape[-1]), None)
 
     def estimate(self, mixture: Tensor) -> Tensor:

@@ -16,8 +16,13 @@ def to_channels(spec: Tensor, bins: int) -> Tensor:
 
 def from_channels(image: Tensor, bins: int) -> Tensor:
     """Invert `to_channels` for any axes in front of ``(c r) f t``; bins up to ``bins`` that were left out are zero."""
-    parts = channels_to_parts(image).contiguous()
-    return F.pad(torch.view_as_complex(parts), (0, 0, 0, bins - image.shape[-2]))
+    return F.pad(as_complex(channels_to_parts(image)), (0, 0, 0, bins - image.shape[-2]))
+
+
+def as_complex(parts: Tensor) -> Tensor:
+    """Turn real and imaginary parts ``(..., r)`` of any precision into complex numbers of single precision or more."""
+    # Under autocast, networks end in half precision, which Fourier transforms do not have.
+    return torch.view_as_complex(parts.to(torch.promote_types(parts.dtype, torch.float32)).contiguous())
 
 
 def parts_to_channels(parts: Tensor) -> Tensor:

@@ -99,7 +99,8 @@ class PresunetModel(SeparationModel):
     def _masked(masks: Tensor, spec: Tensor, magnitude: Tensor) -> Tensor:
         """Return the spectrograms ``b s c t f`` of the estimates; their highest bin is zero."""
         bins = masks.shape[-1]
-        logits, real, imag, residual = masks.unbind(2)
+        # Under autocast, masks come in half precision, which complex numbers do not have.
+        logits, real, imag, residual = masks.to(magnitude.dtype).unbind(2)
         mixture, magnitude = spec[..., :bins].unsqueeze(1), magnitude[..., :bins].unsqueeze(1)
         found = (torch.sigmoid(logits) * magnitude + residual).relu()
         length = (real.square() + imag.square()).clamp(min=LEAST_SQUARE).sqrt()
