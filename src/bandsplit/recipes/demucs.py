@@ -115,7 +115,7 @@ def _mini(ht: Recipe) -> Recipe:
             "model.segment_samples": samples,
             "training.excerpt_s": samples / 16000,
             "training.chunks": {"kind": "triangle", "chunk_s": samples / 16000, "overlap": 0.0, "multiple_samples": 0},
-            "training.learning_rate": 1e-3,
+            "training.learning_rate": 4e-3,
             "training.decay": {"kind": "cosine"},
             "training.average": None,
             "training.clip_norm": 5.0,
