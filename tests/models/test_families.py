@@ -12,7 +12,7 @@ import torch
 import dummy_family
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.models.card import ModelCard, read_card
-from bandsplit.models.chunk_config import CrossfadeConfig, OverlapAddConfig
+from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.models.families import FAMILIES, count_flop, find_part, parse_model
 from bandsplit.models.files import load_model, save_model
 from bandsplit.models.importing import import_checkpoint
@@ -60,7 +60,7 @@ def test_songs_are_separated_in_chunks_of_the_lengths_that_the_network_takes(geo
 
 
 def test_a_setting_alone_changes_the_plan_of_its_authors():
-    def plan(**settings: object) -> CrossfadeConfig | OverlapAddConfig:
+    def plan(**settings: object) -> ChunkConfig:
         return Separator(halving(config(fixed=2000)), device="cpu", chunks=settings).chunks
 
     assert plan(hop_s=0.25) == OverlapAddConfig(chunk_s=0.25, hop_s=0.25)

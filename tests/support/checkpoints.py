@@ -18,7 +18,7 @@ from bandsplit.models.bsrnn.tensor_names import _source
 from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained import store as model_store
-from bandsplit.models.pretrained.entries import Entry
+from bandsplit.models.pretrained.entries import Entry, ZipArchive
 from bandsplit.models.pretrained.sources import Sources
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
@@ -121,6 +121,12 @@ class Store:
             self.install(**options)
         assert registry.cached_files(self.entry) == []
         return str(caught.value)
+
+    @property
+    def md5(self) -> str | None:
+        """The registered digest of the archive."""
+        assert isinstance(self.entry.source, ZipArchive)
+        return self.entry.source.md5
 
     @property
     def names(self) -> list[str]:

@@ -109,7 +109,7 @@ def test_a_half_download_is_no_model_and_the_next_run_goes_on(store: Store):
 def test_a_damaged_archive_is_removed_and_fetched_whole_the_next_time(store: Store):
     body = store.has(BASS)
     store.does(serve(damaged(body)), serve(body))
-    assert f"not {store.entry.source.md5}: it was damaged in transit" in store.error() and store.names == []
+    assert f"not {store.md5}: it was damaged in transit" in store.error() and store.names == []
     assert store.install()
 
 
@@ -237,7 +237,7 @@ def test_without_a_registered_md5_the_user_must_give_one(store: Store):
 
 def test_another_md5_than_the_registered_one_is_refused(store: Store):
     store.has(BASS)
-    assert f"the registered md5 of tiny.zip is {store.entry.source.md5}; leave --md5 out" in store.error(md5=32 * "0")
+    assert f"the registered md5 of tiny.zip is {store.md5}; leave --md5 out" in store.error(md5=32 * "0")
     assert store.error(md5="x") == "--md5 x: must be 32 digits of 0-9 and a-f"
 
 

@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as AnyBatchNorm
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -29,12 +30,13 @@ class UnchangedStatistics(AbstractContextManager[None]):
 
     def __init__(self, module: nn.Module) -> None:
         """Take the module; the context may be entered again."""
-        self.momenta = {part: part.momentum for part in module.modules() if isinstance(part, nn.BatchNorm2d)}
+        self.norms = [part for part in module.modules() if isinstance(part, AnyBatchNorm)]
+        self.before = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
 
     def __enter__(self) -> None:
-        for norm in self.momenta:
-            norm.momentum = 0.0
+        for norm in self.norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
 
     def __exit__(self, *_: object) -> None:
-        for norm, momentum in self.momenta.items():
-            norm.momentum = momentum
+        for norm, (momentum, batches) in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
