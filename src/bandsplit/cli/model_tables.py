@@ -101,6 +101,7 @@ def architectures_rows() -> list[dict[str, Any]]:
 def architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
     """Make the table of the networks that can be trained."""
     from bandsplit.core.screen import lean_table
+    from bandsplit.core.text import counted
 
     title = "Architectures: parameters of all targets, in millions"
     table = lean_table(title=title, title_justify="left")
@@ -115,12 +116,12 @@ def architectures_table(rows: Sequence[dict[str, Any]]) -> Table:
     table.add_column("what it is")
     for row in rows:
         digits = 2 if row["shared"] else 1
-        published = row["published_parameters_m"]
+        published, targets = row["published_parameters_m"], len(row["targets"])
         table.add_row(
             row["recipe"],
             f"{row['parameters_m']:.{digits}f}",
             "-" if published is None else f"{published:.{digits}f}",
-            f"1 of {len(row['targets'])} targets" if row["shared"] else f"{len(row['targets'])} of 1 target",
+            f"1 of {counted(targets, 'target')}" if row["shared"] else f"{targets} of 1 target",
             row["row"] or "-",
             [row["about"], *([f"not published: {', '.join(row['unknown'])}"] if row["unknown"] else [])],
         )

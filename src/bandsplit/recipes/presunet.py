@@ -69,7 +69,7 @@ def presunet_recipes() -> list[Recipe]:
             "training.learning_rate": 6e-4,
             **{f"training.{field}": value for field, value in _by_audio(16).items()},
         },
-        shared=True, by_target={},
+        parameters_m=105.20, shared=True, by_target={},
         unknown={
             **_UNKNOWN,
             "training.loss.with_sum": "the published loss has the term of the sum after 10,000 updates; ours always",

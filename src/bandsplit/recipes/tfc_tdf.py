@@ -22,6 +22,7 @@ def tfc_tdf_recipes() -> list[Recipe]:
         "kuielab-b", "KUIELab's model B of SDX23: loss against bleeding",
         {"training.loss": {"kind": "masked-mse", "quantile": 0.93, "coarse": False}, "training.max_epochs": 150,
          "training.patience": 150},
+        parameters_m=a.parameters_m,
     )  # fmt: skip
     return [a, b, *_clean_data(a), _mdx23c(a), _mini(a)]
 
@@ -41,7 +42,7 @@ def _lengths(hop_samples: int, excerpt_frames: int, chunk_frames: int) -> dict[s
 def _label_noise() -> Recipe:
     """Make model A: 100,000 updates, examples whose error is large count as mislabelled."""
     start = Recipe(
-        "kuielab-a", "KUIELab's model A of SDX23: loss against mislabelled stems", shared=True,
+        "kuielab-a", "KUIELab's model A of SDX23: loss against mislabelled stems", parameters_m=30.12, shared=True,
         unknown={
             "training.mixing.activity": "its authors draw a stem again if its mean |x| is below 0.01; about that level "
             "is the limit of segments here",
@@ -106,14 +107,16 @@ def _clean_data(a: Recipe) -> list[Recipe]:
             "are drawn uniformly from the same ranges, and left alone as often",
             **{path: a.unknown[path] for path in a.unknown if path != "training.mixing.activity"},
         },
+        parameters_m=45.81,
     )  # fmt: skip
     second = first.vary(
         "kuielab-c2", "KUIELab's model 2 of SDX23 C; its authors trained on the test songs too",
-        {"model.n_features": 256, **_batches(8, 3e-5, 700)},
+        {"model.n_features": 256, **_batches(8, 3e-5, 700)}, parameters_m=89.71,
     )  # fmt: skip
     third = first.vary(
         "kuielab-c3", "KUIELab's model 3 of SDX23 C, vocals; its authors trained on the test songs too",
         {"model.stft.n_fft": 12288, "model.targets": ["vocals"], **_batches(8, 5e-5, 1000)},
+        parameters_m=45.81,
     )  # fmt: skip
     return [first, second, third]
 
@@ -154,6 +157,7 @@ def _mdx23c(a: Recipe) -> Recipe:
             "training.max_epochs": "not known; the published weights are of epoch 168",
             **{path: a.unknown[path] for path in ("training.patience", "training.chunks")},
         },
+        parameters_m=111.99,
     )  # fmt: skip
 
 
