@@ -8,13 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import dummy_family
+import public_tfc_tdf
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.card import read_card, stored_types
 from bandsplit.models.families import FAMILIES
+from bandsplit.models.files import load_model
+from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import MARKER
+from bandsplit.models.tfc_tdf.config import TfcTdfConfig
 from checkpoints import Store, checkpoint_entry
 from command_line import run_command
 from dummy_family import DummyConfig, halving
@@ -57,6 +62,22 @@ def test_a_checkpoint_with_its_configuration_file_is_fetched_and_only_the_model_
     assert card.scores == {"published SDR of vocals in dB (noise)": 1.5}
     assert json.loads((file.parent / MARKER).read_text())["sha256"] == sha256
     assert list(dict.fromkeys(stage for stage, *_ in seen)) == ["download", "check", "import"]
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_a_public_network_with_its_yaml_or_known_settings_is_fetched_and_estimates_as_it_did(
+    store: Store, tmp_path: Path, fetched: bool
+):
+    torch.save({"state_dict": public_tfc_tdf.weights(), "epoch": 3}, tmp_path / "model.ckpt")
+    config = yaml.safe_dump(public_tfc_tdf.DOCUMENT).encode() if fetched else None
+    known = {} if fetched else {"document": public_tfc_tdf.DOCUMENT}
+    checkpoint = (tmp_path / "model.ckpt").read_bytes()
+    has(store, config, checkpoint, family="tfc_tdf", targets=["vocals", "other"], **known)
+    (file,) = store.install()
+    torch.manual_seed(0)
+    original = build_model(TfcTdfConfig.parse(public_tfc_tdf.SETTINGS)).eval()
+    mixture = 0.1 * torch.randn(1, 2, 15 * 32)
+    assert torch.equal(load_model(file)(mixture).signal, original(mixture).signal)
 
 
 def test_known_settings_need_no_configuration_file(store: Store):
