@@ -67,3 +67,42 @@ class Options:
         near = {name: difflib.get_close_matches(name, self._known, n=1) for name in unknown}
         named = ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
         raise ModelFileError(f"{self.where}: unknown option(s): {named}; known: {', '.join(sorted(self._known))}")
+
+
+def open_sections(document: Mapping[str, Any], *without_effect: str) -> tuple[Options, Options, Options, Options]:
+    """Open a configuration file of Music-Source-Separation-Training, whose options have four sections.
+
+    Args:
+        document: its content; a section may be absent.
+        without_effect: other sections, which change no estimate.
+
+    Returns:
+        The sections ``audio``, ``model``, ``training`` and ``inference``, for the caller to take options and close.
+
+    Raises:
+        ModelFileError: there is another section.
+    """
+    top = Options(document, "configuration")
+    audio, model, training, inference = (
+        Options(top.take(name, {}), name) for name in ("audio", "model", "training", "inference")
+    )
+    top.skip("model_type", *without_effect)
+    top.close()
+    return audio, model, training, inference
+
+
+def require_facts(facts: Mapping[str, Any], what: str) -> None:
+    """Make sure that everything is known that tensors and options must say together.
+
+    Args:
+        facts: place of an option -> value; None if neither says it.
+        what: description of the network, for the error.
+
+    Raises:
+        ModelFileError: something is unknown; the message names the options.
+    """
+    if missing := [name for name, value in facts.items() if value is None]:
+        raise ModelFileError(
+            f"is {what}, but its tensors do not say: {', '.join(missing)}; name the configuration file that came with "
+            f"it, or one with these options, with --config"
+        )

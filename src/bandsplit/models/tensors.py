@@ -72,7 +72,15 @@ def check_shapes(config: ModelConfig, found: Mapping[str, Shape]) -> None:
         ModelFileError: one is missing, unexpected or misshapen.
         ConfigError: ``config`` needs far more than the file has.
     """
-    expected = shapes_in(config, found.values())
+    compare_shapes(shapes_in(config, found.values()), found)
+
+
+def compare_shapes(expected: Mapping[str, Shape], found: Mapping[str, Shape]) -> None:
+    """Compare names and shapes of tensors.
+
+    Raises:
+        ModelFileError: one is missing, unexpected or misshapen.
+    """
     problems = [f"missing: {name}" for name in expected if name not in found]
     problems += [f"unexpected: {name}" for name in found if name not in expected]
     problems += [

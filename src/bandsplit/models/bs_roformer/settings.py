@@ -11,7 +11,7 @@ from typing import Any
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
 from bandsplit.models.bs_roformer.facts import Facts
-from bandsplit.models.options import Options
+from bandsplit.models.options import Options, open_sections, require_facts
 
 
 def read_config(facts: Facts, document: Mapping[str, Any]) -> BsRoformerConfig:
@@ -22,12 +22,7 @@ def read_config(facts: Facts, document: Mapping[str, Any]) -> BsRoformerConfig:
             counterpart.
         ConfigError: sizes contradict each other.
     """
-    top = Options(document, "configuration")
-    audio, model, training, inference = (
-        Options(top.take(name, {}), name) for name in ("audio", "model", "training", "inference")
-    )
-    top.skip("augmentations", "lora", "model_type")
-    top.close()
+    audio, model, training, inference = open_sections(document, "augmentations", "lora")
     is_mel = _is_mel(facts, model)
     channels = {True: 2, False: 1}.get(model.take("stereo", None), facts.channels)
     needed = {
@@ -36,11 +31,7 @@ def read_config(facts: Facts, document: Mapping[str, Any]) -> BsRoformerConfig:
         "model.stft_hop_length": model.take("stft_hop_length", None),
         "model.stft_n_fft": model.take("stft_n_fft", None if is_mel else 2 * (sum(facts.widths(channels)) - 1)),
     }
-    if missing := [name for name, value in needed.items() if value is None]:
-        raise ModelFileError(
-            f"is {facts.describe()}, but its tensors do not say: {', '.join(missing)}; name the configuration file "
-            f"that came with it, or one with these options, with --config"
-        )
+    require_facts(needed, facts.describe())
     rate, targets, hop, n_fft = needed.values()
     _compare(facts, is_mel, model)
     config = BsRoformerConfig.parse(

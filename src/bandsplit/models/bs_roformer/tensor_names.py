@@ -9,10 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bandsplit.core.errors import ModelFileError
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
 from bandsplit.models.contract import Checkpoint, Shape
-from bandsplit.models.tensors import describe_problems, shapes_in
+from bandsplit.models.tensors import compare_shapes, shapes_in
 
 _ROTARY = {
     "attention.norm.gain": "0.norm.gamma", "attention.rotary.frequencies": "0.rotary_embed.freqs",
@@ -63,15 +62,7 @@ def tensors_from_authors(
     expected = shapes_in(config, theirs.values())
     origins = {name: _find_origin(config, places, name, shape) for name, shape in expected.items()}
     wanted = {name: origin.shape for origin in origins.values() for name in origin.names}
-    problems = [f"missing: {name}" for name in wanted if name not in theirs]
-    problems += [f"unexpected: {name}" for name in theirs if name not in wanted]
-    problems += [
-        f"misshapen: {name} is {tuple(theirs[name])}, expected {shape}"
-        for name, shape in wanted.items()
-        if name in theirs and tuple(theirs[name]) != shape
-    ]
-    if problems:
-        raise ModelFileError(describe_problems(problems))
+    compare_shapes(wanted, theirs)
     return {name: origin.combine([checkpoint.read(part) for part in origin.names]) for name, origin in origins.items()}
 
 

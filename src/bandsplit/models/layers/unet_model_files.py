@@ -10,12 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bandsplit.core.errors import ModelFileError
 from bandsplit.models.contract import Shape
 from bandsplit.models.layers.tfc_tdf_v2_files import check_constants, take_integer, take_unet
 from bandsplit.models.layers.unet_model_config import UnetModelConfig
 from bandsplit.models.options import Options
-from bandsplit.models.tensors import describe_problems, shapes_in
+from bandsplit.models.tensors import compare_shapes, shapes_in
 
 _CONSTANTS = {"window", "freq_pad"}
 _COUNT = ".num_batches_tracked"
@@ -68,15 +67,7 @@ def rename_tensors(
     """
     expected = shapes_in(config, theirs.values())
     names = {name: their_name(name) for name in expected}
-    unexpected = [key for key in theirs.keys() - set(names.values()) - _CONSTANTS if not key.endswith(_COUNT)]
-    problems = [f"missing: {key}" for key in names.values() if key not in theirs]
-    problems += [f"unexpected: {key}" for key in sorted(unexpected)]
-    problems += [
-        f"misshapen: {key} is {theirs[key]}, expected {expected[name]}"
-        for name, key in names.items()
-        if key in theirs and theirs[key] != expected[name]
-    ]
-    if problems:
-        raise ModelFileError(describe_problems(problems))
+    weights = {key: shape for key, shape in theirs.items() if key not in _CONSTANTS and not key.endswith(_COUNT)}
+    compare_shapes({key: expected[name] for name, key in names.items()}, weights)
     check_constants({name: read(name) for name in _CONSTANTS & theirs.keys()}, config.loss_stft.n_fft)
     return {name: read(key) for name, key in names.items()}

@@ -18,7 +18,7 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.models.contract import Checkpoint, Imported, Shape
 from bandsplit.models.options import Options
 from bandsplit.models.presunet.config import SUBBANDS, PresunetConfig
-from bandsplit.models.tensors import describe_problems, shapes_in
+from bandsplit.models.tensors import compare_shapes, shapes_in
 
 _BANK = {
     "bank.analysis": "f_helper.qmf.ana_conv_filter.weight",
@@ -97,20 +97,10 @@ def tensors_from_authors(
     expected = shapes_in(config, theirs.values())
     single = any(key.startswith(_SINGLE) for key in theirs)
     names = {name: their_name(name, config, single) for name in expected}
-    unexpected = theirs.keys() - set(names.values())
-    problems = [f"missing: {key}" for key in names.values() if key not in theirs]
-    problems += [
-        f"unexpected: {key}"
-        for key in sorted(unexpected)
-        if not key.endswith(_COUNT) and not key.startswith(_CONSTANTS)
-    ]
-    problems += [
-        f"misshapen: {key} is {theirs[key]}, expected {expected[name]}"
-        for name, key in names.items()
-        if key in theirs and theirs[key] != expected[name]
-    ]
-    if problems:
-        raise ModelFileError(describe_problems(problems))
+    weights = {
+        key: shape for key, shape in theirs.items() if not key.endswith(_COUNT) and not key.startswith(_CONSTANTS)
+    }
+    compare_shapes({key: expected[name] for name, key in names.items()}, weights)
     return {name: read(key) for name, key in names.items()}
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.contract import Shape
-from bandsplit.models.options import Options
+from bandsplit.models.options import Options, open_sections, require_facts
 from bandsplit.models.tfc_tdf.config import TfcTdfConfig
 
 
@@ -80,12 +80,7 @@ def read_config(facts: Facts, document: Mapping[str, Any]) -> TfcTdfConfig:
             counterpart.
         ConfigError: sizes contradict each other.
     """
-    top = Options(document, "configuration")
-    audio, model, training, inference = (
-        Options(top.take(name, {}), name) for name in ("audio", "model", "training", "inference")
-    )
-    top.skip("augmentation", "augmentations", "model_type")
-    top.close()
+    audio, model, training, inference = open_sections(document, "augmentation", "augmentations")
     instruments, target = training.take("instruments", None), training.take("target_instrument", None)
     needed = {
         "audio.sample_rate": audio.take("sample_rate", None),
@@ -98,11 +93,7 @@ def read_config(facts: Facts, document: Mapping[str, Any]) -> TfcTdfConfig:
     }
     if facts.norm is None and model.take("norm", None) is None:
         needed["model.norm"] = None
-    if missing := [name for name, value in needed.items() if value is None]:
-        raise ModelFileError(
-            f"is {facts.describe()}, but its tensors do not say: {', '.join(missing)}; name the configuration file "
-            f"that came with it, or one with these options, with --config"
-        )
+    require_facts(needed, facts.describe())
     rate, n_fft, hop, frames, act, norm, targets = needed.values()
     channels = _number("audio.num_channels", audio.take("num_channels", 2))
     config = TfcTdfConfig.parse(
