@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from bandsplit.data.examples.mixing import UMX_LIKE
-from bandsplit.recipes.recipe import Recipe, apply_changes
+from bandsplit.recipes.recipe import TWO_CORES, Recipe, apply_changes
 
 _SOFTWARE = "not known; as in Music-Source-Separation-Training"
 
@@ -98,7 +98,7 @@ def _mini(paper: Recipe) -> Recipe:
     return paper.vary(
         "mini-bs-roformer", "mini: BS-RoFormer",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.stft": {"n_fft": 1024, "hop_samples": 256},
             "model.bands": {"kind": "bins", "widths": [8] * 8 + [16] * 8 + [64] * 4 + [65]},
             "model.n_features": 32,
@@ -109,23 +109,18 @@ def _mini(paper: Recipe) -> Recipe:
             "model.plan": {"kind": "faded", "chunk_s": 2.0, "overlaps": 2},
             "training.loss": {"kind": "multi-resolution-stft", "n_fft": 1024, "hop_rule": "quarter"},
             "training.learning_rate": 3e-3,
-            "training.decay": {"kind": "cosine"},
             "training.warm_up_updates": 50,
             "training.average": None,
             "training.clip_norm": 5.0,
             "training.precision": "fp32",
             "training.excerpt_s": 1.0,
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.chunks": {"kind": "faded", "chunk_s": 2.0},
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
             "training.mixing.gain.low": 0.5,
             "training.mixing.augment.polarity_probability": 0.0,
-            "training.mixing.same_song_probability": 0.3,
             "training.examples_per_epoch": 200,
             "training.max_epochs": 6,
             "training.patience": 6,
-            "training.validate_every": 2,
         },
         counterpart="bs-roformer", parameters_m=None, unknown={},
     )  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bandsplit.data.examples.mixing import UMX_LIKE
-from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 _SEGMENT_S = 343_980 / 44_100
 _MIXING: dict[str, Any] = {
@@ -104,7 +104,7 @@ def _mini(ht: Recipe) -> Recipe:
     return ht.vary(
         "mini-htdemucs", "mini: HT Demucs",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.n_fft": 1024,
             "model.depth": 3,
             "model.n_features": 16,
@@ -116,19 +116,14 @@ def _mini(ht: Recipe) -> Recipe:
             "training.excerpt_s": samples / 16000,
             "training.chunks": {"kind": "triangle", "chunk_s": samples / 16000, "overlap": 0.0, "multiple_samples": 0},
             "training.learning_rate": 4e-3,
-            "training.decay": {"kind": "cosine"},
             "training.average": None,
             "training.clip_norm": 5.0,
             "training.monitor": "usdr",
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
             "training.mixing.augment": {},
-            "training.mixing.same_song_probability": 0.3,
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.examples_per_epoch": 400,
             "training.max_epochs": 6,
             "training.patience": 6,
-            "training.validate_every": 2,
         },
         counterpart="htdemucs", unknown={},
     )  # fmt: skip

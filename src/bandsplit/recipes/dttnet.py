@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 _CHUNK_S = 261_120 / 44_100  # 256 frames
 _SHARE_ALTERED = 0.8  # of the 5 pitches and 5 tempos of the rendered copies, 4 are not the original
@@ -74,25 +74,20 @@ def _mini(published: Recipe) -> Recipe:
     return published.vary(
         "mini-dttnet", "mini: DTTNet at 16 kHz with one level of 16 features",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.stft": {"n_fft": 1024, "hop_samples": 512},
             "model.bins": 256,
             "model.unet": {"n_features": 16, "levels": 1, "convs": 1},
             "model.dual_path": {"layers": 1},
             "model.plan": plan,
             "training.learning_rate": 3e-3,
-            "training.decay": {"kind": "cosine"},
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.precision": "fp32",
             "training.excerpt_s": excerpt_s,
             "training.examples_per_epoch": 200,
             "training.mixing.gain": {"kind": "linear", "low": 0.5, "high": 1.25},
-            "training.mixing.same_song_probability": 0.3,
             "training.mixing.augment": {},
             "training.max_epochs": 12,
             "training.patience": 12,
-            "training.validate_every": 2,
             "training.chunks": plan,
         },
         by_target={}, unknown={}, counterpart="dttnet",

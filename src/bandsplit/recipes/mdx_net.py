@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 _RATE_HZ, _HOP = 44_100, 1024
 _SHARE_ALTERED = 0.8  # of the 5 pitches and 5 tempos of the rendered copies, 4 are not the original
@@ -93,24 +93,19 @@ def _mini(published: Recipe) -> Recipe:
     return published.vary(
         "mini-mdx-net", "mini: KUIELab-MDX-Net at 16 kHz with two levels of 12 features",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.stft": {"n_fft": 1024, "hop_samples": 512},
             "model.bins": 512,
             "model.unet": {"block": "plain", "n_features": 12, "levels": 2, "convs": 2},
             "model.plan": plan,
             "training.learning_rate": 1e-3,
-            "training.decay": {"kind": "cosine"},
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.precision": "fp32",
             "training.excerpt_s": excerpt_s,
             "training.examples_per_epoch": 200,
             "training.mixing.gain": {"kind": "linear", "low": 0.5, "high": 1.25},
-            "training.mixing.same_song_probability": 0.3,
             "training.mixing.augment": {},
             "training.max_epochs": 12,
             "training.patience": 12,
-            "training.validate_every": 2,
             "training.chunks": plan,
         },
         by_target={}, unknown={}, counterpart="mdx-net",

@@ -7,12 +7,9 @@ base model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from bandsplit.data.examples.mixing import UMX_LIKE
-
-if TYPE_CHECKING:
-    from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 VARIANTS = (
     "naive-stereo", "tac-prelu", "bscnn", "attention-2x16", "multi-head-2", "layers-gru-gru", "layers-conv-conv",
@@ -30,24 +27,19 @@ def mini_recipes(recipes: Mapping[str, Recipe]) -> list[Recipe]:
     base = recipes["base"].vary(
         "mini-base", "mini: base model",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.bands": [[150, 6], [300, 4], [1000, 3]],
             "model.stft.n_fft": 1024,
             "model.stft.hop_samples": 512,
             "model.n_features": 16,
             "model.n_blocks": 2,
             "training.excerpt_s": 1.0,
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.learning_rate": 0.015,
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
             "training.mixing.gain.low": 0.5,
-            "training.mixing.same_song_probability": 0.3,
-            "training.decay": {"kind": "cosine"},
             "training.examples_per_epoch": 200,
             "training.max_epochs": 12,
             "training.patience": 12,
-            "training.validate_every": 2,
         },
         counterpart="base",
     )  # fmt: skip

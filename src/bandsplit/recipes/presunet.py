@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bandsplit.data.examples.mixing import UMX_LIKE
-from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 _EXCERPT_S = 3.0
 _DEVICES = 8
@@ -100,24 +100,19 @@ def _mini(published: Recipe) -> Recipe:
     return published.vary(
         "mini-presunet", "mini: CWS-PResUNet at 16 kHz with four levels of one block",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.stft": {"n_fft": 256, "hop_samples": 55},
             "model.widths": [16, 24, 32, 32],
             "model.n_blocks": 1,
             "model.plan": {"kind": "bounded", "chunk_s": 5.0, "trim_s": 0.5},
             "training.learning_rate": 1e-3,
             "training.warm_up_updates": 100,
-            "training.decay": {"kind": "cosine"},
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.excerpt_s": 1.0,
             "training.examples_per_epoch": 200,
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
             "training.mixing.gain.low": 0.5,
-            "training.mixing.same_song_probability": 0.3,
             "training.max_epochs": 12,
             "training.patience": 12,
-            "training.validate_every": 2,
             "training.chunks": {"kind": "bounded", "chunk_s": 5.0, "trim_s": 0.5},
         },
         by_target={}, unknown={}, counterpart="presunet",

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from bandsplit.data.examples.mixing import UMX_LIKE
-from bandsplit.recipes.recipe import Recipe, apply_changes
+from bandsplit.recipes.recipe import TWO_CORES, Recipe, apply_changes
 
 RATE_HZ = 44100
 _UPDATES_PER_EPOCH = 1000
@@ -171,7 +171,7 @@ def _mini(a: Recipe) -> Recipe:
     return a.vary(
         "mini-tfc-tdf", "mini: TFC-TDF UNet v3",
         {
-            "model.sample_rate_hz": 16000,
+            **TWO_CORES,
             "model.stft": {"n_fft": 1024, "hop_samples": 256},
             "model.n_bins": 512,
             "model.n_features": 16,
@@ -183,18 +183,13 @@ def _mini(a: Recipe) -> Recipe:
             "training.chunks": {"kind": "overlap-add", "chunk_s": samples / 16000, "hop_s": samples / 16000},
             "training.loss": {"kind": "mse-waveform"},
             "training.learning_rate": 2e-3,
-            "training.decay": {"kind": "cosine"},
             "training.average": None,
             "training.precision": "fp32",
             "training.clip_norm": 5.0,
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},
-            "training.mixing.same_song_probability": 0.3,
-            "training.batch_size": 4,
-            "training.global_batch": 4,
             "training.examples_per_epoch": 320,
             "training.max_epochs": 6,
             "training.patience": 6,
-            "training.validate_every": 2,
         },
         counterpart="kuielab-a", unknown={},
     )  # fmt: skip
