@@ -410,7 +410,7 @@ def test_the_manifest_says_what_was_made_of_what_and_how(capsys, model):
     assert record["outputs"] == {"vocals": "a/vocals.wav", "bass": "a/bass.wav"}
     assert record["audio_s"] == pytest.approx(8000 / 11_025) and record["wall_s"] > 0
     assert record["notes"] == ["resampled from 11025 Hz to the model's 8000 Hz and back"]
-    assert len(record["models"]["small.safetensors"]) == 64 and record["settings"]["chunks"]["chunk_s"] == 10
+    assert len(record["models"]["small.safetensors"]) == 64 and record["settings"]["chunks"][0]["chunk_s"] == 10
 
 
 def test_done_songs_are_skipped_until_file_model_settings_or_stems_change(capsys, model):

@@ -36,7 +36,8 @@ PLANS: list[ChunkConfig] = [
     BoundedConfig(chunk_s=13, trim_s=1.5),
     JoinedConfig(chunk_s=6),
     JoinedConfig(chunk_s=6, sixteen_bits=True),
-    TriangleConfig(chunk_s=343_980 / 44_100, multiple_samples=0, shifts=3),
+    TriangleConfig(chunk_s=343_980 / 44_100, multiple_samples=0, shifts=3, normalise="mono"),
+    CrossfadeConfig(normalise="joint", tta=("polarity", "channels")),
     TriangleConfig(chunk_s=44, overlap=0.5, power=2, multiple_samples=2048, less_samples=1366),
 ]
 

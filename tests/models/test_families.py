@@ -45,7 +45,7 @@ def config(**changes: object) -> DummyConfig:
 def test_songs_are_separated_in_chunks_of_the_lengths_that_the_network_takes(geometry: dict[str, int], tmp_path: Path):
     model, song = halving(config(**geometry)), noise(2, 20_011)
     separator = Separator(model, device="cpu")
-    assert separator.chunks == OverlapAddConfig(chunk_s=0.25, hop_s=0.125)  # as its authors did
+    assert separator.chunks == (OverlapAddConfig(chunk_s=0.25, hop_s=0.125),)  # as its authors did
     for samples in (20_011, 2000, 1999, 300, 1):
         estimates = separator.separate(song[:, :samples], RATE_HZ)
         assert [*estimates] == ["vocals", "bass"]
@@ -54,29 +54,37 @@ def test_songs_are_separated_in_chunks_of_the_lengths_that_the_network_takes(geo
     soundfile.write(tmp_path / "song.wav", song.T, RATE_HZ, subtype="FLOAT")
     save_model(tmp_path / "filters.safetensors", model, CARD)
     result = Separator(tmp_path / "filters.safetensors").separate_file(tmp_path / "song.wav", tmp_path / "out")
-    assert "overlap-add (chunk 0.25 s, hop 0.125 s)" in result.plan.title
+    assert "overlap-add (chunk 0.25 s, hop 0.125 s)" in result.plans[0].title
     for path in result.paths.values():
         np.testing.assert_allclose(soundfile.read(path, dtype="float32")[0].T, song / 2, atol=1e-7)
 
 
 def test_a_setting_alone_changes_the_plan_of_its_authors():
-    def plan(**settings: object) -> ChunkConfig:
+    def plan(**settings: object) -> tuple[ChunkConfig, ...]:
         return Separator(halving(config(fixed=2000)), device="cpu", chunks=settings).chunks
 
-    assert plan(hop_s=0.25) == OverlapAddConfig(chunk_s=0.25, hop_s=0.25)
-    assert plan(kind="crossfade", chunk_s=0.2) == CrossfadeConfig(chunk_s=0.2)
-    with pytest.raises(ConfigError, match=r"has chunks of 12\.000 s, but model takes at most 0\.250 s at once"):
+    assert plan(hop_s=0.25) == (OverlapAddConfig(chunk_s=0.25, hop_s=0.25),)
+    assert plan(kind="crossfade", chunk_s=0.2) == (CrossfadeConfig(chunk_s=0.2),)
+    with pytest.raises(
+        ConfigError, match=r"has chunks of 12\.000 s, but model 1 of the list takes at most 0\.250 s at once"
+    ):
         plan(kind="crossfade")
     with pytest.raises(ConfigError, match=r"^--overlap: has no meaning with --method overlap-add; leave it out$"):
         plan(overlap=0.2)
 
 
-def test_models_that_come_with_different_plans_need_one_that_is_named():
-    other = build_model(parse_model({"targets": ["drums"], "sample_rate_hz": RATE_HZ, "bands": [[1000, 2]]}))
-    both = [halving(config()), other]
-    with pytest.raises(ConfigError, match=r"come with different plans; name the plan with --method and --chunk"):
-        Separator(both, device="cpu")
-    assert Separator(both, device="cpu", chunks=CrossfadeConfig()).targets == ("vocals", "bass", "drums")
+def test_models_that_come_with_different_plans_follow_each_their_own():
+    other = build_model(parse_model({"targets": ["drums"], "sample_rate_hz": RATE_HZ, "bands": [[1000, 2]]})).eval()
+    halves, song = halving(config()), np.random.default_rng(0).normal(0, 0.1, (2, 90_000)).astype(np.float32)
+    both = Separator([halves, other], device="cpu")
+    assert both.chunks == (OverlapAddConfig(chunk_s=0.25, hop_s=0.125), CrossfadeConfig())
+    assert [len(plan.chunks) for plan in both.plans(90_000, RATE_HZ)] == [91, 2]
+    found = both.separate(song, RATE_HZ)
+    alone = Separator(halves, device="cpu").separate(song, RATE_HZ) | Separator(other, device="cpu").separate(
+        song, RATE_HZ
+    )
+    assert list(found) == list(alone) and all(np.array_equal(found[target], alone[target]) for target in found)
+    assert Separator([halves, other], device="cpu", chunks=CrossfadeConfig()).chunks == (CrossfadeConfig(),)
 
 
 def test_a_file_keeps_the_family_and_old_files_that_name_none_are_still_read(tmp_path: Path):

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.pickled import PickledFile, Record, StoredTensor
+from bandsplit.models.pickled import PickledFile, StoredTensor
+from bandsplit.models.settings import Record
 from places import CHECKPOINT
 
 

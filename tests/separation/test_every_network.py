@@ -75,7 +75,7 @@ def test_songs_shorter_than_the_least_length_are_padded(chunks: ChunkConfig):
         assert {target: estimate.shape for target, estimate in estimates.items()} == dict.fromkeys(
             ("vocals", "bass"), mixture.shape
         )
-        plan = parts.plan(samples, RATE_HZ)
+        plan = parts.plans(samples, RATE_HZ)[0]
         weights = np.zeros(samples)
         for chunk in plan.chunks:
             weights[chunk.used_start : chunk.used_stop] += plan.weights(chunk)

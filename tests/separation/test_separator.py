@@ -54,7 +54,7 @@ def test_long_songs_follow_the_chunk_plan():
     model, mixture = tiny_model(), noise(2, 20_000)
     chunks = CrossfadeConfig(chunk_s=1)
     whole = separator(model, chunks=chunks)
-    assert [(c.start, c.stop) for c in whole.plan(20_000, RATE_HZ).chunks] == [
+    assert [(c.start, c.stop) for c in whole.plans(20_000, RATE_HZ)[0].chunks] == [
         (0, 8800),
         (8000, 17_600),
         (16_800, 20_000),
@@ -253,7 +253,7 @@ def test_a_file_becomes_a_folder_of_stems(tmp_path: Path, name: str):
     assert result.track == name.rpartition(".")[0]
     assert list(result.paths) == ["vocals", "bass"] and result.audio_s == 1.0 and result.wall_s > 0
     assert result.notes == ("resampled from 22050 Hz to the model's 8000 Hz and back",)
-    assert "chunk" in str(result.plan)
+    assert "chunk" in str(result.plans[0])
     for target, stem in result.paths.items():
         assert stem == tmp_path / "out folder" / result.track / f"{target}.wav"
         assert audio.info(stem) == audio.AudioInfo(22_050, 2, 22_050, "WAV", "FLOAT")
@@ -289,7 +289,7 @@ def test_bad_files_leave_no_folder_behind(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     audio.write(tmp_path / "song.wav", noise(2, 100), RATE_HZ)
     parts = separator()
-    monkeypatch.setattr(parts._networks[0], "estimate", None)
+    monkeypatch.setattr(next(iter(parts._networks.values())), "estimate", None)
     with pytest.raises(AudioError, match=r"song\.wav/song: cannot be written to .*; choose another output folder"):
         parts.separate_file(tmp_path / "song.wav", tmp_path / "song.wav")
 

@@ -156,10 +156,11 @@ def test_silent_chunks_do_not_run_the_network_and_change_nothing(monkeypatch: py
     mixture = noise(2, 80_000)
     mixture[:, 20_000:60_000] = 0
     parts = separator(chunks=CrossfadeConfig(chunk_s=1), batch_size=3)
-    ran, estimate = [], parts._networks[0].estimate
-    monkeypatch.setattr(parts._networks[0], "estimate", lambda batch: ran.append(len(batch)) or estimate(batch))
+    (network,) = parts._networks.values()
+    ran, estimate = [], network.estimate
+    monkeypatch.setattr(network, "estimate", lambda batch: ran.append(len(batch)) or estimate(batch))
     skipping = parts.separate(mixture, RATE_HZ)
-    chunks = parts.plan(80_000, RATE_HZ).chunks
+    chunks = parts.plans(80_000, RATE_HZ)[0].chunks
     silent = [chunk for chunk in chunks if not mixture[:, chunk.start : chunk.stop].any()]
     assert len(silent) >= 3 and sum(ran) == len(chunks) - len(silent)
     # A sound that nobody hears makes the network run on all of it.
@@ -176,7 +177,7 @@ def test_only_the_wanted_targets_are_computed(tmp_path: Path):
     shared, mixture = tiny_model("vocals", "bass", "drums"), noise(2, 9000)
     parts = separator(shared, targets=["drums", "vocals"])
     assert parts.targets == ("vocals", "drums")
-    (network,) = parts._networks
+    (network,) = parts._networks.values()
     assert isinstance(network, TorchNetwork)
     decoders = network.model.get_submodule("decoders").named_children()
     assert [name for name, _ in decoders] == ["vocals", "drums"]

@@ -33,7 +33,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 
 class Source(AbstractContextManager):
-    """A song, or a part of it, in a format that libsndfile supports, read once from start to end in bounded memory.
+    """A song, or a part of it, in a format that libsndfile supports, read from start to end in bounded memory.
 
     Attributes:
         samples: Exact length.
@@ -65,7 +65,7 @@ class Source(AbstractContextManager):
         Raises:
             AudioError: as `bandsplit.audio.files.info`; or the range contains no samples.
         """
-        self._path, self._name = path, name or str(path)
+        self._path, self._name, self._read_before = path, name or str(path), False
         self._state = _state(path)
         self._file = open_sound(path, ForwardSound)
         self.channels, self.sample_rate_hz = self._file.channels, self._file.samplerate
@@ -97,7 +97,7 @@ class Source(AbstractContextManager):
         self._file.close()
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Read the song, which is possible once.
+        """Read the song; a second call reads it again, and ends the first.
 
         Yields:
             float32 ``channels samples``, full scale at 1, channels in WAV order.
@@ -105,6 +105,10 @@ class Source(AbstractContextManager):
         Raises:
             AudioError: the file is damaged or truncated, or contains samples that are not finite.
         """
+        if self._read_before:
+            self._file.close()
+            self._file = open_sound(self._path, ForwardSound)
+        self._read_before = True
         at, stop = self._start, self._start + self.samples
         if self._file.format == "MP3":
             self._skip(at)

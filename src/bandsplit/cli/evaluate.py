@@ -28,9 +28,10 @@ class ScoringOptions:
     """Systems and songs that are scored, and the file of the scores."""
 
     model: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
-            help="Model files; those of different targets are scored together, a repeated target starts a new system."
+            help="Model files, bags, folders of model files, or registered names; models of different targets are "
+            "scored together, a repeated target starts a new system."
         ),
     ] = None
     estimates: Annotated[
@@ -87,6 +88,7 @@ def evaluate(
 
     Scores that the file holds already are not computed again, so an interrupted evaluation continues where it stopped.
     """
+    from bandsplit.cli.model_choice import choose_models
     from bandsplit.evaluation.evaluate import find_scored
     from bandsplit.evaluation.results import read_scores
     from bandsplit.evaluation.systems import model_systems
@@ -98,7 +100,8 @@ def evaluate(
         raise ConfigError("nothing to score: give model files, --estimates DIR or --yardsticks")
     settings = chunks.settings()
     plan = change_chunks(settings, SAME_PLAN) if scoring.plan == "same" else settings
-    models = model_systems(scoring.model or [], device, plan)
+    files = choose_models(console, scoring.model) if scoring.model else []
+    models = model_systems(files, device, plan)
     dataset = songs.open(console, data, ("train", split) if scoring.yardsticks else (split,))
     wanted = _wanted(scoring.targets, dataset)
     systems = _yardsticks(console, dataset) if scoring.yardsticks else {}

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from bandsplit.models.pretrained.entries import Entry
+    from bandsplit.separation.members import Part
 
 
 def models_table(entries: Sequence[Entry]) -> Table:
@@ -73,6 +74,25 @@ _FACTS: dict[str, Callable[[Entry], str | None]] = {
     "training data": lambda entry: entry.data_note,
     "source": lambda entry: entry.source.page,
 }
+
+
+def bag_lines(part: Part, indent: str = "  ") -> Iterator[str]:
+    """Write the members of a bag, with their weights by target and their chunk plans."""
+    from bandsplit.separation.chunks import describe_chunks
+    from bandsplit.separation.members import Mean
+
+    if not isinstance(part, Mean):
+        return
+    if part.mixer is not None:
+        yield f"{indent}mixer: {', '.join(part.mixer.targets)}, from all of them and the mixture"
+    for child, weights in part.parts:
+        given = ", ".join(f"{target} {weight:g}" for target, weight in weights.items() if weight)
+        if isinstance(child, Mean):
+            yield f"{indent}{child.name} ({given})"
+            yield from bag_lines(child, indent + "  ")
+        else:
+            minus = f"; sees the mixture minus {', '.join(target for _, target in child.minus)}" if child.minus else ""
+            yield f"{indent}{child.name} ({given}): {describe_chunks(child.chunks)}{minus}"
 
 
 def architectures_rows() -> list[dict[str, Any]]:

@@ -55,12 +55,16 @@ def list_models(
 
 @models_app.command("show")
 def show_model(
-    model: Annotated[str, typer.Argument(help="A registered name, or a model file.")], as_json: JsonOption = False
+    model: Annotated[str, typer.Argument(help="A registered name, a model file or a bag.")], as_json: JsonOption = False
 ) -> None:
-    """Show the facts about a registered model, or the card and the configuration of a model file."""
+    """Show the facts about a registered model, the card and configuration of a model file, or the members of a bag."""
+    from bandsplit.models.bags import is_bag
     from bandsplit.models.card import MODEL_SUFFIXES, read_card, stored_types
     from bandsplit.models.pretrained.registry import cached_files, find_entry
 
+    if is_bag(model):
+        _show_bag(Path(model), as_json)
+        return
     if os.path.isfile(model) or Path(model).suffix in MODEL_SUFFIXES:
         files = [Path(model)]
     else:
@@ -146,6 +150,31 @@ def import_model(
     show(f"licence: {card.licence}", f"training data: {card.training_data}")
 
 
+@models_app.command("bag")
+def make_bag(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODELS", help="Model files, bags, folders of some, or registered names.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="BAG", help="The bag to write, a .yaml file.")],
+    force: ForceOption = False,
+) -> None:
+    """Average models: write a bag in which each has weight 1 for all its targets. Weights can be edited in the file."""
+    from bandsplit.cli.model_tables import bag_lines
+    from bandsplit.core.errors import ModelFileError
+    from bandsplit.models.bags import Bag, BagMember, is_bag, write_bag
+    from bandsplit.separation.systems import check_bag
+
+    if not is_bag(out):
+        raise ModelFileError(f"{out}: is not a name of a bag; choose one that ends with .yaml")
+    if os.path.exists(out) and not force:
+        raise ModelFileError(f"{out}: exists already; choose another name with -o, or replace it with --force")
+    members = [os.path.relpath(model, out.parent) if os.path.exists(model) else model for model in models]
+    bag = Bag(members=tuple(BagMember(model=member) for member in members))
+    mean = check_bag(out, bag)
+    write_bag(out, bag)
+    show(f"{out}: a bag of {len(members)}; use: -n {out}", *bag_lines(mean))
+
+
 @models_app.command("export")
 def export_model(
     name: NameArgument,
@@ -171,6 +200,18 @@ def remove_model(name: NameArgument) -> None:
     freed_bytes = remove_model(entry)
     what = f"removed, {in_gb(freed_bytes)} freed" if freed_bytes else "was not in the cache"
     print_lines(make_console(), f"{entry.name}: {what}")
+
+
+def _show_bag(path: Path, as_json: bool) -> None:
+    from bandsplit.cli.model_tables import bag_lines
+    from bandsplit.models.bags import read_bag
+    from bandsplit.separation.systems import read_system
+
+    bag, system = read_bag(path), read_system([path])
+    if as_json:
+        show_json({"bag": bag.model_dump(mode="json"), "files": [str(file) for file in system.files]})
+        return
+    show(f"{bag.name}: a bag of {len(bag.members)}", *bag_lines(system.mean))
 
 
 def _facts(entry: Entry) -> dict[str, Any]:

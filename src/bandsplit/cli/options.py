@@ -238,6 +238,21 @@ class ChunkOptions:
         ),
     ] = None
 
+    normalise: Annotated[
+        Literal["none", "mono", "joint"] | None,
+        chunk_option(
+            "--normalise", help="Song normalised by its mean over channels, or all samples (default: as the authors)."
+        ),
+    ] = None
+    tta: Annotated[
+        str | None,
+        chunk_option(
+            "--tta",
+            metavar="A,B",
+            help="Mean with the estimates of exchanged channels (channels) and of the negated song (polarity).",
+        ),
+    ] = None
+
     def settings(self) -> dict[str, Any]:
         """Return those settings of a chunk plan that were given.
 
@@ -252,6 +267,7 @@ class ChunkOptions:
             "geometry": self.geometry, "overlaps": self.overlaps, "trim_s": self.trim,
             "exact_batch": self.exact_batch, "sixteen_bits": self.sixteen_bits or None,
             "power": self.power, "multiple_samples": self.multiple, "less_samples": self.less, "shifts": self.shifts,
+            "normalise": self.normalise, "tta": None if self.tta is None else split_names(self.tta),
         }  # fmt: skip
         settings = {name: value for name, value in values.items() if value is not None}
         if self.method is not None:

@@ -38,7 +38,7 @@ class ModelOptions:
         _models(
             *MODEL_NAMES,
             metavar="MODEL",
-            help="Model file, folder of model files, or name in `bandsplit models list`; repeat it for models of "
+            help="Model file, bag, folder of model files, or name in `bandsplit models list`; repeat it for models of "
             "several targets (default: the best one installed).",
         ),
     ] = None
@@ -54,6 +54,9 @@ class ModelOptions:
     precision: Annotated[
         Literal["fp32", "bf16", "fp16"], _models("--precision", help="Of products; bf16 and fp16 are faster on GPUs.")
     ] = "fp32"
+    sequential: Annotated[
+        bool, _models("--sequential", help="Keep one model of a bag in memory at a time; estimates wait in TMPDIR.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ def separate(
     from bandsplit.cli.model_choice import choose_separator
     from bandsplit.core.machine import cpu_threads
     from bandsplit.separation.batch import Batch
+    from bandsplit.separation.chunks import work_notes
 
     config, settings = output.config(), chunks.settings()
     console = make_console()
@@ -173,10 +177,10 @@ def separate(
     separator = choose_separator(
         console, models.model or [], models.yes, device=models.device, chunks=settings, batch_size=chunks.batch_size,
         targets=_choose_stems(models.stems, output.two_stems), runtime=models.runtime,
-        threads=max(1, cpu_threads() // batch.jobs), precision=models.precision,
+        threads=max(1, cpu_threads() // batch.jobs), precision=models.precision, sequential=models.sequential,
     )  # fmt: skip
     todo = Batch(separator, output.out, config, start_s=part.start, duration_s=part.duration, shard=batch.shard)
-    for note in todo.notes:
+    for note in (*todo.notes, *work_notes(separator.chunks)):
         print_lines(console, f"note: {note}")
     todo.check(songs)
     work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan)

@@ -72,13 +72,13 @@ class SongWork:
         is_done = self._is_done(song)
         record = self.batch.describe(song, "skipped" if is_done else "planned")
         with open_song(song.path, **self.batch.part) as source:
-            plan = self.batch.separator.plan(source.samples, source.sample_rate_hz)
+            plans = self.batch.separator.plans(source.samples, source.sample_rate_hz)
             notes = self.batch.separator.notes(source.channels, source.sample_rate_hz, str(song.path))
             what = "already done"
             if not is_done:
-                cost = forecast.cost(plan, source.channels)
+                cost = forecast.cost(plans, source.channels)
                 memory = "" if cost.megabytes is None else f" and {cost.megabytes:.0f} MB of memory"
-                what = f"{plan.title}; {_about(cost.seconds)}{memory}"
+                what = f"{' + '.join(plan.title for plan in plans)}; {_about(cost.seconds)}{memory}"
                 record |= {"about_s": cost.seconds, "about_mb": cost.megabytes}
         print_lines(
             self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})"
@@ -112,7 +112,7 @@ class SongWork:
         for note in result.notes:
             print_lines(self.console, f"note: {song.path.name}: {note}")
         if self.show_plan:
-            print_lines(self.console, *str(result.plan).splitlines())
+            print_lines(self.console, *(line for plan in result.plans for line in str(plan).splitlines()))
         times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
         where = next(iter(result.paths.values())).parent
         print_lines(self.console, f"{song.path} -> {where}  ({times})")

@@ -12,10 +12,12 @@ from pooch import file_hash
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.data.songs.tracks import Audio, Track, TrackAudio
+from bandsplit.models.bags import is_bag
 from bandsplit.models.card import read_card
 from bandsplit.models.chunk_config import ChunkConfig
 from bandsplit.separation.chunks import describe_chunks
 from bandsplit.separation.separator import Separator
+from bandsplit.separation.systems import Chunks, read_system
 
 
 @dataclass(frozen=True)
@@ -52,41 +54,48 @@ class ModelSystem:
     """A separator applied to the mixture file."""
 
     def __init__(
-        self, separator: Separator, recipe: str | None = None, seed: int | None = None, files: Sequence[Path] = ()
+        self,
+        separator: Separator,
+        recipe: str | None = None,
+        seed: int | None = None,
+        files: Sequence[Path] = (),
+        chunks: Chunks = None,
     ) -> None:
-        """Wrap a separator; other processes load it from ``files``, where there are any."""
+        """Wrap a separator; other processes load it from ``files`` with ``chunks``, where there are any files."""
         self.separator = separator
-        self._files = tuple(files)
+        self._files, self._chunks = tuple(files), chunks
         self._about = About(
-            inference=describe_chunks(separator.chunks),
-            plan=separator.chunks,
+            inference=" + ".join(map(describe_chunks, separator.chunks)),
+            plan=separator.chunks[0] if len(separator.chunks) == 1 else None,
             recipe=recipe,
             seed=seed,
-            source=hash_files(files) if files else None,
+            source=hash_files(separator.files) if files else None,
             targets=separator.targets,
         )
 
     @classmethod
-    def load(cls, files: Sequence[Path], device: str, chunks: ChunkConfig | Mapping[str, Any]) -> ModelSystem:
-        """Load model files that estimate different targets; a recipe or seed that they do not share becomes None.
+    def load(cls, files: Sequence[Path], device: str, chunks: Chunks) -> ModelSystem:
+        """Load files of models and bags of different targets; a recipe or seed that they do not share becomes None.
 
         Raises:
-            ModelFileError: a file is not a model.
+            ModelFileError: a file is not a model or a bag.
             ConfigError: the models do not go together, or the device is not available.
         """
-        cards = [read_card(file)[1] for file in files]
+        separator = Separator(list(files), device=device, chunks=chunks)
+        cards = [read_card(file)[1] for file in separator.files if not is_bag(file)]
         recipes, seeds = {card.recipe for card in cards}, {card.seed for card in cards}
         return cls(
-            Separator(list(files), device=device, chunks=chunks),
+            separator,
             recipe=recipes.pop() if len(recipes) == 1 else None,
             seed=seeds.pop() if len(seeds) == 1 else None,
             files=files,
+            chunks=chunks,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the names of the files, if there are any, instead of the weights."""
         if self._files:
-            return ModelSystem.load, (self._files, str(self.separator.device), self.separator.chunks)
+            return ModelSystem.load, (self._files, str(self.separator.device), self._chunks)
         return ModelSystem, (self.separator, self._about.recipe, self._about.seed)
 
     def about(self, track: Track) -> About:
@@ -98,21 +107,22 @@ class ModelSystem:
         return self.separator.separate(song.mixture, song.track.sample_rate_hz)
 
 
-def model_systems(paths: Sequence[Path], device: str, chunks: ChunkConfig | Mapping[str, Any]) -> dict[str, System]:
-    """Make systems of model files: files of different targets form one, a repeated target starts the next.
+def model_systems(paths: Sequence[Path], device: str, chunks: Chunks) -> dict[str, System]:
+    """Make systems of models and bags: files of different targets form one, a repeated target starts the next.
 
-    Systems are named by the cards of their models, and by their files where names repeat.
+    Systems are named by the cards of their models and the names of bags, and by their files where names repeat.
 
     Raises:
-        ModelFileError: a file is not a model.
+        ModelFileError: a file is not a model or a bag.
+        ConfigError: a bag's members do not go together.
     """
     groups: list[dict[Path, tuple[str, set[str]]]] = []
     for path in map(Path, paths):
-        config, card = read_card(path)
+        mean = read_system([path]).mean
         taken = set().union(*(targets for _, targets in groups[-1].values())) if groups else set()
-        if not groups or taken & set(config.targets):
+        if not groups or taken & set(mean.targets):
             groups.append({})
-        groups[-1][path] = (card.name, set(config.targets))
+        groups[-1][path] = (mean.name if is_bag(path) else read_card(path)[1].name, set(mean.targets))
     names = [" + ".join(dict.fromkeys(name for name, _ in group.values())) for group in groups]
     if len(set(names)) < len(names):
         names = [" + ".join(map(str, group)) for group in groups]

@@ -25,7 +25,7 @@ BAG_SUFFIXES = (".yaml", ".yml")
 class Mixer(Config):
     """A linear map, at every sample, from the weighted estimates and the mixture to the estimates of a bag.
 
-    Source: KUIELab-MDX-Net, docs/mdx-net.md#mixer-and-blend.
+    Source: docs/mdx-net.md#mixer-and-blend.
     """
 
     targets: tuple[str, ...] = Field(min_length=1, max_length=100)

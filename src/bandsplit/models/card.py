@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from bandsplit.core.config import Config, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.version import __version__
+from bandsplit.models.bags import is_bag
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import onnx_core, parse_model
 from bandsplit.models.onnx.metadata import parse_onnx
@@ -56,6 +57,8 @@ def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:
         ModelFileError: the file is missing, damaged, or not a bandsplit model.
     """
     path = Path(path)
+    if is_bag(path):
+        raise ModelFileError(f"{path}: is a bag of models, not a model; name one of its members")
     if path.suffix == ONNX_SUFFIX:
         _, config, card = read_onnx(path)
         return config, card

@@ -2,15 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from bandsplit.core.config import Config
 
 
-class CrossfadeConfig(Config):
+class _Plan(Config):
+    """Settings that every method has."""
+
+    normalise: Literal["none", "mono", "joint"] | None = None
+    """Normalisation of the song, undone afterwards: by mean and standard deviation of the mean of its channels
+    (``mono``, Demucs), or of all its samples (``joint``, KUIELab-MDX-Net). Null: as the model's authors did."""
+    tta: tuple[Literal["channels", "polarity"], ...] = ()
+    """Test-time averaging: mean with the estimates of the song with its channels exchanged, and of the song negated."""
+
+    @model_validator(mode="after")
+    def _check_tta(self) -> Self:
+        if len(set(self.tta)) < len(self.tta):
+            raise ValueError(f"tta: {', '.join(self.tta)} names one twice; name each once")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write plans that use neither as earlier versions did."""
+        data = serialise(self)
+        return {name: value for name, value in data.items() if name not in ("normalise", "tta") or value}
+
+    @property
+    def times(self) -> int:
+        """The work, as a multiple of that without averages."""
+        return 1 + len(self.tta)
+
+
+class CrossfadeConfig(_Plan):
     """Chunks that share an overlap with linear fades (paper, section IV-E)."""
 
     kind: Literal["crossfade"] = "crossfade"
@@ -22,7 +57,7 @@ class CrossfadeConfig(Config):
     """``authors``: their overlap lies outside the chunk (11 s, then 12 s). ``even``: all chunks have one length."""
 
 
-class OverlapAddConfig(Config):
+class OverlapAddConfig(_Plan):
     """Rectangular windows at a fixed hop, divided by the sum of weights (paper, section IV-E)."""
 
     kind: Literal["overlap-add"] = "overlap-add"
@@ -38,7 +73,7 @@ class OverlapAddConfig(Config):
         return self
 
 
-class FadedConfig(Config):
+class FadedConfig(_Plan):
     """Chunks with linear fades, divided by the sum of weights: ``demix`` of ZFTurbo's training software (MSST)."""
 
     kind: Literal["faded"] = "faded"
@@ -52,7 +87,7 @@ class FadedConfig(Config):
     without a fade, whatever the batch."""
 
 
-class FoldedConfig(Config):
+class FoldedConfig(_Plan):
     """Rectangular chunks at a fraction of their length, averaged (KUIELab's TFC-TDF, UVR)."""
 
     kind: Literal["folded"] = "folded"
@@ -62,7 +97,7 @@ class FoldedConfig(Config):
     """Chunks over each sample."""
 
 
-class HammingConfig(Config):
+class HammingConfig(_Plan):
     """Chunks under a Hamming window, divided by the sum of weights (python-audio-separator)."""
 
     kind: Literal["hamming"] = "hamming"
@@ -72,7 +107,7 @@ class HammingConfig(Config):
     """Hop in seconds; chunks do not overlap if it is not less than the chunk length."""
 
 
-class _WithContext(Config):
+class _WithContext(_Plan):
     """Neighbouring chunks whose ends are only context."""
 
     chunk_s: PositiveFloat
@@ -99,7 +134,7 @@ class BoundedConfig(_WithContext):
     kind: Literal["bounded"] = "bounded"
 
 
-class JoinedConfig(Config):
+class JoinedConfig(_Plan):
     """Chunks that overlap by half, joined with triangular crossfades as by ffmpeg (DTTNet, "overlap-add")."""
 
     kind: Literal["joined"] = "joined"
@@ -110,7 +145,7 @@ class JoinedConfig(Config):
     does."""
 
 
-class TriangleConfig(Config):
+class TriangleConfig(_Plan):
     """Chunks under a triangle, in the middle of longer pieces of the song, divided by the sum of weights (Demucs)."""
 
     kind: Literal["triangle"] = "triangle"
@@ -128,6 +163,11 @@ class TriangleConfig(Config):
     shifts: int = Field(default=1, ge=1, le=100)
     """Separations whose mean is the result: their chunks begin with the song, or before it by multiples of an equal
     part of 0.5 s."""
+
+    @property
+    def times(self) -> int:
+        """The work, as a multiple of that without averages."""
+        return super().times * self.shifts
 
 
 ChunkConfig = Annotated[

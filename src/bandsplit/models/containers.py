@@ -22,8 +22,8 @@ from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES, ONNX_FORMAT
 from bandsplit.models.contract import Checkpoint
 from bandsplit.models.onnx.metadata import parse_onnx
 from bandsplit.models.packages import package_in_metadata, package_in_pickle
-from bandsplit.models.pickled import TYPES, PickledFile, Record, StoredTensor
-from bandsplit.models.settings import PickledSettings
+from bandsplit.models.pickled import TYPES, PickledFile, StoredTensor
+from bandsplit.models.settings import PickledSettings, Record
 
 STATES = ("state_dict", "model_state_dict", "state")
 ARGUMENTS = "hyper_parameters"

@@ -11,8 +11,7 @@ from typing import Any
 from pooch import file_hash
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.pickled import Record
-from bandsplit.models.settings import PickledSettings, PlainReader
+from bandsplit.models.settings import PickledSettings, PlainReader, Record
 
 _PARTS = ("klass", "args", "kwargs")
 _QUANTISED, _QUANTISED_METADATA = "__quantized", "structure"  # DiffQ's marks

@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from bandsplit.core.errors import ModelFileError
+from bandsplit.models.settings import Record
 
 MOST_OPERATIONS = 1_000_000
 """Limit for a pickle; a large checkpoint with the state of its optimiser has a third as many."""
@@ -44,15 +45,6 @@ _KNOWN = {
 _EMPTY = {"builtins.dict": dict, "builtins.list": list, "collections.OrderedDict": dict}
 _VALUES = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MARK = object()
-
-
-@dataclass(eq=False, repr=False)
-class Record:
-    """A class or function that the file names, with its arguments and its state."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
 
 
 @dataclass(eq=False, repr=False)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.models.pickled import Record
 
 _DEEPEST, _LONGEST = 20, 100_000  # levels of nesting; values and characters
+
+
+@dataclass(eq=False, repr=False)
+class Record:
+    """A class or function that a pickle names, with its arguments and its state."""
+
+    name: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
 
 
 class PlainReader:

@@ -90,6 +90,8 @@ class TrainingConfig(Config):
                 f"mixing.activity.segment_s: {activity.segment_s:g} is shorter than excerpt_s {self.excerpt_s:g}; "
                 f"excerpts are drawn inside segments"
             )
+        if self.chunks.tta or self.chunks.normalise is not None:
+            raise ValueError("chunks: tta and normalise have no meaning in a validation; leave them out")
         if self.global_batch is not None and self.accumulate > 1:
             raise ValueError(
                 f"accumulate: {self.accumulate} cannot be given with global_batch {self.global_batch}; leave "

@@ -105,9 +105,10 @@ class Batch:
         output.check(separator.targets)
         self.separator, self.out_dir, self.output = separator, out_dir, output
         self.part = {"start_s": start_s, "duration_s": duration_s}
-        settings = {"chunks": separator.chunks.model_dump(mode="json"), "output": output.model_dump(mode="json")}
+        plans = [chunks.model_dump(mode="json") for chunks in separator.chunks]
+        settings = {"chunks": plans, "output": output.model_dump(mode="json")}
         self._how = {
-            "models": {path.name: file_hash(str(path)) for path in separator.files},
+            "models": {name: file_hash(str(path)) for name, path in _named(separator.files).items()},
             "settings": settings | self.part | {"targets": list(separator.targets), "precision": separator.precision},
             "version": __version__,
         }
@@ -203,6 +204,12 @@ class Batch:
             file = {}
         outputs = {stem: path.relative_to(self.out_dir).as_posix() for stem, path in self.paths(song).items()}
         return {"input": str(song.path), **file, "outputs": outputs, **self._how}
+
+
+def _named(files: Sequence[Path]) -> dict[str, Path]:
+    """Name files of models: by their paths where several have one name."""
+    names = [path.name for path in files]
+    return {path.name if names.count(path.name) == 1 else str(path): path for path in files}
 
 
 def _expand(given: str, out_dir: Path) -> list[Song]:

@@ -1,6 +1,7 @@
-"""Choice of a chunk plan for models: their authors' own, changes to it, or one for all."""
+"""Choice of a chunk plan for a model: its authors' own, changes to it, or another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, get_args
 
 from bandsplit.core.config import Config
@@ -25,6 +26,8 @@ CHUNK_OPTIONS: Mapping[str, str] = {
     "multiple_samples": "--multiple",
     "less_samples": "--less",
     "shifts": "--shifts",
+    "normalise": "--normalise",
+    "tta": "--tta",
 }
 """Settings of the methods, and their options on the command line."""
 
@@ -34,32 +37,34 @@ _METHODS: Mapping[str, type[ChunkConfig]] = {
 
 
 def choose_chunks(
-    chunks: ChunkConfig | Mapping[str, Any] | None, models: Sequence[ModelConfig], names: Sequence[str]
+    chunks: ChunkConfig | Mapping[str, Any] | None,
+    model: ModelConfig,
+    name: str,
+    changes: Mapping[str, Any] = MappingProxyType({}),
 ) -> ChunkConfig:
-    """Choose the plan for models that are used together.
+    """Choose the plan for a model.
 
     Args:
-        chunks: the plan itself; or changes, ``kind`` among them, to the plan that the models' authors used; or None for
+        chunks: the plan itself; or changes, ``kind`` among them, to the plan that the model's authors used; or None for
             that plan.
-        models: the models.
-        names: their names in errors.
+        model: the model.
+        name: its name in errors.
+        changes: earlier changes to the authors' plan, by a bag.
 
     Raises:
-        ConfigError: the authors' plans differ, so that one must be named; a setting is unknown, illegal, missing or has
-            no meaning with the method; or a model does not take chunks of this length.
+        ConfigError: a setting is unknown, illegal, missing or has no meaning with the method or the model; or the model
+            does not take chunks of this length.
     """
-    geometries = [model.geometry for model in models]
+    geometry = model.geometry
+    theirs = change_chunks(changes, geometry.published, geometry.best_s)
     if isinstance(chunks, Config):
-        chosen = chunks
+        as_theirs = {"normalise": theirs.normalise} if chunks.normalise is None else {}
+        chosen = chunks.model_copy(update=as_theirs)
     else:
-        for geometry, name in zip(geometries, names, strict=True):
-            if geometry.published != geometries[0].published:
-                raise ConfigError(
-                    f"chunks: {names[0]} and {name} come with different plans; name the plan with --method and --chunk"
-                )
-        chosen = change_chunks(chunks or {}, geometries[0].published, geometries[0].best_s)
-    for model, geometry, name in zip(models, geometries, names, strict=True):
-        check_chunks(chosen, geometry, model.sample_rate_hz, name)
+        chosen = change_chunks(chunks or {}, theirs, geometry.best_s)
+    check_chunks(chosen, geometry, model.sample_rate_hz, name)
+    if "channels" in chosen.tta and (model.any_channels or model.channels == 1):
+        raise ConfigError(f"--tta channels: changes nothing for {name}, which sees each channel alone; leave it out")
     return chosen
 
 
@@ -78,10 +83,10 @@ def change_chunks(settings: Mapping[str, Any], plan: ChunkConfig, best_s: float 
     fields = check_settings(settings, kind).model_fields
     if kind == plan.kind:
         start = plan.model_dump()
-    elif best_s is not None or fields["chunk_s"].is_required():
-        start = {"chunk_s": best_s or plan.chunk_s}
     else:
-        start = {}
+        start = {"normalise": plan.normalise, "tta": plan.tta}
+        if best_s is not None or fields["chunk_s"].is_required():
+            start["chunk_s"] = best_s or plan.chunk_s
     made = {**start, **settings, "kind": kind}
     if missing := [CHUNK_OPTIONS[name] for name in fields if fields[name].is_required() and name not in made]:
         raise ConfigError(f"{', '.join(missing)}: is needed with --method {kind}")

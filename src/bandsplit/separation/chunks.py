@@ -164,7 +164,8 @@ def describe_chunks(config: ChunkConfig) -> str:
     """Name the method and its settings in a few words; other settings have another text."""
     match config:
         case CrossfadeConfig(geometry=geometry, chunk_s=chunk_s, overlap=overlap):
-            return f"crossfade ({geometry} geometry, nominal chunk {chunk_s:g} s, overlap {overlap:.0%})"
+            common = _describe_common(config)
+            return f"crossfade ({geometry} geometry, nominal chunk {chunk_s:g} s, overlap {overlap:.0%}{common})"
         case OverlapAddConfig() | HammingConfig():
             settings = f"hop {config.hop_s:g} s"
         case FadedConfig():
@@ -180,7 +181,18 @@ def describe_chunks(config: ChunkConfig) -> str:
             settings = _describe_triangles(config)
         case _ as unreachable:
             assert_never(unreachable)
-    return f"{config.kind} (chunk {config.chunk_s:g} s, {settings})"
+    return f"{config.kind} (chunk {config.chunk_s:g} s, {settings}{_describe_common(config)})"
+
+
+def work_notes(plans: Iterable[ChunkConfig]) -> list[str]:
+    """Return notes for the user on averages, with the work that they cost."""
+    return [f"{describe_chunks(plan)}: {plan.times} times the work of one estimate" for plan in plans if plan.times > 1]
+
+
+def _describe_common(config: ChunkConfig) -> str:
+    level = f", song normalised ({config.normalise})" if config.normalise not in (None, "none") else ""
+    mean = f", mean with altered {' and '.join(config.tta)}: {1 + len(config.tta)} times the work" if config.tta else ""
+    return level + mean
 
 
 def _describe_triangles(config: TriangleConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,32 +32,37 @@ class Forecast:
         self._separator = separator
         self._probes: dict[int, tuple[float, float | None, float | None]] = {}
 
-    def cost(self, plan: ChunkPlan, channels: int) -> Cost:
-        """Estimate what a song of ``channels`` takes, in chunks as planned."""
+    def cost(self, plans: Sequence[ChunkPlan], channels: int) -> Cost:
+        """Estimate what a song of ``channels`` takes, in chunks as planned by the separator."""
         if channels not in self._probes:
             self._probes[channels] = self._probe(channels)
         seconds, before_mb, growth_mb = self._probes[channels]
-        megabytes = None if before_mb is None or growth_mb is None else before_mb + growth_mb * self._at_once(plan)
-        return Cost(seconds * sum(map(_length, plan.chunks)), megabytes)
+        megabytes = None if before_mb is None or growth_mb is None else before_mb + growth_mb * self._at_once(plans)
+        return Cost(seconds * _total(plans), megabytes)
 
     def _probe(self, channels: int) -> tuple[float, float | None, float | None]:
         """Return seconds per sample of a chunk, memory in use in MB, and MB per sample of a batch."""
         separator = self._separator
         rate_hz = separator.sample_rate_hz
         noise = np.random.default_rng(0).uniform(-0.1, 0.1, (channels, round(PROBE_S * rate_hz))).astype(np.float32)
-        plan = separator.plan(noise.shape[1], rate_hz)
+        plans = separator.plans(noise.shape[1], rate_hz)
         before_mb = memory_mb() if forget_peak() else None
         separator.separate(noise[:, : rate_hz // 10 + 1], rate_hz)  # the first call includes one-time set-up
         began = time.perf_counter()
         separator.separate(noise, rate_hz)
-        seconds = (time.perf_counter() - began) / sum(map(_length, plan.chunks))
+        seconds = (time.perf_counter() - began) / _total(plans)
         if before_mb is None:
             return seconds, None, None
-        return seconds, before_mb, max(0.0, peak_memory_mb() - before_mb) / self._at_once(plan)
+        return seconds, before_mb, max(0.0, peak_memory_mb() - before_mb) / self._at_once(plans)
 
-    def _at_once(self, plan: ChunkPlan) -> int:
+    def _at_once(self, plans: Sequence[ChunkPlan]) -> int:
         """Return the samples of the largest batch of chunks."""
-        return max(sum(map(_length, batch)) for batch in plan.batches(self._separator.chunks_at_once))
+        at_once = self._separator.chunks_at_once
+        return max(sum(map(_length, batch)) for plan in plans for batch in plan.batches(at_once))
+
+
+def _total(plans: Sequence[ChunkPlan]) -> int:
+    return sum(_length(chunk) for plan in plans for chunk in plan.chunks)
 
 
 def _length(chunk: Chunk) -> int:

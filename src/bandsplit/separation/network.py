@@ -48,25 +48,35 @@ def needed_channels(config: ModelConfig) -> int | None:
     return None if config.any_channels else config.channels
 
 
-def check_together(configs: Sequence[ModelConfig], names: Sequence[str]) -> None:
-    """Check that models can be used together.
+def check_targets(targets: Sequence[Sequence[str]], names: Sequence[str]) -> None:
+    """Check that models, or systems of some, estimate different targets.
 
     Raises:
-        ConfigError: two of them cannot; the message names them.
+        ConfigError: two of them estimate the same; the message names them.
     """
     owners: dict[str, str] = {}
+    for its, name in zip(targets, names, strict=True):
+        for target in its:
+            if target in owners:
+                raise ConfigError(
+                    f"target {target!r}: estimated by both {owners[target]} and {name}; leave one of them out, or "
+                    f"average them as a bag: bandsplit models bag"
+                )
+            owners[target] = name
+
+
+def check_channels(configs: Sequence[ModelConfig], names: Sequence[str]) -> None:
+    """Check that models take the same signals.
+
+    Raises:
+        ConfigError: two of them differ in sample rate or number of channels; the message names them.
+    """
     for config, name in zip(configs, names, strict=True):
         if config.sample_rate_hz != configs[0].sample_rate_hz:
             raise ConfigError(
                 f"{name}: works at {config.sample_rate_hz} Hz, but {names[0]} at "
                 f"{configs[0].sample_rate_hz} Hz; models used together must share a sample rate"
             )
-        for target in config.targets:
-            if target in owners:
-                raise ConfigError(
-                    f"target {target!r}: estimated by both {owners[target]} and {name}; leave one of them out"
-                )
-            owners[target] = name
     needed = {count: name for config, name in zip(configs, names, strict=True) if (count := needed_channels(config))}
     if len(needed) > 1:
         facts = " and ".join(f"{name} needs {count} channels" for count, name in needed.items())

@@ -1,4 +1,4 @@
-"""Opening models as networks that are used together."""
+"""Opening models as networks, and checks before that."""
 
 from __future__ import annotations
 
@@ -11,61 +11,32 @@ from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.machine import has_packages
 from bandsplit.models.card import MODEL_SUFFIXES, ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
-from bandsplit.separation.network import Model, Network, Precision, check_together
+from bandsplit.separation.network import Model, Network, Precision
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx"]
 """Runtime of the networks; auto: onnxruntime for .onnx files, PyTorch for all others."""
 
 
-def open_networks(
-    models: Sequence[Model],
+def open_network(
+    model: Model,
     device: object = "auto",
     targets: Sequence[str] | None = None,
-    runtime: Runtime = "auto",
     threads: int | None = None,
     precision: Precision = "fp32",
-) -> list[Network]:
-    """Load models that are used together: only those with a wanted target, and of these only the needed parts.
+) -> Network:
+    """Load a model.
 
     Args:
-        models: files, or models of PyTorch.
+        model: a file, or a model of PyTorch.
         device: "auto" or a device of PyTorch; onnxruntime takes the CPU.
-        targets: the wanted targets; None for all.
-        runtime: computes them.
+        targets: the wanted targets; None for all. Parts that they do not need are left out.
         threads: CPU threads of a call of onnxruntime; None for those of the machine.
         precision: of products; an .onnx file has its own.
 
     Raises:
-        ModelFileError: a file is missing or not a model.
-        ConfigError: there are no models, they do not fit each other, none has a wanted target, the device or the
-            runtime is not available, or the runtime does not compute such models.
+        ModelFileError: the file is not a model.
+        ConfigError: the device is not available.
     """
-    if not models:
-        raise ConfigError("model: the list is empty; give at least one model")
-    for model in models:
-        if isinstance(model, str | Path):
-            _check_path(model)
-    _check_runtime(models, device, runtime, precision)
-    names = [
-        str(item) if isinstance(item, str | Path) else f"model {number} of the list"
-        for number, item in enumerate(models, 1)
-    ]
-    configs = [_read_config(item, name) for item, name in zip(models, names, strict=True)]
-    if targets is not None:
-        _check_targets(targets, [target for config in configs for target in config.targets])
-    kept = [number for number, config in enumerate(configs) if targets is None or set(targets) & set(config.targets)]
-    check_together([configs[number] for number in kept], [names[number] for number in kept])
-    return [_open(models[number], device, targets, threads, precision) for number in kept]
-
-
-def is_onnx(model: Model) -> bool:
-    """Return whether this is an .onnx file."""
-    return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
-
-
-def _open(
-    model: Model, device: object, targets: Sequence[str] | None, threads: int | None, precision: Precision
-) -> Network:
     if is_onnx(model):
         from bandsplit.separation.onnx_network import OnnxNetwork
 
@@ -75,7 +46,18 @@ def _open(
     return TorchNetwork.open(model, pick_device(device), targets, precision)
 
 
-def _read_config(model: Model, name: str) -> ModelConfig:
+def is_onnx(model: Model) -> bool:
+    """Return whether this is an .onnx file."""
+    return isinstance(model, str | Path) and Path(model).suffix == ONNX_SUFFIX
+
+
+def read_config(model: Model, name: str) -> ModelConfig:
+    """Return the configuration of a model called ``name`` in errors.
+
+    Raises:
+        ModelFileError: the file is not a model.
+        ConfigError: the object is not a model.
+    """
     if isinstance(model, str | Path):
         return read_card(model)[0]
     from bandsplit.separation.torch_network import config_of
@@ -83,7 +65,12 @@ def _read_config(model: Model, name: str) -> ModelConfig:
     return config_of(model, name)
 
 
-def _check_path(model: str | Path) -> None:
+def check_path(model: str | Path) -> None:
+    """Check that a file that is not called like a model is at least there.
+
+    Raises:
+        ModelFileError: it is not.
+    """
     if Path(model).suffix not in MODEL_SUFFIXES and not os.path.isfile(model):
         raise ModelFileError(
             f"{model}: no such model file; for a registered name or a folder of model files use "
@@ -91,7 +78,12 @@ def _check_path(model: str | Path) -> None:
         )
 
 
-def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:
+def check_runtime(models: Sequence[Model], device: object, runtime: Runtime, precision: Precision) -> None:
+    """Check that the runtime, the device and the precision suit models.
+
+    Raises:
+        ConfigError: one does not, or is unknown.
+    """
     for field, value, legal in (("runtime", runtime, get_args(Runtime)), ("precision", precision, get_args(Precision))):
         if value not in legal:
             raise ConfigError(f"{field}: {value!r} is unknown; choose one of {', '.join(legal)}")
@@ -117,7 +109,12 @@ def _check_runtime(models: Sequence[Model], device: object, runtime: Runtime, pr
             )
 
 
-def _check_targets(targets: Sequence[str], there: Sequence[str]) -> None:
+def check_wanted(targets: Sequence[str], there: Sequence[str]) -> None:
+    """Check that wanted targets are among those of the models.
+
+    Raises:
+        ConfigError: one is not, or none is wanted.
+    """
     for target in targets:
         if target not in there:
             raise ConfigError(f"targets: {target!r} is not estimated by these models; legal: {', '.join(there)}")

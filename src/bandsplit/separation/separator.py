@@ -6,26 +6,29 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from bandsplit.audio import arrays
 from bandsplit.audio.decoding import open_song
-from bandsplit.audio.streams import SecondsProgress, Source, Window, cut_blocks, resample_blocks
-from bandsplit.core.errors import AudioError, Cancelled, ConfigError
+from bandsplit.audio.streams import SecondsProgress, cut_blocks
+from bandsplit.core.errors import Cancelled, ConfigError
 from bandsplit.models.chunk_config import ChunkConfig
 from bandsplit.separation.channels import ChannelGroups, group_channels
-from bandsplit.separation.chunk_choice import choose_chunks
-from bandsplit.separation.chunks import ChunkPlan, plan_chunks
+from bandsplit.separation.chunks import ChunkPlan
 from bandsplit.separation.inputs import check_blocks, check_samples, is_tensor, to_numpy
+from bandsplit.separation.members import Member, needed_targets
 from bandsplit.separation.network import Model, Network, Precision, needed_channels
-from bandsplit.separation.opening import Runtime, open_networks
+from bandsplit.separation.opening import Runtime, check_runtime
 from bandsplit.separation.outputs import OutputConfig, StemFiles, track_name
-from bandsplit.separation.streaming import skip_silence, stream_plan
+from bandsplit.separation.pipeline import Pipeline, Stage, load_stage, make_stages
+from bandsplit.separation.song_stream import SongStream
+from bandsplit.separation.systems import read_system
 
 if TYPE_CHECKING:
     import torch
@@ -44,8 +47,8 @@ class FileResult:
     """Stem -> file."""
     notes: tuple[str, ...]
     """Notes for the user: channels duplicated, audio resampled, levels changed."""
-    plan: ChunkPlan
-    """Chunks of the song, at the model's sample rate."""
+    plans: tuple[ChunkPlan, ...]
+    """Chunks of the song, at the models' sample rate; several for a bag whose members are cut differently."""
     audio_s: float
     """Length of the song in seconds."""
     wall_s: float
@@ -54,32 +57,19 @@ class FileResult:
     """Factor applied to all stems so that the format does not clip them."""
 
 
-class _SongStream(NamedTuple):
-    """A stream of blocks ``channels samples``, its properties, and its name in errors."""
-
-    blocks: Iterable[np.ndarray]
-    samples: int
-    channels: int
-    sample_rate_hz: int
-    name: str
-
-    @classmethod
-    def of(cls, source: Source, path: Path) -> _SongStream:
-        return cls(source.blocks(), source.samples, source.channels, source.sample_rate_hz, str(path))
-
-
 class Separator:
     """One or several models that estimate the targets of complete songs.
 
-    Levels are not normalised: the network receives the mixture as it is, and silence gives silence. Calls share no
-    state, so threads may use one separator; equal input gives equal output.
+    Levels are not normalised unless the models' authors did that: the network receives the mixture as it is. Silence
+    gives silence. Calls share no state, so threads may use one separator; equal input gives equal output.
 
     Attributes:
         sample_rate_hz: Rate of the models; audio at other rates is resampled to it and back.
         targets: Names of the estimated targets, in the order of the models.
         channels: Number of channels that a model requires; None if all take any number.
-        name: Names of the models.
-        files: Files among the models, including those that no wanted target needs.
+        name: Names of the models and bags.
+        files: Files of models and bags, including those that no wanted target needs.
+        chunks: The chunk plans of the models, each once.
 
     Example:
         >>> import numpy as np
@@ -103,15 +93,16 @@ class Separator:
         runtime: Runtime = "auto",
         threads: int | None = None,
         precision: Precision = "fp32",
+        sequential: bool = False,
     ) -> None:
         """Load the models and put them on the device.
 
         Args:
-            model: a model file, a model, or several of these with different targets; registered names and folders are
-                for `bandsplit.load_separator`. A model given as an object is moved to the device and put into
-                evaluation mode, not copied.
+            model: a model file, a bag (``bag.yaml``), a model, or several of these with different targets; registered
+                names and folders are for `bandsplit.load_separator`. A model given as an object is moved to the device
+                and put into evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
-            chunks: the plan that cuts songs, or changes to the one that the model's authors used, which is the default.
+            chunks: the plan that cuts songs, or changes to those that the models' authors used, which are the default.
             batch_size: chunks estimated at once, which takes memory; by default one for each thread of a CPU, and a few
                 on a GPU.
             targets: the wanted targets, None for all. Models of others are not loaded, and their decoders not run.
@@ -120,39 +111,53 @@ class Separator:
                 are set with `torch.set_num_threads`.
             precision: of products in PyTorch: "fp32", "bf16", or on a GPU "fp16"; the last two are faster on GPUs, and
                 change estimates by about a hundredth.
+            sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and
+                estimates wait in a temporary file. Models that see what others left stay with these.
 
         Raises:
-            ModelFileError: a file is not a model.
+            ModelFileError: a file is not a model or a bag.
             ConfigError: the models do not fit each other, none has a wanted target, ``chunks`` are too long for one or
                 are not a plan, or the device or runtime is not available.
         """
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size: {batch_size} is not a positive number of chunks")
         models = [model] if isinstance(model, str | Path) or not isinstance(model, Iterable) else list(model)
-        self.files = tuple(Path(one) for one in models if isinstance(one, str | Path))
-        self.batch_size = batch_size
-        self.precision = precision
-        self._networks = open_networks(models, device, targets, runtime, threads, precision)
-        self.device = self._networks[0].device
-        self.name = "+".join(network.name for network in self._networks)
-        configs = [network.config for network in self._networks]
-        self.sample_rate_hz = configs[0].sample_rate_hz
-        there = [target for config in configs for target in config.targets]
-        self.targets = tuple(target for target in there if targets is None or target in targets)
-        # A network that cannot leave out a target (`narrowed`) still estimates it; only these rows are kept.
-        self._kept = [there.index(target) for target in self.targets]
-        self.chunks = choose_chunks(chunks, configs, [network.name for network in self._networks])
-        self.channels = next((needed for config in configs if (needed := needed_channels(config))), None)
+        self.batch_size, self.precision = batch_size, precision
+        system = read_system(models, targets, chunks, runtime)
+        self.files, self.name = system.files, system.mean.name
+        self.targets = tuple(target for target in system.mean.targets if targets is None or target in targets)
+        needed = needed_targets(system.mean, self.targets)
+        check_runtime([member.model for member in needed], device, runtime, precision)
+        self._configs = [member.config for member in needed]
+        self.sample_rate_hz = self._configs[0].sample_rate_hz
+        self.channels = next((count for config in self._configs if (count := needed_channels(config))), None)
+        stages = make_stages(needed, sequential)
+        self.chunks = tuple(dict.fromkeys(stage.chunks for stage in stages))
+        self._load = partial(load_stage, device=device, threads=threads, precision=precision)
+        kept = stages[:1] if sequential else stages
+        networks = {member: network for stage in kept for member, network in self._load(stage).items()}
+        self.device = next(iter(networks.values())).device
+        self._usual_batch = max(network.batch_size for network in networks.values())
+        self._networks = {} if len(stages) > len(kept) else networks
+        apart = not self._networks
+        self._pipeline = Pipeline(
+            system.mean, stages, self.targets, self.sample_rate_hz, self._opened, batch_size, apart
+        )
 
     @property
     def chunks_at_once(self) -> int:
         """Number of chunks that are estimated at once."""
-        return self.batch_size or max(network.batch_size for network in self._networks)
+        batches = [network.batch_size for network in self._networks.values()]
+        return self.batch_size or max(batches, default=self._usual_batch)
 
-    def plan(self, samples: int, sample_rate_hz: int) -> ChunkPlan:
-        """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; it can be printed."""
+    def plans(self, samples: int, sample_rate_hz: int) -> list[ChunkPlan]:
+        """Plan the chunks of a song of ``samples`` at ``sample_rate_hz``, at the models' rate; plans can be printed.
+
+        Returns:
+            One plan for all models whose chunks are the same; several for a bag whose members differ.
+        """
         length = arrays.resampled_length(samples, sample_rate_hz, self.sample_rate_hz)
-        return plan_chunks(length, self.chunks, self.sample_rate_hz)
+        return self._pipeline.plans(length)
 
     def separate(self, audio: Array, sample_rate_hz: int, progress: SecondsProgress | None = None) -> dict[str, Array]:
         """Estimate all targets of a song.
@@ -179,7 +184,7 @@ class Separator:
             _log.info(note)
         estimates: dict[str, Any] = {target: np.empty((channels, samples), np.float32) for target in self.targets}
         if samples:
-            song = _SongStream(cut_blocks(mixture), samples, channels, sample_rate_hz, "audio")
+            song = SongStream(partial(cut_blocks, mixture), samples, channels, sample_rate_hz, "audio")
             for start, _, stems in self._stream(song, progress):
                 for estimate, stem in zip(estimates.values(), stems, strict=True):
                     estimate[:, start : start + stem.shape[1]] = stem
@@ -215,7 +220,7 @@ class Separator:
         """
         path = Path(path)
         with open_song(path, start_s, duration_s, _cancellable(progress, str(path))) as source:
-            for start, _, stems in self._stream(_SongStream.of(source, path), progress):
+            for start, _, stems in self._stream(SongStream.of(source, path), progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
 
     def stream_blocks(
@@ -235,13 +240,20 @@ class Separator:
         Raises:
             AudioError: a block is not audio as for `separate`, the blocks differ in their number of channels, or they
                 do not have ``samples`` samples in total.
+            ConfigError: the song must be read twice, because it is normalised or models follow each other.
             Cancelled: ``progress`` returned False.
         """
         arrays.check_sample_rate(sample_rate_hz)
         check_samples(samples)
+        if self._pipeline.reads_again:
+            raise ConfigError(
+                "blocks: can be read once, and the song must be read again, since it is normalised (normalise) or "
+                "models follow each other (sequential); give a file or an array, or chunks={'normalise': 'none'}"
+            )
         checked = check_blocks(blocks, sample_rate_hz, samples)
         for first in checked:  # once; the loop then requests another block, so that surplus blocks are refused
-            song = _SongStream(itertools.chain([first], checked), samples, len(first), sample_rate_hz, "audio")
+            rest = itertools.chain([first], checked)
+            song = SongStream(lambda: rest, samples, len(first), sample_rate_hz, "audio")  # noqa: B023  read at once
             for start, _, stems in self._stream(song, progress):
                 yield start, dict(zip(self.targets, stems, strict=True))
 
@@ -283,7 +295,7 @@ class Separator:
         with open_song(path, start_s, duration_s, _cancellable(progress, str(path))) as source:
             notes = [source.note] if source.note else []
             notes += self.notes(source.channels, source.sample_rate_hz, str(path))
-            song = _SongStream.of(source, path)
+            song = SongStream.of(source, path)
             with StemFiles(output, paths, source.sample_rate_hz, source.channels, source.samples, source.tags) as files:
                 for _, mixture, stems in self._stream(song, progress):
                     files.write(output.derive(mixture, dict(zip(self.targets, stems, strict=True))))
@@ -293,67 +305,24 @@ class Separator:
             track=track or track_name(path),
             paths=paths,
             notes=(*notes, *more),
-            plan=self.plan(song.samples, song.sample_rate_hz),
+            plans=tuple(self.plans(song.samples, song.sample_rate_hz)),
             audio_s=song.samples / song.sample_rate_hz,
             wall_s=time.perf_counter() - began,
             gain=gain,
         )
 
     def _stream(
-        self, song: _SongStream, progress: SecondsProgress | None
+        self, song: SongStream, progress: SecondsProgress | None
     ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Yield a first sample, the mixture ``c samples`` and the estimates ``s c samples``, all at the song's rate."""
-        plan = self.plan(song.samples, song.sample_rate_hz)
-        groups = self._groups(song.channels, song.name)
+        self._groups(song.channels, song.name)
         _report(progress, song, 0, "separate")
-        # One step is one chunk in one network, so that progress is even for any number of models and any batch.
-        steps = (step / (len(plan.chunks) * len(self._networks)) for step in itertools.count(1))
+        plans = self.plans(song.samples, song.sample_rate_hz)
+        yield from self._pipeline.run(song, plans, lambda share: _report(progress, song, share, "separate"))
 
-        def estimate(batch: np.ndarray) -> np.ndarray:
-            found = []
-            for network, group in zip(self._networks, groups, strict=True):
-                found.append(self._estimate_chunks(network, group, batch, song))
-                done = [next(steps) for _ in batch][-1]
-                _report(progress, song, done, "separate")
-            return np.concatenate(found, axis=1)[:, self._kept]
-
-        # The loop at the end pulls block by block, so that nothing here has the length of the song:
-        #
-        #     blocks --tee--> resample -> window -> chunks -> estimate -> overlap -> resample --> estimates
-        #              \--> window ----------------------------------------------------------> mixture
-        #
-        # Resampling and chunks delay one branch; the tee stores the difference.
-        to_models, to_output = itertools.tee(song.blocks)
-        window = Window(resample_blocks(to_models, song.sample_rate_hz, self.sample_rate_hz, plan.total_samples))
-        streamed = stream_plan(plan, window.read, estimate, self.chunks_at_once)
-        # Resampling has an axis of channels only, so targets and channels are one axis on the way back.
-        blocks = (block.reshape(-1, block.shape[-1]) for _, block in streamed)
-        mixture, start = Window(to_output), 0
-        for block in resample_blocks(blocks, self.sample_rate_hz, song.sample_rate_hz, song.samples):
-            samples = block.shape[1]
-            yield start, mixture.read(start, samples), block.reshape(-1, song.channels, samples)
-            start += samples
-
-    def _estimate_chunks(
-        self, network: Network, groups: ChannelGroups, batch: np.ndarray, song: _SongStream
-    ) -> np.ndarray:
-        """Estimate chunks ``b c samples``: ``b s c samples``. Silence skips the network and stays silence."""
-        try:
-            estimate = skip_silence(partial(groups.estimate, network.estimate), len(network.config.targets))
-            estimates = estimate(batch)
-        except MemoryError:
-            raise AudioError(
-                f"{song.name}: {network.device} has too little memory for a chunk of {batch.shape[-1]} samples; "
-                f"choose shorter chunks (--chunk), smaller batches or fewer jobs"
-            ) from None
-        # Checked here, where the target and the level of the mixture are still known.
-        for target, values in zip(network.config.targets, estimates.swapaxes(0, 1), strict=True):
-            if not np.isfinite(values).all():
-                raise AudioError(
-                    f"{song.name}: the estimate of {target!r} is not finite; the mixture peaks at "
-                    f"{np.abs(batch).max():.3g} (full scale is 1), so scale it down, or the model is damaged"
-                )
-        return estimates
+    @contextmanager
+    def _opened(self, stage: Stage) -> Iterator[Mapping[Member, Network]]:
+        yield self._networks or self._load(stage)
 
     def notes(self, channels: int, sample_rate_hz: int, name: str) -> tuple[str, ...]:
         """Return notes for the user on a song called ``name``: channels duplicated or paired, audio resampled.
@@ -367,10 +336,10 @@ class Separator:
         return tuple(notes)
 
     def _groups(self, channels: int, name: str) -> list[ChannelGroups]:
-        return [group_channels(channels, needed_channels(network.config), name) for network in self._networks]
+        return [group_channels(channels, needed_channels(config), name) for config in self._configs]
 
 
-def _report(progress: SecondsProgress | None, song: _SongStream, share: float, stage: str) -> None:
+def _report(progress: SecondsProgress | None, song: SongStream, share: float, stage: str) -> None:
     seconds = song.samples / song.sample_rate_hz
     _cancellable(progress, song.name)(share * seconds, seconds, stage)
 

@@ -58,16 +58,17 @@ def stream_plan(
             first, pending = first + final, pending[..., final:]
 
 
-def skip_silence(estimate: Estimate, targets: int) -> Estimate:
+def skip_silence(estimate: Estimate, targets: int, silence: float = 0.0) -> Estimate:
     """Let ``estimate`` see only chunks with sound: silence in, silence out, whatever biases a network has.
 
     Args:
         estimate: turns a batch of chunks ``b c samples`` into estimates ``b s c samples``.
         targets: number of its targets.
+        silence: value of digital silence in a chunk, besides 0 beyond the song's ends.
     """
 
     def skip(batch: np.ndarray) -> np.ndarray:
-        sounding = batch.any(axis=(1, 2))
+        sounding = ((batch != 0) & (batch != silence)).any(axis=(1, 2))
         estimates = np.zeros((len(batch), targets, *batch.shape[1:]), np.float32)
         if sounding.any():
             estimates[sounding] = estimate(batch[sounding])

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from authors_networks import Golden, checkpoint, read_golden, relative_difference
 from bandsplit.core.errors import ConfigError
+from bandsplit.models.bags import Bag, write_bag
+from bandsplit.models.card import ModelCard
 from bandsplit.models.contract import Checkpoint, Imported
 from bandsplit.models.families import count_flop, tensor_shapes
-from bandsplit.models.files import model_from_tensors
+from bandsplit.models.files import model_from_tensors, save_model
 from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.layers.complex_channels import to_channels
 from bandsplit.models.mdx_net.config import MdxNetConfig
@@ -71,20 +73,22 @@ def test_the_authors_weights_give_the_authors_output(shared: Path, name: str):
     assert relative_difference(song, found.tensors["song/output"]) <= 2e-5
 
 
-def test_four_models_give_what_the_submission_mixes_and_blends(shared: Path):
+def test_a_bag_of_four_models_and_a_mixer_gives_what_the_submission_blends(shared: Path, tmp_path: Path):
     found = read_shared(shared, "mdxnet-submission")
     order, song = json.loads(found.metadata["order"]), found.tensors["input"][0]
-    estimates = []
     for target in order:
         weights = {name[len(target) + 1 :]: value for name, value in found.weights.items() if name.startswith(target)}
-        estimates.append(separated(network_of(checkpoint(weights, found.arguments[target])), song))
-    separate = torch.stack(estimates)
-    assert relative_difference(separate, found.tensors["output/separate"]) <= 1e-5
-    mixed = found.weights["mixer.linear.weight"] @ torch.cat([separate, song[None]]).flatten(0, 1)
-    mixed = mixed.unflatten(0, (4, 2))
-    assert relative_difference(mixed, found.tensors["output/mixed"]) <= 1e-5
+        model = network_of(checkpoint(weights, found.arguments[target]))
+        save_model(tmp_path / f"{target}.safetensors", model, ModelCard(name="a", training_data="none", licence="MIT"))
+    members = [{"model": f"{target}.safetensors"} for target in order]
+    mixer = {"targets": order, "matrix": found.weights["mixer.linear.weight"].tolist()}
+    for changes, output in (({}, "output/separate"), ({"mixer": mixer}, "output/mixed")):
+        write_bag(tmp_path / "bag.yaml", Bag.parse({"members": members, **changes}))
+        estimates = Separator(tmp_path / "bag.yaml", device="cpu").separate(song, 44100)
+        stems = torch.stack([estimates[target] for target in order])
+        assert relative_difference(stems, found.tensors[output]) <= 1e-5
     share = torch.tensor(json.loads(found.metadata["blend"]))[:, None, None]
-    output = share * mixed + (1 - share) * found.tensors["demucs"]
+    output = share * stems + (1 - share) * found.tensors["demucs"]
     assert relative_difference(output, found.tensors["output"]) <= 1e-5
 
 

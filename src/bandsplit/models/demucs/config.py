@@ -138,7 +138,7 @@ class HtDemucsConfig(TwoBranchConfig):
     def geometry(self) -> Geometry:
         """The training length, or any; published with chunks of the training length."""
         segment_s = self.segment_samples / self.sample_rate_hz
-        plan = TriangleConfig(chunk_s=segment_s, multiple_samples=0)
+        plan = TriangleConfig(chunk_s=segment_s, multiple_samples=0, normalise="mono")
         return Geometry(plan, best_s=segment_s, fixed_samples=self.segment_samples if self.fixed_length else None)
 
     def _depth_problem(self) -> str | None:
@@ -190,7 +190,7 @@ class HybridDemucsConfig(TwoBranchConfig):
     @property
     def geometry(self) -> Geometry:
         """Any length; published with chunks that overlap by a quarter."""
-        return Geometry(TriangleConfig(chunk_s=self.chunk_s), best_s=self.chunk_s)
+        return Geometry(TriangleConfig(chunk_s=self.chunk_s, normalise="mono"), best_s=self.chunk_s)
 
     def _depth_problem(self) -> str | None:
         if self.bins != KERNEL * STRIDE**self.merged_level:

@@ -59,7 +59,7 @@ class TimeConfig(ModelConfig):
         multiple = stride // rate
         less = -(least // rate) % multiple
         return Geometry(
-            TriangleConfig(chunk_s=self.chunk_s, multiple_samples=multiple, less_samples=less),
+            TriangleConfig(chunk_s=self.chunk_s, multiple_samples=multiple, less_samples=less, normalise="mono"),
             best_s=self.chunk_s,
             least_samples=-(-least // rate),
             multiple_samples=multiple,

@@ -191,6 +191,7 @@ def chunks_of(recipe: str, lines: Iterable[EvaluationLine]) -> list[ChunkConfig]
 
 def _chunk_settings(chunks: ChunkConfig) -> Mapping[str, object]:
     values = chunks.model_dump(exclude_none=True)
+    values = {name: ",".join(value) if isinstance(value, tuple | list) else value for name, value in values.items()}
     return {option: values[name] for name, option in CHUNK_OPTIONS.items() if name in values}
 
 

@@ -21,7 +21,7 @@ from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
-from bandsplit.separation.opening import open_networks
+from bandsplit.separation.opening import open_network
 from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
@@ -177,7 +177,7 @@ def _open(
     assert (way == "onnx") == (file.suffix == ONNX_SUFFIX)
     device = torch.device("cpu" if way == "onnx" else device_name)
     fast = precision if way == "torch" else "fp32"
-    (network,) = open_networks([file], device, precision=fast)  # type: ignore[arg-type]
+    network = open_network(file, device, precision=fast)  # type: ignore[arg-type]
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)
