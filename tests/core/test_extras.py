@@ -36,6 +36,7 @@ CASES = [
     ("demo --folder demo", "train"),
     ("models list", ""),
     ("models show m.safetensors", ""),
+    ("models bag m.safetensors -o bag.yaml", ""),
     ("models fetch bsrnn-large --help", ""),
     ("models import weights.ckpt", ""),
     ("models export --help", ""),
