@@ -36,8 +36,8 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
     """
     if len(checkpoint.shapes) == 1 and checkpoint.shapes.keys() <= {*MIXER_TENSORS}:
         raise ModelFileError(
-            "is the mixer of KUIELab-MDX-Net, a matrix for the estimates of four models, and no model: import those, "
-            "and make a bag of them with `bandsplit models bag --mixer`"
+            "is the mixer of KUIELab-MDX-Net, a matrix for the estimates of four models, and no model: import those; "
+            "the mixer belongs in a bag of them (docs/bags.md)"
         )
     sizes: dict[str, Any] = {}
     if checkpoint.graph is not None:
