@@ -70,9 +70,10 @@ def test_the_list_as_json_has_everything_and_says_what_is_cached(
     (after,) = json.loads(run("models", "list", "--json")[1])
     assert (before["cached"], before["files"]) == (False, [])
     assert (after["cached"], after["files"]) == (True, [str(path) for path in cached_files(store.entry)])
-    assert after["published_scores"]["values_db"]["average"] == 9.07
-    assert (after["published_scores"]["metric"], after["published_scores"]["comparable"]) == ("cSDR", True)
-    assert after["published_scores"]["source"] == "authors' repository: readme"
+    (scores,) = after["published_scores"]
+    assert scores["values_db"]["average"] == 9.07
+    assert (scores["metric"], scores["comparable"]) == ("cSDR", True)
+    assert scores["source"] == "authors' repository: readme"
     assert {"family", "targets", "licence", "training_data", "saw_test_songs", "needs"} <= after.keys()
     assert {"bytes", "md5"} <= after["source"].keys()
 

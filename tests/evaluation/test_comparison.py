@@ -190,6 +190,20 @@ def test_different_conditions_are_never_compared(change: dict[str, Any], told: s
     assert compare(rows, "usdr_db") == []
 
 
+def test_a_system_that_was_trained_on_the_songs_is_marked_and_compared_with_none() -> None:
+    rows = [
+        row
+        for name, seen in (("a", None), ("b", True), ("c", None), ("d", True))
+        for row in make_rows(name, {1: make_songs(1, 8)}, saw_test_songs=seen)
+    ]
+    assert [one.name for one in contenders(rows, "usdr_db")] == ["a", "b ‡", "c", "d ‡"]
+    assert [(one.a, one.b) for one in compare(rows, "usdr_db")] == [("a", "c")]
+    with pytest.raises(
+        BandsplitError, match=r"^a and b ‡ cannot be compared \(‡ trained on these songs: not a score\)"
+    ):
+        compare_two([row for row in rows if row.system[0] in "ab"])
+
+
 def test_the_same_audio_under_another_folder_name_is_the_same_data() -> None:
     rows = [*make_rows("a", {1: make_songs(1, 8)}), *make_rows("b", {1: make_songs(2, 8)}, data="copy")]
     assert compare_two(rows).songs == 8

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
 from bandsplit.evaluation.evaluate import evaluate
 from bandsplit.evaluation.results import Score
-from bandsplit.evaluation.systems import About, ModelSystem, System
+from bandsplit.evaluation.systems import About, ModelSystem, System, model_systems
 from bandsplit.evaluation.yardsticks import (
     IdealBinaryMask,
     IdealRatioMask,
@@ -28,7 +29,7 @@ from bandsplit.evaluation.yardsticks import (
 )
 from bandsplit.models.chunk_config import OverlapAddConfig
 from songs import STEMS, noise_stems, write_dataset, write_song
-from tiny_models import separator, tiny_model
+from tiny_models import separator, tiny_model, write_tiny_model
 
 RATE_HZ = 8000
 STFT = StftConfig(n_fft=512, hop_samples=128)
@@ -69,6 +70,28 @@ def _band_noise(seed: int, low_hz: float, high_hz: float, samples: int = 3 * RAT
     spectrum = np.fft.rfft(np.random.default_rng(seed).normal(0, 0.2, (2, samples)))
     hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
     return np.fft.irfft(spectrum * ((hz >= low_hz) & (hz < high_hz)), samples)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "split", "saw", "marked"),
+    [
+        ("MUSDB18-HQ", "test", True, True),
+        ("MUSDB18-HQ", "train", True, None),
+        (None, "test", True, None),
+        ("MUSDB18-HQ", "test", False, None),
+        ("MUSDB18-HQ", "test", None, None),
+    ],
+)
+def test_only_a_known_training_on_the_test_songs_is_marked(
+    tmp_path: Path, benchmark: str | None, split: str, saw: bool | None, marked: bool | None
+) -> None:
+    first = write_tiny_model(tmp_path / "a.safetensors", "vocals", card={"saw_test_songs": saw})
+    second = write_tiny_model(tmp_path / "b.safetensors", "bass")
+    systems = model_systems([first, second], "cpu", {})
+    dataset = replace(_dataset(_track(tmp_path, noise_stems(0, RATE_HZ), split)), benchmark=benchmark)
+    rows = [row for some in evaluate(systems, dataset, split) for row in some]
+    assert {row.target for row in rows} == {"vocals", "bass"} and {row.saw_test_songs for row in rows} == {marked}
+    assert {row.saw_test_songs for some in evaluate({"silence": Silence()}, dataset, split) for row in some} == {None}
 
 
 def test_silence_scores_exactly_zero_db(tmp_path: Path) -> None:

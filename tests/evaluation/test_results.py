@@ -3,6 +3,7 @@
 import io
 import math
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -31,6 +32,7 @@ def _score(
     metric: Metric = "usdr_db",
     inference: str = "whole",
     plan: ChunkConfig | None = None,
+    saw_test_songs: Literal[True] | None = None,
 ) -> Score:
     return Score(
         system=system,
@@ -45,6 +47,7 @@ def _score(
         plan=plan,
         scored_with=("vocals", "bass"),
         version="1",
+        saw_test_songs=saw_test_songs,
     )
 
 
@@ -54,6 +57,19 @@ def test_rows_survive_the_file_and_are_appended(tmp_path: Path) -> None:
     append_scores(path, rows[:1])
     append_scores(path, rows[1:])
     assert read_scores(path) == rows
+
+
+def test_a_system_that_was_trained_on_the_songs_is_marked_and_other_rows_are_as_before(tmp_path: Path) -> None:
+    rows = [_score(math.inf), _score(9.0, "other net", saw_test_songs=True)]
+    append_scores(tmp_path / "scores.jsonl", rows)
+    first, second = (tmp_path / "scores.jsonl").read_text().splitlines()
+    assert "saw_test_songs" not in first and '"value":"Infinity"' in first and '"saw_test_songs":true' in second
+    assert read_scores(tmp_path / "scores.jsonl") == rows
+    (table,) = score_tables(rows)
+    assert [row[0] for row in table.rows] == ["net", "other net ‡"]
+    assert table.footnotes == ("‡ trained on these songs: not a score",)
+    assert score_tables(rows[:1])[0].footnotes == ()
+    assert r"other net $\ddagger$" in table.latex()
 
 
 def test_a_bad_line_is_named(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from bandsplit.core.errors import AudioError, BandsplitError
 from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
 from bandsplit.reports.page import Report, ReportFigure, SongAudio, write_report
+from bandsplit.reports.page.listing import list_scores, measured_on, score_beside
 
 ODD = """<b>&"'</b>"""
 PNG = bytes.fromhex("89504e470d0a1a0a")
@@ -112,6 +113,16 @@ def test_rows_of_two_seeds_are_two_lines(tmp_path: Path) -> None:
     page = write_report(tmp_path / "report", Report("Seeds", scores=scores)).read_text(encoding="utf-8")
     assert "net (seed: 1)" in page
     assert "net (seed: 2)" in page
+
+
+def test_a_system_that_was_trained_on_the_songs_is_marked_everywhere(tmp_path: Path) -> None:
+    seen = _score(9.0, system="seen").model_copy(update={"saw_test_songs": True})
+    listing = list_scores([_score(1.0), seen])
+    assert listing.systems == (ODD, "seen ‡")
+    assert "‡ trained on these songs: not a score" in measured_on([seen]).footnotes
+    assert measured_on([_score(1.0)]).footnotes == ()
+    assert score_beside([seen], ODD, "seen", "vocals") == "uSDR 9.00 dB, trained on this song"
+    assert score_beside([_score(-1.0)], ODD, ODD, "vocals") == "uSDR \N{MINUS SIGN}1.00 dB"
 
 
 def test_the_loudest_30_seconds_of_a_long_song_are_taken(tmp_path: Path) -> None:

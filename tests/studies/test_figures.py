@@ -114,6 +114,15 @@ def test_all_figures_of_a_study_are_drawn_apart_by_data_set(tmp_path: Path) -> N
             assert picture.convert("L").getextrema()[0] < 60
 
 
+def test_a_system_that_was_trained_on_the_songs_has_no_point(tmp_path: Path) -> None:
+    scores = [
+        score.model_copy(update={"wall_s": 5.0, "audio_s": 10.0})
+        for score in make_scores("base", "usdr_db", [6.0, 7.0], saw_test_songs=True)
+    ]
+    made = study_figures(STUDIES["paper"], [], scores, tmp_path)
+    assert "score-time.png" not in [figure.path.name for figure in made]
+
+
 def test_a_study_of_one_target_has_curves_and_times_of_that_target(tmp_path: Path) -> None:
     for seed in (1, 2):
         write_study_run(tmp_path / "runs", "mini-base", seed, 3.0, data=TOY)

@@ -20,6 +20,7 @@ from bandsplit.published import paper as published
 from bandsplit.runs.records import RunRecord, read_runs
 from bandsplit.studies.agreement import describe_agreement, published_pairs
 from bandsplit.studies.plans import STUDIES
+from bandsplit.studies.tables import test_set
 from bandsplit.studies.tables.cells import comparison_table
 from bandsplit.studies.tables.rows import count_stored_parameters, measure_runs, validation_scores
 from bandsplit.studies.tables.test_set import table_1, table_3
@@ -300,6 +301,24 @@ def test_table_1_marks_the_two_corrected_cells_and_adds_ours() -> None:
     assert ours[2:4] == ("ours (2 seeds)", "8.00 ± 1.41")  # medians over songs: 7 and 9
     assert difference[2:4] == ("difference", "-1.81")
     assert mixture[:4] == ("mixture", "", "ours", "1.00")
+
+
+def test_a_system_that_was_trained_on_the_test_songs_is_marked_and_not_compared() -> None:
+    rows = [
+        row
+        for metric in ("csdr_db", "usdr_db")
+        for row in (
+            *make_scores("base", metric, SONGS),
+            *make_scores("optimised", metric, SONGS),
+            *make_scores(None, metric, [12.0] * 7, system="mdx_extra", seed=None, saw_test_songs=True),
+        )
+    ]
+    for table in (table_1(rows)[0], test_set.test_set_tables("Test set", rows, TARGETS)[0]):
+        assert [row[0] for row in table.rows if row[0].startswith("mdx_extra")] == ["mdx_extra ‡"]
+        assert "‡ trained on these songs: not a score" in table.footnotes
+        assert any("1 pair of ours compared" in note for note in table.footnotes)
+    (without, *_) = table_1([row for row in rows if row.recipe is not None])
+    assert not any("‡" in text for text in (*without.footnotes, *(row[0] for row in without.rows)))
 
 
 def test_table_1_of_another_data_set_shows_no_published_system() -> None:

@@ -18,7 +18,7 @@ from bandsplit.models.bsrnn.tensor_names import _source
 from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained import store as model_store
-from bandsplit.models.pretrained.entries import Entry, ZipArchive
+from bandsplit.models.pretrained.entries import BagOfFiles, Entry, ZipArchive
 from bandsplit.models.pretrained.sources import Sources
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
@@ -77,10 +77,9 @@ def checkpoint_entry(body: bytes, config: bytes | None = None, **changes: Any) -
     }  # fmt: skip
     if config is not None:
         source["config"] = {"url": url, "file": "tiny.yaml", "sha256": hashlib.sha256(config).hexdigest()}
-    if "document" in changes:
-        source["document"] = changes.pop("document")
+    source |= {name: changes.pop(name) for name in ("sha256", "document", "holds_settings") if name in changes}
     score = {"metric": "SDR", "data": "noise", "values_db": {"vocals": 1.5}, "source": "nobody"}
-    return entry_of(b"", **{"source": source, "recipe": None, "published": score, **changes})
+    return entry_of(b"", **{"source": source, "recipe": None, "published": [score], **changes})
 
 
 @dataclass
@@ -108,6 +107,7 @@ class Store:
         self.patch.setattr(registry, "entries", lambda: (entry,))
 
     def does(self, *behaviours: Behaviour) -> None:
+        assert not isinstance(self.entry.source, BagOfFiles)
         self.server.pages[f"/models/{self.entry.source.file}"] = list(behaviours)
 
     def install(

@@ -73,10 +73,12 @@ def agrees(console: Console, entry: Entry) -> bool:
 
 def install(console: Console, entry: Entry, **sources: Any) -> None:
     """Fetch a model with a progress bar; ``sources`` are the fields of `Sources`."""
+    from bandsplit.models.pretrained.registry import model_files
     from bandsplit.models.pretrained.sources import Sources
     from bandsplit.models.pretrained.store import install_model
 
     with byte_progress(console) as progress:
         files = install_model(entry, Sources(**sources), progress=progress)
-    print_lines(console, f"{entry.name}: {len(files)} model file(s) in {files[0].parent}; use: -n {entry.name}")
+    count = len(model_files(entry))
+    print_lines(console, f"{entry.name}: {count} model file(s) in {files[0].parent}; use: -n {entry.name}")
     print_lines(console, f"licence: {entry.licence}")

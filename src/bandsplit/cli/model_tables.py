@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from bandsplit.models.pretrained.entries import Entry
+    from bandsplit.models.pretrained.entries import Entry, Scores
     from bandsplit.separation.members import Part
 
 
@@ -17,6 +17,7 @@ def models_table(entries: Sequence[Entry]) -> Table:
     """Make the table of the registered models by family, in their order."""
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.screen import lean_table
+    from bandsplit.models.pretrained.entries import BagOfFiles
     from bandsplit.models.pretrained.registry import cached_files
     from bandsplit.published.paper import AVERAGE, COLUMNS
 
@@ -28,17 +29,21 @@ def models_table(entries: Sequence[Entry]) -> Table:
     for family, members in groupby(by_family(entries), key=lambda entry: entry.family):
         table.add_row(f"{family}:")
         for entry in members:
-            scores = entry.scores
-            values = scores.values_db if scores else {}
             state = "cached" if cached_files(entry) else f"needs {entry.lack}" if entry.lack else "to fetch"
-            sizes = f"{in_gb(entry.source.bytes)} > {in_gb(entry.kept_bytes)}".replace(" GB >", " >")
+            download, kept = in_gb(entry.source.bytes), in_gb(entry.kept_bytes)
+            sizes = f"{download.removesuffix(kept[-3:])} > {kept}"  # the unit once, if it is the same
+            bag = [f"bag of {len(entry.source.models)}"] if isinstance(entry.source, BagOfFiles) else []
             table.add_row(
-                [entry.name, *(f"= {alias}" for alias in entry.aliases)],
+                [entry.name, *bag, *(f"= {alias}" for alias in entry.aliases)],
                 [state, sizes],
-                scores.metric if scores else "-",
-                *("-" if target not in values else f"{values[target]:.2f}" for target in COLUMNS),
+                [scores.metric for scores in entry.scores] or "-",
+                *([_cell(scores, target) for scores in entry.scores] or "-" for target in COLUMNS),
             )
     return table
+
+
+def _cell(scores: Scores, target: str) -> str:
+    return f"{scores.values_db[target]:.2f}" if target in scores.values_db else "-"
 
 
 def by_family(entries: Sequence[Entry]) -> list[Entry]:
@@ -51,28 +56,30 @@ def footnotes(entries: Sequence[Entry]) -> Iterator[str]:
     """Write scores, licences, training data and sources, each once with the models that have it."""
     yield "sizes: of the download > of the model"
     for what, read in _FACTS.items():
-        values = {entry.name: read(entry) for entry in entries}
-        for value in dict.fromkeys(value for value in values.values() if value):
-            names = [name for name, its in values.items() if its == value]
+        facts = [(entry.name, value) for entry in entries for value in read(entry)]
+        for value in dict.fromkeys(value for _, value in facts):
+            names = [name for name, its in facts if its == value]
             of = "" if len(names) == len(entries) else f" of {', '.join(names)}"
             yield f"{what}{of}: {value}"
     yield "scores: in dB, as published; not measured here. Only equal metrics on the same songs can be compared"
 
 
-def _metric(entry: Entry) -> str | None:
+def _metrics(entry: Entry) -> list[str]:
     from bandsplit.published.paper import COLUMNS
 
-    if (scores := entry.scores) is None:
-        return None
-    others = [f"; {target} {value:.2f}" for target, value in scores.values_db.items() if target not in COLUMNS]
-    return f"{scores.metric} on {scores.data} ({scores.source}){''.join(others)}"
+    found = []
+    for scores in entry.scores:
+        others = [f"; {target} {value:.2f}" for target, value in scores.values_db.items() if target not in COLUMNS]
+        found.append(f"{scores.metric} on {scores.data} ({scores.source}){''.join(others)}")
+    return found
 
 
-_FACTS: dict[str, Callable[[Entry], str | None]] = {
-    "scores": _metric,
-    "licence": lambda entry: entry.licence,
-    "training data": lambda entry: entry.data_note,
-    "source": lambda entry: entry.source.page,
+_FACTS: dict[str, Callable[[Entry], list[str]]] = {
+    "scores": _metrics,
+    "licence": lambda entry: [entry.licence],
+    "training data": lambda entry: [entry.data_note],
+    "source": lambda entry: [entry.source.page],
+    "digest": lambda entry: [entry.digest_note] if entry.digest_note else [],
 }
 
 

@@ -59,8 +59,8 @@ def show_model(
 ) -> None:
     """Show the facts about a registered model, the card and configuration of a model file, or the members of a bag."""
     from bandsplit.models.bags import is_bag
-    from bandsplit.models.card import MODEL_SUFFIXES, read_card, stored_types
-    from bandsplit.models.pretrained.registry import cached_files, find_entry
+    from bandsplit.models.card import MODEL_SUFFIXES
+    from bandsplit.models.pretrained.registry import cached_files, find_entry, model_files
 
     if is_bag(model):
         _show_bag(Path(model), as_json)
@@ -69,27 +69,32 @@ def show_model(
         files = [Path(model)]
     else:
         entry = find_entry(model)
-        files = cached_files(entry)
+        files, used = model_files(entry), cached_files(entry)
         if not as_json:
             show(*entry.notice().splitlines())
-            show(f"in cache: {', '.join(map(str, files)) or f'no; bandsplit models fetch {entry.name}'}")
+            show(f"in cache: {', '.join(map(str, used)) or f'no; bandsplit models fetch {entry.name}'}")
         elif not files:
             show_json([_facts(entry)])
             return
     if as_json:
-        described = [{"file": str(file), **_card_facts(file)} for file in files]
-        show_json(described)
+        show_json([{"file": str(file), **_card_facts(file)} for file in files])
         return
     for file in files:
-        config, card = read_card(file)
         show("", *([file] if len(files) > 1 else []))
-        for field, value in card:
-            show(f"{field:18s} {value}")
-        if file.suffix == ".safetensors":
-            show(f"{'weights':18s} {', '.join(f'{count} of {name}' for name, count in stored_types(file).items())}")
-        show(f"{'targets':18s} {', '.join(config.targets)}", f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
+        _show_card(file)
         if len(files) == 1:
-            show_json(config.model_dump(mode="json"))
+            show_json(_card_facts(file)["config"])
+
+
+def _show_card(file: Path) -> None:
+    from bandsplit.models.card import read_card, stored_types
+
+    config, card = read_card(file)
+    for field, value in card:
+        show(f"{field:18s} {value}")
+    if file.suffix == ".safetensors":
+        show(f"{'weights':18s} {', '.join(f'{count} of {name}' for name, count in stored_types(file).items())}")
+    show(f"{'targets':18s} {', '.join(config.targets)}", f"{'sample_rate_hz':18s} {config.sample_rate_hz}")
 
 
 @models_app.command("fetch")
@@ -100,7 +105,9 @@ def fetch_model(
     md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, if none is registered.")] = None,
     archive: Annotated[
         Path | None,
-        typer.Option("--archive", help="The archive or checkpoint, downloaded by other means; checked and kept."),
+        typer.Option(
+            "--archive", help="The archive or checkpoint, or a folder with the files of a bag; checked and kept."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option("--config", help="The configuration file of a checkpoint, if none is registered.")
@@ -181,7 +188,7 @@ def export_model(
     to: Annotated[Path, typer.Argument(help="Folder for the copies.")] = Path("."),
     force: ForceOption = False,
 ) -> None:
-    """Copy a model out of the cache, as one .safetensors per network; any of them can be used by its path."""
+    """Copy a model out of the cache, as one .safetensors per network, or a folder of a bag; use either by its path."""
     from bandsplit.models.pretrained.registry import find_entry
     from bandsplit.models.pretrained.store import copy_model
 
@@ -218,9 +225,8 @@ def _facts(entry: Entry) -> dict[str, Any]:
     """Return the facts about a registered model as plain data."""
     from bandsplit.models.pretrained.registry import cached_files
 
-    scores = entry.scores
     files = [str(path) for path in cached_files(entry)]
-    published = scores and {**scores.model_dump(mode="json"), "comparable": scores.comparable}
+    published = [{**scores.model_dump(mode="json"), "comparable": scores.comparable} for scores in entry.scores]
     facts = entry.model_dump(mode="json", exclude={"published"})
     return {**facts, "cached": bool(files), "files": files, "needs": entry.lack, "published_scores": published}
 

@@ -24,6 +24,8 @@ BLOCK_BYTES = 1 << 16
 # Zenodo slows down clients without a User-Agent; a compressed response could not be resumed in the middle.
 HEADERS = {"User-Agent": f"bandsplit/{__version__}", "Accept-Encoding": "identity"}
 
+_DIGITS = {"md5": 32, "sha256": 64}
+
 CHECK_CONNECTION = "check the connection (behind a proxy, set HTTPS_PROXY)"
 
 ByteProgress = Callable[[str, int, int], None]
@@ -38,7 +40,16 @@ class Digest(NamedTuple):
     kind: str
     """md5 or sha256."""
     value: str
-    """Hexadecimal, in lower case."""
+    """Hexadecimal, in lower case; its first digits, if no more are known."""
+
+    def fits(self, found: str) -> bool:
+        """Return whether a complete digest has the known digits."""
+        return found.startswith(self.value)
+
+    def __str__(self) -> str:
+        """Write it, and how many digits are known unless all are."""
+        known = len(self.value)
+        return self.value if known == _DIGITS[self.kind] else f"{self.value}... (its first {known} digits)"
 
 
 class Patience(NamedTuple):
@@ -81,9 +92,9 @@ def fetch(
         OSError: the file cannot be written.
     """
     if path.exists():
-        if (found := _digest(path, digest.kind, progress)) != digest.value:
+        if not digest.fits(found := _digest(path, digest.kind, progress)):
             raise DownloadError(
-                f"{path}: its {digest.kind} is {found}, not {digest.value}: it is truncated, damaged or another file; "
+                f"{path}: its {digest.kind} is {found}, not {digest}: it is truncated, damaged or another file; "
                 f"remove it and run the same command again to download it"
             )
         return
@@ -94,11 +105,11 @@ def fetch(
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
         kept = f"; the {in_gb(size_of(part))} that arrived are kept, run the same command again to continue from there"
         raise DownloadError(f"{url}: {failure_of(error)}; {check}{fix}{kept if size_of(part) else ''}") from error
-    if (found := _digest(part, digest.kind, progress)) != digest.value:
+    if not digest.fits(found := _digest(part, digest.kind, progress)):
         size_bytes = size_of(part)
         part.unlink()
         raise DownloadError(
-            f"{url}: the download ({in_gb(size_bytes)}) has {digest.kind} {found}, not {digest.value}: it was damaged "
+            f"{url}: the download ({in_gb(size_bytes)}) has {digest.kind} {found}, not {digest}: it was damaged "
             f"in transit or is another file; it was removed; run the same command again, or {fix}"
         )
     part.replace(path)

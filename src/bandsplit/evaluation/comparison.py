@@ -21,7 +21,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.targets import TARGETS
 from bandsplit.core.text import counted
 from bandsplit.evaluation.groups import differing, find_cliques, group, make_remarks, with_remark
-from bandsplit.evaluation.results import Metric, Score
+from bandsplit.evaluation.results import SEEN_MARK, SEEN_NOTE, Metric, Score
 from bandsplit.published.paper import AVERAGE, repository
 
 RESAMPLES = 10_000
@@ -49,11 +49,13 @@ class Contender:
     """Seed -> target -> song -> value. A system without seeds, such as a yardstick, has the seed None."""
     remark: str = ""
     """Conditions that distinguish it from another contender of the same system."""
+    seen: bool = False
+    """Whether it was trained on the songs: it is compared with no other."""
 
     @property
     def name(self) -> str:
-        """The system, with the remark if there is one."""
-        return with_remark(self.system, self.remark)
+        """The system, with the remark if there is one, and marked if it was trained on the songs."""
+        return with_remark(self.system, self.remark) + f" {SEEN_MARK}" * self.seen
 
     def seeds(self, targets: Sequence[str]) -> list[int | None]:
         """Return the seeds that have all the targets, in order."""
@@ -188,8 +190,8 @@ def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
         values: dict[int | None, dict[str, dict[str, float | None]]] = {}
         for row in group_rows:
             values.setdefault(row.seed, {}).setdefault(row.target, {})[row.track] = row.value
-        first = group_rows[0]
-        found.append(Contender(first.recipe or first.system, _conditions(first), values))
+        first, seen = group_rows[0], any(row.saw_test_songs for row in group_rows)
+        found.append(Contender(first.recipe or first.system, _conditions(first), values, seen=seen))
     remarks = make_remarks(
         [one.system for one in found],
         [one.conditions for one in found],
@@ -209,7 +211,7 @@ def compare(
 ) -> list[Comparison]:
     """Compare every pair of systems that share their conditions, target by target and on the average of the targets.
 
-    Pairs that do not share them are left out; `compare_pair` says why.
+    Pairs that do not share them, or were trained on the songs, are left out; `compare_pair` says why.
 
     Args:
         rows: scores of any number of systems and seeds.
@@ -221,7 +223,7 @@ def compare(
     bootstrap = _Bootstrap(resamples, seed)
     found: list[Comparison] = []
     for a, b in itertools.combinations(contenders(rows, metric), 2):
-        if _differing(a, b, across):
+        if a.seen or b.seen or _differing(a, b, across):
             continue
         common = [target for target in a.targets if target in b.targets]
         choices = [[target] for target in common]
@@ -255,8 +257,10 @@ def compare_pair(
         seed: of the resampling.
 
     Raises:
-        BandsplitError: their conditions differ, or they have no song with these targets in common.
+        BandsplitError: one was trained on the songs, conditions differ, or no song has these targets in both.
     """
+    if a.seen or b.seen:
+        raise BandsplitError(f"{a.name} and {b.name} cannot be compared ({SEEN_NOTE}); leave it out")
     differing = _differing(a, b, across)
     if differing:
         texts = [f"{field}: {_text(a.conditions[field])} and {_text(b.conditions[field])}" for field in differing]

@@ -15,6 +15,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.processes import worker_pool
 from bandsplit.core.targets import order_targets
 from bandsplit.core.version import __version__
+from bandsplit.data.songs.musdb import NAME
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
 from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
 from bandsplit.evaluation.results import Metric, Score
@@ -118,6 +119,7 @@ def _blank_rows(
             f"{name}, song {track.name!r}: estimates {', '.join(estimated) or 'nothing'}, the song has "
             f"{', '.join(track.stems)}{asked}; nothing can be scored: use a data set with these stems"
         )
+    is_test_song = (dataset.benchmark, track.split) == (NAME, "test")
     return [
         Score(
             system=name,
@@ -139,6 +141,7 @@ def _blank_rows(
             source=about.source,
             version=__version__,
             audio_s=track.samples / track.sample_rate_hz,
+            saw_test_songs=True if about.saw_test_songs and is_test_song else None,
         )
         for target in scored
         for metric, convention in CONVENTIONS.items()

@@ -44,6 +44,11 @@ METRICS: dict[Metric, MetricText] = {
 }
 
 
+SEEN_MARK = "‡"
+SEEN_NOTE = f"{SEEN_MARK} trained on these songs: not a score"
+"""Mark behind the names of systems in tables, and its footnote."""
+
+
 class Setting(NamedTuple):
     """All that two scores must share before they may be aggregated."""
 
@@ -108,6 +113,8 @@ class Score(BaseModel):
     """Seconds that the system took for the song, all its targets together; None for estimates of other tools."""
     audio_s: float | None = None
     """Length of the song in seconds."""
+    saw_test_songs: Literal[True] | None = None
+    """True where the system is known to have been trained on the song, so that the value is no score; else absent."""
 
     @field_validator("value")
     @classmethod
@@ -129,9 +136,13 @@ def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Journal(path).append(*(row.model_dump_json() for row in rows))
+        Journal(path).append(*map(_as_json, rows))
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
+
+
+def _as_json(row: Score) -> str:
+    return row.model_dump_json(exclude={"saw_test_songs"} if row.saw_test_songs is None else None)
 
 
 def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -> list[Score]:

@@ -36,6 +36,8 @@ class About:
     """Estimated targets; None: every stem of the song."""
     timed: bool = True
     """Whether the time it takes is the time of a separation."""
+    saw_test_songs: bool | None = None
+    """Whether it was trained on the test songs of MUSDB18-HQ; None: not known."""
 
 
 class System(Protocol):
@@ -60,6 +62,7 @@ class ModelSystem:
         seed: int | None = None,
         files: Sequence[Path] = (),
         chunks: Chunks = None,
+        saw_test_songs: bool | None = None,
     ) -> None:
         """Wrap a separator; other processes load it from ``files`` with ``chunks``, where there are any files."""
         self.separator = separator
@@ -71,6 +74,7 @@ class ModelSystem:
             seed=seed,
             source=hash_files(separator.files) if files else None,
             targets=separator.targets,
+            saw_test_songs=saw_test_songs,
         )
 
     @classmethod
@@ -90,6 +94,7 @@ class ModelSystem:
             seed=seeds.pop() if len(seeds) == 1 else None,
             files=files,
             chunks=chunks,
+            saw_test_songs=True if any(card.saw_test_songs for card in cards) else None,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

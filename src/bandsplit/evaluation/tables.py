@@ -9,7 +9,17 @@ from bandsplit.core.table import TextTable
 from bandsplit.core.targets import order_targets
 from bandsplit.core.text import counted, range_text
 from bandsplit.evaluation.groups import make_remarks, with_remark
-from bandsplit.evaluation.results import METRICS, Metric, Score, Setting, Summary, aggregate, average_over_targets
+from bandsplit.evaluation.results import (
+    METRICS,
+    SEEN_MARK,
+    SEEN_NOTE,
+    Metric,
+    Score,
+    Setting,
+    Summary,
+    aggregate,
+    average_over_targets,
+)
 from bandsplit.published.paper import PaperMetric
 
 MAIN_METRICS: tuple[PaperMetric, ...] = ("usdr_db", "csdr_db")
@@ -23,15 +33,16 @@ def score_tables(rows: Iterable[Score]) -> list[TextTable]:
 
     A system that was scored under several settings has one line for each, which names the settings. Where systems cut
     songs by different plans, each names its plan. ``-``: the system does not estimate the target; ``n/a``: no song has
-    a window that counts.
+    a window that counts; ``‡``: the system was trained on these songs.
     """
     rows = list(rows)
     planned = {row.setting for row in rows if row.plan is not None}
+    seen = {row.setting for row in rows if row.saw_test_songs}
     groups: dict[tuple[str, str | None, str, Metric], dict[Setting, dict[str, Summary]]] = {}
     for setting, targets in aggregate(rows).items():
         groups.setdefault((setting.data, setting.fingerprint, setting.split, setting.metric), {})[setting] = targets
     return [
-        _table(data, split, metric, systems, planned & systems.keys())
+        _table(data, split, metric, systems, planned & systems.keys(), seen & systems.keys())
         for (data, _, split, metric), systems in groups.items()
     ]
 
@@ -42,6 +53,7 @@ def _table(
     metric: Metric,
     systems: Mapping[Setting, dict[str, Summary]],
     planned: Collection[Setting],
+    seen: Collection[Setting],
 ) -> TextTable:
     targets = order_targets(target for summaries in systems.values() for target in summaries)
     counts = {summary.songs for summaries in systems.values() for summary in summaries.values() if summary.songs}
@@ -51,7 +63,7 @@ def _table(
     header += ["average"] if len(targets) > 1 else []
     header += [] if one_count else ["songs"]
     lines = []
-    for label, summaries in zip(label_settings(list(systems), planned), systems.values(), strict=True):
+    for label, summaries in zip(label_settings(list(systems), planned, seen), systems.values(), strict=True):
         line = [label, *(_cell(summaries.get(target)) for target in targets)]
         if len(targets) > 1:
             average = average_over_targets([summaries[t].value if t in summaries else None for t in targets])
@@ -60,15 +72,19 @@ def _table(
             line.append(range_text([summary.songs for summary in summaries.values()]))
         lines.append(tuple(line))
     over_songs = METRICS[metric].over_songs.format(songs=songs)
-    return TextTable(f"{METRICS[metric]}, {over_songs} ({data}, {split})", tuple(header), tuple(lines))
+    notes = (SEEN_NOTE,) if seen else ()
+    return TextTable(f"{METRICS[metric]}, {over_songs} ({data}, {split})", tuple(header), tuple(lines), notes)
 
 
-def label_settings(settings: list[Setting], planned: Collection[Setting] = ()) -> list[str]:
+def label_settings(
+    settings: list[Setting], planned: Collection[Setting] = (), seen: Collection[Setting] = ()
+) -> list[str]:
     """Return the names of systems; a name that has several settings is followed by those that differ.
 
     Args:
         settings: of each system.
         planned: those whose ``inference`` is a chunk plan; where these differ, each is named.
+        seen: those of systems that were trained on the songs, which are marked.
     """
     bare = [setting._replace(source=None) for setting in settings]
     hashed = {setting.system for setting, count in Counter(bare).items() if count > 1}  # a hash means nothing to people
@@ -79,7 +95,8 @@ def label_settings(settings: list[Setting], planned: Collection[Setting] = ()) -
     remarks = make_remarks(systems, [one._asdict() for one in shown], lambda field, value: f"{field}: {_text(value)}")
     plans = [f"inference: {one.inference}" if one in named else "" for one in settings]
     remarks = ["; ".join(filter(None, both)) for both in zip(plans, remarks, strict=True)]
-    return list(map(with_remark, systems, remarks))
+    names = map(with_remark, systems, remarks)
+    return [f"{name} {SEEN_MARK}" if one in seen else name for name, one in zip(names, settings, strict=True)]
 
 
 def _text(value: str | int | tuple[str, ...] | None) -> str:

@@ -5,6 +5,7 @@ A bag is a small YAML file, ``bag.yaml`` by default. It holds no weights of netw
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,24 @@ class Bag(Config):
 def is_bag(path: object) -> bool:
     """Return whether this is the path of a bag, by its suffix."""
     return isinstance(path, str | Path) and Path(path).suffix.lower() in BAG_SUFFIXES
+
+
+def describe_bag(bag: Bag) -> list[str]:
+    """Write a line for each member: its weights and the changes to its plan; and one for what holds for all."""
+    lines = []
+    for member in bag.members:
+        weights = "every target 1" if member.weights is None else _pairs(member.weights)
+        minus = f"the song without {', '.join(member.minus)}" if member.minus else ""
+        lines.append(f"{member.model}: {'; '.join(filter(None, [weights, _pairs(member.chunks), minus]))}")
+    if common := "; ".join(filter(None, [_pairs(bag.chunks), "mixer" if bag.mixer else ""])):
+        lines.append(f"all members: {common}")
+    return lines
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def read_bag(path: Path | str) -> Bag:

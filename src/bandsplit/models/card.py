@@ -36,6 +36,8 @@ class ModelCard(Config):
     """The data set, with its split or fingerprint if known."""
     licence: str
     """Licence of the weights."""
+    saw_test_songs: bool | None = None
+    """Whether it was trained on the test songs of MUSDB18-HQ; None: not known."""
     source: str = "trained with bandsplit"
     """Where the weights come from."""
     recipe: str | None = None
@@ -129,7 +131,8 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
 
 def describe_file(format: str, config: ModelConfig, card: ModelCard) -> dict[str, str]:
     """Return the metadata of a model's file."""
-    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json()}
+    left_out = {"saw_test_songs"} if card.saw_test_songs is None else None  # earlier versions do not know it
+    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json(exclude=left_out)}
 
 
 def _check_there(path: Path) -> None:

@@ -21,7 +21,7 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.models.card import FORMAT, MOST_HEADER_BYTES, ONNX_FORMAT
 from bandsplit.models.contract import Checkpoint
 from bandsplit.models.onnx.metadata import parse_onnx
-from bandsplit.models.packages import package_in_metadata, package_in_pickle
+from bandsplit.models.packages import check_digits, package_in_metadata, package_in_pickle
 from bandsplit.models.pickled import TYPES, PickledFile, StoredTensor
 from bandsplit.models.settings import PickledSettings, Record
 
@@ -34,6 +34,7 @@ _ONNX = b"\x08"  # the first field of an ONNX file, the version of the format
 _MOST_ONNX_BYTES = 1 << 31  # that Protocol Buffers allow
 _SAFE_TYPES = {"F64", "F32", "F16", "BF16", "I64"}  # those of `TYPES`, by the names of safetensors
 _LORA = "lora"
+_PACKAGE_SUFFIX = ".th"  # state dicts of this suffix have digits in their names, too
 
 
 @contextmanager
@@ -63,7 +64,9 @@ def open_checkpoint(path: Path, document: Mapping[str, Any] | None = None) -> It
         yield _read_onnx(path, document)
         return
     with PickledFile(path) as file:
-        arguments = package_in_pickle(file.content, path) if isinstance(file.content, dict) else None
+        arguments = package_in_pickle(file.content) if isinstance(file.content, dict) else None
+        if arguments is not None or path.suffix == _PACKAGE_SUFFIX:
+            check_digits(path)
         state = _check_tensors(*_find_state(file.content), path.stat().st_size)
         shapes = {name: tensor.shape for name, tensor in state.items()}
         if arguments is None and ARGUMENTS in file.content and ARGUMENTS not in state:

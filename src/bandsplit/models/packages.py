@@ -17,18 +17,17 @@ _PARTS = ("klass", "args", "kwargs")
 _QUANTISED, _QUANTISED_METADATA = "__quantized", "structure"  # DiffQ's marks
 
 
-def package_in_pickle(content: Mapping[Any, Any], path: Path) -> PickledSettings | None:
+def package_in_pickle(content: Mapping[Any, Any]) -> PickledSettings | None:
     """Return the settings of a package, with its class as a name; None if a pickle's content is not one.
 
     Raises:
-        ModelFileError: its weights are quantised, or its name promises another content.
+        ModelFileError: its weights are quantised.
     """
     state = content.get("state")
     if isinstance(state, dict) and _QUANTISED in state:
         raise _quantised()
     if not all(name in content for name in _PARTS):
         return None
-    _check_name(path)
     named = content["klass"]
     settings = {name: content[name] for name in _PARTS}
     return PickledSettings(settings | {"klass": named.name if isinstance(named, Record) else named}, "the package")
@@ -53,8 +52,12 @@ def package_in_metadata(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     return settings
 
 
-def _check_name(path: Path) -> None:
-    """Compare the digits at the end of a package's name, if there are any, with the digest of the file."""
+def check_digits(path: Path) -> None:
+    """Compare the eight digits at the end of a file's name, if there are any, with the file's sha256.
+
+    Raises:
+        ModelFileError: they are not the first digits of it.
+    """
     digits = re.fullmatch(r".*-([0-9a-f]{8})", path.stem)
     if digits and not (found := file_hash(str(path))).startswith(digits[1]):
         raise ModelFileError(

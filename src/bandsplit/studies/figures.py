@@ -319,7 +319,7 @@ def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
 
 
 def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
-    """Return points of test uSDR against time, of the systems whose time is known."""
+    """Return points of test uSDR against time, of the systems whose time is known and whose values are scores."""
     made: dict[DataKey, list[Point]] = {}
     for data, found in measure_scores(scores, "usdr_db").items():
         for one in found:
@@ -331,7 +331,7 @@ def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
                 if (row.recipe or row.system) == one.system and row.metric == "usdr_db" and row.wall_s and row.audio_s
                 and all(getattr(row, name) == one.conditions[name] for name in ("fingerprint", "split", "inference"))
             ]  # fmt: skip
-            if value.mean is not None and times:
+            if value.mean is not None and times and not one.seen:
                 point = Point(_label(measured), statistics.median(times), value.mean, ours=True, std_db=value.std)
                 made.setdefault(data, []).append(point)
     return made

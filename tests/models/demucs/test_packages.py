@@ -114,6 +114,20 @@ def test_the_digits_in_a_name_are_those_of_the_file(tmp_path: Path):
     assert read_model(right).model.config.targets == ("drums", "vocals")
     with pytest.raises(ModelFileError, match=f"its sha256 begins with {digits}, but its name promises 00000000"):
         read_model(wrong)
+    torch.save({"encoder.0.2.weight": torch.rand(2)}, wrong)  # a state dict, as of v2
+    with pytest.raises(ModelFileError, match="but its name promises 00000000: it is damaged or another file"):
+        read_model(wrong)
+
+
+def test_a_description_of_a_bag_sets_the_length_of_the_chunks_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "x.th"
+    path.write_bytes(sound_package("demucs.hdemucs.HDemucs"))
+    assert read_model(path, {"segment": 12}).model.config.geometry.published.chunk_s == 12
+    with pytest.raises(ModelFileError, match=r"the configuration: unknown option\(s\): channels; known: segment$"):
+        read_model(path, {"segment": 12, "channels": 3})
+    path.write_bytes(sound_package("demucs.htdemucs.HTDemucs"))
+    with pytest.raises(ModelFileError, match="segment has no meaning for a network that sees one length"):
+        read_model(path, {"segment": 12})
 
 
 def test_quantised_packages_and_other_classes_are_refused(tmp_path: Path):

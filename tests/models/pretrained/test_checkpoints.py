@@ -60,7 +60,7 @@ def test_a_checkpoint_with_its_configuration_file_is_fetched_and_only_the_model_
     assert config.targets == ("vocals", "bass") and card.name == "tiny"
     assert card.source == f"tiny.ckpt (sha256 {sha256}) of https://weights.invalid/about"
     assert card.scores == {"published SDR of vocals in dB (noise)": 1.5}
-    assert json.loads((file.parent / MARKER).read_text())["sha256"] == sha256
+    assert json.loads((file.parent / MARKER).read_text())["files"][0]["source_sha256"] == sha256
     assert list(dict.fromkeys(stage for stage, *_ in seen)) == ["download", "check", "import"]
 
 
@@ -84,6 +84,22 @@ def test_known_settings_need_no_configuration_file(store: Store):
     has(store, None, document=SETTINGS)
     (file,) = store.install()
     assert read_card(file)[0].targets == ("vocals", "bass")
+
+
+def test_a_checkpoint_that_holds_its_settings_needs_no_others_and_its_digest_may_be_a_prefix(
+    store: Store, tmp_path: Path
+):
+    buffer = io.BytesIO()
+    state = halving(DummyConfig.parse(SETTINGS)).state_dict()
+    torch.save({"state_dict": state, "hyper_parameters": SETTINGS}, buffer)
+    sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
+    has(store, None, buffer.getvalue(), holds_settings=True, sha256="00000000")
+    assert store.entry.lack is None and "digest:   first 8 digits of the sha256" in store.entry.notice()
+    assert store.error(config=tmp_path).endswith("are registered, or in its files; leave --config out")
+    assert f"has sha256 {sha256}, not 00000000... (its first 8 digits): it was damaged" in store.error()
+    has(store, None, buffer.getvalue(), holds_settings=True, sha256=sha256[:8])
+    (file,) = store.install()
+    assert read_card(file)[1].source == f"tiny.ckpt (sha256 {sha256}) of https://weights.invalid/about"
 
 
 def test_half_precision_stays_half_on_the_disk(store: Store):
@@ -110,7 +126,9 @@ def test_an_unknown_configuration_must_be_named_before_anything_is_asked(store: 
 
 def test_options_without_a_meaning_are_refused(store: Store, tmp_path: Path):
     has(store, None, document=SETTINGS)
-    assert store.error(config=tmp_path).endswith("the settings of tiny are registered; leave --config out")
+    assert store.error(config=tmp_path).endswith(
+        "the settings of tiny are registered, or in its files; leave --config out"
+    )
     assert store.error(md5=32 * "0").endswith("the sha256 of tiny.ckpt is registered; leave --md5 out")
     store.has({})
     assert store.error(config=tmp_path).endswith("checkpoints of tiny hold their settings; leave it out")
@@ -166,7 +184,7 @@ def test_a_family_that_cannot_be_imported_is_named_before_the_download(store: St
 def test_it_is_listed_shown_fetched_copied_and_removed(
     store: Store, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ):
-    has(store, None, targets=[], published=None)
+    has(store, None, targets=[], published=())
     store.patch.setenv("COLUMNS", "100")
 
     def run(*arguments: Any) -> str:

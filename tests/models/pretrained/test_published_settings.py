@@ -3,14 +3,18 @@
 from collections.abc import Iterator
 from itertools import pairwise
 from math import prod
+from typing import Any
 
 import pytest
 import torch
 
 from bandsplit.models.contract import Checkpoint, Shape
-from bandsplit.models.families import FAMILIES, find_part
-from bandsplit.models.pretrained.entries import SingleCheckpoint
+from bandsplit.models.demucs.time_config import DemucsV2Config
+from bandsplit.models.families import FAMILIES, find_part, tensor_shapes
+from bandsplit.models.layers.unet_model_config import UnetModelConfig
+from bandsplit.models.pretrained.entries import BagOfFiles, RemoteFile, SingleCheckpoint
 from bandsplit.models.pretrained.registry import entries, find_entry
+from bandsplit.recipes.catalogue import RECIPES
 
 BANDS = [2] * 24 + [4] * 12 + [12] * 8 + [24] * 8 + [48] * 8 + [128, 129]
 
@@ -105,9 +109,57 @@ PUBLISHED = {
 }
 
 
+FOUR = ["drums", "bass", "other", "vocals"]
+DEMUCS = {
+    "htdemucs": 41_984_456, "htdemucs_ft": 4 * 41_984_456, "htdemucs_6s": 27_414_996, "hdemucs_mmi": 83_637_832,
+    "mdx": 345_460_200,
+}  # fmt: skip
+"""Parameters, in half precision."""
+
+
+def files() -> Iterator[tuple[str, RemoteFile, dict[str, Any] | None]]:
+    """All registered checkpoints, with their settings."""
+    for entry in entries():
+        match entry.source:
+            case SingleCheckpoint() as source:
+                yield entry.name, source, source.document
+            case BagOfFiles() as source:
+                for file in source.files:
+                    yield entry.name, file, file.document
+
+
 def test_all_registered_settings_are_tested():
-    known = {e.name for e in entries() if isinstance(e.source, SingleCheckpoint) and e.source.document is not None}
+    known = {name for name, file, document in files() if document and file.file.endswith(".ckpt")}
     assert known == set(PUBLISHED)
+    others = {file.file: document for _, file, document in files() if document and not file.file.endswith(".ckpt")}
+    assert {name for name in others if name.endswith(".onnx")} == {f"kuielab_a_{target}.onnx" for target in FOUR}
+    assert others.pop("demucs-e07c671f.th") == {"sources": FOUR}
+    assert all(settings == {"segment": 44} for name, settings in others.items() if name.endswith(".th"))
+
+
+@pytest.mark.parametrize("name", DEMUCS)
+def test_the_sizes_of_packages_fit_the_published_numbers_of_parameters(name: str):
+    assert find_entry(name).source.bytes == pytest.approx(2 * DEMUCS[name], rel=3e-3)
+
+
+def test_the_settings_of_v2_fit_its_tensors_and_its_size():
+    (found,) = {(file.bytes, str(document)) for _, file, document in files() if file.file == "demucs-e07c671f.th"}
+    shapes = dict(tensor_shapes(DemucsV2Config(targets=("a", "b", "c", "d"))))
+    assert len(shapes) == 66 and sum(map(prod, shapes.values())) == 265_679_496
+    assert found[0] == pytest.approx(4 * 265_679_496, rel=5e-3)
+    checkpoint = Checkpoint(shapes, lambda key: torch.empty(shapes[key], device="meta"), None, {"sources": FOUR})
+    imported = find_part("demucs_v2", "weights")(checkpoint)
+    assert imported is not None and imported.config == DemucsV2Config(targets=tuple(FOUR))
+
+
+@pytest.mark.parametrize("target", FOUR)
+def test_the_settings_of_onnx_files_are_those_of_the_published_training(target: str):
+    ((_, file, document),) = [one for one in files() if one[1].file == f"kuielab_a_{target}.onnx"]
+    config = next(run.model for run in RECIPES["mdx-net"].all_run_configs() if run.model.targets == (target,))
+    assert isinstance(config, UnetModelConfig) and document is not None
+    stft = config.loss_stft
+    assert document == {"target_name": target, "n_fft": stft.n_fft, "hop_length": stft.hop_samples}
+    assert file.bytes == pytest.approx(4 * 7_423_236, rel=2e-3)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -10,7 +10,7 @@ import pytest
 from bandsplit.core.errors import ModelFileError
 from bandsplit.core.targets import TARGETS
 from bandsplit.models.pretrained import registry
-from bandsplit.models.pretrained.entries import Entry, Scores, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, Scores, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.registry import cached_files, entries, find_entry, find_models, models_folder
 from bandsplit.recipes.catalogue import RECIPES
 from checkpoints import Store
@@ -22,13 +22,18 @@ BASS = {"bass.ckpt": CHECKPOINT.read_bytes()}
 
 ARCHIVES = [entry for entry in entries() if isinstance(entry.source, ZipArchive)]
 CHECKPOINTS = [entry for entry in entries() if isinstance(entry.source, SingleCheckpoint)]
+BAGS = [entry for entry in entries() if isinstance(entry.source, BagOfFiles)]
+PUBLIC = re.compile(r"https://(github\.com|huggingface\.co|dl\.fbaipublicfiles\.com|zenodo\.org)/")
 
 
 def test_the_best_of_the_comparable_models_come_first():
-    assert [entry.name for entry in entries()[:3]] == ["simo-bsrnn-opt", "bsrnn-opt", "bsrnn-large"]
-    assert [entry.average_db for entry in entries()[:3]] == [9.79, 9.07, 7.42]
-    assert {entry.average_db for entry in entries()[3:]} == {None}
-    assert [entry.name for entry in entries() if entry.saw_test_songs] == []
+    assert {entry.name: entry.average_db for entry in entries()[:6]} == {
+        "simo-bsrnn-opt": 9.79, "bsrnn-opt": 9.07, "htdemucs_ft": 9.0, "mdx": 7.68, "kuielab-mdx-net": 7.5,
+        "bsrnn-large": 7.42,
+    }  # fmt: skip
+    assert sorted(values := [entry.average_db or 0 for entry in entries()], reverse=True) == values
+    assert {entry.average_db for entry in entries()[6:]} == {None}
+    assert [entry.name for entry in entries() if entry.saw_test_songs] == ["mdx_extra"]
 
 
 @pytest.mark.parametrize("entry", ARCHIVES, ids=lambda entry: entry.name)
@@ -48,20 +53,47 @@ def test_every_archive_says_what_a_user_must_know(entry: Entry):
 def test_every_checkpoint_says_what_a_user_must_know(entry: Entry):
     source = entry.source
     assert isinstance(source, SingleCheckpoint) and entry.recipe is None
-    assert re.fullmatch("[0-9a-f]{64}", source.sha256)
     assert entry.kept_bytes == pytest.approx(source.bytes, rel=0.01)
+    assert ("digest:   first 8 digits of the sha256" in entry.notice()) == (len(source.sha256) == 8)
     assert source.config is None or re.fullmatch("[0-9a-f]{64}", source.config.sha256)
     assert (source.config is None) or (source.document is None)
     assert (entry.lack == "config") == (entry.targets == ())
     for address in (source.url, source.page, *([source.config.url] if source.config else [])):
-        assert re.match(r"https://(github\.com|huggingface\.co)/", address)
-    if source.document is not None:
+        assert PUBLIC.match(address)
+    if source.document is not None and "training" in source.document:
         wanted = source.document["training"]["target_instrument"]
         assert entry.targets == ((wanted,) if wanted else tuple(source.document["training"]["instruments"]))
     notice = entry.notice()
-    assert f"family:   {entry.family}" in notice and "GB to download" in notice
+    assert f"family:   {entry.family}" in notice and "B to download" in notice
     assert "licence:  not stated" in notice or "licence:  MIT, on the model card" in notice
     assert "MUSDB18-HQ" in notice
+
+
+@pytest.mark.parametrize("entry", [*CHECKPOINTS, *BAGS], ids=lambda entry: entry.name)
+def test_a_file_with_digits_in_its_name_is_registered_with_them(entry: Entry):
+    """Publishers of packages name files by the first digits of their sha256."""
+    files = entry.source.files if isinstance(entry.source, BagOfFiles) else [entry.source]
+    for file in files:
+        assert isinstance(file, RemoteFile)
+        if file.file.endswith(".th"):
+            assert file.sha256.startswith(re.split(r"[-.]", file.file)[1])
+
+
+@pytest.mark.parametrize("entry", BAGS, ids=lambda entry: entry.name)
+def test_every_bag_is_complete_and_says_what_a_user_must_know(entry: Entry):
+    source = entry.source
+    assert isinstance(source, BagOfFiles) and entry.recipe is None and entry.lack is None
+    assert entry.kept_bytes == pytest.approx(source.bytes, rel=0.01)
+    assert all(PUBLIC.match(address) for address in (source.page, *(file.url for file in source.files)))
+    members = [member.model for bag in source.bags.values() for member in bag.members]
+    assert sorted([*members, "bag.yaml"]) == sorted([*source.models, *source.bags])
+    assert {file.into for file in source.files} <= {*members}
+    weighted = [member.weights for member in source.bags["bag.yaml"].members]
+    assert None in weighted or {target for its in weighted for target in its or ()} == set(entry.targets)
+    for bag in source.bags.values():
+        for member in bag.members:
+            assert f"{member.model}: " in entry.notice()
+    assert ("first 8 digits of the sha256" in entry.notice()) == any(len(file.sha256) == 8 for file in source.files)
 
 
 def test_scores_on_the_songs_of_the_training_are_marked():
@@ -167,7 +199,7 @@ def test_a_score_that_cannot_be_compared_never_makes_a_model_the_best(store: Sto
     scores = [Scores(metric=metric, data=data, values_db=values, source="x") for metric, data in OTHERS]
     others = [
         store.entry.model_copy(update={"name": f"other-{n}", "recipe": None, "published": score})
-        for n, score in enumerate([*scores, None])
+        for n, score in enumerate([*((one,) for one in scores), ()])
     ]
     for other in others:
         shutil.copytree(registry.folder_of(store.entry), registry.folder_of(other))

@@ -22,6 +22,7 @@ from filelock import FileLock
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.models.card import read_card
 from bandsplit.models.importing import import_checkpoint
+from bandsplit.models.pretrained import making
 from bandsplit.models.pretrained import store as model_store
 from bandsplit.models.pretrained.registry import MARKER, cached_files
 from bandsplit.separation.separator import Separator
@@ -315,7 +316,7 @@ def test_a_half_import_is_no_model_and_the_next_run_imports_without_downloading(
         raise error
 
     with store.patch.context() as patch:
-        patch.setattr(model_store, "save_model", fail)
+        patch.setattr(making, "save_model", fail)
         with pytest.raises((KeyboardInterrupt, ModelFileError)) as caught:
             store.install()
     if caught.type is ModelFileError:

@@ -34,7 +34,7 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
         reader = _CLASSES.get(name)
         if reader is None:
             return None
-        config = reader(_Arguments(package))
+        config = reader(_Arguments(package, checkpoint.document))
         kind = f"a package of {name}"
     elif all(sign in checkpoint.shapes for sign in _V2_SIGNS):
         if checkpoint.document is None:
@@ -59,11 +59,12 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
 class _Arguments(Options):
     """The arguments of a package; the first may come without its name."""
 
-    def __init__(self, package: Mapping[str, Any]) -> None:
-        """Take them.
+    def __init__(self, package: Mapping[str, Any], document: Mapping[str, Any] | None = None) -> None:
+        """Take them, and the length of chunks from the authors' description of a bag, which replaces that of a package.
 
         Raises:
-            ModelFileError: there are other unnamed ones, or one comes twice.
+            ModelFileError: there are other unnamed ones, or one comes twice; or the description says anything else, or
+                the network separates at one length.
         """
         positional, named = package.get("args", ()), package.get("kwargs", {})
         if not isinstance(positional, list | tuple) or not isinstance(named, Mapping):
@@ -72,7 +73,14 @@ class _Arguments(Options):
             raise ModelFileError(
                 f"args: has {len(positional)} value(s); legal: one, the sources, if kwargs does not have them"
             )
-        super().__init__({**named, **({"sources": positional[0]} if positional else {})}, "kwargs")
+        given = {**named, **({"sources": positional[0]} if positional else {})}
+        if document is not None:
+            settings = Options(document, "the configuration")
+            given["segment"] = settings.take("segment")
+            settings.close()
+            if package.get("klass") == _FIXED:
+                raise ModelFileError("the configuration: segment has no meaning for a network that sees one length")
+        super().__init__(given, "kwargs")
 
 
 def _read_htdemucs(options: Options) -> HtDemucsConfig:
@@ -143,8 +151,9 @@ def _read_v2(options: Options, shapes: Mapping[str, tuple[int, ...]]) -> DemucsV
     return DemucsV2Config.parse(fields)
 
 
+_FIXED = "demucs.htdemucs.HTDemucs"
 _CLASSES: dict[str, Callable[[Options], ModelConfig]] = {
-    "demucs.htdemucs.HTDemucs": _read_htdemucs,
+    _FIXED: _read_htdemucs,
     "demucs.hdemucs.HDemucs": _read_hdemucs,
     "demucs.demucs.Demucs": _read_demucs,
 }

@@ -17,12 +17,12 @@ from bandsplit.models.layers.tfc_tdf_v2_files import find_options, their_name
 from bandsplit.models.layers.unet_model_files import rename_tensors, take_model
 from bandsplit.models.mdx_net.config import MdxNetConfig
 from bandsplit.models.mdx_net.onnx_weights import as_state
+from bandsplit.models.mixers import MIXER_TENSORS
 from bandsplit.models.options import Options
 
 _BOTTLENECK = "bottleneck_block"
 _SIGNS = ("first_conv.0.weight", "us.0.0.weight", f"{_BOTTLENECK}.tfc.H.0.0.weight")
 """Tensors that together only this family has."""
-_MIXERS = ("linear.weight", "mixing_layer.weight")
 _WITHOUT_EFFECT = ("_target_", "lr", "optimizer", "ckpt")
 
 
@@ -34,9 +34,10 @@ def read_checkpoint(checkpoint: Checkpoint) -> Imported | None:
             not the one that is computed here.
         ConfigError: the options contradict each other.
     """
-    if len(checkpoint.shapes) == 1 and checkpoint.shapes.keys() <= {*_MIXERS}:
+    if len(checkpoint.shapes) == 1 and checkpoint.shapes.keys() <= {*MIXER_TENSORS}:
         raise ModelFileError(
-            "is the mixer of KUIELab-MDX-Net, a matrix for the estimates of four models, and no model: import those"
+            "is the mixer of KUIELab-MDX-Net, a matrix for the estimates of four models, and no model: import those; "
+            "the mixer belongs in a bag of them (docs/bags.md)"
         )
     sizes: dict[str, Any] = {}
     if checkpoint.graph is not None:

@@ -1,7 +1,7 @@
 """Published models: the facts about each, its published scores, and where it is fetched from.
 
-They are in `registry.json` of this folder. A model is registered if a digest of its file is known: sha256 for a
-checkpoint.
+They are in `registry.json` of this folder. A model is registered if a digest of its files is known: sha256 for
+checkpoints, or the first digits of it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bandsplit.core.config import Config
-from bandsplit.core.fetching import in_gb
+from bandsplit.core.fetching import Digest, in_gb
+from bandsplit.models.bags import BAG_FILE, Bag, describe_bag, is_bag
 from bandsplit.published.paper import AVERAGE, repository
 
 CSDR, MUSDB_TEST = "cSDR", "MUSDB18-HQ test"
 """The metric and the songs of the scores that models are ranked by."""
+
+_SIZE_TOLERANCE = 1.05  # of sizes that are known to three digits
+_NEXT_LINE = f"\n{'':10}"
 
 _SEEN = {
     True: " (with the MUSDB18-HQ test songs: its scores on them mean nothing)",
@@ -39,6 +43,11 @@ class ZipArchive(Config):
     """md5 of the archive; None if no trustworthy one is known."""
 
     @property
+    def most_bytes(self) -> int:
+        """The largest size that a download may have."""
+        return int(self.bytes * _SIZE_TOLERANCE)
+
+    @property
     def page(self) -> str:
         """Address of a page about it."""
         return f"https://doi.org/{self.doi}"
@@ -53,22 +62,85 @@ class ConfigFile(Config):
     sha256: str
 
 
-class SingleCheckpoint(Config):
+class RemoteFile(Config):
+    """A file of other software that is fetched as it is."""
+
+    url: str
+    """Folder of the file; a mirror takes its place."""
+    file: str
+    bytes: int
+    exact: bool = True
+    """Whether this is the exact size, and not rounded to three digits."""
+    sha256: str = Field(pattern="^([0-9a-f]{8}|[0-9a-f]{64})$")
+    """All digits, or the first eight, if no more are known."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest size that a download may have."""
+        return self.bytes if self.exact else int(self.bytes * _SIZE_TOLERANCE)
+
+    @property
+    def digest(self) -> Digest:
+        """What is known of its digest."""
+        return Digest("sha256", self.sha256)
+
+    @property
+    def vague(self) -> bool:
+        """Whether only the first digits of its digest are known."""
+        return len(self.sha256) < 64
+
+
+class SingleCheckpoint(RemoteFile):
     """A checkpoint that is fetched as it is, and its configuration, unless the user must name that."""
 
     kind: Literal["checkpoint"] = "checkpoint"
     page: str
     """Address of a page about it."""
-    url: str
-    """Folder of the checkpoint; a mirror takes its place."""
-    file: str
-    bytes: int
-    """Its exact size."""
-    sha256: str
     config: ConfigFile | None = None
     """Its configuration file, if a digest of it is known."""
     document: dict[str, Any] | None = None
     """Its settings in the form of such a file, if they are known from its description."""
+    holds_settings: bool = False
+    """Whether the checkpoint needs no configuration."""
+
+
+class BagFile(RemoteFile):
+    """One of several checkpoints that are a bag together, or the file of its mixer."""
+
+    into: str
+    """Name of the model file that it becomes, or of the bag that gets its mixer."""
+    document: dict[str, Any] | None = None
+    """Its settings in the form of a configuration file, unless it holds them."""
+
+
+class BagOfFiles(Config):
+    """Several checkpoints, and the bags that they form."""
+
+    kind: Literal["bag"] = "bag"
+    page: str
+    """Address of a page about it."""
+    files: tuple[BagFile, ...]
+    bags: dict[str, Bag]
+    """By file name: ``bag.yaml`` is the model, others are members of it."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @property
+    def models(self) -> list[str]:
+        """Names of all model files."""
+        return [file.into for file in self.files if not is_bag(file.into)]
+
+    def describe(self) -> list[str]:
+        """Write a line for each member: its weights and the changes to its plan."""
+        lines = []
+        for name, bag in self.bags.items():
+            where = "" if name == BAG_FILE else f"in {name}: "
+            lines += [f"{where}{line}" for line in describe_bag(bag)]
+            lines += [f"{where}mixer from {file.file}" for file in self.files if file.into == name]
+        return lines
 
 
 class Scores(Config):
@@ -107,7 +179,7 @@ class Entry(Config):
     """The recipe of this project that it was trained with: its architecture and its published numbers."""
     targets: tuple[str, ...]
     """All targets of its checkpoints; empty if only its configuration file names them."""
-    source: Annotated[ZipArchive | SingleCheckpoint, Field(discriminator="kind")]
+    source: Annotated[ZipArchive | SingleCheckpoint | BagOfFiles, Field(discriminator="kind")]
     kept_bytes: int
     """Approximate size on the disk: the weights without the state of their training."""
     training_data: str
@@ -115,24 +187,24 @@ class Entry(Config):
     """Whether it was trained on the test songs of MUSDB18-HQ; None: not known. Scores on them mean nothing then."""
     licence: str
     """Licence of the weights as stated by their publisher."""
-    published: Scores | None = None
-    """Published scores; None for a recipe, whose scores are in `bandsplit.published`."""
+    published: tuple[Scores, ...] = ()
+    """Published scores, the comparable first; none for a recipe, whose scores are in `bandsplit.published`."""
 
     @property
-    def scores(self) -> Scores | None:
+    def scores(self) -> tuple[Scores, ...]:
         """The published scores."""
         if self.recipe is None:
             return self.published
         for row in repository():
             if row.quantity == "test_csdr_db" and row.recipe == self.recipe:
                 values = {target: value for target, value in row.values_db.items() if value is not None}
-                return Scores(metric=CSDR, data=MUSDB_TEST, values_db=values, source=row.source)
-        return None
+                return (Scores(metric=CSDR, data=MUSDB_TEST, values_db=values, source=row.source),)
+        return ()
 
     @property
     def average_db(self) -> float | None:
         """The published cSDR on the test set of MUSDB18-HQ, averaged over targets; None for any other score."""
-        return self.scores.values_db[AVERAGE] if self.scores and self.scores.comparable else None
+        return next((scores.values_db[AVERAGE] for scores in self.scores if scores.comparable), None)
 
     @property
     def lack(self) -> str | None:
@@ -140,7 +212,7 @@ class Entry(Config):
         match self.source:
             case ZipArchive(md5=None):
                 return "md5"
-            case SingleCheckpoint(config=None, document=None):
+            case SingleCheckpoint(config=None, document=None, holds_settings=False):
                 return "config"
             case _:
                 return None
@@ -150,16 +222,37 @@ class Entry(Config):
         """The training data, with a warning if they include the test songs, or may do so."""
         return f"{self.training_data}{_SEEN[self.saw_test_songs]}"
 
+    @property
+    def digest_note(self) -> str | None:
+        """A note about files of whose digest only the first digits are known; None without one."""
+        match self.source:
+            case SingleCheckpoint() as source:
+                files, vague = 1, int(source.vague)
+            case BagOfFiles() as source:
+                files, vague = len(source.files), sum(file.vague for file in source.files)
+            case _:
+                return None
+        of = "" if vague == files else f", of {vague} of {files} files"
+        return f"first 8 digits of the sha256{of}" if vague else None
+
     def notice(self) -> str:
         """Describe the model, its size, score and licence, for users to read before it is fetched."""
-        quality = f"{self.scores.summary()} ({self.scores.source})" if self.scores else "not published"
-        return (
-            f"{self.name}: {self.about}\n"
-            f"family:   {self.family}\n"
-            f"size:     {in_gb(self.source.bytes)} to download, about {in_gb(self.kept_bytes)} kept\n"
-            f"stems:    {', '.join(self.targets) or 'named by its configuration file'}\n"
-            f"quality:  {quality}\n"
-            f"training: {self.data_note}\n"
-            f"licence:  {self.licence}\n"
-            f"source:   {self.source.file} of {self.source.page}"
-        )
+        facts = {
+            "family": [self.family],
+            "size": [f"{in_gb(self.source.bytes)} to download, about {in_gb(self.kept_bytes)} kept"],
+            "stems": [", ".join(self.targets) or "named by its configuration file"],
+            "bag": self.source.describe() if isinstance(self.source, BagOfFiles) else [],
+            "quality": [f"{scores.summary()} ({scores.source})" for scores in self.scores] or ["not published"],
+            "training": [self.data_note],
+            "licence": [self.licence],
+            "source": _origin(self.source),
+            "digest": [self.digest_note] if self.digest_note else [],
+        }
+        lines = [f"{what + ':':10}" + _NEXT_LINE.join(texts) for what, texts in facts.items() if texts]
+        return "\n".join([f"{self.name}: {self.about}", *lines])
+
+
+def _origin(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> list[str]:
+    if isinstance(source, BagOfFiles):
+        return [source.page, *(f"{file.file} ({in_gb(file.bytes)})" for file in source.files)]
+    return [f"{source.file} of {source.page}"]

@@ -18,6 +18,7 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.core.targets import TARGETS
+from bandsplit.models.bags import BAG_FILE, is_bag, read_bag
 from bandsplit.models.card import MODEL_SUFFIXES
 from bandsplit.models.pretrained.entries import Entry
 
@@ -77,9 +78,25 @@ def read_marker(folder: Path) -> dict[str, Any] | None:
 
 
 def cached_files(entry: Entry) -> list[Path]:
-    """Return the model files of ``entry`` in the cache, in the order of its targets; an empty list unless all exist."""
+    """Return the files of ``entry`` in the cache that are used together; an empty list unless all its files exist.
+
+    They are models, in the order of its targets, or one bag.
+    """
+    marker = read_marker(folder_of(entry))
+    if marker is None:
+        return []
+    return [folder_of(entry) / marker["bag"]] if "bag" in marker else all_files(entry)
+
+
+def all_files(entry: Entry) -> list[Path]:
+    """Return all files of models and bags of ``entry`` in the cache; an empty list unless all exist."""
     marker = read_marker(folder_of(entry))
     return [folder_of(entry) / file["file"] for file in marker["files"]] if marker else []
+
+
+def model_files(entry: Entry) -> list[Path]:
+    """Return the model files of ``entry`` in the cache, also those of a bag; an empty list unless all files exist."""
+    return [path for path in all_files(entry) if not is_bag(path)]
 
 
 def find_models(
@@ -88,12 +105,14 @@ def find_models(
     say: Callable[[str], None] = lambda text: None,
     runtime: str = "auto",
 ) -> list[Path]:
-    """Find the files of models: all that are needed for their stems.
+    """Find the files of models and bags: all that are needed for their stems.
 
     Args:
-        names: paths of model files or of folders of some, and registered names; if empty, the best available model:
-            the best in the cache, else the one that ``fetch`` installs, else the demo's model in this folder.
-        fetch: called with a requested or recommended registered model that is not in the cache; it may install it.
+        names: paths of model files, of bags or of folders of some, and registered names; if empty, the best available
+            model: the best in the cache, else the one that ``fetch`` installs, else the demo's model in this folder. A
+            folder with a bag, and a registered one, is the file of the bag alone.
+        fetch: called with a requested or recommended registered model that is not in the cache; it may install it. So
+            it is with registered members of bags.
         say: called with a line that names the chosen model and its published score, if none was named.
         runtime: computes them: "onnx" prefers the .onnx files of a folder, all others its .safetensors.
 
@@ -108,6 +127,9 @@ def find_models(
 
 def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
     path = Path(name)
+    if (bag := _bag_at(path)) is not None:
+        _find_members(bag, fetch, runtime)
+        return [bag]
     if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
         return [path]  # loading reports a file that is missing or not a model
     for suffix in sorted(MODEL_SUFFIXES, reverse=runtime != "onnx"):
@@ -122,6 +144,30 @@ def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runti
         f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.source.bytes)}): "
         f"{FETCH_FIX} {entry.name}"
     )
+
+
+def _bag_at(path: Path) -> Path | None:
+    """Return the path if it is that of a bag, or the bag in this folder."""
+    if is_bag(path):
+        return path
+    return path / BAG_FILE if os.path.isfile(path / BAG_FILE) else None
+
+
+def _find_members(
+    bag: Path, fetch: Callable[[Entry], object] | None, runtime: str, around: Sequence[Path] = ()
+) -> None:
+    """Find registered members, which ``fetch`` may install, in bags in the bag, too; loading reports missing files."""
+    if bag.resolve() in around or not os.path.isfile(bag):
+        return
+    for number, member in enumerate(read_bag(bag).members, 1):
+        path = bag.parent / os.path.expanduser(member.model)
+        if (inner := _bag_at(path)) is not None:
+            _find_members(inner, fetch, runtime, [*around, bag.resolve()])
+        elif not path.exists():
+            try:
+                _find_named(member.model, fetch, runtime)
+            except ModelFileError as error:
+                raise ModelFileError(f"{bag}: members: number {number}: {error}") from None
 
 
 def _in_order(folder: Path, suffix: str) -> list[Path]:
@@ -140,11 +186,10 @@ def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], 
         fetch(recommended)
         best = recommended if cached_files(recommended) else None
     if best is not None:
-        score = best.scores.summary() if best.scores else "score not published"
-        say(f"model: {best.name}, the best in the cache ({score}; licence: {best.licence})")
+        say(f"model: {best.name}, the best in the cache ({best.scores[0].summary()}; licence: {best.licence})")
         return cached_files(best)
     if len(cached) == 1:
-        score = f"{cached[0].scores.summary()}, not comparable" if cached[0].scores else "score not published"
+        score = f"{cached[0].scores[0].summary()}, not comparable" if cached[0].scores else "score not published"
         say(f"model: {cached[0].name}, the only one in the cache ({score}; licence: {cached[0].licence})")
         return cached_files(cached[0])
     if cached:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 from bandsplit.core.archives import Archive
 from bandsplit.core.errors import DownloadError
 from bandsplit.core.settings import is_offline, mirror_setting
-from bandsplit.models.pretrained.entries import Entry, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.registry import models_folder
 
-_SIZE_TOLERANCE = 1.05  # sizes of archives are registered to three digits
 _MOST_RATIO = 2  # an archive that unpacks to more does not contain weights
 
 
@@ -23,7 +22,7 @@ class Sources(NamedTuple):
     md5: str | None = None
     """md5 of an archive that has none registered."""
     archive: Path | None = None
-    """A local copy of the archive or checkpoint; it is checked like a download and kept."""
+    """A local copy of the archive or checkpoint, or a folder with those of a bag; checked like a download and kept."""
     config: Path | None = None
     """A local copy of the configuration file of a checkpoint; it is checked, if a digest is registered, and kept."""
 
@@ -60,37 +59,64 @@ def archive_of(entry: Entry, source: ZipArchive, sources: Sources) -> Archive:
         url=sources.address(source.url, source.file),
         path=sources.archive or models_folder() / source.file,
         md5=_expected_md5(entry, source, sources.md5),
-        most_bytes=int(source.bytes * _SIZE_TOLERANCE),
+        most_bytes=source.most_bytes,
         most_unpacked_bytes=int(source.bytes * _MOST_RATIO),
         other_ways=other_ways(source),
         if_wrong=if_wrong(entry),
     )
 
 
-def check_config(entry: Entry, source: SingleCheckpoint, sources: Sources) -> None:
-    """Check that there is one configuration, and one digest.
+def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: Sources) -> None:
+    """Check that a checkpoint has one configuration, and each file one digest.
 
     Raises:
         DownloadError: one is missing, or given twice.
     """
     if sources.md5 is not None:
-        raise DownloadError(f"--md5 {sources.md5}: the sha256 of {source.file} is registered; leave --md5 out")
-    if source.document is not None and sources.config is not None:
+        of = source.file if isinstance(source, SingleCheckpoint) else f"each file of {entry.name}"
+        raise DownloadError(f"--md5 {sources.md5}: the sha256 of {of} is registered; leave --md5 out")
+    if sources.config is None:
+        if entry.lack is not None and isinstance(source, SingleCheckpoint):
+            raise DownloadError(
+                f"{entry.name}: no configuration of {source.file} is registered; find the file that came with it "
+                f"({source.page}) and give it with --config"
+            )
+        return
+    if isinstance(source, BagOfFiles) or source.document is not None or source.holds_settings:
         raise DownloadError(
-            f"--config {sources.config}: the settings of {entry.name} are registered; leave --config out"
+            f"--config {sources.config}: the settings of {entry.name} are registered, or in its files; leave --config "
+            f"out"
         )
-    if entry.lack is not None and sources.config is None:
-        raise DownloadError(
-            f"{entry.name}: no configuration of {source.file} is registered; find the file that came with it "
-            f"({source.page}) and give it with --config"
-        )
-    if sources.config is not None and not sources.config.is_file():
+    if not sources.config.is_file():
         raise DownloadError(f"{sources.config}: no such file; name a configuration file of {entry.name}")
 
 
-def other_ways(source: ZipArchive | SingleCheckpoint) -> str:
+def downloads_folder(entry: Entry) -> Path:
+    """Return the folder of the downloads of a bag, which exists until it is complete."""
+    return models_folder() / f"{entry.name}.downloads"
+
+
+def place_of(entry: Entry, file: RemoteFile, sources: Sources) -> Path:
+    """Return the path of a downloaded file of a bag, or of the user's copy."""
+    return (sources.archive or downloads_folder(entry)) / file.file
+
+
+def places(entry: Entry, sources: Sources) -> dict[Path, int]:
+    """Return the files that are downloaded for a model, or are the user's copies, with their sizes."""
+    if isinstance(entry.source, BagOfFiles):
+        return {place_of(entry, file, sources): file.bytes for file in entry.source.files}
+    return {sources.archive or models_folder() / entry.source.file: entry.source.bytes}
+
+
+def other_ways(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> str:
     """Write what to do if a download fails."""
-    return f"name another source with --mirror, or a local copy of {source.file} with --archive"
+    return f"name another source with --mirror, or {_local_copy(source)} with --archive"
+
+
+def _local_copy(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> str:
+    if isinstance(source, BagOfFiles):
+        return f"a folder with local copies of {', '.join(file.file for file in source.files)}"
+    return f"a local copy of {source.file}"
 
 
 def if_wrong(entry: Entry) -> str:
@@ -99,18 +125,28 @@ def if_wrong(entry: Entry) -> str:
 
 
 def check_archive(entry: Entry, sources: Sources) -> None:
-    """Check that the local copy of the file exists, or that downloads are allowed.
+    """Check that the local copies of the files exist, or that downloads are allowed.
 
     Raises:
         DownloadError: neither is so.
     """
-    file, config, options = entry.source.file, getattr(entry.source, "config", None), "--archive"
-    if config is not None:
-        file, options = f"{file} and {config.file}", "--archive and --config"
+    source, config = entry.source, getattr(entry.source, "config", None)
     if is_offline() and (sources.archive is None or (config is not None and sources.config is None)):
+        if isinstance(source, BagOfFiles):
+            files = f"{', '.join(file.file for file in source.files)} to a folder on this machine and give that"
+        elif config is not None:
+            files = f"{source.file} and {config.file} to this machine and give it"
+        else:
+            files = f"{source.file} to this machine and give it"
+        options = "--archive" if config is None else "--archive and --config"
         raise DownloadError(
-            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or copy "
-            f"{file} to this machine and give it with {options}"
+            f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or copy {files} "
+            f"with {options}"
         )
-    if sources.archive is not None and not sources.archive.is_file():
-        raise DownloadError(f"{sources.archive}: no such file; name {entry.source.file} of {entry.source.page}")
+    if sources.archive is None:
+        return
+    for path in places(entry, sources):
+        if not path.is_file():
+            what = f"{path.name} of {source.page}"
+            fix = f"a folder with {what}" if isinstance(source, BagOfFiles) else f"{source.file} of {source.page}"
+            raise DownloadError(f"{path}: no such file; name {fix}")

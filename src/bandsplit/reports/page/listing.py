@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bandsplit.core.table import TextTable
 from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.groups import group
-from bandsplit.evaluation.results import METRICS, Score, Setting
+from bandsplit.evaluation.results import METRICS, SEEN_NOTE, Score, Setting
 from bandsplit.evaluation.tables import label_settings
 
 MISSING = "\N{EN DASH}"
@@ -45,8 +45,9 @@ def list_scores(scores: Sequence[Score]) -> Listing:
     settings = list(dict.fromkeys(score.setting for score in scores))
     metrics = _name_metrics(settings)
     systems: dict[Setting, str] = {}
+    seen = {score.setting for score in scores if score.saw_test_songs}
     for alike in group(settings, metrics.__getitem__).values():
-        systems.update(zip(alike, label_settings(alike), strict=True))
+        systems.update(zip(alike, label_settings(alike, seen=seen), strict=True))
     values: dict[tuple[Setting, str], dict[str, float | None]] = {}
     for score in scores:
         values.setdefault((score.setting, score.track), {})[score.target] = score.value
@@ -75,18 +76,22 @@ def measured_on(scores: Sequence[Score]) -> TextTable:
     )
     header = ("data set", "split", "fingerprint", "songs", "mixture", "bandsplit")
     notes = dict.fromkeys(f"{METRICS[score.metric]}: {score.convention}" for score in scores if score.convention)
+    if any(score.saw_test_songs for score in scores):
+        notes[SEEN_NOTE] = None
     return TextTable("What the scores were measured on", header, rows, tuple(notes))
 
 
 def score_beside(scores: Sequence[Score], song: str, system: str, target: str) -> str:
     """Return the uSDR of an estimate as text, to show next to its track; empty unless there is exactly one."""
     values = {
-        score.setting: score.value
+        score.setting: score
         for score in scores
         if (score.track, score.system, score.target, score.metric) == (song, system, target, "usdr_db")
     }
-    (value,) = values.values() if len(values) == 1 else (None,)
-    return "" if value is None else with_minus(f"uSDR {value:.2f} dB")
+    (score,) = values.values() if len(values) == 1 else (None,)
+    if score is None or score.value is None:
+        return ""
+    return with_minus(f"uSDR {score.value:.2f} dB{', trained on this song' * bool(score.saw_test_songs)}")
 
 
 def number_columns(table: TextTable) -> list[bool]:

@@ -9,7 +9,7 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.core.text import counted
 from bandsplit.evaluation.comparison import Contender, compare, contenders
 from bandsplit.evaluation.groups import group, with_remark
-from bandsplit.evaluation.results import METRICS, Metric, Score
+from bandsplit.evaluation.results import METRICS, SEEN_NOTE, Metric, Score
 from bandsplit.evaluation.tables import MAIN_METRICS
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE, PaperMetric
@@ -80,6 +80,7 @@ def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[S
         records += [{"data": data.text, "model": one.name, "extra_data": "no"} | fact for fact in facts]
     mine = [row for row in scores if _in(row, data)]
     notes += _conditions(found)
+    notes += [SEEN_NOTE] if any(one.seen for one in found) else []
     notes += significance_notes(compare(mine, "csdr_db"), AVERAGE)
     if data.published and not found:
         notes.append("Ours: not run.")
@@ -203,12 +204,13 @@ def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets:
     trained = [row for row in mine if row.recipe is not None]
     comparisons = compare(trained, "usdr_db")
     songs = counted(len({row.track for row in mine}), "song")
+    seen = (SEEN_NOTE,) if any(one.seen for some in found.values() for one in some) else ()
     return TextTable(
         f"{title}, on {data.text}, {songs} (mean ± sample standard deviation over seeds; "
         f"uSDR: mean over songs, cSDR: median)",
         ("system", *(f"{column} {METRICS[metric].name}" for column in columns for metric in MAIN_METRICS)),
         tuple(rows),
-        (*significance_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
+        (*seen, *significance_notes(comparisons, columns[-1]), *describe_agreement(comparisons, columns[-1])),
         records=tuple(records),
     )
 
