@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from bandsplit.evaluation.results import read_scores
+from bandsplit.models.bags import read_bag
 from command_line import run_command
 from songs import write_dataset
 from tiny_models import write_tiny_model
@@ -88,3 +90,15 @@ def test_a_bag_is_scored_as_one_system(folder: Path, bag: Path, tmp_path: Path, 
     text = bag.read_text().replace("b.safetensors", "b.safetensors\n  weights: {vocals: 1}")
     bag.write_text(text)
     assert "0 rows added" not in run_command(capsys, *command).err  # another bag under the same name
+
+
+def test_a_mixer_is_read_from_the_file_of_its_authors(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    model = write_tiny_model(tmp_path / "m.safetensors", "bass", "drums", "other", "vocals", **TAC)
+    matrix = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
+    torch.save({"mixing_layer.weight": matrix}, tmp_path / "mixer.ckpt")
+    out = tmp_path / "mixed.yaml"
+    ended = run_command(capsys, "models", "bag", model, "--mixer", tmp_path / "mixer.ckpt", "-o", out)
+    assert ended.code == 0 and "mixer: bass, drums, other, vocals, from all of them and the mixture" in ended.out
+    mixer = read_bag(out).mixer
+    assert mixer is not None
+    np.testing.assert_allclose(mixer.matrix, matrix.numpy())

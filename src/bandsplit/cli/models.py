@@ -163,6 +163,9 @@ def make_bag(
         list[str], typer.Argument(metavar="MODELS", help="Model files, bags, folders of some, or registered names.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="BAG", help="The bag to write, a .yaml file.")],
+    mixer: Annotated[
+        Path | None, typer.Option("--mixer", help="Mixer of KUIELab-MDX-Net (mixer.ckpt), applied to the means.")
+    ] = None,
     force: ForceOption = False,
 ) -> None:
     """Average models: write a bag in which each has weight 1 for all its targets. Weights can be edited in the file."""
@@ -176,7 +179,12 @@ def make_bag(
     if os.path.exists(out) and not force:
         raise ModelFileError(f"{out}: exists already; choose another name with -o, or replace it with --force")
     members = [os.path.relpath(model, out.parent) if os.path.exists(model) else model for model in models]
-    bag = Bag(members=tuple(BagMember(model=member) for member in members))
+    found = None
+    if mixer is not None:
+        from bandsplit.models.mixers import read_mixer
+
+        found = read_mixer(mixer)
+    bag = Bag(members=tuple(BagMember(model=member) for member in members), mixer=found)
     mean = check_bag(out, bag)
     write_bag(out, bag)
     show(f"{out}: a bag of {len(members)}; use: -n {out}", *bag_lines(mean))
