@@ -33,6 +33,7 @@ def test_the_best_of_the_comparable_models_come_first():
     }  # fmt: skip
     assert sorted(values := [entry.average_db or 0 for entry in entries()], reverse=True) == values
     assert {entry.average_db for entry in entries()[6:]} == {None}
+    assert all(entry.scores[0].comparable for entry in entries()[:6])
     assert [entry.name for entry in entries() if entry.saw_test_songs] == ["mdx_extra"]
 
 
