@@ -3,8 +3,9 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from safetensors import SafetensorError, safe_open
 
 from bandsplit.core.config import Config, shorten
@@ -25,6 +26,25 @@ MOST_HEADER_BYTES = 10_000_000
 """Limit for the header of a .safetensors file."""
 
 _LONGEST_TEXT = 200_000  # of a configuration (usually a thousand characters) or a card
+
+
+class FineTuning(Config):
+    """Facts about the training of a model that started from another one."""
+
+    source: str
+    """Name of the model it started from."""
+    source_sha256: str
+    """Hash of the file of that model."""
+    learning_rate: float
+    """Learning rate of the first update."""
+    frozen: tuple[str, ...] = ()
+    """Parts that were not trained, as they were named."""
+    loaded_parameters: int
+    """Parameters that came from the source."""
+    fresh_parameters: int
+    """Parameters that started from random numbers: heads of other targets."""
+    frozen_parameters: int
+    """Parameters that were not trained."""
 
 
 class ModelCard(Config):
@@ -48,8 +68,16 @@ class ModelCard(Config):
     """Hash of the file an import was made from."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Named scores, for example of the validation at the best epoch."""
+    fine_tuning: FineTuning | None = None
+    """The start from another model; None for models trained from random weights, and for imports."""
     bandsplit_version: str = __version__
     """Version that wrote the file."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what earlier versions do not know where it is not used, so that they can read the file."""
+        content = serialise(self)
+        return {key: value for key, value in content.items() if key != "fine_tuning" or value is not None}
 
 
 def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:

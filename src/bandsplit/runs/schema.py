@@ -21,6 +21,19 @@ class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
+class OtherSongs(_Stored):
+    """The songs of a further data set that a run is trained on."""
+
+    name: str
+    """Name of the data set."""
+    fingerprint: str | None = None
+    """Fingerprint of the audio."""
+    mixture: list[Literal["file", "sum"]] = []
+    """Sources of the mixtures."""
+    train: list[str] = []
+    """Names of the songs."""
+
+
 class SongsDescription(_Stored):
     """The songs that a run is trained and validated on, in ``config.json``."""
 
@@ -35,6 +48,20 @@ class SongsDescription(_Stored):
     train: list[str] = []
     """Names of the songs."""
     valid: list[str] = []
+    others: list[OtherSongs] = []
+    """Further data sets for training."""
+
+    @property
+    def names(self) -> str:
+        """Names of all data sets, joined by a plus."""
+        return " + ".join([self.name, *(other.name for other in self.others)])
+
+    @property
+    def all_fingerprints(self) -> dict[str, str]:
+        """Fingerprints by split; those of several training sets are joined by a plus."""
+        train = [self.fingerprints.get("train"), *(other.fingerprint for other in self.others)]
+        joined = {"train": "+".join(value or "unknown" for value in train)} if self.others else {}
+        return self.fingerprints | joined
 
 
 class Description(_Stored, Generic[Settings]):
