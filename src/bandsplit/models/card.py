@@ -3,12 +3,12 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from bandsplit.core.config import Config, shorten
+from bandsplit.core.config import Config, Grown, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.version import __version__
 from bandsplit.models.bags import is_bag
@@ -47,8 +47,10 @@ class FineTuning(Config):
     """Parameters that were not trained."""
 
 
-class ModelCard(Config):
+class ModelCard(Config, Grown):
     """Facts that a user must know about a model. Licence and training data have no default on purpose."""
+
+    ADDED: ClassVar = ("fine_tuning",)
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -72,12 +74,6 @@ class ModelCard(Config):
     """The start from another model; None for models trained from random weights, and for imports."""
     bandsplit_version: str = __version__
     """Version that wrote the file."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what earlier versions do not know where it is not used, so that they can read the file."""
-        content = serialise(self)
-        return {key: value for key, value in content.items() if key != "fine_tuning" or value is not None}
 
 
 def read_card(path: Path | str) -> tuple[ModelConfig, ModelCard]:

@@ -82,7 +82,7 @@ def _describe_songs(dataset: Dataset) -> SongsDescription:
         mixture=mixtures(dataset, used),
         train=names(dataset, "train"),
         valid=names(dataset, "valid"),
-        others=[
+        others=tuple(
             OtherSongs(
                 name=other.name,
                 fingerprint=other.fingerprints.get("train"),
@@ -90,7 +90,7 @@ def _describe_songs(dataset: Dataset) -> SongsDescription:
                 train=names(other, "train"),
             )
             for other in dataset.others
-        ],
+        ),
     )
 
 

@@ -5,9 +5,11 @@ Some older versions did not write the fields with a default. Settings of another
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bandsplit.core.config import Grown
 
 BEST_FILE = "best.safetensors"
 """The model of the best validation score."""
@@ -34,8 +36,10 @@ class OtherSongs(_Stored):
     """Names of the songs."""
 
 
-class SongsDescription(_Stored):
+class SongsDescription(_Stored, Grown):
     """The songs that a run is trained and validated on, in ``config.json``."""
+
+    ADDED: ClassVar = ("others",)
 
     name: str = ""
     """Name of the data set."""
@@ -48,7 +52,7 @@ class SongsDescription(_Stored):
     train: list[str] = []
     """Names of the songs."""
     valid: list[str] = []
-    others: list[OtherSongs] = []
+    others: tuple[OtherSongs, ...] = ()
     """Further data sets for training."""
 
     @property
