@@ -133,6 +133,7 @@ def _blank_rows(
             value=None,
             convention=convention,
             mixture=track.mixture_from,
+            errata=dataset.errata,
             inference=about.inference,
             plan=about.plan,
             scored_with=tuple(scored),

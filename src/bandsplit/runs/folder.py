@@ -82,6 +82,7 @@ def _describe_songs(dataset: Dataset) -> SongsDescription:
         mixture=mixtures(dataset, used),
         train=names(dataset, "train"),
         valid=names(dataset, "valid"),
+        errata=dataset.errata,
         others=tuple(
             OtherSongs(
                 name=other.name,

@@ -39,7 +39,7 @@ class OtherSongs(_Stored):
 class SongsDescription(_Stored, Grown):
     """The songs that a run is trained and validated on, in ``config.json``."""
 
-    ADDED: ClassVar = ("others",)
+    ADDED: ClassVar = ("errata", "others")
 
     name: str = ""
     """Name of the data set."""
@@ -52,6 +52,8 @@ class SongsDescription(_Stored, Grown):
     train: list[str] = []
     """Names of the songs."""
     valid: list[str] = []
+    errata: Literal["exclude", "relabel"] | None = None
+    """Treatment of songs with known faults; None: they are kept as they are."""
     others: tuple[OtherSongs, ...] = ()
     """Further data sets for training."""
 

@@ -40,6 +40,7 @@ def _describe_songs(dataset: Dataset) -> str:
     counts = {split: sum(track.split == split for track in dataset.tracks) for split in ("train", "valid")}
     text = f"{dataset.name}: {counts['train']} songs, {counts['valid']} for validation"
     text += "".join(f", {split} {print_}" for split, print_ in dataset.fingerprints.items() if split != "test")
+    text += f", errata: {dataset.errata}" if dataset.errata else ""
     for other in dataset.others:
         songs = sum(track.split == "train" for track in other.tracks)
         text += f"; {other.name}: {songs} songs, train {other.fingerprints.get('train', 'unknown')}"
