@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from bandsplit.cli.training_options import RunOptions
 from bandsplit.models.card import read_card
 from bandsplit.recipes.catalogue import find_recipe
 from command_line import run_command
+from places import CHECKPOINT
 from songs import noise_stems, write_dataset, write_song
 from tiny_models import TINY_CHANGES, write_tiny_model
 
@@ -59,6 +61,22 @@ def test_a_model_of_four_targets_is_fine_tuned_for_one(capsys: pytest.CaptureFix
     assert "source_sha256" in run_command(capsys, "models", "show", model).out
     assert run(capsys, "train", *options)[0] == 1
     assert run(capsys, "train", *options, "--resume")[0] == 0
+
+
+def test_an_imported_checkpoint_is_a_start_with_the_settings_that_the_refusal_names(
+    capsys: pytest.CaptureFixture[str], songs: Path
+):
+    assert run_command(capsys, "models", "import", CHECKPOINT, "-o", "bass.safetensors").code == 0
+    changes = [part for change in SMALL if change.startswith("training.") for part in ("--set", change)]
+    train = ("train", "base", "-t", "bass", "--data", songs, "-d", "cpu", "--no-energy", "--init", "bass.safetensors",
+             *changes)  # fmt: skip
+    refused = run_command(capsys, *train)
+    assert refused.code == 1
+    settings = shlex.split(refused.err.split("give the run its settings: ")[1])
+    ended = run_command(capsys, *train, *settings)
+    assert ended.code == 0, ended.err
+    assert "fresh: nothing" in ended.err and "unused: nothing" in ended.err
+    assert "other settings" not in ended.err
 
 
 @pytest.mark.parametrize(
