@@ -206,7 +206,7 @@ def test_what_is_loaded_fresh_unused_and_frozen_is_described(tmp_path: Path):
         own = [size for name, size in sizes.items() if name.startswith(f"{part}.")]
         return f"{sum(own):,} parameters in {len(own)} tensors: {part}"
 
-    assert rows["start"] == f"small, {source}, vocals"
+    assert rows["start"] == f"small, {source}: heads of vocals, not of bass"
     assert rows["loaded"].endswith(": encoder, blocks, decoders.vocals")
     assert rows["fresh"] == counted("decoders.drums")
     assert rows["unused"] == "nothing"

@@ -22,9 +22,10 @@ _NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies", "bank.an
 """Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """Count the parameters of the network without building it."""
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if is_parameter(name))
+def count_parameters(config: ModelConfig, names: Iterable[str] | None = None) -> int:
+    """Count the parameters of the network, or of some of its tensors, without building it."""
+    counted = {name: prod(shape) for name, shape in tensor_shapes(config) if is_parameter(name)}
+    return sum(counted.values()) if names is None else sum(counted.get(name, 0) for name in names)
 
 
 def is_parameter(name: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.card import FineTuning, ModelCard
+from bandsplit.models.tensors import count_parameters
 from bandsplit.runs.config import RunConfig
-from bandsplit.training.initial import InitialModel, count
+from bandsplit.training.initial import InitialModel
 from bandsplit.training.validation import Validation
 
 
@@ -53,7 +54,7 @@ def _describe_fine_tuning(config: RunConfig, initial: InitialModel, learning_rat
         source_sha256=config.init or "",
         learning_rate=learning_rate,
         frozen=config.training.freeze,
-        loaded_parameters=count(config.model, initial.transfer.loaded),
-        fresh_parameters=count(config.model, initial.transfer.fresh),
-        frozen_parameters=count(config.model, config.frozen_tensors),
+        loaded_parameters=count_parameters(config.model, initial.transfer.loaded),
+        fresh_parameters=count_parameters(config.model, initial.transfer.fresh),
+        frozen_parameters=count_parameters(config.model, config.frozen_tensors),
     )

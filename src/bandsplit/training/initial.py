@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from pooch import file_hash
@@ -18,7 +17,7 @@ from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import tensor_shapes
 from bandsplit.models.files import load_model
 from bandsplit.models.layers.batch_norm import AnyBatchNorm
-from bandsplit.models.tensors import cover, is_parameter
+from bandsplit.models.tensors import count_parameters, cover
 from bandsplit.models.transfer import Transfer, differing_settings, plan_transfer
 from bandsplit.runs.config import RunConfig
 
@@ -31,6 +30,8 @@ class InitialModel:
     card: ModelCard
     config: ModelConfig
     """Without the targets that the run does not have, where the family can leave them out."""
+    left_out: tuple[str, ...]
+    """These targets."""
     transfer: Transfer
     tensors: Mapping[str, Tensor]
     """Weights of ``transfer.loaded``."""
@@ -63,7 +64,9 @@ def read_initial(path: Path | None, config: RunConfig) -> InitialModel | None:
         model = model.narrowed(common)
     transfer, tensors = plan_transfer(model.config, config.model), model.state_dict()
     loaded = {name: tensors[name] for name in transfer.loaded}
-    return InitialModel(path, card, model.config, transfer, loaded, _differing(model.config, config.model))
+    left_out = tuple(target for target in found_config.targets if target not in model.config.targets)
+    settings = _differing(model.config, config.model)
+    return InitialModel(path, card, model.config, left_out, transfer, loaded, settings)
 
 
 def _check(path: Path, source: ModelConfig, config: ModelConfig) -> None:
@@ -95,19 +98,16 @@ def freeze(model: nn.Module, frozen: frozenset[str]) -> list[nn.Module]:
     ]
 
 
-def count(config: ModelConfig, names: Iterable[str]) -> int:
-    """Count the parameters in some of the tensors of a model."""
-    wanted = set(names)
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if name in wanted and is_parameter(name))
-
-
 def describe_initial(initial: InitialModel, config: RunConfig) -> list[tuple[str, str]]:
     """Describe what is loaded, fresh, unused and frozen, in rows of a name and a text."""
     transfer, ours = initial.transfer, [name for name, _ in tensor_shapes(config.model)]
-    frozen = [name for name in ours if name in config.frozen_tensors]
+    frozen_tensors = config.frozen_tensors
+    frozen = [name for name in ours if name in frozen_tensors]
+    heads = f"heads of {', '.join(initial.config.targets)}"
+    heads += f", not of {', '.join(initial.left_out)}" if initial.left_out else ""
     both = [*ours, *transfer.unused]
     rows = [
-        ("start", f"{initial.card.name}, {initial.path}, {', '.join(initial.config.targets)}"),
+        ("start", f"{initial.card.name}, {initial.path}: {heads}"),
         ("loaded", _describe(config.model, transfer.loaded, both)),
         ("fresh", _describe(config.model, transfer.fresh, both)),
         ("unused", _describe(initial.config, transfer.unused, both)),
@@ -122,5 +122,5 @@ def _describe(config: ModelConfig, names: Iterable[str], among: Iterable[str]) -
     names = tuple(names)
     parts = cover(names, among)
     shown = ", ".join(parts[:6]) + (", ..." if len(parts) > 6 else "")
-    total = f"{count(config, names):,} parameters in {counted(len(names), 'tensor')}"
+    total = f"{count_parameters(config, names):,} parameters in {counted(len(names), 'tensor')}"
     return f"{total}: {shown}" if names else "nothing"

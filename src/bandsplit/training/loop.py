@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -148,6 +149,8 @@ class _Run:
     def open(self, resume: bool) -> None:
         """Build the model, check that a step fits, and lock the folder."""
         self.learner = Learner(self.config, self.batches, self.execution, self.fabric, self.initial)
+        if self.initial is not None:
+            self.initial = replace(self.initial, tensors={})  # the network has copied them
         if self.fabric.device.type == "cuda":
             self.learner.check_fit()
         problem: RunError | None = None
