@@ -37,6 +37,10 @@ TargetOption = Annotated[
 ]
 
 
+_OWN_OPTIONS = {"init": "--init", "training.freeze": "--freeze", "training.data_weights": "--data"}
+"""Settings of a run that are not set with ``--set``."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The songs, the seed and the settings of a run."""
@@ -82,13 +86,8 @@ class RunOptions:
             ModelFileError: there is no model to start from.
         """
         changes = dict(map(_parse_change, self.set or []))
-        for path, option in {
-            "init": "--init",
-            "training.freeze": "--freeze",
-            "training.data_weights": "--data",
-        }.items():
-            if path in changes:
-                raise ConfigError(f"--set {path}: is set by the option {option}")
+        for path in _OWN_OPTIONS.keys() & changes.keys():
+            raise ConfigError(f"--set {path}: is set by the option {_OWN_OPTIONS[path]}")
         given: dict[str, Any] = {}
         if len(self.data) > 1:
             given["training.data_weights"] = [weight for _, weight in self._weighted_data()]
@@ -114,14 +113,13 @@ class RunOptions:
         if self.init is None:
             return None
         estimated = {file: read_card(file)[0].targets for file in find_models([self.init])}
-        files = list(estimated)
-        fitting = [file for file in files if set(config.model.targets) <= set(estimated[file])]
-        if len(files) == 1:
-            return files[0]
+        if len(estimated) == 1:
+            return next(iter(estimated))
+        fitting = [file for file, targets in estimated.items() if set(config.model.targets) <= set(targets)]
         if len(fitting) != 1:
             raise ConfigError(
                 f"--init {self.init}: {len(fitting)} of its files estimate {', '.join(config.model.targets)}; name one "
-                f"of {', '.join(map(str, files))}"
+                f"of {', '.join(map(str, estimated))}"
             )
         return fitting[0]
 
@@ -136,7 +134,7 @@ class RunOptions:
         sets: list[Dataset] = []
         valid = None if self.valid is None else songs.open(console, self.valid, ("valid",))
         for root, _ in self._weighted_data():
-            dataset = songs.open(console, root, ("train",) if valid else ("train", "valid"))
+            dataset = songs.open(console, root, ("train", "valid") if valid is None else ("train",))
             sets.append(dataset)
             if valid is None and any(track.split == "valid" for track in dataset.tracks):
                 valid = dataset
