@@ -188,6 +188,15 @@ def test_a_card_says_what_a_model_started_from(dataset: Dataset, source: Path, t
     assert card.licence.endswith("and that of small: CC0")
 
 
+@pytest.mark.parametrize(("saw", "expected"), [(True, True), (False, None), (None, None)])
+def test_a_model_that_saw_the_test_songs_hands_this_on(
+    dataset: Dataset, tmp_path: Path, saw: bool | None, expected: bool | None
+):
+    source = write_tiny_model(tmp_path / "s.safetensors", "vocals", card={"saw_test_songs": saw})
+    result = train(config(source), dataset, tmp_path, report_to(), init=source)
+    assert read_card(result.best)[1].saw_test_songs is expected
+
+
 def test_a_card_without_a_source_is_read_by_versions_that_know_none(dataset: Dataset, tmp_path: Path):
     result = train(config(None), dataset, tmp_path, report_to())
     with safe_open(result.best, framework="np") as file:

@@ -74,7 +74,7 @@ class Score(Grown):
     """One number: one metric of one target of one song."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
-    ADDED: ClassVar = ("errata",)
+    ADDED: ClassVar = ("errata", "saw_test_songs")
 
     system: str
     """Name of the model or yardstick that made the estimate."""
@@ -141,13 +141,9 @@ def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Journal(path).append(*map(_as_json, rows))
+        Journal(path).append(*(row.model_dump_json() for row in rows))
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-
-
-def _as_json(row: Score) -> str:
-    return row.model_dump_json(exclude={"saw_test_songs"} if row.saw_test_songs is None else None)
 
 
 def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -> list[Score]:

@@ -50,7 +50,7 @@ class FineTuning(Config):
 class ModelCard(Config, Grown):
     """Facts that a user must know about a model. Licence and training data have no default on purpose."""
 
-    ADDED: ClassVar = ("fine_tuning",)
+    ADDED: ClassVar = ("saw_test_songs", "fine_tuning")
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -155,8 +155,7 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
 
 def describe_file(format: str, config: ModelConfig, card: ModelCard) -> dict[str, str]:
     """Return the metadata of a model's file."""
-    left_out = {"saw_test_songs"} if card.saw_test_songs is None else None  # earlier versions do not know it
-    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json(exclude=left_out)}
+    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json()}
 
 
 def _check_there(path: Path) -> None:

@@ -32,6 +32,7 @@ def describe_model(
         source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{changed}",
         recipe=None if changed else config.recipe,
         seed=config.seed,
+        saw_test_songs=True if initial and initial.card.saw_test_songs else None,
         scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         fine_tuning=_describe_fine_tuning(config, initial, learning_rate) if initial else None,
     )

@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,14 @@ def test_a_mixture_that_is_not_the_sum_can_be_replaced_by_the_sum(dataset: Datas
     assert after.mixture_from == "sum"
     assert all(track.mixture_from == "file" for track in repaired.tracks if track.name != SUM)
     assert any(note.startswith(f"errata: train/{BLEEDING} is kept, no other label") for note in repaired.choices)
+
+
+def test_a_treatment_that_changes_no_song_is_not_recorded(dataset: Dataset):
+    train = replace(dataset, tracks=dataset.songs("train"))
+    kept = apply_errata(train, "relabel")
+    assert (kept.tracks, kept.errata) == (train.tracks, None)
+    plain = replace(dataset, tracks=tuple(track for track in dataset.tracks if track.name in (REPORTED, "A")))
+    assert apply_errata(plain, "exclude") == plain
 
 
 def test_treated_songs_have_another_fingerprint(dataset: Dataset):

@@ -63,10 +63,12 @@ def errata_of(track: Track) -> tuple[Erratum, ...]:
 def apply_errata(dataset: Dataset, choice: ErrataChoice) -> Dataset:
     """Treat songs with listed errata; its choices say what was done. Faults that were only reported are kept.
 
-    A song whose mixture is not the sum of its stems can be relabelled: its mixture becomes the sum.
+    A song whose mixture is not the sum of its stems can be relabelled: its mixture becomes the sum. The data set
+    records the treatment if it changed any song.
     """
     if choice == "keep":
         return dataset
+    errata: Errata | None = None
     tracks: list[Track] = []
     notes: list[str] = []
     for track in dataset.tracks:
@@ -74,14 +76,14 @@ def apply_errata(dataset: Dataset, choice: ErrataChoice) -> Dataset:
         label = f"errata: {track.split}/{track.name}"
         if listed and choice == "exclude":
             notes.append(f"{label} is left out: {_join(listed)}")
+            errata = choice
             continue
         if any(each.kind == "sum" for each in listed) and track.mixture is not None:
-            track = replace(track, mixture=None)
+            track, errata = replace(track, mixture=None), choice
             notes.append(f"{label}: the mixture is the sum of the stems")
         if others := [each for each in listed if each.kind != "sum"]:
             notes.append(f"{label} is kept, no other label repairs it: {_join(others)}")
         tracks.append(track)
-    errata: Errata = choice
     return replace(dataset, tracks=tuple(tracks), choices=(*dataset.choices, *notes), errata=errata)
 
 
