@@ -92,6 +92,10 @@ def test_only_a_known_training_on_the_test_songs_is_marked(
     rows = [row for some in evaluate(systems, dataset, split) for row in some]
     assert {row.target for row in rows} == {"vocals", "bass"} and {row.saw_test_songs for row in rows} == {marked}
     assert {row.saw_test_songs for some in evaluate({"silence": Silence()}, dataset, split) for row in some} == {None}
+    fewer = replace(dataset, benchmark=None, errata="exclude")  # without some of the benchmark's songs
+    found = [row for some in evaluate(systems, fewer, split) for row in some]
+    assert {row.saw_test_songs for row in found} == {True if saw and split == "test" else None}
+    assert {row.errata for row in found} == {"exclude"}
 
 
 def test_silence_scores_exactly_zero_db(tmp_path: Path) -> None:

@@ -24,11 +24,12 @@ from bandsplit.models.card import read_card
 from bandsplit.models.network import build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
-from bandsplit.training import loop
+from bandsplit.training import learner, loop
 from bandsplit.training.execution import Execution
 from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.losses import separation_loss
 from bandsplit.training.reporters.events import Event, Note, Reporter, Skipped, Start, Step, Validated, report_to
+from bandsplit.training.songs import training_examples
 from bandsplit.training.validation import Validation
 from songs import write_dataset
 from tiny_models import TINY
@@ -323,6 +324,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_saves_the_batch(dataset: Da
     assert facts["examples"] == [2, 3]
     assert [set(songs) for songs in facts["songs"]] == [{"vocals", "bass", "drums", "other"}] * 2
     assert log(tmp_path, "stop")[0]["reason"].startswith("error: ")
+
+
+def test_the_songs_of_a_batch_that_is_not_finite_are_those_of_its_epoch(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = iter(range(100))
+    real = learner.compute_loss
+    monkeypatch.setattr(learner, "compute_loss", lambda *a, **k: real(*a, **k) * (math.nan if next(calls) == 7 else 1))
+    with pytest.raises(RunError, match="of epoch 2, examples 2 to 3, is not finite"):
+        run(small(), dataset, tmp_path)
+    (file,) = tmp_path.rglob("not-finite.json")
+    epochs = [training_examples(small(), dataset).at_epoch(epoch) for epoch in (0, 1)]
+    first, second = ([examples.songs(index) for index in (2, 3)] for examples in epochs)
+    assert json.loads(file.read_text())["songs"] == second != first
 
 
 def test_a_time_limit_stops_the_run_and_it_goes_on(dataset: Dataset, tmp_path: Path):

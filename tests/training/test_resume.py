@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision.amp import MixedPrecision
+from pooch import file_hash
 
 from bandsplit.core.errors import RunError, RunStopped
 from bandsplit.data.songs.layouts import index_dataset
@@ -19,7 +21,7 @@ from bandsplit.training.execution import Execution
 from bandsplit.training.loop import train
 from bandsplit.training.reporters.events import Event, Step
 from songs import write_dataset
-from tiny_models import TINY
+from tiny_models import TINY, write_tiny_model
 
 CONVOLUTIONS = {"time": {"kind": "conv"}, "band": {"kind": "conv"}}
 """Layers that CPUs compute in float16, as they do not LSTMs."""
@@ -32,14 +34,16 @@ def dataset(tmp_path: Path) -> Dataset:
     return index_dataset(write_dataset(tmp_path / "data", train=2, test=1, samples=3000))
 
 
-def small(layers: dict[str, Any] | None = None, **training: Any) -> RunConfig:
+def small(layers: dict[str, Any] | None = None, init: str | None = None, **training: Any) -> RunConfig:
     settings = {"examples_per_epoch": 6, "excerpt_s": 0.1, "max_epochs": 2, "learning_rate": 0.05}
     settings["mixing"] = {"activity": None, "pairing": "free", "drop": "none"}
     model = TINY | {"targets": ["vocals", "bass"]} | (layers or {})
-    return RunConfig.parse({"recipe": "test", "model": model, "training": settings | training})
+    return RunConfig.parse({"recipe": "test", "init": init, "model": model, "training": settings | training})
 
 
-def final_state(config: RunConfig, dataset: Dataset, root: Path, *, stops: bool) -> dict[str, Any]:
+def final_state(
+    config: RunConfig, dataset: Dataset, root: Path, *, stops: bool, init: Path | None = None
+) -> dict[str, Any]:
     """Train to the end, in attempts of one update if it stops, and return the last state."""
 
     def stop(event: Event) -> None:
@@ -49,7 +53,7 @@ def final_state(config: RunConfig, dataset: Dataset, root: Path, *, stops: bool)
     for attempt in range(7):
         torch.manual_seed(attempt)  # a process that continues does not start from the same random state
         try:
-            train(config, dataset, root, stop, execution=Execution("cpu"), resume=attempt > 0)
+            train(config, dataset, root, stop, execution=Execution("cpu"), init=init, resume=attempt > 0)
         except RunStopped:
             continue
         assert attempt == 6 if stops else attempt == 0
@@ -91,6 +95,19 @@ def test_a_run_stopped_after_every_update_equals_an_uninterrupted_one_bit_for_bi
     whole = final_state(small(**settings), dataset, tmp_path / "whole", stops=False)
     parts = final_state(small(**settings), dataset, tmp_path / "parts", stops=True)
     assert whole.keys() == {"model", "optimizer", "progress", *(["average"] if "average" in settings else [])}
+    assert_equal(whole, parts)
+
+
+def test_so_does_one_that_starts_from_a_model_with_frozen_parts_and_trains_on_two_data_sets(
+    dataset: Dataset, tmp_path: Path
+):
+    other = index_dataset(write_dataset(tmp_path / "more", train=3, test=0, samples=3000), splits=["train"])
+    init = write_tiny_model(tmp_path / "source.safetensors", "vocals", "drums", seed=3)
+    training = {"freeze": ["encoder"], "data_weights": [1.0, 1.0], "average": {"decay": 0.9}}
+    config = small(init=file_hash(str(init)), optimizer={"kind": "adamw"}, **training)
+    both = replace(dataset, others=(other,))
+    whole = final_state(config, both, tmp_path / "whole", stops=False, init=init)
+    parts = final_state(config, both, tmp_path / "parts", stops=True, init=init)
     assert_equal(whole, parts)
 
 

@@ -43,6 +43,7 @@ def check(
 ) -> None:
     """Read all songs, report their properties and faults; exit code 1 if a fault would make results wrong."""
     from bandsplit.data.songs.check import check_dataset
+    from bandsplit.data.songs.errata import errata_of
     from bandsplit.data.songs.layouts import index_dataset
 
     console, out = make_console(), make_console(err=False)
@@ -53,6 +54,9 @@ def check(
         out.print(_check_table(report))
     for note in dataset.choices:
         print_lines(out, f"note: {note}")
+    for track in dataset.tracks:
+        for erratum in errata_of(track):
+            print_lines(out, f"erratum: {track.split}/{track.name}, {erratum.part}: {erratum}")
     for problem in report.remarks:
         print_lines(out, f"remark: {problem}")
     print_lines(out, f"bandwidth: {report.bandwidth}")

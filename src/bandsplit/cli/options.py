@@ -114,6 +114,13 @@ MixtureOption = Annotated[
 AllowOption = Annotated[
     bool, typer.Option("--allow", help="Continue even if `bandsplit data check` finds broken songs.")
 ]
+ErrataOption = Annotated[
+    Literal["keep", "exclude", "relabel"],
+    typer.Option(
+        "--errata",
+        help="Songs of MUSDB18 with listed faults: keep, leave out, or take the sum where the mixture is not the sum.",
+    ),
+]
 DEVICE_HELP = "auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP)]
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
@@ -130,6 +137,7 @@ class DatasetOptions:
     lengths: LengthsOption = "error"
     mixture: MixtureOption = "file"
     allow: AllowOption = False
+    errata: ErrataOption = "keep"
 
     def open(self, console: Console, root: Path, splits: Sequence[str]) -> Dataset:
         """Index the songs of some splits, check them, and print notes and faults.
@@ -138,12 +146,14 @@ class DatasetOptions:
             DataError: the set is broken, and ``allow`` is false.
         """
         from bandsplit.data.songs.check import check_dataset, require_sound
+        from bandsplit.data.songs.errata import apply_errata
         from bandsplit.data.songs.layouts import index_dataset
 
-        dataset = index_dataset(
+        found = index_dataset(
             root, split_names(self.stems), splits,
             mixture=self.mixture, lengths=self.lengths, allow_broken=self.allow,
         )  # fmt: skip
+        dataset = apply_errata(found, self.errata)
         print_lines(console, *dataset.notes)
         with song_progress(console, "checking") as progress:
             report = check_dataset(dataset, splits, progress)

@@ -44,7 +44,7 @@ def plan(
     dataset = run.open_dataset(console, songs)
     torch.manual_seed(config.seed)
     with console.status("measuring some steps"):
-        found = plan_run(config, dataset, execution.execution(device), energy.make_meter())
+        found = plan_run(config, dataset, execution.execution(device), energy.make_meter(), run.init_file(config))
     table = PlainTable(show_header=False, box=None, padding=(0, 2, 0, 0))
     for what, text in describe_plan(found, price_kwh=price_kwh, price_hour=price_hour):
         table.add_row(what, text)

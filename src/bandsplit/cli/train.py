@@ -47,7 +47,8 @@ def train(
     with TerminalProgress(console) as progress:
         result = train_run(
             config, dataset, folder.runs, report_to(progress, TensorBoard()) if attempt.tensorboard else progress,
-            execution=execution.execution(device, attempt), resume=folder.resume, make_meter=energy.make_meter(),
+            execution=execution.execution(device, attempt), init=run.init_file(config), resume=folder.resume,
+            make_meter=energy.make_meter(),
         )  # fmt: skip
     unit = "dB uSDR" if config.training.monitor == "usdr" else "(negated loss)"
     print_lines(

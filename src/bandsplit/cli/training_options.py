@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.cli.options import DataOption, DatasetOptions
+from bandsplit.cli.options import DatasetOptions
 from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,11 +37,23 @@ TargetOption = Annotated[
 ]
 
 
+_OWN_OPTIONS = {"init": "--init", "training.freeze": "--freeze", "training.data_weights": "--data"}
+"""Settings of a run that are not set with ``--set``."""
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """The songs, the seed and the settings of a run."""
 
-    data: DataOption
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            metavar="PATH[:WEIGHT]",
+            help="Songs: a folder like MUSDB18-HQ, stem folders, a CSV of instrum,path, or MoisesDB. Repeatable: an "
+            "example comes from one of the sets, with a probability in proportion to its weight (default: 1).",
+        ),
+    ]
     seed: Annotated[int, typer.Option("--seed", help="Seed of the initial weights and of every example.", min=0)] = 0
     set: Annotated[
         list[str] | None,
@@ -47,26 +61,100 @@ class RunOptions:
             "--set", help="Change a setting, for example training.max_epochs=20; tables leave changed runs out."
         ),
     ] = None
-    valid: Annotated[Path | None, typer.Option("--valid", help="Validation songs, if --data has none.")] = None
+    valid: Annotated[
+        Path | None,
+        typer.Option("--valid", help="Validation songs (default: those of the first --data that has any)."),
+    ] = None
+    init: Annotated[
+        str | None,
+        typer.Option("--init", metavar="MODEL", help="Start from this model of the same family: a file or a name."),
+    ] = None
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--freeze",
+            metavar="PART",
+            help="With --init, do not train this part: the beginning of names of tensors, or a pattern; repeatable.",
+        ),
+    ] = None
 
     def config(self, recipe: Recipe, targets: Sequence[str]) -> RunConfig:
         """Make the configuration of the run.
 
         Raises:
             ConfigError: the targets do not suit the recipe, or a setting is unknown or illegal.
+            ModelFileError: there is no model to start from.
         """
-        return recipe.run_config(targets, seed=self.seed, changes=dict(map(_parse_change, self.set or [])))
+        changes = dict(map(_parse_change, self.set or []))
+        for path in _OWN_OPTIONS.keys() & changes.keys():
+            raise ConfigError(f"--set {path}: is set by the option {_OWN_OPTIONS[path]}")
+        given: dict[str, Any] = {}
+        if len(self.data) > 1:
+            given["training.data_weights"] = [weight for _, weight in self._weighted_data()]
+        if self.freeze:
+            given["training.freeze"] = self.freeze
+        if self.init is not None:
+            from pooch import file_hash
+
+            plain = recipe.run_config(targets, seed=self.seed, changes=changes)
+            given["init"] = file_hash(str(self.init_file(plain)))
+        return recipe.run_config(targets, seed=self.seed, changes=changes | given)
+
+    def init_file(self, config: RunConfig) -> Path | None:
+        """Find the file of the model that the run starts from: of several, the one with all targets of the run.
+
+        Raises:
+            ModelFileError: there is no such model.
+            ConfigError: none of its files, or more than one, has all targets.
+        """
+        from bandsplit.models.card import read_card
+        from bandsplit.models.pretrained.registry import find_models
+
+        if self.init is None:
+            return None
+        estimated = {file: read_card(file)[0].targets for file in find_models([self.init])}
+        if len(estimated) == 1:
+            return next(iter(estimated))
+        fitting = [file for file, targets in estimated.items() if set(config.model.targets) <= set(targets)]
+        if len(fitting) != 1:
+            raise ConfigError(
+                f"--init {self.init}: {len(fitting)} of its files estimate {', '.join(config.model.targets)}; name one "
+                f"of {', '.join(map(str, estimated))}"
+            )
+        return fitting[0]
 
     def open_dataset(self, console: Console, songs: DatasetOptions) -> Dataset:
         """Open the songs for training and validation.
 
+        Validation songs are those of ``valid``, else those of the first data set that has any.
+
         Raises:
             DataError: some are broken, and ``--allow`` is not given.
         """
-        if self.valid is None:
-            return songs.open(console, self.data, ("train", "valid"))
-        dataset = songs.open(console, self.data, ("train",))
-        return dataset.with_validation(songs.open(console, self.valid, ("valid",)))
+        sets: list[Dataset] = []
+        valid = None if self.valid is None else songs.open(console, self.valid, ("valid",))
+        for root, _ in self._weighted_data():
+            dataset = songs.open(console, root, ("train", "valid") if valid is None else ("train",))
+            sets.append(dataset)
+            if valid is None and any(track.split == "valid" for track in dataset.tracks):
+                valid = dataset
+        first, *others = sets
+        if valid is not None and valid is not first:
+            first = first.with_validation(valid)
+        return replace(first, others=tuple(others))
+
+    def _weighted_data(self) -> list[tuple[Path, float]]:
+        """Read ``--data``.
+
+        Raises:
+            ConfigError: a weight is not positive, or a data set is given twice.
+        """
+        sets = list(map(_parse_data, self.data))
+        places = [os.path.realpath(root) for root, _ in sets]
+        for number, place in enumerate(places):
+            if place in places[:number]:
+                raise ConfigError(f"--data {self.data[number]}: is given twice; give it once, with a weight")
+        return sets
 
 
 @dataclass(frozen=True)
@@ -157,3 +245,17 @@ def _parse_change(text: str) -> tuple[str, Any]:
         return path, yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: {value!r} is not a value; quote it as in YAML or JSON") from None
+
+
+def _parse_data(text: str) -> tuple[Path, float]:
+    """Split ``PATH[:WEIGHT]``; a colon may also be part of a path."""
+    path, colon, number = text.rpartition(":")
+    try:
+        weight = float(number) if colon and path and not os.path.exists(text) else None
+    except ValueError:
+        weight = None
+    if weight is None:
+        return Path(text), 1.0
+    if not 0 < weight < math.inf:
+        raise ConfigError(f"--data {text}: the weight {number} is not a positive number; for example {path}:0.3")
+    return Path(path), weight

@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import Self
 
 from bandsplit.core.errors import ConfigError
@@ -47,6 +55,22 @@ class Config(BaseModel):
     def hash8(self) -> str:
         """Eight hexadecimal digits that identify the content."""
         return hash8(self.model_dump(mode="json"))
+
+
+class Grown(BaseModel):
+    """Base of stored models that got fields later, which are not stored where they have their defaults.
+
+    So earlier versions read what does not use them, and nothing that is stored changes.
+    """
+
+    ADDED: ClassVar[tuple[str, ...]] = ()
+    """Names of these fields."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        defaults = {name: type(self).model_fields[name].default for name in self.ADDED}
+        unused = {name for name, default in defaults.items() if getattr(self, name) == default}
+        return {name: value for name, value in serialise(self).items() if name not in unused}
 
 
 def hash8(data: Any) -> str:

@@ -119,7 +119,8 @@ def _blank_rows(
             f"{name}, song {track.name!r}: estimates {', '.join(estimated) or 'nothing'}, the song has "
             f"{', '.join(track.stems)}{asked}; nothing can be scored: use a data set with these stems"
         )
-    is_test_song = (dataset.benchmark, track.split) == (NAME, "test")
+    # Songs with errata are songs of the benchmark, although without some, or with others, the set is not.
+    is_test_song = track.split == "test" and (dataset.benchmark == NAME or dataset.errata is not None)
     return [
         Score(
             system=name,
@@ -133,6 +134,7 @@ def _blank_rows(
             value=None,
             convention=convention,
             mixture=track.mixture_from,
+            errata=dataset.errata,
             inference=about.inference,
             plan=about.plan,
             scored_with=tuple(scored),

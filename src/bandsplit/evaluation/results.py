@@ -13,10 +13,11 @@ import statistics
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ConfigDict, ValidationError, field_validator
 
+from bandsplit.core.config import Grown
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
 from bandsplit.models.chunk_config import ChunkConfig
@@ -66,12 +67,14 @@ class Setting(NamedTuple):
     seed: int | None
     source: str | None
     version: str
+    errata: Literal["exclude", "relabel"] | None
 
 
-class Score(BaseModel):
+class Score(Grown):
     """One number: one metric of one target of one song."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
+    ADDED: ClassVar = ("errata", "saw_test_songs")
 
     system: str
     """Name of the model or yardstick that made the estimate."""
@@ -93,6 +96,8 @@ class Score(BaseModel):
     """Definition of the metric; scores of different definitions cannot be compared."""
     mixture: Literal["file", "sum"]
     """Source of the mixture: its own file, or the sum of the stems."""
+    errata: Literal["exclude", "relabel"] | None = None
+    """Treatment of songs with known faults; None: they are kept as they are."""
     inference: str
     """Chunk plan or other settings of the system, in words."""
     plan: ChunkConfig | None = None
@@ -136,13 +141,9 @@ def append_scores(path: str | Path, rows: Iterable[Score]) -> None:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        Journal(path).append(*map(_as_json, rows))
+        Journal(path).append(*(row.model_dump_json() for row in rows))
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be written ({error.strerror}); choose another file") from None
-
-
-def _as_json(row: Score) -> str:
-    return row.model_dump_json(exclude={"saw_test_songs"} if row.saw_test_songs is None else None)
 
 
 def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -> list[Score]:

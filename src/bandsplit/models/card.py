@@ -3,11 +3,12 @@
 import json
 import math
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
 
-from bandsplit.core.config import Config, shorten
+from bandsplit.core.config import Config, Grown, shorten
 from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.version import __version__
 from bandsplit.models.bags import is_bag
@@ -27,8 +28,29 @@ MOST_HEADER_BYTES = 10_000_000
 _LONGEST_TEXT = 200_000  # of a configuration (usually a thousand characters) or a card
 
 
-class ModelCard(Config):
+class FineTuning(Config):
+    """Facts about the training of a model that started from another one."""
+
+    source: str
+    """Name of the model it started from."""
+    source_sha256: str
+    """Hash of the file of that model."""
+    learning_rate: float
+    """Learning rate of the first update."""
+    frozen: tuple[str, ...] = ()
+    """Parts that were not trained, as they were named."""
+    loaded_parameters: int
+    """Parameters that came from the source."""
+    fresh_parameters: int
+    """Parameters that started from random numbers: heads of other targets."""
+    frozen_parameters: int
+    """Parameters that were not trained."""
+
+
+class ModelCard(Config, Grown):
     """Facts that a user must know about a model. Licence and training data have no default on purpose."""
+
+    ADDED: ClassVar = ("saw_test_songs", "fine_tuning")
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -48,6 +70,8 @@ class ModelCard(Config):
     """Hash of the file an import was made from."""
     scores: dict[str, float] = Field(default_factory=dict)
     """Named scores, for example of the validation at the best epoch."""
+    fine_tuning: FineTuning | None = None
+    """The start from another model; None for models trained from random weights, and for imports."""
     bandsplit_version: str = __version__
     """Version that wrote the file."""
 
@@ -131,8 +155,7 @@ def read_onnx(path: Path | str) -> tuple[bytes, ModelConfig, ModelCard]:
 
 def describe_file(format: str, config: ModelConfig, card: ModelCard) -> dict[str, str]:
     """Return the metadata of a model's file."""
-    left_out = {"saw_test_songs"} if card.saw_test_songs is None else None  # earlier versions do not know it
-    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json(exclude=left_out)}
+    return {"format": format, "config": config.model_dump_json(), "card": card.model_dump_json()}
 
 
 def _check_there(path: Path) -> None:

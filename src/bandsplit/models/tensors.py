@@ -3,8 +3,10 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from math import prod
 
 from bandsplit.core.errors import ConfigError, ModelFileError
@@ -20,9 +22,47 @@ _NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies", "bank.an
 """Ends of the names of tensors that belong to a model, but are no parameters: statistics, and constants."""
 
 
-def count_parameters(config: ModelConfig) -> int:
-    """Count the parameters of the network without building it."""
-    return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_NOT_LEARNED))
+def count_parameters(config: ModelConfig, names: Iterable[str] | None = None) -> int:
+    """Count the parameters of the network, or of some of its tensors, without building it."""
+    counted = {name: prod(shape) for name, shape in tensor_shapes(config) if is_parameter(name)}
+    return sum(counted.values()) if names is None else sum(counted.get(name, 0) for name in names)
+
+
+def is_parameter(name: str) -> bool:
+    """Return whether a tensor of a model is one that is trained."""
+    return not name.endswith(_NOT_LEARNED)
+
+
+def find_tensors(config: ModelConfig, patterns: Iterable[str]) -> frozenset[str]:
+    """Find the tensors of a model by beginnings of their names, up to a dot, or by patterns with ``*`` and ``?``.
+
+    Raises:
+        ConfigError: a pattern matches nothing; the message names the nearest part.
+    """
+    names = [name for name, _ in tensor_shapes(config)]
+    found: set[str] = set()
+    for pattern in patterns:
+        some = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
+        if not some:
+            parts = dict.fromkeys(part for name in names for part in _beginnings(name))
+            near = difflib.get_close_matches(pattern, parts, n=1, cutoff=0.4)
+            tops = dict.fromkeys(name.split(".")[0] for name in names)
+            hint = f"did you mean {near[0]!r}?" if near else f"its parts: {', '.join(tops)}"
+            raise ConfigError(f"{pattern!r} matches no tensor of the model; {hint}")
+        found |= some
+    return frozenset(found)
+
+
+def cover(names: Iterable[str], among: Iterable[str]) -> list[str]:
+    """Describe tensors by the shortest beginnings of names that no other tensor ``among`` all shares."""
+    wanted = set(names)
+    others = {prefix for name in among if name not in wanted for prefix in _beginnings(name)}
+    return list(dict.fromkeys(next(part for part in _beginnings(name) if part not in others) for name in names))
+
+
+def _beginnings(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
@@ -14,15 +14,22 @@ from bandsplit.core.config import Config, hash8
 from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
-from bandsplit.models.families import UNNAMED, AnyModelConfig
+from bandsplit.models.families import UNNAMED, AnyModelConfig, tensor_shapes
+from bandsplit.models.tensors import find_tensors, is_parameter
 from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_batch, in_current_form, in_earlier_form
 from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
 from bandsplit.separation.chunk_choice import check_chunks
 
 TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a training."""
-_ADDED: dict[str, Any] = {"warm_up_updates": 0, "optimizer.amsgrad": False}
-"""Settings of a training that runs of earlier versions lack, and the values that continue what those did."""
+_ADDED: dict[str, Any] = {
+    "init": None,
+    "training.freeze": [],
+    "training.data_weights": [],
+    "training.warm_up_updates": 0,
+    "training.optimizer.amsgrad": False,
+}
+"""Settings that runs of earlier versions lack, and the values that continue what those did."""
 
 
 class TrainingConfig(Config):
@@ -60,6 +67,11 @@ class TrainingConfig(Config):
     """Length of an example in seconds."""
     mixing: MixingConfig = MixingConfig()
     """Mixing of stems into examples."""
+    data_weights: tuple[PositiveFloat, ...] = ()
+    """Weights of several data sets, in their order: an example comes from one of them with a probability in proportion
+    to its weight. Empty for one data set."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the model that are not trained: beginnings of names of tensors up to a dot, or patterns with * and ?."""
     broken_song: Literal["stop", "skip"] = "stop"
     """What to do when a song goes missing or breaks while training: stop, or report and leave its examples out."""
     max_epochs: PositiveInt = 200
@@ -115,6 +127,8 @@ class RunConfig(Config):
     """Settings changed by hand; a run with any is not a row of a table."""
     seed: NonNegativeInt = 0
     """Seed of the initial weights and of every example."""
+    init: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """SHA-256 of the model file that the weights start from; null for random weights."""
     model: AnyModelConfig
     """The model that is trained."""
     training: TrainingConfig
@@ -134,7 +148,27 @@ class RunConfig(Config):
                 f"training.excerpt_s: {training.excerpt_s:g} s are {samples} samples, which the model does not "
                 f"take; use {fitting / model.sample_rate_hz!r}, {fitting} samples"
             )
+        self._check_frozen()
         return self
+
+    def _check_frozen(self) -> None:
+        if not self.training.freeze:
+            return
+        if self.init is None:
+            raise ValueError(
+                "training.freeze: random weights would never be trained; name a model to start from, --init"
+            )
+        frozen = self.frozen_tensors
+        if not any(is_parameter(name) and name not in frozen for name, _ in tensor_shapes(self.model)):
+            raise ValueError(f"training.freeze: {', '.join(self.training.freeze)} leaves nothing to train; freeze less")
+
+    @property
+    def frozen_tensors(self) -> frozenset[str]:
+        """Names of the model's tensors that are not trained."""
+        try:
+            return find_tensors(self.model, self.training.freeze)
+        except ConfigError as error:
+            raise ValueError(f"training.freeze: {error}") from None
 
     def hash8(self) -> str:
         """Return the eight digits of the configuration, for which a setting counts once it leaves its earlier meaning.
@@ -148,8 +182,8 @@ class RunConfig(Config):
         data["training"] = in_earlier_form(data["training"])
         for path, value in _ADDED.items():
             *parents, last = path.split(".")
-            level = reduce(getitem, parents, data["training"])
-            if level.get(last) == value:
+            level = reduce(getitem, parents, data)
+            if last in level and level[last] == value:
                 del level[last]
         return hash8(data)
 

@@ -6,9 +6,9 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -19,7 +19,7 @@ from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
-from bandsplit.runs.schema import BEST_FILE, Description, LogRow, SongsDescription, first_problem
+from bandsplit.runs.schema import BEST_FILE, Description, LogRow, OtherSongs, SongsDescription, first_problem
 
 LOCK_WAIT_S = 10.0
 """Seconds to wait for another process to leave the folder: loader workers outlive a killed one by about five."""
@@ -67,6 +67,34 @@ def _in_current_form(run: Any) -> Any:
         return run  # it is compared as stored
 
 
+def _describe_songs(dataset: Dataset) -> SongsDescription:
+    def names(songs: Dataset, split: str) -> list[str]:
+        return [track.name for track in songs.tracks if track.split == split]
+
+    def mixtures(songs: Dataset, splits: Sequence[str]) -> list[Literal["file", "sum"]]:
+        return sorted({track.mixture_from for track in songs.tracks if track.split in splits})
+
+    used = ("train", "valid")
+    return SongsDescription(
+        name=dataset.name,
+        fingerprints={split: dataset.fingerprints[split] for split in used if split in dataset.fingerprints},
+        benchmark=None if dataset.others else dataset.benchmark,
+        mixture=mixtures(dataset, used),
+        train=names(dataset, "train"),
+        valid=names(dataset, "valid"),
+        errata=dataset.errata,
+        others=tuple(
+            OtherSongs(
+                name=other.name,
+                fingerprint=other.fingerprints.get("train"),
+                mixture=mixtures(other, ["train"]),
+                train=names(other, "train"),
+            )
+            for other in dataset.others
+        ),
+    )
+
+
 class RunFolder:
     """The folder of one run: opened to begin or continue it, never overwritten."""
 
@@ -94,18 +122,7 @@ class RunFolder:
             RunError: the run exists and ``resume`` is false, or it was trained with another configuration or on other
                 songs, or another process trains it, or the folder cannot be written.
         """
-        songs = {split: [t.name for t in dataset.tracks if t.split == split] for split in ("train", "valid")}
-        description = _Stored(
-            run=self.config.model_dump(mode="json"),
-            data=SongsDescription(
-                name=dataset.name,
-                fingerprints={split: dataset.fingerprints[split] for split in songs if split in dataset.fingerprints},
-                benchmark=dataset.benchmark,
-                mixture=sorted({track.mixture_from for track in dataset.tracks if track.split in songs}),
-                train=songs["train"],
-                valid=songs["valid"],
-            ),
-        )
+        description = _Stored(run=self.config.model_dump(mode="json"), data=_describe_songs(dataset))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()

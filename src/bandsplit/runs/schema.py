@@ -5,9 +5,11 @@ Some older versions did not write the fields with a default. Settings of another
 
 from __future__ import annotations
 
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from bandsplit.core.config import Grown
 
 BEST_FILE = "best.safetensors"
 """The model of the best validation score."""
@@ -21,8 +23,23 @@ class _Stored(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
-class SongsDescription(_Stored):
+class OtherSongs(_Stored):
+    """The songs of a further data set that a run is trained on."""
+
+    name: str
+    """Name of the data set."""
+    fingerprint: str | None = None
+    """Fingerprint of the audio."""
+    mixture: list[Literal["file", "sum"]] = []
+    """Sources of the mixtures."""
+    train: list[str] = []
+    """Names of the songs."""
+
+
+class SongsDescription(_Stored, Grown):
     """The songs that a run is trained and validated on, in ``config.json``."""
+
+    ADDED: ClassVar = ("errata", "others")
 
     name: str = ""
     """Name of the data set."""
@@ -35,6 +52,22 @@ class SongsDescription(_Stored):
     train: list[str] = []
     """Names of the songs."""
     valid: list[str] = []
+    errata: Literal["exclude", "relabel"] | None = None
+    """Treatment of songs with known faults; None: they are kept as they are."""
+    others: tuple[OtherSongs, ...] = ()
+    """Further data sets for training."""
+
+    @property
+    def names(self) -> str:
+        """Names of all data sets, joined by a plus."""
+        return " + ".join([self.name, *(other.name for other in self.others)])
+
+    @property
+    def all_fingerprints(self) -> dict[str, str]:
+        """Fingerprints by split; those of several training sets are joined by a plus."""
+        train = [self.fingerprints.get("train"), *(other.fingerprint for other in self.others)]
+        joined = {"train": "+".join(value or "unknown" for value in train)} if self.others else {}
+        return self.fingerprints | joined
 
 
 class Description(_Stored, Generic[Settings]):

@@ -17,6 +17,7 @@ from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.losses import DomainLoss
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
+from bandsplit.training.initial import InitialModel, freeze
 from bandsplit.training.losses import compute_loss, spectrogram_loss
 from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import average_weights, build_optimizer
@@ -25,19 +26,36 @@ from bandsplit.training.optimisation import average_weights, build_optimizer
 class Learner:
     """A network in training, on the devices of ``fabric``."""
 
-    def __init__(self, config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fabric) -> None:
-        """Build it with random weights from torch's global generator."""
+    def __init__(
+        self,
+        config: RunConfig,
+        batches: BatchPlan,
+        execution: Execution,
+        fabric: Fabric,
+        initial: InitialModel | None = None,
+    ) -> None:
+        """Build it with random weights from torch's global generator, and replace those that ``initial`` has."""
         self.config, self.training, self.batches, self.fabric = config, config.training, batches, fabric
         if fabric.device.type == "cpu":
             keep_freed_memory()
         self.plain_model = build_model(config.model)
+        if initial is not None:
+            self.plain_model.load_state_dict({**self.plain_model.state_dict(), **initial.tensors}, strict=True)
+        self._frozen_norms = freeze(self.plain_model, config.frozen_tensors)
         self.averaged = average_weights(self.training, self.plain_model)
         save_memory_and_time(self.plain_model.repeated_parts(), execution)
-        optimizer = build_optimizer(self.training, self.plain_model.parameters())
+        trained = [parameter for parameter in self.plain_model.parameters() if parameter.requires_grad]
+        optimizer = build_optimizer(self.training, trained)
         self.model, self.optimizer = fabric.setup(self.plain_model, optimizer)
         self.model.mark_forward_method("spectrograms")
         if self.averaged is not None:
             self.averaged.to(fabric.device)
+
+    def train_mode(self) -> None:
+        """Put the network into training mode, except normalisations whose statistics are frozen."""
+        self.model.train()
+        for norm in self._frozen_norms:
+            norm.eval()
 
     @property
     def kept_model(self) -> SeparationModel:

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -22,7 +23,6 @@ from bandsplit.core.machine import environment
 from bandsplit.data.examples.dataset import Example, shard_indices
 from bandsplit.data.examples.loading import load_batches
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.card import ModelCard
 from bandsplit.models.files import save_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.energy.card import Phase
@@ -39,14 +39,16 @@ from bandsplit.runs.schema import (
     LogRow,
     SongValue,
 )
+from bandsplit.training.card import describe_model
 from bandsplit.training.clock import Clock
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
+from bandsplit.training.initial import InitialModel, read_initial
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
 from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import training_examples, validation_songs
-from bandsplit.training.validation import Validation, validate
+from bandsplit.training.validation import validate
 
 
 class TrainingResult(NamedTuple):
@@ -65,6 +67,7 @@ def train(
     report: Reporter,
     *,
     execution: Execution | None = None,
+    init: Path | None = None,
     resume: bool = False,
     make_meter: MakeMeter | None = None,
 ) -> TrainingResult:
@@ -74,23 +77,26 @@ def train(
 
     Args:
         config: the run.
-        dataset: songs with the splits ``train`` and ``valid``.
+        dataset: songs with the splits ``train`` and ``valid``, and further data sets for training.
         root: folder of all runs.
         report: called with each event, in the first process.
         execution: devices and processes; one device by default. The result does not depend on it, up to rounding.
+        init: file of the model that the weights start from, if the run has an ``init``.
         resume: continue the run if it exists; otherwise an existing run is refused.
         make_meter: makes the meter of energy, once on each machine.
 
     Raises:
         RunError: the run exists, cannot continue, does not fit the device, or its loss is not finite.
         RunStopped: a signal or the time limit stopped it; its state is saved.
-        ConfigError: the device or the batch is not possible.
+        ConfigError: the device or the batch is not possible, or the data sets or ``init`` are not those of the run.
         DataError: the songs do not fit the model.
+        ModelFileError: ``init`` does not fit the model.
     """
     execution = execution or Execution()
     fabric = make_fabric(config.training, execution)
     fabric.launch()
-    run = _Run(config, dataset, root, report if fabric.is_global_zero else report_to(), execution, fabric)
+    initial = read_initial(init, config)
+    run = _Run(config, dataset, root, report if fabric.is_global_zero else report_to(), execution, fabric, initial)
     run.open(resume)
     try:
         run.begin(make_meter)
@@ -121,11 +127,12 @@ class _Run:
     """The parts of a run in progress."""
 
     def __init__(
-        self, config: RunConfig, dataset: Dataset, root: Path, report: Reporter, execution: Execution, fabric: Fabric
-    ) -> None:
+        self, config: RunConfig, dataset: Dataset, root: Path, report: Reporter, execution: Execution, fabric: Fabric,
+        initial: InitialModel | None,
+    ) -> None:  # fmt: skip
         self.config, self.training, self.report, self.execution = config, config.training, report, execution
         self.dataset, self.folder, self.fabric = dataset, RunFolder(root, config), fabric
-        self.valid = validation_songs(dataset, config.model.channels)
+        self.valid, self.initial = validation_songs(dataset, config.model), initial
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
         self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
         self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
@@ -141,7 +148,9 @@ class _Run:
 
     def open(self, resume: bool) -> None:
         """Build the model, check that a step fits, and lock the folder."""
-        self.learner = Learner(self.config, self.batches, self.execution, self.fabric)
+        self.learner = Learner(self.config, self.batches, self.execution, self.fabric, self.initial)
+        if self.initial is not None:
+            self.initial = replace(self.initial, tensors={})  # the network has copied them
         if self.fabric.device.type == "cuda":
             self.learner.check_fit()
         problem: RunError | None = None
@@ -184,7 +193,8 @@ class _Run:
         ))  # fmt: skip
         self.examples = training_examples(self.config, self.dataset)
         updates = self.updates_per_epoch * self.training.max_epochs
-        self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, self._updates_done()))
+        done, initial = self._updates_done(), self.initial
+        self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, done, initial))
 
     def close(self, reason: str) -> None:
         """Log why the attempt ended, write the energy card and unlock the folder."""
@@ -207,7 +217,7 @@ class _Run:
 
     def train_epoch(self) -> None:
         """Do the remaining updates of this epoch."""
-        self.learner.model.train()
+        self.learner.train_mode()
         self._phase("training")
         self.clock = Clock()
         update = _Update(self.progress.examples)
@@ -285,10 +295,7 @@ class _Run:
 
     def _stop_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
         indices = list(range(update.first, update.first + self.batches.global_batch))
-        songs = [
-            {stem: self.examples.tracks[draw.track].name for stem, draw in self.examples.sampler.draw(i).stems.items()}
-            for i in indices
-        ]
+        songs = [self.examples.at_epoch(self.progress.epoch).songs(index) for index in indices]
         facts = {"epoch": self.progress.epoch + 1, "examples": indices, "losses": losses, "gradient_norm": norm}
         file = self.folder.write("not-finite.json", facts | {"songs": songs})
         raise RunError(
@@ -317,7 +324,8 @@ class _Run:
         if best:
             progress.best_score, progress.best_epoch = score, progress.epoch
             if self.fabric.is_global_zero:
-                save_model(self.folder.best, model, self._card(validation))
+                card = describe_model(self.config, self.dataset, validation, self.initial, self.first_rate)
+                save_model(self.folder.best, model, card)
         elif isinstance(training.decay, PlateauDecay):
             since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
             if since >= training.decay.patience:
@@ -330,19 +338,6 @@ class _Run:
             songs=tuple(SongValue(**song._asdict()) for song in validation.songs),
         ))  # fmt: skip
         self.report(Validated(progress.epoch, loss, validation, best))
-
-    def _card(self, validation: Validation) -> ModelCard:
-        changed = f", changed by hand: {self.config.changes}" if self.config.changes else ""
-        return ModelCard(
-            name=self.config.recipe + ("*" if changed else ""),
-            training_data=f"{self.dataset.name}: {len(self.examples.tracks)} songs, {len(self.valid)} for validation"
-            + "".join(f", {split} {print_}" for split, print_ in self.dataset.fingerprints.items() if split != "test"),
-            licence="not stated by whoever trained it; the licence of the training data applies",
-            source=f"trained with bandsplit, recipe {self.config.recipe}, seed {self.config.seed}{changed}",
-            recipe=None if changed else self.config.recipe,
-            seed=self.config.seed,
-            scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
-        )
 
     def _stop_or_save(self) -> None:
         decision = self.interruptions.decide()

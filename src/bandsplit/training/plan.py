@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from bandsplit.core.errors import RunError
 from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.unfinished import temporary_folder
-from bandsplit.data.examples.dataset import Example, ExampleDataset
+from bandsplit.data.examples.dataset import Example, Examples
 from bandsplit.data.examples.loading import AHEAD, load_batches
 from bandsplit.data.songs.tracks import Dataset, Track
 from bandsplit.runs.config import RunConfig
@@ -23,6 +23,7 @@ from bandsplit.runs.energy.card import JOULES_PER_KWH
 from bandsplit.runs.energy.interface import MakeMeter, Place
 from bandsplit.runs.losses import least_batch
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
+from bandsplit.training.initial import describe_initial, read_initial
 from bandsplit.training.learner import Learner
 from bandsplit.training.songs import training_examples, validation_songs
 from bandsplit.training.validation import score_song
@@ -76,6 +77,8 @@ class RunForecast:
     """Fewest (patience runs out at once) and most."""
     validate_every: int
     fits: tuple[Fit, ...] = ()
+    start: tuple[tuple[str, str], ...] = ()
+    """Loaded, fresh and frozen parts of a run that starts from another model, as rows of a name and a text."""
 
     @property
     def epoch_s(self) -> Range:
@@ -116,6 +119,7 @@ def describe_plan(
         loader += ": steps will wait; raise --workers, or pack the songs with `bandsplit data pack`"
     power = "not measured" if plan.watts is None else f"{plan.watts * plan.batches.devices:.0f} W while steps ran"
     rows = [
+        *plan.start,
         ("batches", str(plan.batches)),
         ("update", _span(plan.update_s, "s")),
         ("examples of a device", loader),
@@ -147,24 +151,27 @@ def plan_run(
     dataset: Dataset,
     execution: Execution,
     make_meter: MakeMeter | None = None,
+    init: Path | None = None,
 ) -> RunForecast:
     """Measure one device's share of the run, in this process; nothing is kept.
 
     Raises:
-        ConfigError: the device or the batch is not possible.
+        ConfigError: the device or the batch is not possible, or the data sets or ``init`` are not those of the run.
         DataError: the songs do not fit the model.
+        ModelFileError: ``init`` does not fit the model.
         RunError: a step does not fit into memory, nor does a smaller one.
     """
     devices = (execution.devices or 1) * (execution.nodes or 1)
     batches = plan_batches(config.training, devices, execution.batch_size)
     fabric = make_fabric(config.training, replace(execution, devices=1, nodes=1))
-    examples, songs = training_examples(config, dataset), validation_songs(dataset, config.model.channels)
+    initial = read_initial(init, config)
+    examples, songs = training_examples(config, dataset), validation_songs(dataset, config.model)
     on_gpu = fabric.device.type == "cuda"
     fits = find_fits(config, batches, execution, fabric) if on_gpu else ()
     if fits and not any(fit.examples_per_s for fit in fits):
         raise RunError(f"one example does not fit into the memory of {fabric.device}, even with --checkpointing")
     loaded_per_s = _loader_rate(examples, batches, execution)
-    learner = Learner(config, batches, execution, fabric)
+    learner = Learner(config, batches, execution, fabric, initial)
     if on_gpu:
         learner.check_fit()
         torch.cuda.reset_peak_memory_stats()
@@ -188,6 +195,7 @@ def plan_run(
         epochs=(min(config.training.patience + 1, config.training.max_epochs), config.training.max_epochs),
         validate_every=config.training.validate_every,
         fits=fits,
+        start=tuple(describe_initial(initial, config)) if initial else (),
     )
 
 
@@ -242,7 +250,7 @@ def _try(config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fa
     return Fit(batches.batch_size, execution.checkpointing, rate, memory_gb)
 
 
-def _endless(examples: ExampleDataset, batches: BatchPlan, execution: Execution, fabric: Fabric) -> Iterable[Example]:
+def _endless(examples: Examples, batches: BatchPlan, execution: Execution, fabric: Fabric) -> Iterable[Example]:
     loader = load_batches(
         examples, range(len(examples)), batches.batch_size, workers=execution.workers,
         pin_memory=fabric.device.type == "cuda",
@@ -253,7 +261,7 @@ def _endless(examples: ExampleDataset, batches: BatchPlan, execution: Execution,
 
 def _time_steps(learner: Learner, batches: Iterable[Example]) -> tuple[list[float], float]:
     """Time steps without waiting for examples, and the update; the first ones warm up."""
-    learner.model.train()
+    learner.train_mode()
     steps_s: list[float] = []
     updates_s: list[float] = []
     spent_s = 0.0
@@ -273,7 +281,7 @@ def _time_steps(learner: Learner, batches: Iterable[Example]) -> tuple[list[floa
     return steps_s, statistics.median(updates_s)
 
 
-def _loader_rate(examples: ExampleDataset, batches: BatchPlan, execution: Execution) -> float:
+def _loader_rate(examples: Examples, batches: BatchPlan, execution: Execution) -> float:
     size, ahead = batches.batch_size, AHEAD * max(1, execution.workers)
     count = min(len(examples), size * (20 + ahead))
     loader = iter(load_batches(examples, range(count), size, workers=execution.workers))

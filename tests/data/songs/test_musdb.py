@@ -141,6 +141,12 @@ def test_lossy_or_broken_copies_and_those_whose_bandwidth_is_unknown_are_not_mus
     assert report_of(tracks, cliff_db=10, broken=(Problem("test/Test 1", None, "is cut"),)).benchmark is None
 
 
+def test_songs_whose_errata_were_treated_are_not_musdb18_hq() -> None:
+    report = report_of(benchmark_tracks(), cliff_db=10)
+    treated = dataclasses.replace(report, dataset=dataclasses.replace(report.dataset, errata="relabel"))
+    assert (report.benchmark, treated.benchmark) == ("MUSDB18-HQ", None)
+
+
 @pytest.mark.parametrize("change", ["one less", "one more", "other validation", "mono", "rate", "stem", "nothing"])
 def test_what_differs_from_musdb18_hq_in_any_way_is_not_it(change: str) -> None:
     tracks = benchmark_tracks()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.examples import augment
 from bandsplit.data.examples.activity import segment_samples
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.data.examples.sampling import Regions, Sampler, StemDraw
+from bandsplit.data.examples.sampling import Regions, Sampler, StemDraw, draw_set
 from bandsplit.data.songs.tracks import Audio, Track
 
 
@@ -96,6 +96,10 @@ class ExampleDataset(Dataset[Example]):
             mixture, targets = (signal / peak if peak else signal for signal in (mixture, targets))
         return Example(torch.from_numpy(mixture), torch.from_numpy(targets))
 
+    def songs(self, index: int) -> dict[str, str]:
+        """Return the name of the song of each stem of example ``index``."""
+        return {stem: self.tracks[draw.track].name for stem, draw in self.sampler.draw(index).stems.items()}
+
     def place(self, draw: StemDraw) -> tuple[Track, int, int]:
         """Return the song, the first sample and the number of samples that a draw reads."""
         track = self.tracks[draw.track]
@@ -127,11 +131,44 @@ class ExampleDataset(Dataset[Example]):
 
     def _check_finite(self, mixture: Audio, index: int) -> None:
         if not np.isfinite(np.vdot(mixture, mixture)):
-            places = {stem: self.tracks[draw.track].name for stem, draw in self.sampler.draw(index).stems.items()}
             raise AudioError(
-                f"example {index} of epoch {self.sampler.epoch + 1} is not finite; its songs are {places}; find the "
-                f"song with `bandsplit data check` and clean it"
+                f"example {index} of epoch {self.sampler.epoch + 1} is not finite; its songs are {self.songs(index)}; "
+                f"find the song with `bandsplit data check` and clean it"
             )
+
+
+@dataclass(frozen=True)
+class WeightedExamples(Dataset[Example]):
+    """Examples of one epoch from several data sets; each is an example of one set, with the same index."""
+
+    sets: tuple[ExampleDataset, ...]
+    """Examples of the sets, equal in number, shape, seed and epoch."""
+    weights: tuple[float, ...]
+    """Weights of the sets."""
+
+    def __len__(self) -> int:
+        """Return the number of examples per epoch."""
+        return len(self.sets[0])
+
+    def at_epoch(self, epoch: int) -> WeightedExamples:
+        """Return the examples of another epoch."""
+        return replace(self, sets=tuple(examples.at_epoch(epoch) for examples in self.sets))
+
+    def __getitem__(self, index: int) -> Example:
+        """Mix example ``index`` of the epoch; raises what `ExampleDataset` raises."""
+        return self._set_of(index)[index]
+
+    def songs(self, index: int) -> dict[str, str]:
+        """Return the name of the song of each stem of example ``index``."""
+        return self._set_of(index).songs(index)
+
+    def _set_of(self, index: int) -> ExampleDataset:
+        sampler = self.sets[0].sampler
+        return self.sets[draw_set(self.weights, sampler.seed, sampler.epoch, index)]
+
+
+Examples: TypeAlias = ExampleDataset | WeightedExamples
+"""Examples of one data set or of several."""
 
 
 def make_examples(

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset, default_collate, get_worker_info
 
 from bandsplit.core.processes import leave_signals_to_parent
-from bandsplit.data.examples.dataset import Example, ExampleDataset
+from bandsplit.data.examples.dataset import Example, Examples
 
 AHEAD = 2
 """Batches that each worker makes ahead."""
 
 
 def load_batches(
-    examples: ExampleDataset, indices: Sequence[int], batch_size: int, *, workers: int = 0, pin_memory: bool = False
+    examples: Examples, indices: Sequence[int], batch_size: int, *, workers: int = 0, pin_memory: bool = False
 ) -> DataLoader[Example]:
     """Load the examples ``indices`` in batches.
 

@@ -29,7 +29,7 @@ from bandsplit.data.examples.mixing import DbGain, LinearGain, MixingConfig
 COLUMNS = 32
 """Uniform numbers per row of the table; unused ones are reserved so that a new decision does not shift the others."""
 
-PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER = range(6)
+PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER, DATA_SET = range(7)
 AUGMENT_STEM, AUGMENT_MIXTURE = slice(8, 8 + len(STEM_DRAWS)), slice(24, 24 + len(MIXTURE_DRAWS))
 
 Regions = NDArray[np.int64]
@@ -130,6 +130,14 @@ class Sampler:
             random = _generator(self.seed, 0, (1, number, epoch, 0))
             orders[stem] = random.permutation(len(self.regions[stem]))
         return orders
+
+
+def draw_set(weights: Sequence[float], seed: int, epoch: int, index: int) -> int:
+    """Draw the data set that example ``index`` of an epoch comes from, with probabilities in proportion to weights."""
+    bounds = np.cumsum(weights)
+    # The first row of the table is the same for any number of stems.
+    drawn = _uniforms(seed, epoch, index, 1)[0, DATA_SET] * bounds[-1]
+    return min(int(np.searchsorted(bounds, drawn, side="right")), len(bounds) - 1)
 
 
 def _gain(config: LinearGain | DbGain, u: float) -> float:

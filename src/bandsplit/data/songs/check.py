@@ -17,6 +17,7 @@ import numpy as np
 
 from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.songs import musdb
+from bandsplit.data.songs.errata import errata_of
 from bandsplit.data.songs.facts import Facts, SongProgress
 from bandsplit.data.songs.tracks import MIXTURE, SPLITS, Audio, Dataset, Problem, Track
 
@@ -32,9 +33,6 @@ SILENT_PEAK = 1e-4
 """A stem whose peak stays below this (-80 dB) counts as silent."""
 SUM_WARNING_DB, SUM_BROKEN_DB = -50.0, -15.0
 """Mixture minus sum of stems, relative to the mixture: rounding gives -90, separate coding of the stems -30."""
-
-ERRATA = {"PR - Oh No": "known erratum of MUSDB18: the mixture is not the sum of the stems"}
-"""Songs that are known to be wrong: they are reported, not refused."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ class DatasetReport:
     @property
     def benchmark(self) -> str | None:
         """``MUSDB18-HQ`` if the checked splits are complete splits of it, by names, headers and bandwidth."""
-        sound = not self.broken and self.lossy is False
+        sound = not self.broken and self.lossy is False and self.dataset.errata is None
         return musdb.NAME if sound and musdb.looks_like_musdb18_hq([song.track for song in self.songs]) else None
 
     @property
@@ -306,8 +304,9 @@ def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) 
     if residual_db is None or residual_db <= SUM_WARNING_DB or song.parts[MIXTURE].silent or silent:
         return
     text = f"mixture minus sum of stems is {residual_db:.1f} dB"
-    if song.track.name in ERRATA:
-        remarks.append(Problem(song.label, MIXTURE, f"{text}; {ERRATA[song.track.name]}"))
+    known = next((erratum for erratum in errata_of(song.track) if erratum.kind == "sum"), None)
+    if known is not None:
+        remarks.append(Problem(song.label, MIXTURE, f"{text}; known erratum: {known}"))
     elif residual_db > SUM_BROKEN_DB:
         broken.append(Problem(song.label, MIXTURE, f"{text}; a stem is missing, shifted or of another song"))
     else:

@@ -22,6 +22,8 @@ FORMATS = (".wav", ".flac")
 MIXTURE = "mixture"
 
 Audio = NDArray[np.float32]
+Errata = Literal["exclude", "relabel"]
+"""Treatment of songs with known faults, where they are not kept as they are; see `bandsplit.data.songs.errata`."""
 Lengths = Literal["error", "pad", "trim"]
 """Treatment of files of one song that differ in length: refuse, pad with zeros, cut to the shortest."""
 
@@ -123,6 +125,10 @@ class Dataset:
     """Fingerprints of the audio by split; `bandsplit.data.songs.check` fills them in."""
     benchmark: str | None = None
     """``MUSDB18-HQ`` if the checked splits are those of that set, else None; filled in by the same module."""
+    errata: Errata | None = None
+    """Treatment of songs with known faults; None: they are kept as they are."""
+    others: tuple[Dataset, ...] = ()
+    """Further data sets whose songs of the split ``train`` are trained on, too."""
 
     @property
     def name(self) -> str:
@@ -145,7 +151,9 @@ class Dataset:
         prints = {split: value for split, value in self.fingerprints.items() if split != "valid"}
         theirs = {split: value for split, value in other.fingerprints.items() if split == "valid"}
         benchmark = self.benchmark if self.benchmark == other.benchmark else None
-        return replace(self, tracks=(*others, *songs), fingerprints=prints | theirs, benchmark=benchmark)
+        return replace(
+            self, stems=other.stems, tracks=(*others, *songs), fingerprints=prints | theirs, benchmark=benchmark
+        )
 
     def songs(self, split: str) -> tuple[Track, ...]:
         """Return the songs of one split.

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.execution import BatchPlan
+from bandsplit.training.initial import InitialModel
 from bandsplit.training.validation import Validation
 
 
@@ -25,6 +26,8 @@ class Start:
     """Updates at most."""
     done: int
     """Updates done before."""
+    initial: InitialModel | None = None
+    """The model that the run starts from."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from typing_extensions import assert_never
 
 from bandsplit.core.printable import printable
+from bandsplit.training.initial import describe_initial
 from bandsplit.training.reporters.events import Event, Note, Skipped, Start, Step, Validated
 
 
@@ -63,6 +64,8 @@ class TerminalProgress:
             f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, learning rate "
             f"{start.learning_rate:.3g} ({config.training.learning_rate_rule}), {start.batches}, in {start.folder}"
         )
+        for what, text in describe_initial(start.initial, config) if start.initial else ():
+            self._print(f"{what}: {text}")
         epoch = start.done // (start.updates // epochs) + 1
         fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
         self.task = self.bar.add_task("train", total=start.updates, completed=start.done, **fields)

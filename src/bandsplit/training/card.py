@@ -1,0 +1,61 @@
+"""The card of a model that a run trained."""
+
+from __future__ import annotations
+
+from bandsplit.data.songs.tracks import Dataset
+from bandsplit.models.card import FineTuning, ModelCard
+from bandsplit.models.tensors import count_parameters
+from bandsplit.runs.config import RunConfig
+from bandsplit.training.initial import InitialModel
+from bandsplit.training.validation import Validation
+
+
+def describe_model(
+    config: RunConfig, dataset: Dataset, validation: Validation, initial: InitialModel | None, learning_rate: float
+) -> ModelCard:
+    """Make the card of the weights that reached a validation score.
+
+    Args:
+        config: the run.
+        dataset: its songs.
+        validation: the validation of these weights.
+        initial: the model that the run started from.
+        learning_rate: that of its first update.
+    """
+    changed = f", changed by hand: {config.changes}" if config.changes else ""
+    before = f"first {initial.card.training_data}; then " if initial else ""
+    also = f", and that of {initial.card.name}: {initial.card.licence}" if initial else ""
+    return ModelCard(
+        name=config.recipe + ("*" if changed else ""),
+        training_data=before + _describe_songs(dataset),
+        licence=f"not stated by whoever trained it; the licence of the training data applies{also}",
+        source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{changed}",
+        recipe=None if changed else config.recipe,
+        seed=config.seed,
+        saw_test_songs=True if initial and initial.card.saw_test_songs else None,
+        scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
+        fine_tuning=_describe_fine_tuning(config, initial, learning_rate) if initial else None,
+    )
+
+
+def _describe_songs(dataset: Dataset) -> str:
+    counts = {split: sum(track.split == split for track in dataset.tracks) for split in ("train", "valid")}
+    text = f"{dataset.name}: {counts['train']} songs, {counts['valid']} for validation"
+    text += "".join(f", {split} {print_}" for split, print_ in dataset.fingerprints.items() if split != "test")
+    text += f", errata: {dataset.errata}" if dataset.errata else ""
+    for other in dataset.others:
+        songs = sum(track.split == "train" for track in other.tracks)
+        text += f"; {other.name}: {songs} songs, train {other.fingerprints.get('train', 'unknown')}"
+    return text
+
+
+def _describe_fine_tuning(config: RunConfig, initial: InitialModel, learning_rate: float) -> FineTuning:
+    return FineTuning(
+        source=initial.card.name,
+        source_sha256=config.init or "",
+        learning_rate=learning_rate,
+        frozen=config.training.freeze,
+        loaded_parameters=count_parameters(config.model, initial.transfer.loaded),
+        fresh_parameters=count_parameters(config.model, initial.transfer.fresh),
+        frozen_parameters=count_parameters(config.model, config.frozen_tensors),
+    )
