@@ -6,14 +6,14 @@ from bandsplit.core.errors import ModelFileError
 from bandsplit.models.options import Options
 
 
-def test_options_that_nobody_used_are_named_with_the_nearest_known_one():
+def test_options_that_nobody_used_are_named_with_their_values_and_the_nearest_known_one():
     options = Options({"dim": 8, "depht": 2, "flash_attn": True, "use_pope": True}, "model")
     assert (options.take("dim"), options.take("depth", 6)) == (8, 6)
     options.skip("flash_attn")
     with pytest.raises(ModelFileError) as caught:
         options.close()
     assert str(caught.value) == (
-        "model: unknown option(s): depht (did you mean depth?), use_pope; known: depth, dim, flash_attn"
+        "model: unknown option(s): depht = 2 (did you mean depth?), use_pope = True; known: depth, dim, flash_attn"
     )
 
 

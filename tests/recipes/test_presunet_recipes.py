@@ -11,6 +11,7 @@ from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.optimisers import UpdateStepDecay
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
+from bandsplit.training.losses import compute_loss
 
 
 @pytest.mark.parametrize(("name", "parameters"), [("presunet", 202_581_426), ("presunet-joint", 105_199_090)])
@@ -43,6 +44,18 @@ def test_the_model_of_three_targets_learns_from_their_sum_too():
         "kind": "l1-magnitude", "time_weight": 0.85, "magnitude_weight": 0.15, "n_fft": 2048, "hop_samples": 441,
         "with_sum": True,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "silence_is_better"), [("presunet", True), ("mini-presunet", False)])
+def test_among_four_stems_silence_is_the_better_answer_under_the_published_loss_only(
+    name: str, silence_is_better: bool
+):
+    stems = torch.randn(40, 4, 2, 1000, generator=torch.Generator().manual_seed(0))
+    stems[:20, 0] = 0.0  # vocals are silent in half of the examples
+    loss = RECIPES[name].run_config(["vocals"]).training.loss
+    mixture, vocals = stems.sum(1, keepdim=True), stems[:, :1]
+    silence, quiet = (compute_loss(loss, gain * mixture, vocals) for gain in (0.0, 0.1))
+    assert (silence < quiet) == silence_is_better
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,16 @@ class Options:
         """Make sure that every option was taken, or changes nothing.
 
         Raises:
-            ModelFileError: some are unknown; the message names each with its nearest known option.
+            ModelFileError: some are unknown; the message names each with its value and its nearest known option.
         """
         unknown = sorted(self._section.keys() - self._known)
         if not unknown:
             return
         near = {name: difflib.get_close_matches(name, self._known, n=1) for name in unknown}
-        named = ", ".join(f"{name} (did you mean {found[0]}?)" if found else name for name, found in near.items())
+        named = ", ".join(
+            f"{name} = {shorten(repr(self._section[name]), 80)}" + (f" (did you mean {found[0]}?)" if found else "")
+            for name, found in near.items()
+        )
         raise ModelFileError(f"{self.where}: unknown option(s): {named}; known: {', '.join(sorted(self._known))}")
 
 

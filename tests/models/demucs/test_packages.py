@@ -145,9 +145,12 @@ def test_quantised_packages_and_other_classes_are_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda kwargs: kwargs | {"odd": 1}, "kwargs: unknown option(s): odd"),
+        (lambda kwargs: kwargs | {"odd": 1}, "kwargs: unknown option(s): odd = 1; known: "),
         (lambda kwargs: kwargs | {"growth": 3}, "kwargs: growth = 3 is not supported; legal: 2"),
         (lambda kwargs: kwargs | {"cac": False}, "kwargs: cac = False is not supported; legal: True"),
+        (lambda kwargs: kwargs | {"rescale": 0.2}, "kwargs: rescale = 0.2 is not supported; legal: 0.1"),
+        (lambda kwargs: kwargs | {"dconv_init": 1}, "kwargs: dconv_init = 1 is not supported; legal: 0.001, 0.0001"),
+        (lambda kwargs: kwargs | {"multi_freqs": [0.5]}, "kwargs: multi_freqs = [0.5] is not supported; legal: None"),
         (lambda kwargs: kwargs | {"dconv_mode": 4}, "kwargs: dconv_mode = 4; legal: 0, 1, 2, 3"),
         (
             lambda kwargs: kwargs | {"segment": "1/0"},
@@ -167,6 +170,34 @@ def test_arguments_without_a_counterpart_are_errors(
     path.write_bytes(package("demucs.htdemucs.HTDemucs", change(HT)))
     with pytest.raises(ModelFileError, match=re.escape(message)):
         read_model(path)
+
+
+COMMON = {"kernel_size": 8, "stride": 4, "growth": 2, "context": 1, "rescale": 0.1, "dconv_init": 1e-4}
+TWO_BRANCHES = {
+    "rewrite": True, "time_stride": 2, "context_enc": 0, "freq_emb": 0.2, "emb_scale": 10, "wiener_residual": False,
+    "end_iters": 0, "multi_freqs": None, "multi_freqs_depth": 3,
+}  # fmt: skip
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "demucs.htdemucs.HTDemucs": COMMON | TWO_BRANCHES | {"cac": True, "t_cross_first": False, "wiener_iters": 3},
+    "demucs.hdemucs.HDemucs": COMMON | TWO_BRANCHES | {"hybrid": True, "wiener_iters": -1},
+    "demucs.demucs.Demucs": COMMON | {"lstm_layers": 0},
+}
+
+
+@pytest.mark.parametrize("klass", NEUTRAL)
+def test_arguments_at_values_that_change_no_estimate_are_accepted(klass: str):
+    kwargs, _ = CLASSES[klass]
+    assert config_of(klass, {**kwargs, **NEUTRAL[klass]}) == config_of(klass, kwargs)
+
+
+@pytest.mark.parametrize("iterations", [1, True, 0.5])
+def test_wiener_filters_with_iterations_are_refused_where_estimates_are_magnitudes(iterations: object):
+    klass = "demucs.hdemucs.HDemucs"
+    kwargs, _ = CLASSES[klass]
+    message = re.escape(f"kwargs: wiener_iters = {iterations} is not supported; legal: 0 or less")
+    with pytest.raises(ModelFileError, match=message):
+        config_of(klass, {**kwargs, "wiener_iters": iterations})
+    assert config_of(klass, {**kwargs, "cac": True, "wiener_iters": iterations}).spectrum == "complex"
 
 
 def test_two_unnamed_arguments_are_refused(tmp_path: Path):

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from authors_networks import Golden, checkpoint, read_golden, relative_difference
+from authors_networks import Golden, Steps, checkpoint, read_golden, relative_difference
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.chunk_config import BoundedConfig
 from bandsplit.models.families import count_flop, tensor_shapes
@@ -114,10 +114,32 @@ def loss_of(shared: Path, name: str) -> tuple[Golden, list[tuple[Tensor, Tensor]
     return found, pairs, WaveformL1Loss() if name == "vocals" else MagnitudeLoss(with_sum=True)
 
 
+# Leaky ReLUs that switch make gradients jump: repetitions of the fourth norm of vocals differ by up to 45 %.
+STEPS = {
+    "vocals": Steps(
+        losses=(2e-6, 2e-6, 5e-5, 2e-3),
+        gradient_norms=(6e-3, 8e-4, 0.26),
+        after={
+            "after_conv2.bias": 0.1, "bn0.running_mean": 1e-6, "bn0.weight": 0.6,
+            "decoder_block1.bn1.running_var": 0.32, "encoder_block1.conv_block1.conv1.weight": 0.6,
+        },
+    ),
+    "joint": Steps(
+        losses=(2e-6, 2e-6, 1.2e-5, 2.6e-3),
+        gradient_norms=(1.5e-4, 1.5e-4, 0.05, 0.32),
+        after={
+            "other_blocks.1.bias": 0.013, "bn0.running_mean": 1e-6, "bn0.weight": 0.42,
+            "decoder_block1.bn1.running_var": 0.14, "encoder_block1.conv_block1.conv1.weight": 0.28,
+        },
+    ),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", [pytest.param("vocals", marks=pytest.mark.slow), "joint"])
 def test_training_follows_the_authors(shared: Path, name: str):
     found, pairs, loss = loss_of(shared, name)
-    network = network_of(read_shared(shared, found.metadata["initial"]).weights).train()
+    start = read_shared(shared, found.metadata["initial"]).weights
+    network = network_of(start).train()
     optimizer = torch.optim.Adam(network.parameters(), amsgrad=True)
     losses, norms = [], []
     for (mixture, targets), rate in zip(pairs, found.tensors["learning_rates"].tolist(), strict=True):
@@ -128,15 +150,9 @@ def test_training_follows_the_authors(shared: Path, name: str):
         norms.append(torch.nn.utils.clip_grad_norm_(network.parameters(), 1e9).item())
         optimizer.step()
         losses.append(value.item())
-    expected = found.tensors["losses"].tolist(), found.tensors["gradient_norms"].tolist()
-    assert losses[:2] == pytest.approx(expected[0][:2], rel=1e-6) and losses == pytest.approx(expected[0], rel=1e-3)
-    # The first rates are 0 and 5e-4. From the third step on, changes of the weights by 1e-7 move gradients by 10 %.
-    assert norms[:2] == pytest.approx(expected[1][:2], rel=1e-3) and norms == pytest.approx(expected[1], rel=0.15)
+    STEPS[name].check(found, losses, norms)
     ours = {their_name(key, network.config, name == "vocals"): value for key, value in network.state_dict().items()}
-    most = {"bn0.running_mean": 1e-6, "decoder_block1.bn1.running_var": 1.0}  # of changes by 5 and 4.6
-    for key in (key for key in found.tensors if key.startswith("after/")):
-        difference = (ours[key.removeprefix("after/")] - found.tensors[key]).abs().max()
-        assert difference <= most.get(key.removeprefix("after/"), 2.4e-3), key  # the sum of the rates
+    STEPS[name].check_after(found, ours, start)
 
 
 @pytest.mark.parametrize("samples", [5000, 5437])

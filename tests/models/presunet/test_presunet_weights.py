@@ -87,7 +87,7 @@ def test_files_of_other_families_are_left_to_them():
         ({}, r"^the configuration file: needs the option 'target'$"),
         (
             {"target": "vocals"} | HOP | {"hop_lenght": 3},
-            r"unknown option\(s\): hop_lenght \(did you mean hop_length\?\); known: ",
+            r"unknown option\(s\): hop_lenght = 3 \(did you mean hop_length\?\); known: ",
         ),
         ({"target": "vocals", "hop_length": "59"}, r"hop_length = '59' must be an integer, in samples$"),
         ({"target": "vocals"}, r"n_fft 64 and hop_samples 110"),

@@ -86,6 +86,9 @@ class _Arguments(Options):
 def _read_htdemucs(options: Options) -> HtDemucsConfig:
     fields = _two_branches(options, depth=4, compression=8)
     options.require("cac", True)
+    options.skip("wiener_iters", "end_iters")
+    options.require("multi_freqs", None, [])
+    options.skip("multi_freqs_depth")
     options.require("t_cross_first", False)
     fields["bottleneck"] = options.take("bottom_channels", 0) or None
     fields["layers"] = options.take("t_layers", 5)
@@ -103,12 +106,10 @@ def _read_htdemucs(options: Options) -> HtDemucsConfig:
 
 def _read_hdemucs(options: Options) -> HybridDemucsConfig:
     fields = _two_branches(options, depth=6, compression=4)
-    options.require("wiener_residual", False)
     fields["dconv"] |= _recurrent(options)
     fields["spectrum"] = "complex" if options.take("cac", True) else "magnitude"
     if fields["spectrum"] == "magnitude":
-        options.require("wiener_iters", 0)
-        options.require("end_iters", 0)
+        _check_iterations(options)
     else:
         options.skip("wiener_iters", "end_iters")
     options.require("hybrid", True)
@@ -162,6 +163,7 @@ _CLASSES: dict[str, Callable[[Options], ModelConfig]] = {
 def _common(options: Options, n_features: int, depth: int) -> dict[str, Any]:
     options.require("kernel_size", 8)
     options.require("stride", 4)
+    options.require("rescale", 0.1)
     return {
         "targets": options.take("sources"),
         "channels": options.take("audio_channels", 2),
@@ -175,7 +177,7 @@ def _two_branches(options: Options, depth: int, compression: int) -> dict[str, A
     fields = _common(options, 48, depth)
     for name, value in (
         ("growth", 2), ("rewrite", True), ("time_stride", 2), ("context", 1), ("context_enc", 0), ("freq_emb", 0.2),
-        ("emb_scale", 10),
+        ("emb_scale", 10), ("wiener_residual", False),
     ):  # fmt: skip
         options.require(name, value)
     return fields | {
@@ -186,7 +188,16 @@ def _two_branches(options: Options, depth: int, compression: int) -> dict[str, A
     }
 
 
+def _check_iterations(options: Options) -> None:
+    """Make sure that estimates of magnitudes get the mixture's phase, which a negative number asks for too."""
+    iterations = options.take("wiener_iters", 0)
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations > 0:
+        raise ModelFileError(f"{options.where}: wiener_iters = {iterations!r} is not supported; legal: 0 or less")
+    options.require("end_iters", 0)
+
+
 def _dconv(options: Options, compression: int) -> dict[str, Any]:
+    options.require("dconv_init", 1e-3, 1e-4)
     mode = options.take("dconv_mode", 1)
     if mode not in (0, 1, 2, 3):
         raise ModelFileError(f"{options.where}: dconv_mode = {mode!r}; legal: 0, 1, 2, 3")
