@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from bandsplit.evaluation.results import METRICS
 from command_line import run_command
 from songs import STEMS, write_dataset
 from tiny_models import RATE_HZ, write_tiny_model
+
+N = len(METRICS)
+"""Rows of a target of a song."""
 
 
 @pytest.fixture(autouse=True)
@@ -60,10 +64,14 @@ def test_models_and_other_tools_stand_in_one_table(capsys: pytest.CaptureFixture
     by_model = [row for row in read_rows() if row["system"] == "small"]
     assert {(row["recipe"], row["seed"], row["audio_s"]) for row in by_model} == {("base", 2, 1.0)}
     assert all(row["wall_s"] > 0 for row in by_model)
-    assert {row["metric"] for row in by_model} == {"usdr_db", "csdr_db", "si_sdr_db", "l1_freq"}
+    assert {row["metric"] for row in by_model} == set(METRICS)
     assert all(row["convention"] and row["fingerprint"] for row in by_model)
     code, text = run(capsys, "--estimates", tool, "--all-metrics")
-    assert code == 0 and "SI-SDR, dB, mean over 3 songs" in text and "L1-freq, 0 to 100, mean over 3 songs" in text
+    assert code == 0 and "by convention" not in text
+    for caption in ("SI-SDR, dB", "SI-SAR, dB", "L1-freq, 0 to 100", "bleedless, 0 to 100", "fullness, 0 to 100",
+                    "log-spectral distance, dB, lower is better"):  # fmt: skip
+        assert f"{caption}, mean over 3 songs" in text
+    assert text.count("over 3 songs") == 8
 
 
 def test_what_is_scored_already_is_not_scored_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -71,23 +79,52 @@ def test_what_is_scored_already_is_not_scored_again(capsys: pytest.CaptureFixtur
     code, first = run(capsys, model, "--estimates", tool, "-d", "cpu")
     assert code == 0, first
     whole = Path("rows.jsonl").read_bytes()
-    assert len(whole.splitlines()) == 3 * (2 + 4) * 4
+    assert len(whole.splitlines()) == 3 * (2 + 4) * N
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
     assert code == 0 and "6 of 6 scored already" in text and "0 rows added" in text
-    assert first[first.index("uSDR") : first.index("72 rows")] in text
+    assert first[first.index("uSDR") : first.index("216 rows")] in text
     assert Path("rows.jsonl").read_bytes() == whole
     # Killed inside the last line of the second song's estimates: that one is scored again, and the third song.
     lines = whole.splitlines(keepends=True)
-    Path("rows.jsonl").write_bytes(b"".join(lines[:47]) + lines[47][:100])
+    last = 2 * (2 + 4) * N - 1
+    Path("rows.jsonl").write_bytes(b"".join(lines[:last]) + lines[last][:100])
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
     assert code == 0, text
-    assert "note: rows.jsonl: left out a line that is cut or damaged: 48" in text
-    assert "3 of 6 scored already" in text and "40 rows added" in text
-    Path("rows.jsonl").write_bytes(Path("rows.jsonl").read_bytes().replace(lines[47][:100] + b"\n", b""))
+    assert "note: rows.jsonl: left out a line that is cut or damaged: 144" in text
+    assert "3 of 6 scored already" in text and "1 of 6 scored again: rows.jsonl lacks some of their rows" in text
+    assert f"{(4 + 2 + 4) * N} rows added" in text
+    Path("rows.jsonl").write_bytes(Path("rows.jsonl").read_bytes().replace(lines[last][:100] + b"\n", b""))
     assert {json.dumps(row) for row in untimed()} == {json.dumps({**json.loads(x), "wall_s": None}) for x in lines}
-    assert first[first.index("uSDR") : first.index("72 rows")] in text
+    assert first[first.index("uSDR") : first.index("216 rows")] in text
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu", "--force")
-    assert code == 0 and "scored already" not in text and "72 rows added" in text
+    assert code == 0 and "scored already" not in text and "216 rows added" in text
+
+
+def test_a_file_without_the_newer_metrics_is_completed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tool = write_estimates(tmp_path / "tool")
+    run(capsys, "--estimates", tool)
+    rows = untimed()
+    old = [row for row in rows if row["metric"] in ("usdr_db", "csdr_db", "si_sdr_db", "l1_freq")]
+    Path("rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in old))
+    code, text = run(capsys, "--estimates", tool)
+    assert code == 0 and "scored already" not in text
+    assert "3 of 3 scored again: rows.jsonl lacks some of their rows, because a metric is new or the writer" in text
+    assert untimed() == old + rows
+    code, text = run(capsys, "--estimates", tool)
+    assert "3 of 3 scored already" in text and "scored again" not in text and "0 rows added" in text
+
+
+def test_conventions_stand_side_by_side(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    tool = write_estimates(tmp_path / "tool")
+    code, text = run(capsys, "--estimates", tool, "--estimates", f"Louder={tool}", "--conventions")
+    assert code == 0, text
+    assert "tool: SDR in dB by convention (songs, test)" in text and "Louder: SDR in dB by convention" in text
+    table = text[text.index("tool: SDR") : text.index("Louder: SDR")].splitlines()
+    cells = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for line in table
+             if len(cells := line.split("│")) > 3}  # fmt: skip
+    assert len(cells) == 12
+    assert cells["uSDR"] == ["MDX, SDX, Demucs, the paper", *["20.00"] * 5, "3 songs"]
+    assert cells["cSDR-rest, pooled"] == ["DTTNet", *["20.00"] * 5, "3 windows"]
 
 
 def test_other_weights_files_or_settings_are_scored_anew(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -95,15 +132,15 @@ def test_other_weights_files_or_settings_are_scored_anew(capsys: pytest.CaptureF
     run(capsys, model, "--estimates", tool, "-d", "cpu")
     write_tiny_model(model, seed=1)
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
-    assert code == 0 and "3 of 6 scored already" in text and "24 rows added" in text
+    assert code == 0 and "3 of 6 scored already" in text and "72 rows added" in text
     path = tool / "Song 2" / "bass.wav"
     soundfile.write(path, 0.5 * soundfile.read(path)[0], RATE_HZ, subtype="FLOAT")
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu")
-    assert code == 0 and "3 of 6 scored already" in text and "48 rows added" in text
+    assert code == 0 and "3 of 6 scored already" in text and "144 rows added" in text
     code, text = run(capsys, model, "--estimates", tool, "-d", "cpu", "--chunk", "0.5", "--overlap", "0.25")
-    assert code == 0 and "3 of 6 scored already" in text and "24 rows added" in text
+    assert code == 0 and "3 of 6 scored already" in text and "72 rows added" in text
     code, text = run(capsys, "--estimates", tool, "--mixture", "sum")
-    assert code == 0 and "scored already" not in text and "48 rows added" in text
+    assert code == 0 and "scored already" not in text and "144 rows added" in text
 
 
 def test_several_processes_give_the_same_rows_in_the_same_order(
@@ -176,11 +213,11 @@ cli.main()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert killed.returncode == 9, killed.stderr
-    assert len(read_rows()) == 16
+    assert len(read_rows()) == 4 * N
     command = [sys.executable, "-m", "bandsplit", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 scored already" in done.stderr and len(read_rows()) == 48
+    assert "1 of 3 scored already" in done.stderr and len(read_rows()) == 3 * 4 * N
 
 
 def plans_of(path: str) -> dict[str, dict[str, Any] | None]:
@@ -208,9 +245,50 @@ def test_each_model_is_scored_under_its_published_plan_or_all_under_the_same(
         assert plans_of(f"{number}.jsonl") == {"small": plan, "tool": None}
 
 
+def test_several_plans_are_scored_in_one_go_and_share_a_table(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model, tool = write_tiny_model(tmp_path / "small.safetensors"), write_estimates(tmp_path / "tool")
+    arguments = (model, "--estimates", tool, "-d", "cpu", "--plans", "published,same,overlap-add", "--chunk", "0.5")
+    code, text = run(capsys, *arguments, "--jobs", "2")
+    assert code == 0, text
+    rows = read_rows()
+    plans = dict.fromkeys((row["system"], (row["plan"] or {}).get("kind"), (row["plan"] or {}).get("geometry"))
+                          for row in rows)  # fmt: skip
+    assert list(plans) == [
+        ("small", "crossfade", "authors"), ("small", "crossfade", "even"), ("small", "overlap-add", None),
+        ("tool", None, None),
+    ]  # fmt: skip
+    assert len(rows) == 3 * (3 * 2 + 4) * N
+    table = text[text.index("uSDR, dB, mean over 3 songs") : text.index("cSDR, dB")].splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:3]] for line in table if line.count("│") > 3]
+    assert [name for name, _ in cells] == ["small", "", "", "tool"]
+    assert [inference.split(" ")[0] for _, inference in cells] == [
+        "crossfade", "crossfade", "overlap-add", "files"
+    ]  # fmt: skip
+    alone = run(capsys, model, "-d", "cpu", "--plan", "same", "--chunk", "0.5")[1]
+    assert "3 of 3 scored already" in alone
+    code, text = run(capsys, *arguments)
+    assert "12 of 12 scored already" in text and text[text.index("uSDR, dB") :].splitlines()[: len(table)] == table
+
+
+def test_plans_that_are_one_are_scored_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    model = write_tiny_model(tmp_path / "small.safetensors")
+    code, text = run(capsys, model, "-d", "cpu", "--plans", "published,crossfade,same")
+    assert code == 0 and "small, crossfade: the same plan as small, published; scored once" in text
+    assert len(read_rows()) == 3 * 2 * 2 * N
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            "--plans published,best",
+            "best is not published, same or a method (--method best: is not a",
+        ),
+        ("--plans ,", "--plans: is empty; choose published, same, or methods"),
+        ("--plans same,faded --method folded", "--plans same,faded: faded is a method; leave out --method folded"),
+        ("--plans same,faded --overlap 0.2", "--overlap: has no meaning with --method faded; leave it out"),
         ("--method trimmed", "--trim: is needed with --method trimmed"),
         ("--method folded --hop 1", "--hop: has no meaning with --method folded; leave it out"),
         ("--method hamming --overlap 0.2", "--overlap: has no meaning with --method hamming; leave it out"),

@@ -250,3 +250,13 @@ def test_groups_hold_systems_of_which_no_pair_can_be_told_apart() -> None:
     assert indistinguishable_groups(found, ["a", "b", "c", "d"], "bass") == []
     alike = [pair(a, b, 0.1) for a, b in (("a", "b"), ("a", "c"), ("b", "c"))]
     assert indistinguishable_groups(alike, ["a", "b", "c", "d"], "vocals") == [["a", "b", "c"]]
+
+
+def test_of_two_distances_the_smaller_is_better() -> None:
+    near, far = make_songs(1, 20), make_songs(1, 20, 3.0)
+    rows = [*make_rows("near", {1: near}, metric="lsd_db"), *make_rows("far", {1: far}, metric="lsd_db")]
+    found = compare_two(rows, "lsd_db")
+    assert found.difference == pytest.approx(-3) and found.share_better == 1
+    assert found.doubt is None and found.verdict == "near better"
+    scores = [*make_rows("near", {1: near}), *make_rows("far", {1: far})]
+    assert compare_two(scores).verdict == "far better"

@@ -15,8 +15,10 @@ from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import BandsplitError, DataError
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset, Track, TrackAudio
+from bandsplit.evaluation import metrics
 from bandsplit.evaluation.evaluate import evaluate
-from bandsplit.evaluation.results import Score
+from bandsplit.evaluation.measuring import CONVENTIONS, SongReference
+from bandsplit.evaluation.results import METRICS, Score
 from bandsplit.evaluation.systems import About, ModelSystem, System, model_systems
 from bandsplit.evaluation.yardsticks import (
     IdealBinaryMask,
@@ -261,7 +263,7 @@ def test_rows_say_what_was_scored_together(tmp_path: Path) -> None:
     system = Fixed(piano=stems["other"], bass=0.5 * stems["bass"], vocals=stems["vocals"] + 0.1 * stems["bass"])
     rows = _scores({"fixed": system}, _track(tmp_path, stems))
     assert [(row.target, row.metric) for row in rows] == [
-        (target, metric) for target in ("vocals", "bass") for metric in ("usdr_db", "csdr_db", "si_sdr_db", "l1_freq")
+        (target, metric) for target in ("vocals", "bass") for metric in METRICS
     ]
     assert {row.scored_with for row in rows} == {("vocals", "bass")}
     assert {(row.system, row.data, row.split, row.track) for row in rows} == {("fixed", "set", "test", "Song")}
@@ -281,6 +283,63 @@ def test_csdr_is_the_median_over_windows_of_a_second(tmp_path: Path) -> None:
 def test_csdr_of_silence_has_no_value(tmp_path: Path) -> None:
     rows = _scores({"silence": Silence()}, _track(tmp_path, noise_stems(0, 2 * RATE_HZ)))
     assert {row.value for row in rows if row.metric == "csdr_db"} == {None}
+
+
+def test_the_rows_of_a_song_hold_what_the_functions_give(tmp_path: Path) -> None:
+    stems = noise_stems(0, 2 * RATE_HZ + 500)
+    stems["drums"][:, :RATE_HZ] = 0
+    track = _track(tmp_path, stems)
+    song = track.load()
+    estimates = {target: 0.8 * song.stems[target] + 0.1 * song.mixture for target in ("vocals", "bass")}
+    rows = _scores({"fixed": Fixed(**estimates)}, track)
+    reference, estimate = (np.stack([signals["vocals"], signals["bass"]]) for signals in (song.stems, estimates))
+    energies = metrics.usdr_energies(reference, estimate)
+    windows = metrics.csdr_windows_by_rule(reference, estimate, song.mixture, RATE_HZ)
+    bleed = metrics.bleedless_fullness(reference, estimate, RATE_HZ)
+    expected = {
+        "usdr_db": metrics.usdr(reference, estimate),
+        "csdr_db": metrics.median_over_windows(metrics.csdr_windows(reference, estimate, RATE_HZ)),
+        "si_sdr_db": metrics.si_sdr(reference, estimate),
+        "l1_freq": metrics.l1_freq(reference, estimate),
+        "si_sar_db": metrics.si_sar(np.stack(list(song.stems.values())), estimate),  # of all stems of the song
+        "bleedless": bleed.bleedless,
+        "fullness": bleed.fullness,
+        "lsd_db": metrics.log_spectral_distance(reference, estimate),
+        "msst_sdr_db": metrics.usdr_of_energies(energies, metrics.MSST_EPSILON),
+        "kuielab_sdr_db": metrics.kuielab_sdr_of_energies(energies),
+        "csdr_rest_db": metrics.median_over_windows(windows["rest"]),
+        "csdr_own_db": metrics.median_over_windows(windows["own"]),
+    }
+    assert set(expected) == set(METRICS) == set(CONVENTIONS)
+    for row in rows:
+        assert row.value == expected[row.metric][row.scored_with.index(row.target)], row.metric
+        assert (row.windows is None) == (not row.metric.startswith("csdr"))
+        assert row.convention == CONVENTIONS[row.metric]
+    rest = next(row for row in rows if (row.target, row.metric) == ("bass", "csdr_rest_db"))
+    assert rest.windows == tuple(windows["rest"][1])
+
+
+def test_numbers_do_not_depend_on_threads_or_on_systems_before(tmp_path: Path) -> None:
+    song = _track(tmp_path, noise_stems(0, RATE_HZ)).load()
+    first: dict[str, Any] = {stem: 0.9 * signal for stem, signal in song.stems.items()}
+    second: dict[str, Any] = {stem: 0.5 * signal + 0.2 * song.mixture for stem, signal in song.stems.items()}
+    shared = SongReference(song)
+    shared.measure(first, STEMS)
+    found = [shared.measure(second, STEMS), shared.measure(second, STEMS, threads=3)]
+    assert found == [SongReference(song).measure(second, STEMS)] * 2
+
+
+def test_a_short_mono_song_with_silence_has_rows_with_and_without_values(tmp_path: Path) -> None:
+    stems = {stem: signal[:1, :700] for stem, signal in noise_stems(0, RATE_HZ).items()}
+    stems["bass"] = np.zeros((1, 700))
+    rows = _scores({"mixture": Mixture()}, _track(tmp_path, stems))
+    values = {row.metric: row.value for row in rows if row.target == "bass"}
+    without = {metric for metric, value in values.items() if value is None}
+    assert without == {"csdr_db", "si_sdr_db", "csdr_rest_db", "csdr_own_db"}
+    assert values["kuielab_sdr_db"] == -100 and values["fullness"] == 100
+    vocals = {row.metric: row for row in rows if row.target == "vocals"}
+    assert vocals["csdr_own_db"].windows == (vocals["csdr_own_db"].value,) != (None,)
+    assert vocals["csdr_rest_db"].windows == (None,)  # the mixture minus the estimate, which is the mixture, is silent
 
 
 def test_every_system_hears_every_song(tmp_path: Path) -> None:

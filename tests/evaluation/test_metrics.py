@@ -9,7 +9,22 @@ import torch
 from safetensors.numpy import load_file
 
 from bandsplit.core.errors import AudioError
-from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
+from bandsplit.evaluation.metrics import (
+    MSST_EPSILON,
+    WindowRule,
+    bleedless_fullness,
+    csdr_windows,
+    csdr_windows_by_rule,
+    kuielab_sdr_of_energies,
+    l1_freq,
+    log_spectral_distance,
+    median_over_windows,
+    si_sar,
+    si_sdr,
+    usdr,
+    usdr_energies,
+    usdr_of_energies,
+)
 
 RATE_HZ = 100
 
@@ -21,6 +36,10 @@ def stems(seconds: float, seed: int = 0, targets: int = 4, channels: int = 2) ->
 
 def csdr(reference, estimate) -> np.ndarray:
     return csdr_windows(reference, estimate, RATE_HZ)
+
+
+def bleedless(reference, estimate) -> np.ndarray:
+    return bleedless_fullness(reference, estimate, RATE_HZ).bleedless
 
 
 def plain_windows(reference: np.ndarray, estimate: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -126,15 +145,75 @@ def test_a_perfect_window_scores_infinity():
 def test_the_median_ignores_windows_that_do_not_count():
     windows_db = np.array([[1, np.nan, 4, 2, 30], [5, np.nan, 6, 7, 8]], float)
     np.testing.assert_allclose(median_over_windows(windows_db), [3, 6.5])
+    np.testing.assert_allclose(median_over_windows(np.array([[1, np.nan, 5], [np.nan, np.nan, 7]])), [3, 7])
 
 
 def test_torch_and_numpy_give_float64_and_equal_numbers():
     reference, estimate = stems(3, 0), stems(3, 1)
     tensors = torch.from_numpy(reference), torch.from_numpy(estimate).requires_grad_()
-    for metric in (usdr, csdr, si_sdr, l1_freq):
+    for metric in (usdr, csdr, si_sdr, si_sar, l1_freq, log_spectral_distance, bleedless):
         found = metric(*tensors)
         assert isinstance(found, np.ndarray) and found.dtype == np.float64
         np.testing.assert_array_equal(found, metric(reference, estimate))
+
+
+def plain_windows_by_rule(
+    reference: np.ndarray, estimate: np.ndarray, mixture: np.ndarray, rule: WindowRule
+) -> np.ndarray:
+    """Each target with the set of signals that the rule names; the target is the first of the set."""
+    if rule == "set":
+        return plain_windows(reference, estimate, RATE_HZ)
+    found = []
+    for true, guess in zip(reference, estimate, strict=True):
+        trues, guesses = [true], [guess]
+        if rule == "rest":
+            trues.append(mixture - true)
+            guesses.append(mixture - guess)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found.append(plain_windows(np.stack(trues), np.stack(guesses), RATE_HZ)[0])
+    return np.array(found)
+
+
+@pytest.mark.parametrize("seconds", [0.5, 6.5])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_windows_under_each_rule_equal_the_definition(seconds: float, channels: int):
+    reference = stems(seconds, 0, channels=channels).astype(np.float64)
+    estimate = reference + 0.3 * stems(seconds, 1, channels=channels)
+    if seconds > 1:
+        reference[1, :, 100:200] = 0
+        estimate[3, :, 200:300] = 0
+        reference[1:, :, 300:400] = 0  # the first stem alone: its rest is silent
+    mixture = reference.sum(axis=0)
+    if seconds > 1:
+        estimate[2, :, 400:500] = mixture[:, 400:500]  # nothing was taken away
+    found = csdr_windows_by_rule(reference, estimate, mixture, RATE_HZ)
+    for rule in ("set", "rest", "own"):
+        expected = plain_windows_by_rule(reference, estimate, mixture, rule)
+        np.testing.assert_allclose(found[rule], expected, atol=1e-9, equal_nan=True)
+    if seconds > 1:
+        counts = {rule: (~np.isnan(windows)).sum(axis=1).tolist() for rule, windows in found.items()}
+        assert counts == {"set": [3] * 4, "rest": [5, 4, 4, 4], "own": [6, 4, 5, 4]}
+
+
+def test_the_mixture_must_be_as_long_as_the_targets():
+    with pytest.raises(AudioError, match=r"mixture: has shape \(2, 99\), but the targets \(2, 100\)"):
+        csdr_windows_by_rule(stems(1), stems(1), stems(1)[0, :, 1:], RATE_HZ)
+
+
+def test_other_software_adds_other_numbers_to_the_energies():
+    reference, estimate = 1e-3 * stems(1), 1e-3 * stems(1, 1)
+    energies = usdr_energies(reference, estimate)
+    true, error = ((signal.astype(float) ** 2).sum(axis=(1, 2)) for signal in (reference, reference - estimate))
+    np.testing.assert_allclose(energies, [true, error], rtol=1e-6)
+    msst_db = usdr_of_energies(energies, MSST_EPSILON)
+    np.testing.assert_allclose(msst_db, 10 * np.log10((true + 1e-8) / (error + 1e-8)), atol=1e-6)
+    assert (np.abs(msst_db - usdr_of_energies(energies)) > 1e-4).all()
+    np.testing.assert_allclose(kuielab_sdr_of_energies(energies), 10 * np.log10(true / error + 1e-10), atol=1e-6)
+
+
+def test_the_sdr_of_kuielab_of_silence():
+    found = kuielab_sdr_of_energies(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+    np.testing.assert_allclose(found, [-100, np.inf, np.nan])
 
 
 def test_small_errors_survive_because_the_arithmetic_is_float64():

@@ -11,6 +11,7 @@ from rich.console import Console
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.results import (
+    SDR_CONVENTIONS,
     Metric,
     Score,
     Summary,
@@ -18,9 +19,11 @@ from bandsplit.evaluation.results import (
     append_scores,
     average_over_targets,
     read_scores,
+    summarise_conventions,
 )
-from bandsplit.evaluation.tables import score_tables
+from bandsplit.evaluation.tables import convention_tables, score_tables
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, FadedConfig, FoldedConfig, JoinedConfig
+from bandsplit.published.paper import convention_users
 from bandsplit.separation.chunks import describe_chunks
 
 
@@ -92,7 +95,7 @@ def test_usdr_is_averaged_and_csdr_is_the_median_over_songs() -> None:
     assert csdr == {"vocals": Summary(2.0, 3)}
 
 
-@pytest.mark.parametrize("metric", ["si_sdr_db", "l1_freq"])
+@pytest.mark.parametrize("metric", ["si_sdr_db", "l1_freq", "si_sar_db", "bleedless", "fullness", "lsd_db"])
 def test_all_other_metrics_are_averaged(metric: Metric) -> None:
     (summary,) = aggregate(_score(value, track=str(value), metric=metric) for value in (1.0, 2.0, 9.0)).values()
     assert summary == {"vocals": Summary(4.0, 3)}
@@ -244,3 +247,77 @@ def test_systems_name_their_plans_where_these_differ() -> None:
     assert names(*unlike) == [f"net (inference: {faded})", f"other (inference: {folded})", "silence"]
     one_system = [_score(1.0, plan=FadedConfig()), _score(2.0, plan=FoldedConfig(chunk_s=6))]
     assert names(*one_system) == [f"net (inference: {faded})", f"net (inference: {folded})"]
+
+
+def _windows(*values: float | None, track: str = "A", target: str = "vocals", metric: Metric = "csdr_db") -> Score:
+    present = sorted(value for value in values if value is not None)
+    median = present[len(present) // 2] if present else None  # of an odd number of windows
+    return _score(median, track=track, target=target, metric=metric).model_copy(update={"windows": values})
+
+
+def test_conventions_aggregate_the_same_rows_in_their_own_ways() -> None:
+    rows = [
+        _score(1.0, track="A"), _score(2.0, track="B"), _score(6.0, track="C"),
+        _score(1.5, track="A", metric="msst_sdr_db"),
+        _windows(1.0, None, 2.0, 9.0, track="A"),
+        _windows(3.0, track="B"),
+        _windows(10.0, 20.0, None, 31.0, 40.0, 50.0, track="C"),
+        _windows(None, track="D"),
+        _windows(4.0, 5.0, 6.0, track="A", metric="csdr_rest_db"),
+    ]  # fmt: skip
+    (found,) = summarise_conventions(rows).values()
+    assert {id: targets["vocals"] for id, targets in found.items()} == {
+        "usdr": Summary(3.0, 3),
+        "msst": Summary(1.5, 1),
+        "csdr-median": Summary(3.0, 3),  # of 2, 3, 31
+        "csdr-mean": Summary(12.0, 3),
+        "csdr-pooled": Summary(10.0, 9),  # of 1, 2, 3, 9, 10, 20, 31, 40, 50
+        "csdr_rest-median": Summary(5.0, 1), "csdr_rest-mean": Summary(5.0, 1), "csdr_rest-pooled": Summary(5.0, 3),
+    }  # fmt: skip
+    assert list(found) == [id for id in SDR_CONVENTIONS if id in found]
+
+
+def test_conventions_count_a_repeated_evaluation_once_and_never_mix_settings() -> None:
+    rows = [_windows(1.0, 2.0, 3.0), _windows(7.0, 8.0, 9.0)]
+    (found,) = summarise_conventions(rows).values()
+    assert found["csdr-pooled"]["vocals"] == Summary(8.0, 3)
+    assert len(summarise_conventions([rows[0], rows[1].model_copy(update={"inference": "chunks"})])) == 2
+
+
+def test_the_table_of_conventions_has_one_line_each_and_says_what_was_counted() -> None:
+    rows = [
+        *(_score(value, track=track, target=target) for track, value in (("A", 1.0), ("B", 3.0))
+          for target in ("vocals", "bass")),
+        _windows(1.0, 2.0, 9.0), _windows(4.0, track="B"),
+        _windows(None, 5.0, None, target="bass"), _windows(None, track="B", target="bass"),
+    ]  # fmt: skip
+    (table,) = convention_tables(rows)
+    assert table.caption == "net: SDR in dB by convention (set, test)"
+    assert table.header == ("convention", "used by", "vocals", "bass", "average", "counted")
+    assert [(line[0], *line[2:]) for line in table.rows] == [
+        ("uSDR", "2.00", "2.00", "2.00", "2 songs"),
+        ("cSDR", "3.00", "5.00", "4.00", "1 to 2 songs"),
+        ("cSDR, mean", "3.00", "5.00", "4.00", "1 to 2 songs"),
+        ("cSDR, pooled", "3.00", "5.00", "4.00", "1 to 4 windows"),
+    ]
+    assert "SDX" in table.rows[0][1] and "museval" in table.rows[1][1]
+    two = convention_tables([*rows, *(row.model_copy(update={"inference": "chunks"}) for row in rows)])
+    assert [table.caption.split(":")[0] for table in two] == ["net (inference", "net (inference"]
+    assert table.footnotes == two[1].footnotes != two[0].footnotes == ()
+
+
+def test_each_convention_that_is_said_to_be_used_exists() -> None:
+    assert set(convention_users()) <= set(SDR_CONVENTIONS)
+
+
+def test_plans_may_have_a_column_under_each_system() -> None:
+    plans = [CrossfadeConfig(), FoldedConfig(chunk_s=6)]
+    rows = [_score(1.0 + n, system=system, plan=plan) for n, plan in enumerate(plans) for system in ("a", "b")]
+    (table,) = score_tables([*rows, _score(0.0, system="silence", inference="none")], by_plan=True)
+    assert (table.header, table.text_columns) == (("system", "inference", "vocals"), 2)
+    crossfade, folded = map(describe_chunks, plans)
+    assert table.rows == (
+        ("a", crossfade, "1.00"), ("", folded, "2.00"),
+        ("b", crossfade, "1.00"), ("", folded, "2.00"),
+        ("silence", "none", "0.00"),
+    )  # fmt: skip

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.targets import TARGETS
 from bandsplit.core.text import counted
 from bandsplit.evaluation.groups import differing, find_cliques, group, make_remarks, with_remark
-from bandsplit.evaluation.results import SEEN_MARK, SEEN_NOTE, Metric, Score
+from bandsplit.evaluation.results import METRICS, SEEN_MARK, SEEN_NOTE, Metric, Score
 from bandsplit.published.paper import AVERAGE, repository
 
 RESAMPLES = 10_000
@@ -123,7 +124,7 @@ class Comparison:
             return Doubt.FEW_SONGS
         if self.low <= 0 <= self.high:
             return Doubt.INTERVAL
-        if self.one_seed and self.metric != "l1_freq" and abs(self.difference) < seed_spread_db() - 1e-9:
+        if self.one_seed and METRICS[self.metric].spread_known and abs(self.difference) < seed_spread_db() - 1e-9:
             return Doubt.ONE_SEED
         return None
 
@@ -145,7 +146,7 @@ class Comparison:
         """``<name> better`` or ``not significantly different``."""
         if self.doubt:
             return "not significantly different"
-        return f"{self.a if self.difference > 0 else self.b} better"
+        return f"{self.a if (self.difference > 0) == METRICS[self.metric].higher_is_better else self.b} better"
 
     def __str__(self) -> str:
         """One line: the figures, the verdict and what limits it."""
@@ -313,7 +314,7 @@ class _Bootstrap:
         # By identity, since a contender holds tables, which have no hash; `compare` keeps all contenders alive.
         key = (id(one), *targets, *songs)
         if key not in self._kept:
-            metric = str(one.conditions["metric"])
+            metric = cast(Metric, one.conditions["metric"])
             seeds = one.seeds(targets)
             values = _values(one, targets, songs)
             # All targets and seeds get the same draw of songs, because a hard song is hard for all of them.
@@ -352,13 +353,13 @@ def _compare(
     if not songs:
         return None
     of_a, of_b = (_values(one, targets, songs) for one in (a, b))
-    metric: Metric = a.conditions["metric"]  # type: ignore[assignment]  # contenders() put a Metric there
+    metric = cast(Metric, a.conditions["metric"])
     a_value, b_value = (float(_over_songs(metric, table).mean()) for table in (of_a, of_b))
     low, high = -math.inf, math.inf  # one song says nothing about the spread
     if len(songs) > 1:
         differences = bootstrap.scores(a, targets, songs) - bootstrap.scores(b, targets, songs)
         low, high = (float(end) for end in np.quantile(differences, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
-    by_song = of_a.mean(axis=(0, 1)) - of_b.mean(axis=(0, 1))
+    by_song = (of_a.mean(axis=(0, 1)) - of_b.mean(axis=(0, 1))) * (1 if METRICS[metric].higher_is_better else -1)
     return Comparison(
         a.name, b.name, metric, targets[0] if len(targets) == 1 else AVERAGE, a_value, b_value, low, high,
         share_better=float(np.mean((by_song > 0) + 0.5 * (by_song == 0))),
@@ -377,9 +378,9 @@ def _values(one: Contender, targets: Sequence[str], songs: Sequence[str]) -> Arr
     )
 
 
-def _over_songs(metric: str, values: Array) -> Array:
+def _over_songs(metric: Metric, values: Array) -> Array:
     """Aggregate the last axis as `results.aggregate` does: the median for cSDR, else the mean."""
-    return np.median(values, axis=-1) if metric == "csdr_db" else np.mean(values, axis=-1)
+    return np.median(values, axis=-1) if METRICS[metric].median_over_songs else np.mean(values, axis=-1)
 
 
 def _count(one: Contender, targets: Sequence[str]) -> int:

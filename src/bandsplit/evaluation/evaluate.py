@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Container, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,18 +16,9 @@ from bandsplit.core.targets import order_targets
 from bandsplit.core.version import __version__
 from bandsplit.data.songs.musdb import NAME
 from bandsplit.data.songs.tracks import Audio, Dataset, Track, TrackAudio
-from bandsplit.evaluation.metrics import csdr_windows, l1_freq, median_over_windows, si_sdr, usdr
-from bandsplit.evaluation.results import Metric, Score
+from bandsplit.evaluation.measuring import CONVENTIONS, SongReference
+from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.systems import System
-
-CONVENTIONS: dict[Metric, str] = {
-    "usdr_db": "whole song, 1e-7 added to both energies",
-    "csdr_db": "museval 0.4.1, 1 s windows, median",
-    "si_sdr_db": "whole song, one scale for all channels, no mean removed",
-    "l1_freq": "100 / (1 + 10 L1), STFT 2048 / 1024, no window",
-}
-"""Metrics, and their definitions as rows record them; see `bandsplit.evaluation.metrics`."""
-
 
 # --- what is scored --------------------------------------------------------------------------------------------------
 
@@ -54,7 +44,7 @@ def evaluate(
         targets: the targets to score; by default all that a system estimates.
         jobs: processes that share the songs, each with one thread; 1: this process, with torch's number of threads.
             Rows come in the same order for any number.
-        skip: (system, song) that are left out, as `find_scored` names them.
+        skip: (system, song) that are left out, as `find_scored` names the complete ones.
 
     Raises:
         DataError: the split has no songs, or they are loose stems.
@@ -80,25 +70,35 @@ def evaluate(
         ) from None
 
 
+class Scored(NamedTuple):
+    """Songs that a file has rows of: (system, song) -> its rows that count."""
+
+    complete: dict[tuple[str, str], list[Score]]
+    """Songs that `evaluate` need not score again: all rows."""
+    incomplete: dict[tuple[str, str], list[Score]]
+    """Songs of which some rows are missing: metrics that earlier versions did not have, or a writer that was killed."""
+
+
 def find_scored(
     systems: Mapping[str, System],
     dataset: Dataset,
     split: str,
     rows: Iterable[Score],
     targets: Sequence[str] | None = None,
-) -> dict[tuple[str, str], list[Score]]:
-    """Find songs that `evaluate` need not score again: (system, song) -> all its rows.
+) -> Scored:
+    """Find songs that are scored.
 
     Rows count if a new evaluation would differ in nothing but the numbers: same settings, data, version, models, files.
     """
     known = {_key(row): row for row in rows}
-    found: dict[tuple[str, str], list[Score]] = {}
+    found = Scored({}, {})
     for track in dataset.whole_songs(split):
         for name, system in systems.items():
             blanks = _blank_rows(name, system, track, dataset, targets)
             present = [known[key] for blank in blanks if (key := _key(blank)) in known]
-            if len(present) == len(blanks):
-                found[name, track.name] = present
+            if present:
+                songs = found.complete if len(present) == len(blanks) else found.incomplete
+                songs[name, track.name] = present
     return found
 
 
@@ -123,7 +123,7 @@ def _blank_rows(
     is_test_song = track.split == "test" and (dataset.benchmark == NAME or dataset.errata is not None)
     return [
         Score(
-            system=name,
+            system=about.name or name,
             data=dataset.name,
             fingerprint=dataset.fingerprints.get(track.split),
             benchmark=dataset.benchmark,
@@ -170,6 +170,7 @@ def _score_song(
     systems: Mapping[str, System], dataset: Dataset, targets: Sequence[str] | None, track: Track, names: Iterable[str]
 ) -> Iterator[list[Score]]:
     song = track.load()
+    reference = SongReference(song)
     for name in names:
         system = systems[name]
         blanks = _blank_rows(name, system, track, dataset, targets)
@@ -181,7 +182,7 @@ def _score_song(
         wall_s = time.perf_counter() - began if system.about(track).timed else None
         scored = blanks[0].scored_with
         _check_estimates(name, song, estimates, scored)
-        measured = _measure(song, estimates, scored)
+        measured = reference.measure(estimates, scored, torch.get_num_threads())
         yield [row.model_copy(update={**measured[row.target, row.metric], "wall_s": wall_s}) for row in blanks]
 
 
@@ -197,30 +198,3 @@ def _check_estimates(system: str, song: TrackAudio, estimates: Mapping[str, Audi
                 f"{where}: the estimate of {target} has {len(bad)} values that are NaN or infinite, the first at "
                 f"sample {bad[:, 1].min()}; check the model"
             )
-
-
-def _measure(
-    song: TrackAudio, estimates: Mapping[str, Audio], scored: Sequence[str]
-) -> dict[tuple[str, Metric], dict[str, Any]]:
-    """Measure the targets together: (target, metric) -> fields of the row."""
-    reference = np.stack([song.stems[target] for target in scored])
-    estimate = np.stack([estimates[target] for target in scored])
-    windows = csdr_windows(reference, estimate, song.track.sample_rate_hz)
-    values: dict[Metric, np.ndarray] = {
-        "usdr_db": usdr(reference, estimate),
-        "csdr_db": median_over_windows(windows),
-        "si_sdr_db": si_sdr(reference, estimate),
-        "l1_freq": l1_freq(reference, estimate),
-    }
-    found: dict[tuple[str, Metric], dict[str, Any]] = {
-        (target, metric): {"value": _number(values[metric][index])}
-        for metric in CONVENTIONS
-        for index, target in enumerate(scored)
-    }
-    for target, windows_db in zip(scored, windows, strict=True):
-        found[target, "csdr_db"]["windows"] = tuple(map(_number, windows_db))
-    return found
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

@@ -1,23 +1,38 @@
 """Separation quality, in float64. Arrays are ``targets channels samples``, NumPy or torch.
 
 uSDR is the SDR of the Music Demixing Challenge. cSDR is museval's, whose distortion filters cancel out of the SDR, so
-that a plain energy ratio per window remains.
+that a plain energy ratio per window remains. The metrics of spectra are in `bandsplit.evaluation.spectra`, and can be
+imported from here, too. Functions whose name begins with ``compute`` take signals that were checked before.
 
-Source: docs/numerics.md#metrics; paper, section IV-C; museval; SI-SDR paper; L1-freq paper;
+Source: docs/numerics.md#metrics; paper, section IV-C; museval; SI-SDR paper; DTTNet-Pytorch; kuielab/mdx-net;
 Music-Source-Separation-Training.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from bandsplit.core.errors import AudioError
+from bandsplit.evaluation.signals import Signals, blocks, blocks_of_all, checked, checked_pair, energy, sounds
+from bandsplit.evaluation.spectra import Bleed, bleedless_fullness, l1_freq, log_spectral_distance
+
+__all__ = [
+    "Bleed", "bleedless_fullness", "csdr_windows", "csdr_windows_by_rule", "kuielab_sdr_of_energies", "l1_freq",
+    "log_spectral_distance", "median_over_windows", "si_sar", "si_sdr", "usdr", "usdr_energies", "usdr_of_energies",
+]  # fmt: skip
 
 USDR_EPSILON = 1e-7
-L1_FREQ_BINS, L1_FREQ_HOP_SAMPLES = 2048, 1024
-_BLOCK_SAMPLES = 1 << 15
-"""Samples processed at once: a few blocks in float64 fit into a cache; copies of a song in float64 fill the memory."""
+MSST_EPSILON = 1e-8
+"""Instead of `USDR_EPSILON` in the SDR of Music-Source-Separation-Training."""
+KUIELAB_EPSILON = 1e-10
+PRECISION = 2.0**-46
+"""Energy of the rounding of 32-bit samples in relation to theirs; artifacts below it, at -138 dB, do not count."""
+SAME_DIRECTION = 1e-10
+"""Eigenvalues of the correlations of stems that are smaller, in relation to the largest, are taken as zero."""
+
+WindowRule = Literal["set", "rest", "own"]
+"""Signals of which none may be silent in a window that counts, reference and estimate: all targets that are scored
+together (museval), the target and the rest of the mixture (DTTNet), or the target alone."""
 
 
 def usdr(reference: Any, estimate: Any) -> np.ndarray:
@@ -53,21 +68,40 @@ def usdr_energies(reference: Any, estimate: Any) -> np.ndarray:
         >>> usdr_of_energies(sum(usdr_energies(block, 0.9 * block) for block in blocks)).round(2)
         array([20.])
     """
-    reference, estimate = _checked(reference, estimate)
+    return compute_energies(*checked_pair(reference, estimate))
+
+
+def compute_energies(reference: Signals, estimate: Signals) -> np.ndarray:
+    """Compute `usdr_energies`."""
     energies = np.zeros((2, len(reference)))
-    for target, true, guess in _blocks(reference, estimate):
-        energies[:, target] += _energy(true), _energy(np.subtract(true, guess, out=guess))
+    for target, true, guess in blocks(reference, estimate):
+        energies[:, target] += energy(true), energy(np.subtract(true, guess, out=guess))
     return energies
 
 
-def usdr_of_energies(energies: np.ndarray) -> np.ndarray:
+def usdr_of_energies(energies: np.ndarray, epsilon: float = USDR_EPSILON) -> np.ndarray:
     """Return dB per target for energies ``(2, targets)`` as `usdr_energies` gives them.
 
     Example:
         >>> usdr_of_energies(np.array([[1.0, 10.0], [0.1, 10.0]])).round(2)  # of two targets
         array([10.,  0.])
     """
-    return 10 * np.log10((energies[0] + USDR_EPSILON) / (energies[1] + USDR_EPSILON))
+    return 10 * np.log10((energies[0] + epsilon) / (energies[1] + epsilon))
+
+
+def kuielab_sdr_of_energies(energies: np.ndarray) -> np.ndarray:
+    """Return the SDR of KUIELab-MDX-Net for `usdr_energies`: 10 log10(sum s^2 / sum (s - s_hat)^2 + 1e-10).
+
+    Returns:
+        dB per target, ``(targets,)``: -100 for the estimate of a silent target, infinity for one without any error;
+        NaN where the target is silent and the estimate, too.
+
+    Example:
+        >>> kuielab_sdr_of_energies(np.array([[1.0, 0.0], [0.1, 10.0]])).round(2)
+        array([  10., -100.])
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(energies[0] / energies[1] + KUIELAB_EPSILON)
 
 
 def csdr_windows(reference: Any, estimate: Any, sample_rate_hz: int) -> np.ndarray:
@@ -94,24 +128,78 @@ def csdr_windows(reference: Any, estimate: Any, sample_rate_hz: int) -> np.ndarr
         >>> csdr_windows(stem, 0.9 * stem, 8000).round(2)
         array([[20., nan, 20.]])
     """
-    reference, estimate = _checked(reference, estimate)
-    if sample_rate_hz < 1:
-        raise AudioError(f"sample_rate_hz: {sample_rate_hz} is not a positive number")
-    samples = reference.shape[-1]
+    reference, estimate = checked_pair(reference, estimate)
+    return compute_windows(reference, estimate, None, _checked_rate(sample_rate_hz))["set"]
+
+
+def csdr_windows_by_rule(
+    reference: Any, estimate: Any, mixture: Any, sample_rate_hz: int
+) -> dict[WindowRule, np.ndarray]:
+    """SDR of the windows of `csdr_windows`, under each rule for windows with silence.
+
+    The rest of a target is the mixture minus it: of the mixture and the reference, and of the mixture and the estimate.
+
+    Args:
+        reference: true signals, ``(targets, channels, samples)``.
+        estimate: estimates, same shape.
+        mixture: ``(channels, samples)``.
+        sample_rate_hz: samples in a window.
+
+    Returns:
+        dB, ``(targets, windows)``; NaN where a window does not count.
+
+    Raises:
+        AudioError: as `csdr_windows`.
+
+    Example:
+        >>> stems = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2, 2 * 8000))
+        >>> stems[1, :, 8000:] = 0  # the second of two targets is silent in the second of two seconds
+        >>> found = csdr_windows_by_rule(stems, 0.9 * stems, stems.sum(axis=0), 8000)
+        >>> found["set"][0].round(2), found["rest"][0].round(2), found["own"][0].round(2)
+        (array([20., nan]), array([20., nan]), array([20., 20.]))
+    """
+    reference, estimate = checked_pair(reference, estimate)
+    (mixed,) = checked("mixture", np.asarray(mixture)[None])
+    if mixed.shape != reference.shape[1:]:
+        raise AudioError(f"mixture: has shape {mixed.shape}, but the targets {reference.shape[1:]}; they must be equal")
+    return compute_windows(reference, estimate, mixed, _checked_rate(sample_rate_hz))
+
+
+def compute_windows(
+    reference: Signals, estimate: Signals, mixture: np.ndarray | None, sample_rate_hz: int
+) -> dict[WindowRule, np.ndarray]:
+    """Compute `csdr_windows_by_rule`; without a mixture, the rest always sounds."""
+    samples = reference[0].shape[-1]
     window = min(int(sample_rate_hz), samples)
     windows = samples // window
     energies = np.zeros((2, len(reference), windows))
-    counts = np.ones(windows, dtype=bool)
+    own = np.ones((len(reference), windows), dtype=bool)
+    rest = own.copy()
     for place in range(windows):
         inside = slice(place * window, (place + 1) * window)
-        for target, (true, guess) in enumerate(zip(reference[..., inside], estimate[..., inside], strict=True)):
-            true, guess = true.astype(np.float64), guess.astype(np.float64)
-            counts[place] &= _sounds(true) and _sounds(guess)
-            energies[0, target, place] = _energy(true)
-            energies[1, target, place] = _energy(np.subtract(true, guess, out=guess))
+        mixed = None if mixture is None else mixture[:, inside].astype(np.float64)
+        for target, (true, guess) in enumerate(zip(reference, estimate, strict=True)):
+            true, guess = true[:, inside].astype(np.float64), guess[:, inside].astype(np.float64)
+            own[target, place] = sounds(true) and sounds(guess)
+            rest[target, place] = mixed is None or (_differ(mixed, true) and _differ(mixed, guess))
+            energies[0, target, place] = energy(true)
+            energies[1, target, place] = energy(np.subtract(true, guess, out=guess))
     with np.errstate(divide="ignore", invalid="ignore"):
         values_db = 10 * np.log10(energies[0] / energies[1])
-    return np.where(counts, values_db, np.nan)
+    everything = np.broadcast_to(own.all(axis=0), own.shape)
+    counts: dict[WindowRule, np.ndarray] = {"set": everything, "rest": own & rest, "own": own}
+    return {rule: np.where(count, values_db, np.nan) for rule, count in counts.items()}
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Return whether the difference sounds; for most windows, their beginning is enough."""
+    return sounds(a[:, :256] - b[:, :256]) or sounds(a - b)
+
+
+def _checked_rate(sample_rate_hz: int) -> int:
+    if sample_rate_hz < 1:
+        raise AudioError(f"sample_rate_hz: {sample_rate_hz} is not a positive number")
+    return sample_rate_hz
 
 
 def median_over_windows(windows_db: np.ndarray) -> np.ndarray:
@@ -127,8 +215,8 @@ def median_over_windows(windows_db: np.ndarray) -> np.ndarray:
         >>> median_over_windows(np.array([[1.0, np.nan, 4.0, 9.0]]))
         array([4.])
     """
-    counted = windows_db[:, ~np.isnan(windows_db).any(axis=0)]
-    return np.median(counted, axis=1) if counted.size else np.full(len(windows_db), np.nan)
+    counted = (row[~np.isnan(row)] for row in windows_db)
+    return np.array([np.median(row) if row.size else np.nan for row in counted])
 
 
 def si_sdr(reference: Any, estimate: Any) -> np.ndarray:
@@ -153,104 +241,91 @@ def si_sdr(reference: Any, estimate: Any) -> np.ndarray:
         >>> si_sdr(stem, stem + 0.1 * noise).round(1), si_sdr(stem, 5 * (stem + 0.1 * noise)).round(1)
         (array([20.]), array([20.]))
     """
-    reference, estimate = _checked(reference, estimate)
+    return compute_si_sdr(*checked_pair(reference, estimate))
+
+
+def compute_si_sdr(reference: Signals, estimate: Signals) -> np.ndarray:
+    """Compute `si_sdr`."""
     power, guessed, product, error = np.zeros((4, len(reference)))
-    for target, true, guess in _blocks(reference, estimate):
-        power[target] += _energy(true)
-        guessed[target] += _energy(guess)
+    for target, true, guess in blocks(reference, estimate):
+        power[target] += energy(true)
+        guessed[target] += energy(guess)
         product[target] += np.einsum("ct,ct->", true, guess)
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = product / power
-        for target, true, guess in _blocks(reference, estimate):
+        for target, true, guess in blocks(reference, estimate):
             true *= scale[target]
-            error[target] += _energy(np.subtract(true, guess, out=guess))
+            error[target] += energy(np.subtract(true, guess, out=guess))
         values_db = 10 * np.log10(scale**2 * power / error)
     return np.where((power > 0) & (guessed > 0), values_db, np.nan)
 
 
-def l1_freq(reference: Any, estimate: Any) -> np.ndarray:
-    """Likeness of magnitude spectra, 0 to 100: 100 / (1 + 10 L1), L1 = mean over c, f, t of ||S_hat| - |S||.
+def si_sar(stems: Any, estimate: Any) -> np.ndarray:
+    """Scale-invariant signal-to-artifacts ratio: what the stems of the song explain of an estimate, over what not.
 
-    The transform has 2048 samples, a hop of 1024, no window (rectangular), reflected ends, frames centred on multiples
-    of the hop, and no normalisation. So the value depends on the level: it compares systems on one data set only.
+    The estimate is projected on the span of all stems by least squares: 10 log10(sum p^2 / sum (s_hat - p)^2), where p
+    is the sum of the stems, each times one number for all channels. So bleeding costs nothing, artifacts do.
 
     Args:
-        reference: true signals, ``(targets, channels, samples)``, full scale at 1.
-        estimate: estimates, same shape.
+        stems: all stems of the song, ``(stems, channels, samples)``. Silent ones add nothing to the span; where stems
+            depend on each other, directions below `SAME_DIRECTION` are left out of it.
+        estimate: estimates of any targets, ``(targets, channels, samples)``.
 
     Returns:
-        Per target, ``(targets,)``; 100 for equal magnitudes. The score of a set is the mean over songs.
+        dB per target, ``(targets,)``; infinity where the rest is below the `PRECISION` of samples, NaN where the
+        estimate or every stem is silent. The score of a set is the mean over songs.
 
     Raises:
-        AudioError: as `usdr`.
+        AudioError: as `usdr`, or channels and samples differ.
 
     Example:
-        >>> stem = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 2, 8000))
-        >>> l1_freq(stem, -stem)  # phase does not count
-        array([100.])
+        >>> first, second, noise = np.random.default_rng(0).normal(0, 0.1, (3, 1, 2, 44100))
+        >>> stems = np.concatenate([first, second])
+        >>> si_sar(stems, 3 * first + 4 * second + 0.5 * noise).round()
+        array([20.])
     """
-    reference, estimate = _checked(reference, estimate)
-    channels = reference.shape[1]
-    means = np.zeros(len(reference))
-    for target, channel in np.ndindex(reference.shape[:2]):
-        both = (_magnitudes(array[target, channel]) for array in (reference, estimate))
-        sums, sizes = zip(
-            *((np.abs(true - guess).sum(), true.size) for true, guess in zip(*both, strict=True)), strict=True
-        )
-        means[target] += sum(sums) / sum(sizes) / channels
-    return 100 / (1 + 10 * means)
+    stems, estimate = checked("stems", stems), checked("estimate", estimate)
+    if stems.shape[1:] != estimate.shape[1:]:
+        raise AudioError(f"estimate: has shape {estimate.shape}, but stems {stems.shape}; only the first may differ")
+    return compute_si_sar(stems, estimate, Span.of(stems))
 
 
-def _magnitudes(signal: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield magnitudes ``t f`` of a signal ``samples``, a few frames at a time; see `l1_freq` for the transform."""
-    padded = np.pad(signal, L1_FREQ_BINS // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, L1_FREQ_BINS)[::L1_FREQ_HOP_SAMPLES]
-    step = _BLOCK_SAMPLES // L1_FREQ_BINS
-    for start in range(0, len(frames), step):
-        yield np.abs(np.fft.rfft(frames[start : start + step].astype(np.float64)))
+class Span(NamedTuple):
+    """The space that the stems of a song span."""
+
+    products: np.ndarray
+    """Inner products of all pairs of stems, ``(stems, stems)``."""
+    inverse: np.ndarray
+    """Their pseudo-inverse; zeros where all are silent."""
+
+    @classmethod
+    def of(cls, stems: Signals) -> "Span":
+        """Multiply all pairs of stems, and invert."""
+        products = _products(stems, stems)
+        norms = np.sqrt(np.diag(products))
+        scale = np.divide(1, norms, out=np.zeros_like(norms), where=norms > 0)
+        both = np.outer(scale, scale)
+        return cls(products, both * np.linalg.pinv(both * products, rcond=SAME_DIRECTION, hermitian=True))
 
 
-def _blocks(reference: np.ndarray, estimate: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield target, and reference and estimate ``c samples`` in float64, a block at a time; both may be overwritten."""
-    for start in range(0, reference.shape[-1], _BLOCK_SAMPLES):
-        inside = slice(start, start + _BLOCK_SAMPLES)
-        for target, (true, guess) in enumerate(zip(reference[..., inside], estimate[..., inside], strict=True)):
-            yield target, true.astype(np.float64), guess.astype(np.float64)
+def compute_si_sar(stems: Signals, estimate: Signals, span: Span) -> np.ndarray:
+    """Compute `si_sar`."""
+    if not span.inverse.any():
+        return np.full(len(estimate), np.nan)
+    weights = _products(estimate, stems) @ span.inverse
+    rest = np.zeros(len(estimate))
+    for trues, guesses in blocks_of_all(stems, estimate):
+        guesses -= (weights @ trues.reshape(len(trues), -1)).reshape(guesses.shape)
+        rest += [energy(guess) for guess in guesses]
+    explained = np.maximum(np.einsum("ki,ij,kj->k", weights, span.products, weights), 0)
+    rest[rest < PRECISION * explained] = 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(explained / rest)
 
 
-def _sounds(signal: np.ndarray) -> bool:
-    """Return whether the sum of the channels is nonzero anywhere; for most windows, their beginning is enough."""
-    return bool(signal[:, :256].sum(axis=0).any() or signal.sum(axis=0).any())
-
-
-def _energy(signal: np.ndarray) -> float:
-    # Not np.dot: the order in which it adds depends on the number of threads.
-    return float(np.einsum("ct,ct->", signal, signal))
-
-
-def _checked(reference: Any, estimate: Any) -> tuple[np.ndarray, np.ndarray]:
-    arrays = {"reference": _to_numpy(reference), "estimate": _to_numpy(estimate)}
-    for name, array in arrays.items():
-        if array.ndim != 3 or not array.size:
-            raise AudioError(
-                f"{name}: has shape {array.shape}; it must be (targets, channels, samples), none of them 0"
-            )
-        if not np.issubdtype(array.dtype, np.floating):
-            raise AudioError(f"{name}: has dtype {array.dtype}; give floating-point samples with full scale at 1")
-    reference, estimate = arrays.values()
-    if reference.shape != estimate.shape:
-        raise AudioError(f"estimate: has shape {estimate.shape}, but reference {reference.shape}; they must be equal")
-    for name, array in arrays.items():
-        for target, signal in enumerate(array):
-            if not np.isfinite(signal).all():
-                channel, sample = np.argwhere(~np.isfinite(signal))[0]
-                raise AudioError(
-                    f"{name}: sample {sample} of target {target}, channel {channel} is {signal[channel, sample]}; "
-                    f"every sample must be a finite number"
-                )
-    return reference, estimate
-
-
-def _to_numpy(signal: Any) -> np.ndarray:
-    # Does not import torch, which is not needed to score arrays.
-    return np.asarray(signal.detach().cpu() if hasattr(signal, "detach") else signal)
+def _products(rows: Signals, columns: Signals) -> np.ndarray:
+    """Return the inner products of all pairs of signals, ``(rows, columns)``."""
+    found = np.zeros((len(rows), len(columns)))
+    for some, others in blocks_of_all(rows, columns):
+        found += np.einsum("ict,jct->ij", some, others)
+    return found

@@ -1,7 +1,7 @@
 """Score rows as stored, and the one place that aggregates songs and targets.
 
-uSDR is averaged over songs, as are SI-SDR and L1-freq; cSDR, a median over windows, is the median over songs; a table
-row's average is the mean of its targets.
+uSDR is averaged over songs, as are most metrics; cSDR, a median over windows, is the median over songs; a table row's
+average is the mean of its targets. `SDR_CONVENTIONS` are the other ways in which publications aggregate an SDR.
 
 Source: docs/numerics.md#metrics.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -22,26 +22,48 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
 from bandsplit.models.chunk_config import ChunkConfig
 
-Metric = Literal["usdr_db", "csdr_db", "si_sdr_db", "l1_freq"]
+Metric = Literal[
+    "usdr_db", "csdr_db", "si_sdr_db", "l1_freq", "si_sar_db", "bleedless", "fullness", "lsd_db",
+    "msst_sdr_db", "kuielab_sdr_db", "csdr_rest_db", "csdr_own_db",
+]  # fmt: skip
 
 
 class MetricText(NamedTuple):
-    """A metric in words."""
+    """A metric in words, and how it is read."""
 
     name: str
     unit: str
     over_songs: str = "mean over {songs}"
+    median_over_songs: bool = False
+    """Whether the score of a set is the median over songs, not the mean."""
+    higher_is_better: bool = True
+    spread_known: bool = False
+    """Whether published runs of one model show by how much it varies."""
+    listed: bool = True
+    """Whether tables of all metrics have it; the others are for `SDR_CONVENTIONS`."""
 
     def __str__(self) -> str:
         """Name and unit."""
-        return f"{self.name}, {self.unit}"
+        return f"{self.name}, {self.unit}" + ("" if self.higher_is_better else ", lower is better")
+
+
+def _median(name: str, **facts: bool) -> MetricText:
+    return MetricText(name, "dB", "median over {songs} of the median over 1 s windows", True, **facts)
 
 
 METRICS: dict[Metric, MetricText] = {
-    "usdr_db": MetricText("uSDR", "dB"),
-    "csdr_db": MetricText("cSDR", "dB", "median over {songs} of the median over 1 s windows"),
-    "si_sdr_db": MetricText("SI-SDR", "dB"),
+    "usdr_db": MetricText("uSDR", "dB", spread_known=True),
+    "csdr_db": _median("cSDR", spread_known=True),
+    "si_sdr_db": MetricText("SI-SDR", "dB", spread_known=True),
     "l1_freq": MetricText("L1-freq", "0 to 100"),
+    "si_sar_db": MetricText("SI-SAR", "dB"),
+    "bleedless": MetricText("bleedless", "0 to 100"),
+    "fullness": MetricText("fullness", "0 to 100"),
+    "lsd_db": MetricText("log-spectral distance", "dB", higher_is_better=False),
+    "msst_sdr_db": MetricText("SDR of MSST", "dB", listed=False),
+    "kuielab_sdr_db": MetricText("SDR of KUIELab", "dB", listed=False),
+    "csdr_rest_db": _median("cSDR-rest", listed=False),
+    "csdr_own_db": _median("cSDR-own", listed=False),
 }
 
 
@@ -88,9 +110,9 @@ class Score(Grown):
     track: str
     target: str
     metric: Metric
-    """Over the entire song; ``csdr_db``: median over its 1 s windows."""
+    """Over the entire song; those that begin with ``csdr``: median over its 1 s windows."""
     value: float | None
-    """In dB, L1-freq from 0 to 100; None (NaN becomes None) where the metric is not defined, for example if no window
+    """In the unit of `METRICS`; None (NaN becomes None) where the metric is not defined, for example if no window
     of the song counts; infinite for an estimate without any error."""
     convention: str = ""
     """Definition of the metric; scores of different definitions cannot be compared."""
@@ -113,7 +135,7 @@ class Score(Grown):
     version: str
     """Version of this package."""
     windows: tuple[float | None, ...] | None = None
-    """cSDR only: dB of each window of 1 s, None where it does not count."""
+    """Metrics that begin with ``csdr`` only: dB of each window of 1 s, None where it does not count."""
     wall_s: float | None = None
     """Seconds that the system took for the song, all its targets together; None for estimates of other tools."""
     audio_s: float | None = None
@@ -190,7 +212,7 @@ class Summary(NamedTuple):
 
 def over_songs(metric: Metric, values: Sequence[float]) -> float:
     """Aggregate a metric over a data set: the median for cSDR, else the mean."""
-    return float(statistics.median(values)) if metric == "csdr_db" else statistics.fmean(values)
+    return float(statistics.median(values)) if METRICS[metric].median_over_songs else statistics.fmean(values)
 
 
 def average_over_targets(values: Sequence[float | None]) -> float | None:
@@ -217,3 +239,71 @@ def aggregate(rows: Iterable[Score]) -> dict[Setting, dict[str, Summary]]:
 def _summarise(metric: Metric, values: Iterable[float | None]) -> Summary:
     present = [value for value in values if value is not None]
     return Summary(over_songs(metric, present) if present else None, len(present))
+
+
+# --- conventions of the SDR ------------------------------------------------------------------------------------------
+
+
+class SdrConvention(NamedTuple):
+    """A way to make one SDR of a data set, from rows."""
+
+    metric: Metric
+    """Of the rows."""
+    over: Literal["mean", "median", "pooled"]
+    """Over songs the mean or the median of their values; or the median over all windows of all songs."""
+    name: str
+
+    def summarise(self, rows: Iterable[Score]) -> Summary:
+        """Aggregate rows of one target; songs, or windows, that have a value are counted."""
+        latest = {row.track: row for row in rows}.values()
+        if self.over == "pooled":
+            values = [value for row in latest for value in row.windows or () if value is not None]
+        else:
+            values = [row.value for row in latest if row.value is not None]
+        aggregated = statistics.fmean if self.over == "mean" else statistics.median
+        return Summary(float(aggregated(values)) if values else None, len(values))
+
+
+_OVER: dict[Literal["mean", "median", "pooled"], str] = {
+    "median": "", "mean": ", mean", "pooled": ", pooled",
+}  # fmt: skip
+SDR_CONVENTIONS: Mapping[str, SdrConvention] = {
+    "usdr": SdrConvention("usdr_db", "mean", "uSDR"),
+    "msst": SdrConvention("msst_sdr_db", "mean", "uSDR, 1e-8"),
+    "kuielab": SdrConvention("kuielab_sdr_db", "mean", "SDR, ratio + 1e-10"),
+    **{
+        f"{metric.removesuffix('_db')}-{over}": SdrConvention(metric, over, METRICS[metric].name + text)
+        for metric in ("csdr_db", "csdr_rest_db", "csdr_own_db")
+        for over, text in _OVER.items()
+    },
+}
+"""In the order of tables; `bandsplit.published.paper.convention_users` names who uses them."""
+
+
+def without_metric(setting: Setting) -> Setting:
+    """Return a setting that rows of one evaluation share, whatever their metric."""
+    return setting._replace(metric="usdr_db", convention="")
+
+
+def summarise_conventions(rows: Iterable[Score]) -> dict[Setting, dict[str, dict[str, Summary]]]:
+    """Aggregate rows by all conventions: setting `without_metric` -> convention -> target -> summary.
+
+    Conventions without rows are missing.
+    """
+    systems: dict[Setting, dict[tuple[Metric, str], list[Score]]] = {}
+    for row in rows:
+        systems.setdefault(without_metric(row.setting), {}).setdefault((row.metric, row.target), []).append(row)
+    found: dict[Setting, dict[str, dict[str, Summary]]] = {}
+    for setting, by_metric in systems.items():
+        found[setting] = {
+            id: targets
+            for id, convention in SDR_CONVENTIONS.items()
+            if (
+                targets := {
+                    target: convention.summarise(some)
+                    for (metric, target), some in by_metric.items()
+                    if metric == convention.metric
+                }
+            )
+        }
+    return found

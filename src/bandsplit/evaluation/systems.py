@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +22,10 @@ from bandsplit.separation.systems import Chunks, read_system
 
 @dataclass(frozen=True)
 class About:
-    """Description of a system that rows record in addition to its name."""
+    """Description of a system that rows record."""
 
+    name: str | None = None
+    """Name in rows; None: that under which it is scored."""
     inference: str = "none"
     """Settings that change its scores."""
     plan: ChunkConfig | None = None
@@ -50,6 +52,22 @@ class System(Protocol):
     def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
         """Estimate targets ``c samples``, as long as the mixture. Only yardsticks may look at the stems."""
         ...
+
+
+@dataclass(frozen=True)
+class Named:
+    """A system whose rows have another name than that under which it is scored, so that plans share it."""
+
+    name: str
+    system: System
+
+    def about(self, track: Track) -> About:
+        """Describe the system."""
+        return replace(self.system.about(track), name=self.name)
+
+    def __call__(self, song: TrackAudio) -> Mapping[str, Audio]:
+        """Estimate targets as the system does."""
+        return self.system(song)
 
 
 class ModelSystem:

@@ -132,6 +132,12 @@ def validation_usdr_db(recipe: str) -> Values | None:
     return next((row.values_db for row in rows if row.recipe == recipe), None)
 
 
+@functools.cache
+def convention_users() -> dict[str, str]:
+    """Return who uses a way to make one SDR of a data set, by its name in `bandsplit.evaluation.results`."""
+    return {row["convention"]: row["used_by"] for row in _read("conventions.csv")}
+
+
 def _read(name: str) -> Iterable[dict[str, str]]:
     text = (resources.files("bandsplit.published") / name).read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))

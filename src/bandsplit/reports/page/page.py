@@ -13,6 +13,7 @@ from bandsplit.core.errors import BandsplitError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import hidden_folder
 from bandsplit.core.version import __version__
+from bandsplit.evaluation.results import METRICS
 from bandsplit.reports.page.content import Report
 from bandsplit.reports.page.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
 from bandsplit.reports.page.songs import write_song
@@ -90,11 +91,12 @@ def _write_page(folder: Path, report: Report) -> None:
         undefined=StrictUndefined,
     )
     environment.filters.update(clock=_clock, minus=with_minus, number=_number)
+    scores = [score for score in report.scores if METRICS[score.metric].listed]
     page = environment.get_template("report.html").render(
         report=report,
         version=__version__,
-        measured=measured_on(report.scores) if report.scores else None,
-        listing=list_scores(report.scores),
+        measured=measured_on(scores) if scores else None,
+        listing=list_scores(scores),
         linked=linked,
         pictures=pictures,
         songs=songs,
