@@ -3,8 +3,10 @@
 The family computes the shapes from the configuration, one by one, so that a reader can stop where a file has no more.
 """
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from math import prod
 
 from bandsplit.core.errors import ConfigError, ModelFileError
@@ -23,6 +25,31 @@ _NOT_LEARNED = (".running_mean", ".running_var", ".rotary.frequencies", "bank.an
 def count_parameters(config: ModelConfig) -> int:
     """Count the parameters of the network without building it."""
     return sum(prod(shape) for name, shape in tensor_shapes(config) if not name.endswith(_NOT_LEARNED))
+
+
+def find_tensors(config: ModelConfig, patterns: Iterable[str]) -> frozenset[str]:
+    """Find the tensors of a model by beginnings of their names, up to a dot, or by patterns with ``*`` and ``?``.
+
+    Raises:
+        ConfigError: a pattern matches nothing; the message names the nearest part.
+    """
+    names = [name for name, _ in tensor_shapes(config)]
+    found: set[str] = set()
+    for pattern in patterns:
+        some = {name for name in names if fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")}
+        if not some:
+            parts = dict.fromkeys(part for name in names for part in _beginnings(name))
+            near = difflib.get_close_matches(pattern, parts, n=1, cutoff=0.4)
+            tops = dict.fromkeys(name.split(".")[0] for name in names)
+            hint = f"did you mean {near[0]!r}?" if near else f"its parts: {', '.join(tops)}"
+            raise ConfigError(f"{pattern!r} matches no tensor of the model; {hint}")
+        found |= some
+    return frozenset(found)
+
+
+def _beginnings(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def shapes_in(config: ModelConfig, found: Iterable[Sequence[int]]) -> dict[str, Shape]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -15,13 +14,28 @@ from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig
-from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_batch, in_current_form, in_earlier_form
-from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
+from bandsplit.models.tensors import find_tensors
+from bandsplit.runs.losses import (
+    DEFAULT_LOSS,
+    LossConfig,
+    WaveformL1Loss,
+    check_batch,
+    in_current_form,
+    in_earlier_form,
+)
+from bandsplit.runs.optimisers import AdamConfig, AdamWConfig, AnyAverage, DecayConfig, OptimizerConfig, StepDecay
 from bandsplit.separation.chunk_choice import check_chunks
 
 TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a training."""
-_ADDED: dict[str, Any] = {"warm_up_updates": 0, "optimizer.amsgrad": False}
+_ADDED: dict[str, Any] = {
+    "warm_up_updates": 0,
+    "optimizer.amsgrad": False,
+    "optimizer.decayed": [],
+    "average.kind": "single",
+    "loss.weights": {},
+    "mixing.augment.retune_probability": 0.0,
+}
 """Settings of a training that runs of earlier versions lack, and the values that continue what those did."""
 
 
@@ -52,7 +66,7 @@ class TrainingConfig(Config):
     precision: TrainingPrecision = "fp32"
     """Arithmetic: float32; float32 with products in TF32 on GPUs that have it; bfloat16 or float16 where PyTorch deems
     it safe, float16 on GPUs only and with scaled gradients."""
-    average: AverageConfig | None = None
+    average: AnyAverage | None = None
     """Averaging of the weights; null for none, as in the paper."""
     examples_per_epoch: PositiveInt = 20_000
     """Examples per epoch, over all devices."""
@@ -134,7 +148,19 @@ class RunConfig(Config):
                 f"training.excerpt_s: {training.excerpt_s:g} s are {samples} samples, which the model does not "
                 f"take; use {fitting / model.sample_rate_hz!r}, {fitting} samples"
             )
+        if isinstance(training.loss, WaveformL1Loss):
+            training.loss.weigh(model.targets)
+        _ = self.decayed_tensors
         return self
+
+    @property
+    def decayed_tensors(self) -> frozenset[str]:
+        """Names of the tensors that decay, if the optimiser lets some of them decay."""
+        optimizer = self.training.optimizer
+        try:
+            return find_tensors(self.model, optimizer.decayed if isinstance(optimizer, AdamWConfig) else ())
+        except ConfigError as error:
+            raise ValueError(f"training.optimizer.decayed: {error}") from None
 
     def hash8(self) -> str:
         """Return the eight digits of the configuration, for which a setting counts once it leaves its earlier meaning.
@@ -148,8 +174,8 @@ class RunConfig(Config):
         data["training"] = in_earlier_form(data["training"])
         for path, value in _ADDED.items():
             *parents, last = path.split(".")
-            level = reduce(getitem, parents, data["training"])
-            if level.get(last) == value:
+            level = reduce(lambda level, key: level.get(key) or {}, parents, data["training"])
+            if last in level and level[last] == value:
                 del level[last]
         return hash8(data)
 

@@ -78,6 +78,17 @@ class SongValue(_Stored):
     loss: float | None = None
 
 
+class WeightsValue(_Stored):
+    """The scores of weights that were validated next to better ones."""
+
+    weights: str
+    """Their name: ``weights``, or one of their averages."""
+    usdr_db: float
+    """Mean uSDR over songs and targets."""
+    loss: float
+    """Mean loss over songs."""
+
+
 class LoggedValidation(_Stored):
     """The validation after an epoch."""
 
@@ -101,6 +112,10 @@ class LoggedValidation(_Stored):
     energy_kwh: float | None = None
     """Energy of all attempts so far."""
     songs: tuple[SongValue, ...] = ()
+    weights: str | None = None
+    """Name of the weights that were validated, those with the best score if several were."""
+    others: tuple[WeightsValue, ...] = ()
+    """The others, the best first."""
 
 
 class LoggedSkip(_Stored):
