@@ -13,7 +13,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from bandsplit.models.contract import Checkpoint
+from bandsplit.data.examples.dataset import Example
+from bandsplit.models.contract import Checkpoint, ModelConfig
 from bandsplit.models.demucs.time_config import DemucsV2Config
 from bandsplit.models.demucs.weights import read_checkpoint
 from bandsplit.models.families import count_flop, parse_model, tensor_shapes
@@ -21,6 +22,11 @@ from bandsplit.models.files import model_from_tensors
 from bandsplit.models.importing import read_model
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.models.tensors import count_parameters
+from bandsplit.runs.config import RunConfig
+from bandsplit.runs.losses import WaveformL1Loss
+from bandsplit.training.execution import BatchPlan, Execution, make_fabric
+from bandsplit.training.learner import Learner
+from bandsplit.training.losses import compute_loss
 
 DATA = Path(__file__).parent / "data"
 FORWARD = [
@@ -155,34 +161,39 @@ def test_a_package_gives_the_reference_output(shared: Path, name: str):
     assert relative_difference(separate(found.model, tensors["input"]), tensors["output"]) <= 2e-6
 
 
+def unfixed(config: ModelConfig) -> dict[str, Any]:
+    """The settings of a model that takes any length."""
+    return config.model_dump() | {"fixed_length": False}
+
+
 def test_four_training_steps_follow_the_reference(shared: Path):
     golden, _ = read(folder(shared) / "train-htdemucs.safetensors")
     model = import_weights(*read(folder(shared) / "htdemucs-6stems.safetensors"), "weights/").train()
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    weights = torch.tensor([1, 1, 0.1, 0.1, 2, 1])
-    averages = {
-        decay: {name: torch.zeros_like(value) for name, value in model.state_dict().items()} for decay in (0.9, 0.9995)
-    }
-    counts = dict.fromkeys(averages, 0.0)
+    targets = model.config.targets
+    weights = dict(zip(targets, [1, 1, 0.1, 0.1, 2, 1], strict=True))
+    training = {
+        "loss": {"kind": "l1-waveform", "weights": weights}, "learning_rate": 3e-3, "learning_rate_rule": "none",
+        "decay": {"kind": "constant"}, "clip_norm": None, "excerpt_s": 2500 / 44100,
+        "average": {"kind": "competing", "update_decays": [0.9, 0.9995]},
+        "chunks": {"kind": "triangle", "chunk_s": 2500 / 44100, "overlap": 0.0, "multiple_samples": 0},
+    }  # fmt: skip
+    config = RunConfig.parse({"recipe": "test", "model": unfixed(model.config), "training": training})
+    learner = Learner(config, BatchPlan(2, 1, 1), Execution("cpu"), make_fabric(config.training, Execution("cpu")))
+    learner.plain_model.load_state_dict(model.state_dict())
     losses, norms = [], []
     for step in range(4):
         sources = golden[f"sources/{step}"]
-        each = (model(sources.sum(1)).signal - sources).abs().mean(dim=(0, 2, 3))
-        assert each.tolist() == pytest.approx(golden["losses_per_source"][step].tolist(), rel=1e-3)
-        loss = (each * weights).sum() / weights.sum()
-        optimizer.zero_grad()
-        loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), torch.inf).item())
-        losses.append(loss.item())
-        optimizer.step()
-        for decay, average in averages.items():
-            counts[decay] = counts[decay] * decay + 1
-            for name, value in model.state_dict().items():
-                average[name].lerp_(value, 1 / counts[decay])
+        for name, expected in zip(targets, golden["losses_per_source"][step].tolist(), strict=True):
+            alone = WaveformL1Loss(weights={**dict.fromkeys(targets, 0.0), name: 3.0})
+            signal = learner.model(sources.sum(1)).signal
+            assert compute_loss(alone, signal, sources, names=targets).item() == pytest.approx(expected, rel=1e-3)
+        losses.append(learner.backward(Example(sources.sum(1), sources, ["", ""]), last=True).item())
+        norms.append(learner.update(config.training.learning_rate).item())
     assert losses[0] == pytest.approx(float(golden["losses"][0]), rel=1e-5)
     assert losses == pytest.approx(golden["losses"].tolist(), rel=1e-3)
     assert norms == pytest.approx(golden["gradient_norms"].tolist(), rel=1e-3)
-    states = {"after": model.state_dict(), **{f"ema/{decay}": average for decay, average in averages.items()}}
+    names = {"after": "weights", "ema/0.9": "average over updates 0.9", "ema/0.9995": "average over updates 0.9995"}
+    states = {prefix: learner.candidates[name].state_dict() for prefix, name in names.items()}
     compared = 0
     for prefix, state in states.items():
         for key in golden:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
@@ -21,6 +22,7 @@ from bandsplit.data.examples.dataset import make_examples
 from bandsplit.data.songs.layouts import index_dataset
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.card import read_card
+from bandsplit.models.files import load_model
 from bandsplit.models.network import build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.folder import RunFolder
@@ -30,12 +32,13 @@ from bandsplit.training.loop import TrainingResult, train
 from bandsplit.training.losses import separation_loss
 from bandsplit.training.reporters.events import Event, Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import training_examples
-from bandsplit.training.validation import Validation
+from bandsplit.training.validation import Validation, validate
 from songs import write_dataset
 from tiny_models import TINY
 
 E = TypeVar("E")
 SILENCE = report_to()
+COMPETING = {"kind": "competing", "update_decays": [0.9], "epoch_decays": [0.5]}
 STOPPED = "stopped by SIGTERM, state saved; the same command with --resume continues the run"
 
 
@@ -191,6 +194,34 @@ def test_the_loss_can_be_monitored_instead(dataset: Dataset, tmp_path: Path):
     assert result.best_score == -min(losses)
 
 
+@pytest.mark.parametrize(("monitor", "sign"), [("usdr", 1), ("loss", -1)])
+def test_the_best_of_the_weights_and_their_averages_is_kept_and_named(
+    dataset: Dataset, tmp_path: Path, monitor: Any, sign: int
+):
+    # A learning rate this high throws the weights about, so that averages have other scores.
+    config = small(average=COMPETING, monitor=monitor, learning_rate=2.0, max_epochs=4)
+    result = run(config, dataset, tmp_path)
+    rows = log(tmp_path)
+    names = {"weights", "average over updates 0.9", "average over epochs 0.5"}
+    value = "usdr_db" if monitor == "usdr" else "loss"
+    for row in rows:
+        assert {row["weights"], *(other["weights"] for other in row["others"])} == names
+        scores = [sign * score for score in (row[f"validation_{value}"], *(other[value] for other in row["others"]))]
+        assert scores == sorted(scores, reverse=True)
+    (best,) = [row for row in rows if row["epoch"] == result.best_epoch]
+    assert result.best_score == max(sign * row[f"validation_{value}"] for row in rows)
+    named = "" if best["weights"] == "weights" else f", {best['weights']}"
+    assert read_card(result.best)[1].source == f"trained with bandsplit, recipe test, seed 0{named}"
+    fabric = Fabric(accelerator="cpu", devices=1)
+    again = validate(load_model(result.best), dataset.songs("valid"), config.training, fabric)
+    assert again.usdr_db == pytest.approx(best["validation_usdr_db"], rel=1e-6)
+
+
+def test_a_run_without_averages_logs_no_others(dataset: Dataset, tmp_path: Path):
+    run(small(max_epochs=1), dataset, tmp_path)
+    assert [(row["weights"], row.get("others")) for row in log(tmp_path)] == [("weights", None)]
+
+
 def test_validation_can_be_rarer_and_always_ends_the_run(dataset: Dataset, tmp_path: Path):
     events = Events()
     run(small(max_epochs=5, validate_every=2), dataset, tmp_path, events)
@@ -224,25 +255,30 @@ def test_a_run_does_not_go_on_with_other_songs(dataset: Dataset, tmp_path: Path)
 def test_a_run_stopped_during_its_validation_goes_on_with_it(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ):
-    whole = run(small(), dataset, tmp_path / "whole")
-    real = loop.validate
+    config = small(average=COMPETING)
+    whole = run(config, dataset, tmp_path / "whole")
+    real = loop.validate_all
     asked = iter([False, True])
 
-    def interrupted(*arguments: Any) -> Validation:
+    def interrupted(*arguments: Any) -> list[Validation]:
         if next(asked, False):
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "validate", interrupted)
+    monkeypatch.setattr(loop, "validate_all", interrupted)
     with pytest.raises(RunStopped, match=STOPPED):
-        run(small(), dataset, tmp_path / "parts", workers=workers)
+        run(config, dataset, tmp_path / "parts", workers=workers)
     events = Events()
-    parts = run(small(), dataset, tmp_path / "parts", events, resume=True, workers=workers)
+    parts = run(config, dataset, tmp_path / "parts", events, resume=True, workers=workers)
     assert [event.epoch for event in events.of(Validated)] == [2, 3]
     assert events.first == 12
     first, second = (load_file(result.best) for result in (whole, parts))
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert [row["loss"] for row in log(tmp_path / "parts")] == [row["loss"] for row in log(tmp_path / "whole")]
+    assert timeless(log(tmp_path / "parts")) == timeless(log(tmp_path / "whole"))
+    states = [torch.load(newest_state(result.best.parent), weights_only=True) for result in (whole, parts)]
+    for name in ("average over updates 0.9", "average over epochs 0.5"):
+        assert states[0][name]["n_averaged"] == states[1][name]["n_averaged"]
+        assert all(torch.equal(states[0][name][key], states[1][name][key]) for key in states[0][name])
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -45,8 +45,30 @@ def test_errors_of_the_waveform_are_means(signals: tuple[torch.Tensor, torch.Ten
     assert config_loss(signals, kind="mse-waveform") == pytest.approx(error.square().mean().item())
 
 
-def config_loss(signals: tuple[torch.Tensor, torch.Tensor], **settings: Any) -> float:
-    return compute_loss(TypeAdapter(LossConfig).validate_python(settings), *signals).item()
+def config_loss(signals: tuple[torch.Tensor, torch.Tensor], names: tuple[str, ...] = (), **settings: Any) -> float:
+    return compute_loss(TypeAdapter(LossConfig).validate_python(settings), *signals, names=names).item()
+
+
+def test_targets_may_weigh_differently_in_the_error_of_the_waveform():
+    generator = torch.Generator().manual_seed(2)
+    estimate, target = (torch.randn(2, 3, 2, 500, generator=generator) for _ in range(2))
+    vocals, bass, drums = ((estimate - target)[:, place].abs().mean().item() for place in range(3))
+
+    def found(**weights: float) -> float:
+        names = ("vocals", "bass", "drums")
+        return config_loss((estimate, target), names, kind="l1-waveform", weights=weights)
+
+    assert found(vocals=2.0, drums=0.5) == pytest.approx((2 * vocals + bass + 0.5 * drums) / 3.5)
+    assert found(vocals=0, bass=0) == pytest.approx(drums)
+    assert found(vocals=1) == pytest.approx(found(), rel=1e-6)
+
+
+def test_a_target_of_weight_0_has_a_gradient_of_zero():
+    estimate = torch.ones(1, 2, 1, 5, requires_grad=True)
+    loss = WaveformL1Loss(weights={"bass": 0})
+    compute_loss(loss, estimate, torch.zeros(1, 2, 1, 5), names=("vocals", "bass")).backward()
+    assert estimate.grad is not None
+    assert estimate.grad.flatten().tolist() == pytest.approx([0.2] * 5 + [0] * 5)
 
 
 def test_each_window_adds_the_mean_modulus_of_the_error_of_its_spectrogram(signals: tuple[torch.Tensor, torch.Tensor]):

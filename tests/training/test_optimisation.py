@@ -1,4 +1,4 @@
-"""Optimisers, learning rates, averages; how an update is spread over steps and devices."""
+"""Optimisers and learning rates; how an update is spread over steps and devices."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch import nn
 from bandsplit.core.errors import ConfigError
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.training.execution import plan_batches
-from bandsplit.training.optimisation import average_weights, build_optimizer, decayed, first_learning_rate
+from bandsplit.training.optimisation import build_optimizer, decayed, first_learning_rate
 
 
 def training(**settings: Any) -> TrainingConfig:
@@ -41,8 +41,8 @@ def test_adam_is_torchs_and_weight_decay_is_decoupled():
         model.load_state_dict(models[0].state_dict())
     optimizers = [
         torch.optim.Adam(models[0].parameters(), lr=1e-3),
-        build_optimizer(training(), models[1].parameters()),
-        build_optimizer(training(optimizer={"kind": "adamw", "weight_decay": 0.5}), models[2].parameters()),
+        build_optimizer(training(), models[1]),
+        build_optimizer(training(optimizer={"kind": "adamw", "weight_decay": 0.5}), models[2]),
     ]
     before = models[0].weight.detach().clone()
     for model, optimizer in zip(models, optimizers, strict=True):
@@ -64,13 +64,27 @@ def test_other_optimisers_are_torchs(settings: dict[str, Any], theirs: Any, prec
     models = [nn.Linear(3, 2), nn.Linear(3, 2)]
     models[1].load_state_dict(models[0].state_dict())
     config = training(optimizer=settings, precision=precision)
-    optimizers = theirs(models[0].parameters()), build_optimizer(config, models[1].parameters())
+    optimizers = theirs(models[0].parameters()), build_optimizer(config, models[1])
     for number in range(4):  # gradients that fall, so that amsgrad differs
         for model, optimizer in zip(models, optimizers, strict=True):
             optimizer.zero_grad()
             (model(torch.ones(1, 3)).square().sum() * 0.1**number).backward()
             optimizer.step()
     torch.testing.assert_close(models[1].weight, models[0].weight, rtol=0, atol=1e-7)
+
+
+def test_weights_decay_in_the_named_parts_alone():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = build_optimizer(
+        training(optimizer={"kind": "adamw", "weight_decay": 0.5, "decayed": ["1"]}), model, {"1.weight", "1.bias"}
+    )
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        left = 1 - 1e-3 * 0.5 if name.startswith("1") else 1.0
+        torch.testing.assert_close(parameter.detach(), left * before[name], rtol=1e-6, atol=0)
 
 
 def test_a_rate_can_stay_or_fall_by_updates():
@@ -85,32 +99,6 @@ def test_a_rate_warms_up_linearly_to_its_schedule():
     found = [decayed(config, update, 10) for update in range(7)]
     assert found == pytest.approx([1 / 4, 2 / 4, 3 / 4, 0.5, 0.5, 0.5, 0.25])
     assert decayed(training(decay={"kind": "constant"}), 0, 10) == 1
-
-
-def test_statistics_of_normalisations_are_copied_into_the_average():
-    model = nn.BatchNorm1d(1, momentum=0.5)
-    averaged = average_weights(training(average={"decay": 0.75}), model)
-    assert averaged is not None
-    for value in (2.0, 4.0):
-        model(torch.full((2, 1), value))
-        averaged.update_parameters(model)
-    assert model.running_mean is not None
-    assert averaged.module.state_dict()["running_mean"].item() == model.running_mean.item() == 2.5
-
-
-def test_the_average_keeps_its_share_of_the_old():
-    model = nn.Linear(1, 1, bias=False)
-    averaged = average_weights(training(average={"decay": 0.75}), model)
-    assert averaged is not None
-    values = [1.0, 5.0, 9.0]
-    for value in values:
-        with torch.no_grad():
-            model.weight.fill_(value)
-        averaged.update_parameters(model)
-    expected = 0.75 * (0.75 * 1.0 + 0.25 * 5.0) + 0.25 * 9.0  # the first update copies
-    (weight,) = averaged.module.parameters()
-    assert weight.item() == pytest.approx(expected)
-    assert average_weights(training(), model) is None
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,13 @@ def test_rare_validations_cost_less():
     assert plan(validate_every=4).epoch_s.middle == pytest.approx(115)
 
 
+def test_every_average_that_competes_is_validated(dataset: Dataset, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bandsplit.training.plan._validation_rate", lambda *_: 0.5)  # of the clock
+    competing = {"kind": "competing", "update_decays": [0.9, 0.99], "epoch_decays": [0.5]}
+    found = [plan_run(config(average=average), dataset, Execution("cpu")) for average in (None, {}, competing)]
+    assert [one.validation_s for one in found] == pytest.approx([1.5, 1.5, 6.0])  # a song of 0.75 s
+
+
 def test_a_slow_loader_sets_the_pace_and_is_told():
     starved = plan(loaded_per_s=4.0)
     assert starved.starves

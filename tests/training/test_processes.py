@@ -41,7 +41,8 @@ def _config() -> RunConfig:
             "training": {
                 "examples_per_epoch": 40, "global_batch": 2, "excerpt_s": 0.1,
                 "max_epochs": 2 + KILLS * MOST_UPDATES // 20,
-                "decay": {"kind": "plateau", "patience": 1}, "average": {"decay": 0.9},
+                "decay": {"kind": "plateau", "patience": 1},
+                "average": {"kind": "competing", "update_decays": [0.9], "epoch_decays": [0.5]},
                 "mixing": {"activity": None, "pairing": "epoch"},
             },
         }

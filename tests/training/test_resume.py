@@ -23,6 +23,14 @@ from bandsplit.training.reporters.events import Event, Step
 from songs import write_dataset
 from tiny_models import TINY, write_tiny_model
 
+COMPETING = {"kind": "competing", "update_decays": [0.9, 0.99], "epoch_decays": [0.5]}
+AVERAGES: dict[str | None, dict[str, int]] = {
+    None: {},
+    "single": {"average": 6},
+    "competing": {"average over updates 0.9": 6, "average over updates 0.99": 6, "average over epochs 0.5": 2},
+}
+"""Kind -> average -> weights in it after two epochs of three updates."""
+GROUPS = {"activity": None, "pairing": "groups", "drop": "none"}
 CONVOLUTIONS = {"time": {"kind": "conv"}, "band": {"kind": "conv"}}
 """Layers that CPUs compute in float16, as they do not LSTMs."""
 FIRST_SCALE = 2.0**22
@@ -80,21 +88,28 @@ def assert_equal(first: Any, second: Any) -> None:
     "settings",
     [
         {"loss": {"kind": "l1-waveform"}, "optimizer": {"kind": "adamw"}, "decay": {"kind": "constant"},
-         "average": {"decay": 0.9}},
+         "average": {"kind": "single", "decay": 0.9}},
+        {"loss": {"kind": "l1-waveform", "weights": {"bass": 0.5}}, "average": COMPETING,
+         "optimizer": {"kind": "adamw", "decayed": ["blocks"]}, "mixing": GROUPS, "validate_every": 2},
         {"loss": {"kind": "mse-waveform"}, "optimizer": {"kind": "rmsprop"}, "warm_up_updates": 10, "clip_norm": None},
         {"loss": {"kind": "multi-resolution-stft", "windows": [256, 128], "n_fft": 128, "hop_samples": 32},
          "optimizer": {"kind": "adam", "amsgrad": True}, "decay": {"kind": "step-updates", "every_updates": 4}},
         {"loss": {"kind": "masked-mse", "quantile": 0.9}, "decay": {"kind": "plateau", "patience": 1}},
         {"loss": {"kind": "masked-mse", "quantile": 0.5, "coarse": True}, "decay": {"kind": "cosine"}},
     ],
-    ids=["l1-adamw-average", "mse-rmsprop-warm-up", "windows-amsgrad", "fine-plateau", "coarse-cosine"],
+    ids=[
+        "l1-adamw-average", "weights-decayed-averages-groups", "mse-rmsprop-warm-up", "windows-amsgrad", "fine-plateau",
+        "coarse-cosine",
+    ],
 )  # fmt: skip
 def test_a_run_stopped_after_every_update_equals_an_uninterrupted_one_bit_for_bit(
     dataset: Dataset, tmp_path: Path, settings: dict[str, Any]
 ):
     whole = final_state(small(**settings), dataset, tmp_path / "whole", stops=False)
     parts = final_state(small(**settings), dataset, tmp_path / "parts", stops=True)
-    assert whole.keys() == {"model", "optimizer", "progress", *(["average"] if "average" in settings else [])}
+    averages = AVERAGES[settings.get("average", {}).get("kind")]
+    assert whole.keys() == {"model", "optimizer", "progress", *averages}
+    assert {name: int(whole[name]["n_averaged"]) for name in averages} == averages
     assert_equal(whole, parts)
 
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from typing_extensions import Self
 
-from bandsplit.core.config import Config
+from bandsplit.core.config import Config, Grown
 
 
-class _Plan(Config):
+class _Plan(Config, Grown):
     """Settings that every method has."""
+
+    ADDED: ClassVar = ("normalise", "tta")
 
     normalise: Literal["none", "mono", "joint"] | None = None
     """Normalisation of the song, undone afterwards: by mean and standard deviation of the mean of its channels
@@ -32,12 +26,6 @@ class _Plan(Config):
         if len(set(self.tta)) < len(self.tta):
             raise ValueError(f"tta: {', '.join(self.tta)} names one twice; name each once")
         return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_unused(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Write plans that use neither as earlier versions did."""
-        data = serialise(self)
-        return {name: value for name, value in data.items() if name not in ("normalise", "tta") or value}
 
     @property
     def times(self) -> int:

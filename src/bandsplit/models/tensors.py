@@ -33,6 +33,13 @@ def is_parameter(name: str) -> bool:
     return not name.endswith(_NOT_LEARNED)
 
 
+def cover(names: Iterable[str], among: Iterable[str]) -> list[str]:
+    """Describe tensors by the shortest beginnings of names that no other tensor ``among`` all shares."""
+    wanted = set(names)
+    others = {prefix for name in among if name not in wanted for prefix in _beginnings(name)}
+    return list(dict.fromkeys(next(part for part in _beginnings(name) if part not in others) for name in names))
+
+
 def find_tensors(config: ModelConfig, patterns: Iterable[str]) -> frozenset[str]:
     """Find the tensors of a model by beginnings of their names, up to a dot, or by patterns with ``*`` and ``?``.
 
@@ -51,13 +58,6 @@ def find_tensors(config: ModelConfig, patterns: Iterable[str]) -> frozenset[str]
             raise ConfigError(f"{pattern!r} matches no tensor of the model; {hint}")
         found |= some
     return frozenset(found)
-
-
-def cover(names: Iterable[str], among: Iterable[str]) -> list[str]:
-    """Describe tensors by the shortest beginnings of names that no other tensor ``among`` all shares."""
-    wanted = set(names)
-    others = {prefix for name in among if name not in wanted for prefix in _beginnings(name)}
-    return list(dict.fromkeys(next(part for part in _beginnings(name) if part not in others) for name in names))
 
 
 def _beginnings(name: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Recipes of HT Demucs and Hybrid Demucs: as published without extra songs, and a small counterpart for two cores.
+"""Recipes of HT Demucs and Hybrid Demucs: as published without extra songs, fine-tuned, and small for two cores.
 
 Source: docs/demucs.md#training; HT Demucs paper; Demucs.
 """
@@ -11,32 +11,28 @@ from bandsplit.data.examples.mixing import UMX_LIKE
 from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 _SEGMENT_S = 343_980 / 44_100
+_TARGETS = ["drums", "bass", "other", "vocals"]
 _MIXING: dict[str, Any] = {
     "activity": None,
-    "pairing": "free",
+    "pairing": "groups",
     "gain": {"kind": "linear", "low": 0.25, "high": 1.25},
     "swap_probability": 0.5,
     "drop": "none",
     "peak_normalise": False,
     "augment": {
         "polarity_probability": 0.5,
-        "pitch_probability": 0.2, "pitch_semitones": [-2.0, 2.0],
-        "tempo_probability": 0.2, "tempo_factor": [0.88, 1.12],
+        "retune_probability": 0.2, "pitch_semitones": [-2.0, 2.0], "tempo_factor": [0.88, 1.12],
     },
 }  # fmt: skip
 _UNKNOWN = {
     "training.mixing.pairing": (
-        "stems are permuted within groups of 4 examples of a batch, each shifted by up to 1 s; ours are drawn anew"
+        "an epoch takes places of songs in random order; ours draws each independently. Where the tempo changes, our "
+        "shifts of stems reach 0.1 to 1.9 s instead of 1 s"
     ),
     "training.mixing.augment": (
-        "in a fifth of the examples all stems change pitch by integers and tempo by a normal distribution of 5 %, cut "
-        "at 12 %; ours change each stem alone, uniformly"
+        "pitch and tempo change by soundstretch, with its settings for speech in vocals; ours by another library"
     ),
     "training.mixing.peak_normalise": "songs are normalised by mean and standard deviation; ours keep their level",
-    "training.average": (
-        "two averages per update (0.9995, 0.9999) and two per epoch (0.9, 0.95) compete with the weights on the "
-        "validation songs; ours has one"
-    ),
     "training.patience": "no early stopping is stated; ours never stops",
 }
 
@@ -50,7 +46,7 @@ def demucs_recipes() -> list[Recipe]:
         settings={
             "model": {
                 "family": "htdemucs",
-                "targets": ["drums", "bass", "other", "vocals"],
+                "targets": _TARGETS,
                 "dropout": 0.02,
             },
             "training": {
@@ -58,7 +54,9 @@ def demucs_recipes() -> list[Recipe]:
                 "learning_rate": 3e-4,
                 "learning_rate_rule": "none",
                 "decay": {"kind": "constant"},
-                "average": {"decay": 0.9995},
+                "average": {
+                    "kind": "competing", "update_decays": [0.9995, 0.9999], "epoch_decays": [0.9, 0.95]
+                },
                 "clip_norm": None,
                 "batch_size": 4,
                 "global_batch": 32,
@@ -77,13 +75,14 @@ def demucs_recipes() -> list[Recipe]:
         parameters_m=83.64, shared=True,
         unknown={
             **_UNKNOWN,
+            "training.average": "not stated for the models of the challenge; those of HT Demucs",
             "training.loss": "two of the four models of its bag add a penalty on singular values; ours has none",
             "training.max_epochs": "360 epochs, 600 for the retrained bag, then 4 on other mixtures; ours has 360",
             "training.examples_per_epoch": "all excerpts of the training songs at 1 s; ours: 86 songs, 5.6 hours",
             "training.excerpt_s": "11 s before the augmentations shorten them to 8.68 s, as for HT Demucs",
         },
         settings={
-            "model": {"family": "hdemucs", "targets": ["drums", "bass", "other", "vocals"]},
+            "model": {"family": "hdemucs", "targets": _TARGETS},
             "training": {
                 **ht.settings["training"],
                 "excerpt_s": 8.68,
@@ -95,7 +94,41 @@ def demucs_recipes() -> list[Recipe]:
             },
         },
     )  # fmt: skip
-    return [ht, hybrid, _mini(ht)]
+    return [ht, _fine_tuned(ht), hybrid, _mini(ht)]
+
+
+def _fine_tuned(ht: Recipe) -> Recipe:
+    """Make the recipe of one model for each target, each of which has the four targets of its start."""
+    return ht.vary(
+        "htdemucs-ft", "HT Demucs fine-tuned for one target at a time, from a model of the recipe htdemucs",
+        {
+            "training.optimizer": {"kind": "adamw", "weight_decay": 0.05, "decayed": ["crosstransformer"]},
+            "training.learning_rate": 1e-4,
+            "training.clip_norm": 5.0,
+            "training.batch_size": 2,
+            "training.global_batch": 8,
+            "training.examples_per_epoch": 8 * 800,
+            "training.max_epochs": 50,
+            "training.patience": 50,
+            "training.mixing.pairing": "free",
+            "training.mixing.same_song_probability": 1.0,
+            "training.mixing.gain": {"kind": "linear", "low": 1.0, "high": 1.0},
+        },
+        shared=False,
+        by_target={
+            wanted: {
+                "model.targets": _TARGETS,
+                "training.loss.weights": {target: float(target == wanted) for target in _TARGETS},
+            }
+            for wanted in _TARGETS
+        },
+        parameters_m=167.94,
+        unknown={
+            **{path: reason for path, reason in _UNKNOWN.items() if path != "training.mixing.pairing"},
+            "training.examples_per_epoch": "not stated; the updates of an epoch are those of htdemucs",
+            "training.average": "not stated; those of htdemucs",
+        },
+    )  # fmt: skip
 
 
 def _mini(ht: Recipe) -> Recipe:
@@ -116,7 +149,7 @@ def _mini(ht: Recipe) -> Recipe:
             "training.excerpt_s": samples / 16000,
             "training.chunks": {"kind": "triangle", "chunk_s": samples / 16000, "overlap": 0.0, "multiple_samples": 0},
             "training.learning_rate": 4e-3,
-            "training.average": None,
+            "training.average": {"kind": "competing", "update_decays": [0.98, 0.995], "epoch_decays": [0.5]},
             "training.clip_norm": 5.0,
             "training.monitor": "usdr",
             **{f"training.mixing.{field}": value for field, value in UMX_LIKE.items()},

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import reduce
-from operator import getitem
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,8 +16,15 @@ from bandsplit.data.examples.mixing import MixingConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig, tensor_shapes
 from bandsplit.models.tensors import find_tensors, is_parameter
-from bandsplit.runs.losses import DEFAULT_LOSS, LossConfig, check_batch, in_current_form, in_earlier_form
-from bandsplit.runs.optimisers import AdamConfig, AverageConfig, DecayConfig, OptimizerConfig, StepDecay
+from bandsplit.runs.losses import (
+    DEFAULT_LOSS,
+    LossConfig,
+    WaveformL1Loss,
+    check_batch,
+    in_current_form,
+    in_earlier_form,
+)
+from bandsplit.runs.optimisers import AdamConfig, AdamWConfig, AnyAverage, DecayConfig, OptimizerConfig, StepDecay
 from bandsplit.separation.chunk_choice import check_chunks
 
 TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -28,6 +35,10 @@ _ADDED: dict[str, Any] = {
     "training.data_weights": [],
     "training.warm_up_updates": 0,
     "training.optimizer.amsgrad": False,
+    "training.optimizer.decayed": [],
+    "training.average.kind": "single",
+    "training.loss.weights": {},
+    "training.mixing.augment.retune_probability": 0.0,
 }
 """Settings that runs of earlier versions lack, and the values that continue what those did."""
 
@@ -59,7 +70,7 @@ class TrainingConfig(Config):
     precision: TrainingPrecision = "fp32"
     """Arithmetic: float32; float32 with products in TF32 on GPUs that have it; bfloat16 or float16 where PyTorch deems
     it safe, float16 on GPUs only and with scaled gradients."""
-    average: AverageConfig | None = None
+    average: AnyAverage | None = None
     """Averaging of the weights; null for none, as in the paper."""
     examples_per_epoch: PositiveInt = 20_000
     """Examples per epoch, over all devices."""
@@ -149,6 +160,9 @@ class RunConfig(Config):
                 f"take; use {fitting / model.sample_rate_hz!r}, {fitting} samples"
             )
         self._check_frozen()
+        if isinstance(training.loss, WaveformL1Loss):
+            training.loss.weigh(model.targets)
+        _ = self.decayed_tensors
         return self
 
     def _check_frozen(self) -> None:
@@ -165,10 +179,20 @@ class RunConfig(Config):
     @property
     def frozen_tensors(self) -> frozenset[str]:
         """Names of the model's tensors that are not trained."""
+        return self._find_tensors("training.freeze", self.training.freeze)
+
+    @property
+    def decayed_tensors(self) -> frozenset[str]:
+        """Names of the tensors that decay, if the optimiser lets some of them decay."""
+        optimizer = self.training.optimizer
+        some = optimizer.decayed if isinstance(optimizer, AdamWConfig) else ()
+        return self._find_tensors("training.optimizer.decayed", some)
+
+    def _find_tensors(self, field: str, patterns: Iterable[str]) -> frozenset[str]:
         try:
-            return find_tensors(self.model, self.training.freeze)
+            return find_tensors(self.model, patterns)
         except ConfigError as error:
-            raise ValueError(f"training.freeze: {error}") from None
+            raise ValueError(f"{field}: {error}") from None
 
     def hash8(self) -> str:
         """Return the eight digits of the configuration, for which a setting counts once it leaves its earlier meaning.
@@ -182,7 +206,7 @@ class RunConfig(Config):
         data["training"] = in_earlier_form(data["training"])
         for path, value in _ADDED.items():
             *parents, last = path.split(".")
-            level = reduce(getitem, parents, data)
+            level = reduce(lambda level, key: level.get(key) or {}, parents, data)
             if last in level and level[last] == value:
                 del level[last]
         return hash8(data)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PositiveFloat
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat
 
 from bandsplit.core.config import Config, Size
 
@@ -25,9 +26,28 @@ class DomainLoss(Config):
 
 
 class WaveformL1Loss(Config):
-    """Mean absolute error of the signal."""
+    """Mean absolute error of the signal, a weighted mean over the targets."""
 
     kind: Literal["l1-waveform"] = "l1-waveform"
+    weights: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    """Weights of targets; 1 for each that is not named."""
+
+    def weigh(self, targets: Sequence[str]) -> list[float]:
+        """Return the share of each target in the mean.
+
+        Raises:
+            ValueError: a weight belongs to no target, or all are 0.
+        """
+        if unknown := [name for name in self.weights if name not in targets]:
+            raise ValueError(
+                f"training.loss.weights: {', '.join(unknown)} is not a target of the model; legal: {', '.join(targets)}"
+            )
+        weights = [self.weights.get(name, 1.0) for name in targets]
+        if not any(weights):
+            raise ValueError(
+                f"training.loss.weights: the weights of {', '.join(targets)} are all 0; give one of them more"
+            )
+        return [weight / sum(weights) for weight in weights]
 
 
 class WaveformMseLoss(Config):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from typing_extensions import Self
 
 from bandsplit.core.config import Config
 
@@ -23,6 +24,9 @@ class AdamWConfig(Config):
     kind: Literal["adamw"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
     """Share of the weights that decays per update, times the learning rate."""
+    decayed: tuple[str, ...] = ()
+    """Parts of the model that decay: beginnings of names of tensors up to a dot, or patterns with * and ?. Empty for
+    all."""
 
 
 class RmspropConfig(Config):
@@ -84,8 +88,45 @@ DecayConfig: TypeAlias = Annotated[
 """Type of a field that holds a schedule of the learning rate."""
 
 
-class AverageConfig(Config):
-    """Exponential moving average of the weights; the averaged model is validated and kept."""
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
-    decay: float = Field(default=0.999, gt=0, lt=1)
+
+class AverageConfig(Config):
+    """Exponential moving average of the weights; the averaged model is validated and kept in place of them."""
+
+    kind: Literal["single"] = "single"
+    decay: _Share = 0.999
     """Share of the old average that each update keeps."""
+
+
+class CompetingAverages(Config):
+    """Several moving averages without a bias to their first values, which compete with the weights in each validation.
+
+    Source: docs/numerics.md#training.
+    """
+
+    kind: Literal["competing"] = "competing"
+    update_decays: tuple[_Share, ...] = ()
+    """For each average over updates, the share of the old average that an update keeps."""
+    epoch_decays: tuple[_Share, ...] = ()
+    """For each average over epochs, the share of the old average that an epoch keeps."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.update_decays and not self.epoch_decays:
+            raise ValueError("update_decays, epoch_decays: both are empty; set average to null for no averages")
+        for name in ("update_decays", "epoch_decays"):
+            decays = getattr(self, name)
+            if len({*decays}) < len(decays):
+                raise ValueError(f"{name}: {', '.join(map(str, decays))} has equal averages; give each decay once")
+        return self
+
+
+def _with_kind(average: Any) -> Any:
+    return {"kind": "single"} | average if isinstance(average, dict) else average
+
+
+AnyAverage: TypeAlias = Annotated[
+    Annotated[AverageConfig | CompetingAverages, Field(discriminator="kind")], BeforeValidator(_with_kind)
+]
+"""Type of a field that holds averages of the weights; a single one if it names no kind."""

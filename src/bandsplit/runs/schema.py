@@ -111,8 +111,21 @@ class SongValue(_Stored):
     loss: float | None = None
 
 
-class LoggedValidation(_Stored):
+class WeightsValue(_Stored):
+    """The scores of weights that were validated next to better ones."""
+
+    weights: str
+    """Their name: ``weights``, or one of their averages."""
+    usdr_db: float
+    """Mean uSDR over songs and targets."""
+    loss: float
+    """Mean loss over songs."""
+
+
+class LoggedValidation(_Stored, Grown):
     """The validation after an epoch."""
+
+    ADDED: ClassVar = ("weights", "others")
 
     kind: Literal["validation"] = "validation"
     epoch: int
@@ -134,6 +147,10 @@ class LoggedValidation(_Stored):
     energy_kwh: float | None = None
     """Energy of all attempts so far."""
     songs: tuple[SongValue, ...] = ()
+    weights: str | None = None
+    """Name of the weights that were validated, those with the best score if several were."""
+    others: tuple[WeightsValue, ...] = ()
+    """The others, the best first."""
 
 
 class LoggedSkip(_Stored):

@@ -6,6 +6,7 @@ from bandsplit.data.songs.tracks import Dataset
 from bandsplit.models.card import FineTuning, ModelCard
 from bandsplit.models.tensors import count_parameters
 from bandsplit.runs.config import RunConfig
+from bandsplit.training.averaging import WEIGHTS
 from bandsplit.training.initial import InitialModel
 from bandsplit.training.validation import Validation
 
@@ -23,13 +24,14 @@ def describe_model(
         learning_rate: that of its first update.
     """
     changed = f", changed by hand: {config.changes}" if config.changes else ""
+    weights = "" if validation.weights == WEIGHTS else f", {validation.weights}"
     before = f"first {initial.card.training_data}; then " if initial else ""
     also = f", and that of {initial.card.name}: {initial.card.licence}" if initial else ""
     return ModelCard(
         name=config.recipe + ("*" if changed else ""),
         training_data=before + _describe_songs(dataset),
         licence=f"not stated by whoever trained it; the licence of the training data applies{also}",
-        source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{changed}",
+        source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{weights}{changed}",
         recipe=None if changed else config.recipe,
         seed=config.seed,
         saw_test_songs=True if initial and initial.card.saw_test_songs else None,

@@ -1,4 +1,4 @@
-"""A network in training, with its optimiser and its averaged copy, and one update of them."""
+"""A network in training, with its optimiser and its averages, and one update of them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.losses import DomainLoss
+from bandsplit.training.averaging import Averages
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
 from bandsplit.training.initial import InitialModel, freeze
 from bandsplit.training.losses import compute_loss, spectrogram_loss
 from bandsplit.training.memory import keep_freed_memory
-from bandsplit.training.optimisation import average_weights, build_optimizer
+from bandsplit.training.optimisation import build_optimizer
 
 
 class Learner:
@@ -42,14 +43,12 @@ class Learner:
         if initial is not None:
             self.plain_model.load_state_dict({**self.plain_model.state_dict(), **initial.tensors}, strict=True)
         self._frozen_norms = freeze(self.plain_model, config.frozen_tensors)
-        self.averaged = average_weights(self.training, self.plain_model)
+        self.averages = Averages(self.training.average, self.plain_model)
         save_memory_and_time(self.plain_model.repeated_parts(), execution)
-        trained = [parameter for parameter in self.plain_model.parameters() if parameter.requires_grad]
-        optimizer = build_optimizer(self.training, trained)
+        optimizer = build_optimizer(self.training, self.plain_model, config.decayed_tensors)
         self.model, self.optimizer = fabric.setup(self.plain_model, optimizer)
         self.model.mark_forward_method("spectrograms")
-        if self.averaged is not None:
-            self.averaged.to(fabric.device)
+        self.averages.to(fabric.device)
 
     def train_mode(self) -> None:
         """Put the network into training mode, except normalisations whose statistics are frozen."""
@@ -58,9 +57,9 @@ class Learner:
             norm.eval()
 
     @property
-    def kept_model(self) -> SeparationModel:
-        """The network that is validated and kept: the averaged one, where the run averages."""
-        return self.plain_model if self.averaged is None else cast(SeparationModel, self.averaged.module)
+    def candidates(self) -> dict[str, SeparationModel]:
+        """The networks of which a validation keeps the best, by name: one, or weights and their averages."""
+        return self.averages.candidates(self.plain_model)
 
     def backward(self, batch: Example, *, last: bool) -> Tensor:
         """Add the gradients of one step, and return its loss.
@@ -86,9 +85,12 @@ class Learner:
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit, error_if_nonfinite=False)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        if self.averaged is not None:
-            self.averaged.update_parameters(self.plain_model)
+        self.averages.end_update(self.plain_model)
         return cast(Tensor, norm)
+
+    def end_epoch(self) -> None:
+        """Add the weights to the averages over epochs."""
+        self.averages.end_epoch(self.plain_model)
 
     @property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -102,16 +104,15 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Return everything that updates change."""
-        average = {} if self.averaged is None else {"average": self.averaged.state_dict()}
+        own = {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict()}
         scale = {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
-        return {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict(), **average, **scale}
+        return {**own, **self.averages.state(), **scale}
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
         self.plain_model.load_state_dict(state["model"], strict=True)
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["average"], strict=True)
+        self.averages.load(state)
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
 
@@ -141,9 +142,9 @@ class Learner:
         return Example(mixture, mixture.unsqueeze(1).expand(-1, len(model.targets), -1, -1), [""] * size)
 
     def _loss(self, batch: Example) -> Tensor:
-        loss, targets, stft_config = self.training.loss, batch.targets, self.plain_model.config.loss_stft
+        loss, targets, config = self.training.loss, batch.targets, self.plain_model.config
         # The spectrogram terms alone do not need the signals.
-        spectral = isinstance(loss, DomainLoss) and loss.domain == "tf" and stft_config is not None
+        spectral = isinstance(loss, DomainLoss) and loss.domain == "tf" and config.loss_stft is not None
         signal, spec = (None, self.model.spectrograms(batch.mixture)) if spectral else self.model(batch.mixture)
         kept = [number for number, problem in enumerate(batch.problem) if not problem]
         if not kept:  # other processes may have a batch: all must update together
@@ -152,6 +153,8 @@ class Learner:
             signal, spec = (None if one is None else one[kept] for one in (signal, spec))
             targets = targets[kept]
         if signal is None:
-            spectrogram_term = spectrogram_loss(cast(Tensor, spec), targets, cast(StftConfig, stft_config))
+            spectrogram_term = spectrogram_loss(cast(Tensor, spec), targets, cast(StftConfig, config.loss_stft))
             return cast(DomainLoss, loss).spectrogram_weight * spectrogram_term
-        return compute_loss(loss, signal, targets, estimate_spec=spec, stft_config=stft_config)
+        return compute_loss(
+            loss, signal, targets, names=config.targets, estimate_spec=spec, stft_config=config.loss_stft
+        )

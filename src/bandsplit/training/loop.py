@@ -38,6 +38,7 @@ from bandsplit.runs.schema import (
     LoggedValidation,
     LogRow,
     SongValue,
+    WeightsValue,
 )
 from bandsplit.training.card import describe_model
 from bandsplit.training.clock import Clock
@@ -48,7 +49,7 @@ from bandsplit.training.learner import Learner
 from bandsplit.training.optimisation import decayed, first_learning_rate
 from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import training_examples, validation_songs
-from bandsplit.training.validation import validate
+from bandsplit.training.validation import validate_all
 
 
 class TrainingResult(NamedTuple):
@@ -245,6 +246,7 @@ class _Run:
         if validates:
             self.save()  # a run that stops during the validation continues with it
         progress.epoch, progress.examples, progress.loss_sum, progress.batches = progress.epoch + 1, 0, 0.0, 0
+        self.learner.end_epoch()
         if validates:
             self._phase("validation")
             self._validate(loss)
@@ -315,17 +317,18 @@ class _Run:
 
     def _validate(self, loss: float) -> None:
         progress, training = self.progress, self.training
-        model = self.learner.kept_model.eval()
-        validation = validate(model, self.valid, training, self.fabric, self.interruptions.stop_alone)
-        score = validation.usdr_db if training.monitor == "usdr" else -validation.loss
-        if not math.isfinite(score):
-            raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {score}")
+        models = self.learner.candidates
+        validation, *others = validate_all(models, self.valid, training, self.fabric, self.interruptions.stop_alone)
+        score, *lower = (one.score(training) for one in (validation, *others))
+        for each in (score, *lower):
+            if not math.isfinite(each):
+                raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {each}")
         best = progress.best_score is None or score > progress.best_score
         if best:
             progress.best_score, progress.best_epoch = score, progress.epoch
             if self.fabric.is_global_zero:
                 card = describe_model(self.config, self.dataset, validation, self.initial, self.first_rate)
-                save_model(self.folder.best, model, card)
+                save_model(self.folder.best, models[validation.weights], card)
         elif isinstance(training.decay, PlateauDecay):
             since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
             if since >= training.decay.patience:
@@ -335,9 +338,10 @@ class _Run:
             learning_rate=self._rate(), best=best, examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
             energy_kwh=self.meter.kwh() if self.meter else None,
-            songs=tuple(SongValue(**song._asdict()) for song in validation.songs),
+            songs=tuple(SongValue(**song._asdict()) for song in validation.songs), weights=validation.weights,
+            others=tuple(WeightsValue(weights=o.weights, usdr_db=o.usdr_db, loss=o.loss) for o in others),
         ))  # fmt: skip
-        self.report(Validated(progress.epoch, loss, validation, best))
+        self.report(Validated(progress.epoch, loss, validation, best, len(others)))
 
     def _stop_or_save(self) -> None:
         decision = self.interruptions.decide()

@@ -6,6 +6,7 @@ Source: docs/numerics.md#loss; paper, equation (1); paper, equation (2).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -30,6 +31,7 @@ def compute_loss(
     estimate: Tensor,
     target: Tensor,
     *,
+    names: Sequence[str] = (),
     estimate_spec: Tensor | None = None,
     stft_config: StftConfig | None = None,
 ) -> Tensor:
@@ -39,6 +41,7 @@ def compute_loss(
         loss: the loss.
         estimate: estimated signals, ``b s c samples``.
         target: true signals, same shape.
+        names: targets in the order of their axis, for a loss with weights.
         estimate_spec: estimated spectrogram before inversion, ``b s c f t``, of a network that makes one.
         stft_config: the transform that the network's spectrograms are compared in.
 
@@ -56,8 +59,12 @@ def compute_loss(
                 estimate, target, estimate_spec=estimate_spec, domain=domain, stft_config=stft_config,
                 time_weight=time_weight, spectrogram_weight=spectrogram_weight,
             )  # fmt: skip
-        case WaveformL1Loss():
-            return (estimate - target).abs().mean()
+        case WaveformL1Loss(weights=weights):
+            error = (estimate - target).abs()
+            if not weights:
+                return error.mean()
+            shares_and_means = zip(loss.weigh(names), error.mean(dim=(0, 2, 3)), strict=True)
+            return torch.stack([share * mean for share, mean in shares_and_means]).sum()
         case WaveformMseLoss():
             return (estimate - target).square().mean()
         case MultiResolutionLoss():

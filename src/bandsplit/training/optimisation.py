@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and averaging of the weights.
+"""Optimiser and learning rate.
 
 Source: docs/numerics.md#training; paper, section IV-D2.
 """
@@ -6,11 +6,11 @@ Source: docs/numerics.md#training; paper, section IV-D2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from typing_extensions import assert_never
 
 from bandsplit.runs.config import TrainingConfig
@@ -26,27 +26,34 @@ from bandsplit.runs.optimisers import (
 )
 
 
-def build_optimizer(training: TrainingConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimiser; its learning rate is set before every update."""
+def build_optimizer(training: TrainingConfig, model: nn.Module, decayed: Container[str] = ()) -> torch.optim.Optimizer:
+    """Build the optimiser; its learning rate is set before every update.
+
+    Args:
+        training: the optimiser's settings.
+        model: the network.
+        decayed: names of the parameters that decay, for an optimiser that lets some of them decay.
+    """
     # Fused: one kernel for all parameters instead of a dozen for each; the same update up to rounding. Scaled gradients
     # it would divide by their scale itself, although they are so already where their norm was taken.
     fused = training.precision != "fp16"
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    parameters = [parameter for _, parameter in named]
     match training.optimizer:
         case AdamConfig(amsgrad=amsgrad):
             return torch.optim.Adam(parameters, lr=training.learning_rate, amsgrad=amsgrad, fused=fused)
-        case AdamWConfig(weight_decay=decay):
-            return torch.optim.AdamW(parameters, lr=training.learning_rate, weight_decay=decay, fused=fused)
+        case AdamWConfig(weight_decay=decay, decayed=some):
+            groups: list[dict[str, Any]] = [{"params": parameters}]
+            if some:
+                groups = [
+                    {"params": [parameter for name, parameter in named if name in decayed]},
+                    {"params": [parameter for name, parameter in named if name not in decayed], "weight_decay": 0.0},
+                ]
+            return torch.optim.AdamW(groups, lr=training.learning_rate, weight_decay=decay, fused=fused)
         case RmspropConfig():
             return torch.optim.RMSprop(parameters, lr=training.learning_rate)
         case _ as unreachable:
             assert_never(unreachable)
-
-
-def average_weights(training: TrainingConfig, model: nn.Module) -> AveragedModel | None:
-    """Make the averaged copy of ``model`` that the run asks for, to be updated after every update."""
-    if training.average is None:
-        return None
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.average.decay))
 
 
 def first_learning_rate(training: TrainingConfig, global_batch: int) -> float:

@@ -187,7 +187,7 @@ def plan_run(
         batches=batches,
         update_s=Range(*(step_s * batches.accumulate + update_s for step_s in (low, middle, high))),
         updates_per_epoch=config.training.examples_per_epoch // batches.global_batch,
-        validation_s=audio_s / _validation_rate(learner, config, songs[0], fabric) / devices,
+        validation_s=audio_s / _validation_rate(learner, config, songs[0], fabric) / devices * len(learner.candidates),
         loaded_per_s=loaded_per_s,
         needed_per_s=batches.batch_size / middle,
         memory_gb=memory_gb,
@@ -298,5 +298,5 @@ def _validation_rate(learner: Learner, config: RunConfig, song: Track, fabric: F
     piece_s = 2 * config.training.chunks.chunk_s
     training = config.training.model_copy(update={"validate_max_s": piece_s})
     began = time.perf_counter()
-    score_song(learner.kept_model.eval(), song, training, fabric.device)
+    score_song(learner.plain_model.eval(), song, training, fabric.device)
     return min(piece_s, song.samples / song.sample_rate_hz) / (time.perf_counter() - began)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from bandsplit.models.network import SeparationModel
 from bandsplit.runs.config import TrainingConfig
 from bandsplit.separation.chunks import plan_chunks
 from bandsplit.separation.streaming import skip_silence, stream_plan
+from bandsplit.training.averaging import WEIGHTS
 from bandsplit.training.losses import compute_loss, validation_loss
 
 
@@ -37,6 +38,12 @@ class Validation(NamedTuple):
     usdr_db: float
     loss: float
     songs: tuple[SongScore, ...]
+    weights: str = WEIGHTS
+    """Name of the weights that were validated."""
+
+    def score(self, training: TrainingConfig) -> float:
+        """Return what the run monitors; larger is better."""
+        return self.usdr_db if training.monitor == "usdr" else -self.loss
 
 
 def validate(
@@ -73,6 +80,21 @@ def validate(
     return Validation(statistics.fmean(means_db), statistics.fmean(song.loss for song in songs), tuple(songs))
 
 
+def validate_all(
+    candidates: Mapping[str, SeparationModel],
+    tracks: Sequence[Track],
+    training: TrainingConfig,
+    fabric: Fabric,
+    before_song: Callable[[], None] = lambda: None,
+) -> list[Validation]:
+    """Validate networks by name, as `validate` does one, and return the results, the best score first."""
+    found = [
+        validate(model.eval(), tracks, training, fabric, before_song)._replace(weights=name)
+        for name, model in candidates.items()
+    ]
+    return sorted(found, key=lambda validation: validation.score(training), reverse=True)
+
+
 def score_song(
     model: SeparationModel, track: Track, training: TrainingConfig, device: torch.device | str = "cpu"
 ) -> SongScore:
@@ -99,7 +121,7 @@ def score_song(
         targets = np.stack([read(target, number * piece_samples, length) for target in config.targets])
         energies.append(usdr_energies(targets, piece))
         pair = (torch.from_numpy(signal[None]).to(device) for signal in (piece, targets))
-        losses.append(compute_loss(loss, *pair, stft_config=config.loss_stft).item())
+        losses.append(compute_loss(loss, *pair, names=config.targets, stft_config=config.loss_stft).item())
         lengths.append(length)
     if training.monitor_over == "chunks":
         whole = energies[:-1] if len(energies) > 1 and lengths[-1] < piece_samples else energies

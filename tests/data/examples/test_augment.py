@@ -141,6 +141,22 @@ def test_pitch_and_tempo_are_drawn_evenly_cutoff_and_bit_rate_by_octaves(uniform
     assert (*stem[1:], mixture.mp3_kbps) == pytest.approx(expected, abs=0.01)
 
 
+def test_retuned_stems_change_by_integer_semitones_and_normally_distributed_tempos():
+    config = AugmentConfig(retune_probability=0.4, pitch_probability=1, tempo_factor=(0.88, 1.12))
+    drawn = [draw_stem(config, uniforms) for uniforms in np.random.default_rng(0).random((4000, len(STEM_DRAWS)))]
+    retuned = [stem for stem in drawn if stem.tempo_factor is not None]
+    assert len(retuned) / len(drawn) == pytest.approx(0.4, abs=0.03)
+    assert all(stem.pitch_semitones is not None for stem in drawn), "the others are shifted in pitch alone"
+    semitones = np.array([stem.pitch_semitones for stem in retuned])
+    assert {*semitones} == {-2.0, -1.0, 0.0, 1.0, 2.0}
+    assert np.unique(semitones, return_counts=True)[1].min() > 0.15 * len(retuned)
+    factors = np.array([stem.tempo_factor for stem in retuned])
+    assert (factors.min(), factors.max()) == (0.88, 1.12)
+    assert np.mean(np.abs(factors - 1) < 0.05) == pytest.approx(0.683, abs=0.04)
+    assert np.mean(factors == 1.12) < 0.02
+    assert draw_stem(config, [0.0] * len(STEM_DRAWS))[1:3] == (-2.0, 0.88)
+
+
 def test_numbers_that_are_too_few_or_too_many_are_an_error():
     for count in (len(STEM_DRAWS) - 1, len(STEM_DRAWS) + 1):
         with pytest.raises(ValueError, match="zip"):
@@ -349,6 +365,10 @@ def test_every_process_makes_the_same_samples_without_torch():
         ({"tempo_factor": [0, 1]}, "tempo_factor: must be (low, high), with 0.5 <= low <= high <= 2 (got [0, 1])"),
         ({"low_pass_hz": (2, 4)}, "low_pass_hz: must be (low, high), with 20 <= low <= high <= 20000 (got (2, 4))"),
         ({"mp3_kbps": (64, 999)}, "mp3_kbps: must be (low, high), with 8 <= low <= high <= 320 (got (64, 999))"),
+        (
+            {"retune_probability": 1, "pitch_semitones": (0.2, 0.8)},
+            "config: pitch_semitones: (0.2, 0.8) has no integer for retune_probability",
+        ),
         ({"tempo_probabilty": 1}, "config: unknown key 'tempo_probabilty'; did you mean 'tempo_probability'?"),
     ],
 )
@@ -363,6 +383,8 @@ def test_what_cannot_be_done_to_the_excerpts_is_said_beforehand():
     check(AugmentConfig(low_pass_probability=1, polarity_probability=1), 96_000, 6)
     with pytest.raises(ConfigError, match="tempo_probability: does not support 6 channels, only 1 or 2; set it to 0"):
         check(AugmentConfig(tempo_probability=1), RATE_HZ, 6)
+    with pytest.raises(ConfigError, match="retune_probability: does not support 6 channels, only 1 or 2; set it to 0"):
+        check(AugmentConfig(retune_probability=1), RATE_HZ, 6)
     with pytest.raises(ConfigError, match="mp3_probability: MP3 has no sample rate of 96000 Hz, only 8000, 11025"):
         check(EVERYTHING, 96_000, 2)
 
@@ -372,6 +394,7 @@ def test_what_cannot_be_done_to_the_excerpts_is_said_beforehand():
     [
         ("python_stretch.Signalsmith", AugmentConfig(pitch_probability=1), StemAugmentation(pitch_semitones=1)),
         ("python_stretch.Signalsmith", AugmentConfig(tempo_probability=1), StemAugmentation(tempo_factor=1.1)),
+        ("python_stretch.Signalsmith", AugmentConfig(retune_probability=1), StemAugmentation(False, 1.0, 1.1)),
         ("scipy.signal", AugmentConfig(low_pass_probability=1), StemAugmentation(low_pass_hz=1000)),
     ],
 )

@@ -133,6 +133,26 @@ def test_stems_can_be_kept_together_at_one_place_of_one_song(tmp_path: Path, pro
     assert np.mean(together) == pytest.approx(share, abs=0.1)
 
 
+def test_stems_of_groups_come_from_places_a_second_apart_with_up_to_a_second_between_them(tmp_path: Path) -> None:
+    for song in range(3):  # every sample is its number; the last song is for validation
+        write_song(tmp_path / "train" / f"Song {song}", dict.fromkeys(STEMS, np.arange(40_000.0)[None]))
+    tracks = index_dataset(tmp_path).songs("train")
+    groups = {"activity": None, "pairing": "groups", "drop": "none", "peak_normalise": False, "gain": UNIT_GAIN}
+    dataset = make(tracks, STEMS, groups, excerpt_s=0.5, channels=1, examples=400)
+    assert dataset.sampler.together.tolist() == [
+        [song, start, 12_000] for song in range(2) for start in (0, 8000, 16_000, 24_000)
+    ]
+    starts = torch.stack([dataset[index].targets[:, 0, 0] for index in range(400)])
+    assert starts.min() < 500 and 31_500 < starts.max() <= 32_000
+    assert set(torch.diff(dataset[0].targets[:, 0]).unique().tolist()) == {1.0}
+    loose = [
+        replace(track, stems={stem: track.stems[stem] for stem in stems})
+        for track, stems in zip(tracks, (STEMS[:2], STEMS[2:]), strict=True)
+    ]
+    with pytest.raises(DataError, match="pairing: no song has all stems, which 'groups' needs; set it to 'free'"):
+        make(loose, STEMS, groups, channels=1)
+
+
 def test_songs_shorter_than_the_excerpt_are_padded_at_the_end(tmp_path: Path) -> None:
     write_song(tmp_path / "train" / "Short", dict.fromkeys(STEMS, np.ones((2, 30))))
     tracks = index_dataset(tmp_path).songs("train")
@@ -218,6 +238,7 @@ POLICIES = {
     "row 18": {"drop": "target"},
     "row 19": UMX_LIKE,
     "every epoch": {"pairing": "epoch", "same_song_probability": 0.3},
+    "groups": {"activity": None, "pairing": "groups"},
 }
 
 

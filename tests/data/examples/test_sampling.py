@@ -62,6 +62,31 @@ def test_every_region_is_drawn_about_as_often_as_any_other() -> None:
         assert min(counts.values()) > 50 and max(counts.values()) < 150  # 100 expected, 10 apart by chance
 
 
+def test_groups_exchange_the_stems_of_four_places_between_four_examples() -> None:
+    augment = {"retune_probability": 0.5, "polarity_probability": 0.5}
+    found = draws({"pairing": "groups", "activity": None, "augment": augment}, n=400)
+    exchanged = 0
+    for start in range(0, 400, 4):
+        by_stem = {stem: [example.stems[stem] for example in found[start : start + 4]] for stem in STEMS}
+        # A song has one place here, in which the stems have positions of their own, and pitch and tempo in common.
+        tuned = [Counter((draw.track, *draw.augmentation[1:3]) for draw in of_stem) for of_stem in by_stem.values()]
+        assert tuned[0] == tuned[1] == tuned[2]
+        assert len({draw.position for of_stem in by_stem.values() for draw in of_stem}) == 12
+        assert len({draw.gain for of_stem in by_stem.values() for draw in of_stem}) == 12
+        exchanged += len({tuple(draw.track for draw in of_stem) for of_stem in by_stem.values()}) > 1
+    assert exchanged > 90
+    tracks = Counter(draw.track for example in found for draw in example.stems.values())
+    assert set(tracks) == {0, 1, 2, 3} and min(tracks.values()) > 200  # of 300 expected
+
+
+def test_a_group_is_drawn_again_for_every_epoch_and_may_keep_songs_together() -> None:
+    groups = {"pairing": "groups", "activity": None}
+    assert draws(groups, n=8) != draws(groups, n=8, epoch=1)
+    together = draws(groups | {"same_song_probability": 1}, n=50)
+    for example in together:
+        assert len({(draw.track, draw.position) for draw in example.stems.values()}) == 1
+
+
 def test_gains_are_uniform_in_db_or_linear() -> None:
     gains_db = 20 * np.log10([draw.gain for example in draws() for draw in example.stems.values()])
     assert -10 <= gains_db.min() < -9.8 and 9.8 < gains_db.max() <= 10

@@ -11,6 +11,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from io import BytesIO
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ MIXTURE_DRAWS = ("mp3", "mp3_kbps")
 """Meaning of the uniform numbers of a mixture, in order."""
 
 _LOW_PASS_ORDER = 4
+_TEMPO = NormalDist(1, 0.05)
 
 # Bit rates of MPEG-1, 2 and 2.5, layer III, by the lowest sample rate of each; and the existing sample rates.
 _MP3_KBPS = {
@@ -51,9 +53,9 @@ def check(config: AugmentConfig, sample_rate_hz: int, channels: int) -> None:
     """
     if config.low_pass_probability:
         _library("scipy.signal")
-    if config.pitch_probability or config.tempo_probability:
+    if config.pitch_probability or config.tempo_probability or config.retune_probability:
         _library("python_stretch.Signalsmith")
-    for effect in ("pitch", "tempo", "mp3"):
+    for effect in ("pitch", "tempo", "retune", "mp3"):
         name = f"{effect}_probability"
         if channels > 2 and getattr(config, name):
             raise ConfigError(f"{name}: does not support {channels} channels, only 1 or 2; set it to 0")
@@ -114,15 +116,28 @@ def draw_stem(config: AugmentConfig, uniforms: Sequence[float]) -> StemAugmentat
     of one song, get the same numbers for them.
     """
     draws = dict(zip(STEM_DRAWS, map(float, uniforms), strict=True))
-    pitch = _between(config.pitch_semitones, draws["pitch_semitones"])
-    tempo = _between(config.tempo_factor, draws["tempo_factor"])
     low_pass = _between_in_octaves(config.low_pass_hz, draws["low_pass_hz"])
+    if draws["pitch"] < config.retune_probability:
+        pitch, tempo = _retune(config, draws["pitch_semitones"], draws["tempo_factor"])
+    else:
+        pitch = _between(config.pitch_semitones, draws["pitch_semitones"])
+        tempo = _between(config.tempo_factor, draws["tempo_factor"])
+        pitch = pitch if draws["pitch"] < config.pitch_probability else None
+        tempo = tempo if draws["tempo"] < config.tempo_probability else None
     return StemAugmentation(
         inverted=draws["polarity"] < config.polarity_probability,
-        pitch_semitones=pitch if draws["pitch"] < config.pitch_probability else None,
-        tempo_factor=tempo if draws["tempo"] < config.tempo_probability else None,
+        pitch_semitones=pitch,
+        tempo_factor=tempo,
         low_pass_hz=low_pass if draws["low_pass"] < config.low_pass_probability else None,
     )
+
+
+def _retune(config: AugmentConfig, pitch: float, tempo: float) -> tuple[float, float]:
+    """Return the semitones and the tempo of both uniform numbers."""
+    legal = config.integer_semitones
+    slowest, fastest = config.tempo_factor
+    factor = _TEMPO.inv_cdf(max(tempo, 2**-53))  # which 0 does not have
+    return float(legal[int(pitch * len(legal))]), min(max(factor, slowest), fastest)
 
 
 def draw_mixture(config: AugmentConfig, uniforms: Sequence[float]) -> MixtureAugmentation:

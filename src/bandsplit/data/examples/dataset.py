@@ -20,7 +20,7 @@ from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.examples import augment
 from bandsplit.data.examples.activity import segment_samples
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.data.examples.sampling import Regions, Sampler, StemDraw, draw_set
+from bandsplit.data.examples.sampling import SPREAD_S, Regions, Sampler, StemDraw, draw_set
 from bandsplit.data.songs.tracks import Audio, Track
 
 
@@ -211,12 +211,12 @@ def make_examples(
             f"{', '.join(empty)}: no segment of any song is active, so nothing can be drawn; look at `bandsplit data "
             f"activity`, or change training.mixing.activity (null draws from entire songs)"
         )
-    whole = [
-        (number, 0, track.samples) for number, track in enumerate(tracks) if all(stem in track.stems for stem in stems)
-    ]
-    if mixing.same_song_probability and not whole:
-        raise DataError("same_song_probability: no song has all stems; set it to 0 for loose stems")
-    together = np.array(whole, np.int64).reshape(-1, 3)
+    together = _regions_together(tracks, stems, excerpt_s + SPREAD_S if mixing.pairing == "groups" else None)
+    if not len(together):
+        if mixing.same_song_probability:
+            raise DataError("same_song_probability: no song has all stems; set it to 0 for loose stems")
+        if mixing.pairing == "groups":
+            raise DataError("pairing: no song has all stems, which 'groups' needs; set it to 'free' for loose stems")
     sampler = Sampler(regions, together, tuple(targets), mixing, seed)
     excerpt_samples = round(excerpt_s * sample_rate_hz)
     return ExampleDataset(tracks, sampler, excerpt_samples, examples, sample_rate_hz, channels, broken_song)
@@ -257,6 +257,17 @@ def _regions(
             raise ValueError("active: the policy draws from active segments; find them first")
         length, _ = segment_samples(mixing.activity, track.sample_rate_hz)
         rows += [(number, int(start), length) for start in active[number, stem]]
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def _regions_together(tracks: Sequence[Track], stems: Sequence[str], place_s: float | None) -> Regions:
+    """Return the songs that have all stems as regions, or places of so many seconds in them, one every `SPREAD_S`."""
+    rows: list[tuple[int, int, int]] = []
+    for number, track in enumerate(tracks):
+        if all(stem in track.stems for stem in stems):
+            rate = track.sample_rate_hz
+            length = track.samples if place_s is None else min(track.samples, round(place_s * rate))
+            rows += [(number, start, length) for start in range(0, track.samples - length + 1, round(SPREAD_S * rate))]
     return np.array(rows, np.int64).reshape(-1, 3)
 
 

@@ -5,6 +5,7 @@ Source: docs/numerics.md#training-examples; docs/numerics.md#activity-detection;
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
@@ -83,6 +84,10 @@ class AugmentConfig(Config):
     """Probability of changing the tempo of a stem; needs the extra ``augment``."""
     tempo_factor: tuple[float, float] = (0.9, 1.1)
     """Tempo as a multiple of the original, drawn uniformly; above 1 is faster. The pitch stays."""
+    retune_probability: Probability = 0.0
+    """Probability of changing both pitch, by an integer number of semitones in ``pitch_semitones``, and tempo, by a
+    factor from a normal distribution around 1 with a deviation of 0.05, kept within ``tempo_factor``; needs the extra
+    ``augment``. The two changes above are then left out."""
     low_pass_probability: Probability = 0.0
     """Probability of a low-pass filter (Butterworth, 24 dB per octave) on a stem; needs the extra ``augment``."""
     low_pass_hz: tuple[float, float] = (2000.0, 16000.0)
@@ -101,14 +106,26 @@ class AugmentConfig(Config):
             raise ValueError(f"must be (low, high), with {lowest} <= low <= high <= {highest}")
         return value
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.retune_probability and not self.integer_semitones:
+            raise ValueError(f"pitch_semitones: {self.pitch_semitones} has no integer for retune_probability")
+        return self
+
+    @property
+    def integer_semitones(self) -> range:
+        """Integer numbers of semitones that a pitch may be shifted by."""
+        return range(math.ceil(self.pitch_semitones[0]), math.floor(self.pitch_semitones[1]) + 1)
+
 
 class MixingConfig(Config):
     """Policy for mixing stems to examples. The defaults are row 1 of Table II as the authors ran it."""
 
     activity: ActivityConfig | None = AUTHORS
     """Draw from active segments only; null draws from entire songs."""
-    pairing: Literal["once", "epoch", "free"] = "once"
-    """Combination of stems: by one shuffle for the entire run, by one per epoch, or drawn for every example."""
+    pairing: Literal["once", "epoch", "free", "groups"] = "once"
+    """Combination of stems: by one shuffle for the entire run, by one per epoch, drawn for every example, or by
+    exchanging the stems of four places in songs between four examples, with up to a second between those of a place."""
     gain: Annotated[LinearGain | DbGain, Field(discriminator="kind")] = DbGain()
     """Level of each stem."""
     swap_probability: Probability = 0.0
@@ -128,6 +145,8 @@ class MixingConfig(Config):
     def _check(self) -> Self:
         if self.gain.low > self.gain.high:
             raise ValueError(f"gain: low {self.gain.low:g} is above high {self.gain.high:g}; give the smaller first")
+        if self.pairing == "groups" and self.activity:
+            raise ValueError("activity: stems of a place are not chosen by activity; pairing 'groups' needs null")
         return self
 
 

@@ -32,6 +32,11 @@ COLUMNS = 32
 PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER, DATA_SET = range(7)
 AUGMENT_STEM, AUGMENT_MIXTURE = slice(8, 8 + len(STEM_DRAWS)), slice(24, 24 + len(MIXTURE_DRAWS))
 
+GROUP = 4
+"""Examples that exchange their stems."""
+SPREAD_S = 1.0
+"""Seconds between two places of a song whose stems are exchanged, and the most between two stems of one place."""
+
 Regions = NDArray[np.int64]
 """Regions to draw from, one row ``(track, first sample, samples)`` each."""
 
@@ -69,7 +74,7 @@ class Sampler:
     regions: Mapping[str, Regions]
     """Regions by stem; every stem has at least one."""
     together: Regions
-    """Entire songs as regions, for examples that keep the stems of one song together."""
+    """Entire songs as regions, or places in them for groups, for examples that keep the stems of one song together."""
     targets: Sequence[str]
     mixing: MixingConfig
     seed: int
@@ -78,13 +83,17 @@ class Sampler:
     def draw(self, index: int) -> ExampleDraw:
         """Draw example ``index`` of the epoch."""
         stems = sorted(self.regions)
-        table = _uniforms(self.seed, self.epoch, index, len(stems) + 1)
+        table = self._table(index)
         whole = table[-1]
         together = whole[TOGETHER] < self.mixing.same_song_probability
+        grouped = self.mixing.pairing == "groups"
+        owners = self._exchange(index) if grouped and not together else [index] * len(stems)
+        tables = {index: table} | {owner: self._table(owner) for owner in {*owners} - {index}}
         draws = {}
-        for row, stem in zip(table, stems, strict=False):
-            if together:
-                track, first, samples = self.together[int(whole[PLACE] * len(self.together))]
+        for number, (stem, owner) in enumerate(zip(stems, owners, strict=True)):
+            row, song = tables[owner][number], tables[owner][-1]
+            if together or grouped:
+                track, first, samples = self.together[int(song[PLACE] * len(self.together))]
             else:
                 track, first, samples = self._region(stem, row, whole)
             draws[stem] = StemDraw(
@@ -95,9 +104,19 @@ class Sampler:
                 _gain(self.mixing.gain, row[GAIN]),
                 bool(row[SWAP] < self.mixing.swap_probability),
                 self._drops(stem) and bool(row[DROP] < self.mixing.drop_probability),
-                draw_stem(self.mixing.augment, self._augment_draws(row, whole if together else row)),
+                draw_stem(self.mixing.augment, self._augment_draws(row, song if together or grouped else row)),
             )
         return ExampleDraw(draws, draw_mixture(self.mixing.augment, whole[AUGMENT_MIXTURE]))
+
+    def _table(self, index: int) -> NDArray[np.float64]:
+        return _uniforms(self.seed, self.epoch, index, len(self.regions) + 1)
+
+    def _exchange(self, index: int) -> list[int]:
+        """Return, for each stem, the example of the group of ``index`` that it is taken from."""
+        group, place = divmod(index, GROUP)
+        # The second word of the counters of examples is zero, so that these streams can never overlap with them.
+        random = _generator(self.seed, self.epoch, (0, 1, 0, group)).random((len(self.regions), GROUP))
+        return [GROUP * group + int(order[place]) for order in random.argsort(axis=1)]
 
     def _region(self, stem: str, row: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.int64]:
         if self.mixing.pairing == "free":

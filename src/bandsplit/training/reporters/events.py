@@ -60,6 +60,8 @@ class Validated:
     validation: Validation
     best: bool
     """Whether it is the best so far."""
+    others: int = 0
+    """Other weights that were validated and have a lower score."""
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ class TerminalProgress:
         if event.best:
             self.best = f"{validation.usdr_db:.2f} dB" if self.unit else f"{validation.loss:.4f}"
             self.bar.update(self.task, best=self.best)
-        mark = "  best" if event.best else ""
+        mark = f", {validation.weights}" if event.others else ""
+        mark += "  best" if event.best else ""
         self._print(
             f"epoch {event.epoch:3d}  loss {event.loss:.4f}  validation uSDR {validation.usdr_db:6.2f} dB, "
             f"loss {validation.loss:.4f}{mark}"
