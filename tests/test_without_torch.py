@@ -17,6 +17,8 @@ else: raise AssertionError("a command ends with an exit code")
 STATEMENTS = {
     "the package": "import bandsplit\nassert 'numpy' not in sys.modules",
     "the registry of models": "from bandsplit.models.pretrained.registry import entries\nassert entries()",
+    "what surrounds ONNX graphs": "from bandsplit.models.families import FAMILIES, find_part\n"
+    "for name in FAMILIES: find_part(name, 'onnx')()",
     "tables and figures": "import bandsplit.studies.tables.validation, bandsplit.studies.figures",
     **{
         line: COMMAND.format(line)

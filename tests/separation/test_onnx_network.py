@@ -17,6 +17,7 @@ from bandsplit.separation.separator import Separator
 from command_line import run_command
 from environments import Environment
 from onnx_models import ARCHITECTURES, write_model
+from traced_models import write_traced
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -67,6 +68,8 @@ def test_without_pytorch_the_command_and_the_class_separate_as_with_it(exported:
     script = "import sys, numpy, bandsplit; s = bandsplit.Separator(sys.argv[1]); "
     script += "stems = s.separate(numpy.zeros((2, 100), 'float32'), 8000); print(*stems, 'torch' in sys.modules)"
     assert run("-c", script, exported / "model.onnx").stdout.split() == ["vocals", "bass", "drums", "False"]
+    signals = export_model(write_traced(tmp_path, "htdemucs"), tmp_path / "signals.onnx").path
+    assert run("-c", script, signals).stdout.split() == ["vocals", "False"]
     ended = run("-m", "bandsplit", "separate", exported / "song.wav", "-n", exported / "model.safetensors")
     assert ended.returncode == 2
     assert "model.safetensors: needs PyTorch, which is not installed here" in ended.stderr

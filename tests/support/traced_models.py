@@ -49,6 +49,38 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "unet": {"block": "plain", "n_features": 8, "convs": 1, "levels": 2},
         "plan": PLAN,
     },
+    "htdemucs": {
+        "n_features": 8,
+        "depth": 1,
+        "n_fft": 128,
+        "dconv": {"decoder": True, "depth": 1, "compression": 2},
+        "bottleneck": 12,
+        "layers": 2,
+        "heads": 2,
+        "segment_samples": 5000,
+    },
+    "hdemucs": {
+        "n_features": 8,
+        "depth": 3,
+        "n_fft": 64,
+        "norm_from": 1,
+        "dconv": {"depth": 1, "compression": 2, "lstm_from": 2, "attention_from": 2},
+        "chunk_s": 0.6,
+    },
+    "demucs": {
+        "n_features": 8,
+        "depth": 2,
+        "norm_from": 1,
+        "dconv": {"depth": 1, "compression": 2, "lstm_from": 1, "attention_from": 1},
+        "chunk_s": 0.6,
+    },
+    "demucs_v2": {"n_features": 8, "depth": 2, "chunk_s": 0.6},
+    "presunet": {
+        "stft": {"n_fft": 128, "hop_samples": 30},
+        "widths": [8, 12],
+        "n_blocks": 1,
+        "plan": {"kind": "bounded", "chunk_s": 0.6, "trim_s": 0.1},
+    },
 }
 UNET = FAMILIES["dttnet"]["unet"]
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
@@ -80,7 +112,42 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
         "plain": {},
         "one linear layer, mono": {"unet": UNET | {"block": "plain", "tdf": {"kind": "square"}}, "channels": 1},
     },
+    "htdemucs": {
+        "plain": {},
+        "any length, no bottleneck": {"fixed_length": False, "bottleneck": None, "depth": 2, "norm_from": 1},
+        "three layers, three targets, mono": THREE | {"layers": 3, "channels": 1, "dconv": {"compression": 8}},
+    },
+    "hdemucs": {
+        "plain": {},
+        "magnitude, old padding, regions": {
+            "spectrum": "magnitude",
+            "old_padding": True,
+            "regions": [0.4],
+            "region_depth": 1,
+        },
+        "LSTM in the spectrogram, three targets, mono": THREE
+        | {"channels": 1, "dconv": {"decoder": True, "compression": 2, "lstm_from": 0}},
+    },
+    "demucs": {
+        "plain": {},
+        "no attention, three targets": THREE | {"dconv": {"decoder": True, "compression": 2, "lstm_from": 1}},
+        "plain layers at the rate of the signal, mono": {
+            "rewrite": False,
+            "normalize": False,
+            "resample": False,
+            "channels": 1,
+        },
+    },
+    "demucs_v2": {"plain": {}, "three targets at the rate of the signal": THREE | {"resample": False, "depth": 3}},
+    "presunet": {
+        "plain": {},
+        "three targets, long hops": THREE | {"stft": {"n_fft": 96, "hop_samples": 40}},
+        "one level, mono": {"widths": [8], "n_blocks": 2, "channels": 1},
+    },
 }
+RELATIVE = {family: 1e-4 if family == "presunet" else 1e-5 for family in FAMILIES}
+"""Differences from PyTorch that are rounding, as a part of the peak: in PResUNet, directions of short vectors turn
+phases, and PyTorch itself is up to 2e-5 from estimates in double precision."""
 TRACED = {(family, option): OPTIONS[family][option] for family in FAMILIES for option in OPTIONS[family]}
 
 

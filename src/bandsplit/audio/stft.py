@@ -63,16 +63,29 @@ def istft(spec: Tensor, config: StftConfig, samples: int) -> Tensor:
     are cut into hops and the hops added.
     """
     window = _window(config.n_fft, spec.real)
-    frames = torch.fft.irfft(spec.mT, config.n_fft) * window
-    signal = overlap_add(frames, config.hop_samples)
-    envelope = overlap_add(window.square().expand(spec.shape[-1], -1), config.hop_samples)
-    inside = slice(config.n_fft // 2, config.n_fft // 2 + samples)
-    return signal[..., inside] / envelope[inside]
+    frames = torch.fft.irfft(spec.mT, config.n_fft)
+    return join_frames(frames, window, config.hop_samples, config.n_fft // 2, samples)
+
+
+def join_frames(frames: Tensor, window: Tensor, hop: int, first: int, samples: int, silent: int = 0) -> Tensor:
+    """Add windowed frames ``(..., t, n)`` and divide by the sum of squared windows: ``(..., samples)``.
+
+    Args:
+        frames: the frames, before windowing.
+        window: the window of analysis and synthesis.
+        hop: samples between frames.
+        first: the first sample of the result.
+        samples: length of the result.
+        silent: frames of zeros at either end, whose windows count.
+    """
+    signal = overlap_add(frames * window, hop)[..., first : first + samples]
+    envelope = overlap_add(window.square().expand(frames.shape[-2] + 2 * silent, -1), hop)
+    return signal / envelope[silent * hop :][first : first + samples]
 
 
 def overlap_add(frames: Tensor, hop: int) -> Tensor:
     """Add frames ``(..., t, n)`` at multiples of ``hop``: ``(..., samples)``, at least all of them."""
-    missing = -frames.shape[-1] % hop
+    missing = -int(frames.shape[-1]) % hop  # an exporter's sizes are tensors
     hops = (F.pad(frames, (0, missing)) if missing else frames).unflatten(-1, (-1, hop)).unbind(-2)
     last = len(hops) - 1
     return reduce(torch.add, [F.pad(part, (0, 0, i, last - i)) for i, part in enumerate(hops)]).flatten(-2)

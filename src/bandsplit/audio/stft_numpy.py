@@ -22,14 +22,14 @@ def stft(signal: np.ndarray, config: StftConfig) -> np.ndarray:
     others = [(0, 0)] * (signal.ndim - 1)
     extended = np.pad(signal, [*others, (0, padded - samples)])
     extended = np.pad(extended, [*others, (n_fft // 2, n_fft // 2)], mode="reflect")
-    frames = sliding_window_view(extended, n_fft, axis=-1)[..., ::hop, :] * _window(n_fft)
+    frames = sliding_window_view(extended, n_fft, axis=-1)[..., ::hop, :] * hann_window(n_fft)
     return np.fft.rfft(frames).astype(np.complex64, copy=False).swapaxes(-1, -2)
 
 
 def istft(spec: np.ndarray, config: StftConfig, samples: int) -> np.ndarray:
     """Invert `stft`: ``(..., f, t)`` complex to ``(..., samples)`` float32."""
     n_fft, hop = config.n_fft, config.hop_samples
-    window = _window(n_fft)
+    window = hann_window(n_fft)
     frames = np.fft.irfft(spec.swapaxes(-1, -2), n_fft).astype(np.float32, copy=False) * window
     signal = _overlap_add(frames, hop)
     envelope = _overlap_add(np.broadcast_to(window * window, frames.shape[-2:]), hop)
@@ -48,5 +48,6 @@ def _overlap_add(frames: np.ndarray, hop: int) -> np.ndarray:
     return added.reshape(*others, -1)
 
 
-def _window(n_fft: int) -> np.ndarray:
+def hann_window(n_fft: int) -> np.ndarray:
+    """Return the periodic Hann window in float32."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bandsplit.evaluation.signals import checked_pair
 
@@ -102,7 +103,7 @@ def compute_log_spectral_distance(true: np.ndarray, guess: np.ndarray) -> float:
     return mean
 
 
-def _power(spec: np.ndarray) -> np.ndarray:
+def _power(spec: NDArray[np.complexfloating]) -> np.ndarray:
     power = np.square(spec.real)
     power += np.square(spec.imag)
     return np.maximum(power, LSD_FLOOR, out=power)

@@ -17,6 +17,7 @@ from typing_extensions import Self
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.config import Config, Size
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.sizes import at_least, missing_to_multiple
 from bandsplit.models.chunk_config import ChunkConfig
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Geometry:
             if samples > self.fixed_samples:
                 raise ConfigError(f"{samples} samples are more than the {self.fixed_samples} that the model takes")
             return self.fixed_samples
-        more = max(samples, self.least_samples) + self.less_samples
-        return -(-more // self.multiple_samples) * self.multiple_samples - self.less_samples
+        samples = at_least(samples, self.least_samples)
+        return samples + missing_to_multiple(samples + self.less_samples, self.multiple_samples)
 
 
 class ModelConfig(Config):
@@ -160,11 +161,11 @@ class OnnxCore(Protocol):
         ...
 
     def before(self, config: Any, batch: np.ndarray) -> np.ndarray:
-        """Turn signals ``b c samples`` into the graph's input."""
+        """Turn signals ``b c samples``, of any length that a chunk may have, into the graph's input."""
         ...
 
     def after(self, config: Any, estimates: np.ndarray, samples: int) -> np.ndarray:
-        """Turn the graph's output into signals ``b s c samples``."""
+        """Turn the graph's output into signals ``b s c samples``, as long as those before."""
         ...
 
     def check(self, file: OnnxFile, config: Any) -> None:

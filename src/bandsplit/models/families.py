@@ -54,6 +54,7 @@ FAMILIES = {
         build="bandsplit.models.demucs.build:build_htdemucs",
         flop="bandsplit.models.demucs.flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
+        onnx="bandsplit.models.demucs.onnx_core:TwoBranchOnnx",
     ),
     "hdemucs": Family(
         config="bandsplit.models.demucs.config:HybridDemucsConfig",
@@ -61,6 +62,7 @@ FAMILIES = {
         build="bandsplit.models.demucs.build:build_hdemucs",
         flop="bandsplit.models.demucs.flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
+        onnx="bandsplit.models.demucs.onnx_core:TwoBranchOnnx",
     ),
     "demucs": Family(
         config="bandsplit.models.demucs.time_config:DemucsConfig",
@@ -68,6 +70,7 @@ FAMILIES = {
         build="bandsplit.models.demucs.time_network:build_demucs",
         flop="bandsplit.models.demucs.time_flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
+        onnx="bandsplit.models.demucs.time_onnx_core:TimeOnnx",
     ),
     "demucs_v2": Family(
         config="bandsplit.models.demucs.time_config:DemucsV2Config",
@@ -75,6 +78,7 @@ FAMILIES = {
         build="bandsplit.models.demucs.time_network:build_demucs_v2",
         flop="bandsplit.models.demucs.time_flop:count_flop",
         weights="bandsplit.models.demucs.weights:read_checkpoint",
+        onnx="bandsplit.models.demucs.time_onnx_core:TimeOnnx",
     ),
     "bs_roformer": Family(
         config="bandsplit.models.bs_roformer.config:BsRoformerConfig",
@@ -114,6 +118,7 @@ FAMILIES = {
         build="bandsplit.models.presunet.network:build_network",
         flop="bandsplit.models.presunet.flop:count_flop",
         weights="bandsplit.models.presunet.weights:read_checkpoint",
+        onnx="bandsplit.models.presunet.onnx_core:PresunetOnnx",
     ),
 }
 UNNAMED = "bsrnn"

@@ -79,9 +79,7 @@ class OnnxNetwork:
 
     def _estimate(self, session: Any, batch: np.ndarray) -> np.ndarray:
         """Map ``b c samples`` to ``b s c samples``."""
-        samples = batch.shape[-1]
-        missing = self.config.geometry.fitting(samples) - samples
-        mixture = self._core.before(self.config, np.pad(batch, [(0, 0), (0, 0), (0, missing)]) if missing else batch)
+        mixture = self._core.before(self.config, batch)
         try:
             (estimates,) = session.run(["estimates"], {"mixture": mixture})
         except Exception as error:
@@ -91,7 +89,7 @@ class OnnxNetwork:
             raise ModelFileError(
                 f"{self._path}: onnxruntime cannot compute it ({reason}); the file is damaged: copy or export it again"
             ) from None
-        return self._core.after(self.config, estimates, samples + missing)[..., :samples]
+        return self._core.after(self.config, estimates, batch.shape[-1])
 
     def _session(self, calls: int) -> Any:
         """Return a session for ``calls`` parallel calls, which share the threads.

@@ -227,7 +227,7 @@ def long_range(graph: GraphProto) -> None:
 
 def gathered(graph: GraphProto) -> None:
     places = add(graph, "Expand", scalar(graph, 0), numbers(graph, 10**7))
-    add(graph, "Gather", "mixture", places, axis=2)
+    add(graph, "Gather", "mixture", places, axis=1)
 
 
 def image(graph: GraphProto) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from bandsplit.models.onnx.arrays import Array
 from bandsplit.models.onnx.metadata import Graph, Node, Weights
+from bandsplit.models.onnx.shape_rules import SHAPE_RULES
 from bandsplit.models.onnx.sizes import OPSET, Costs, _Count, count_costs
 
 onnx = pytest.importorskip("onnx")
@@ -23,7 +24,7 @@ class Case(NamedTuple):
 
     operator: str
     constants: tuple[Any, ...] = ()
-    """Arrays, in float32 except whole numbers; None: an input that is left out; "x": the mixture."""
+    """Arrays, in float32 except whole numbers and truth values; None: an input that is left out; "x": the mixture."""
     attributes: dict[str, Any] = {}  # noqa: RUF012
     outputs: int = 1
     first: bool = True
@@ -41,7 +42,7 @@ def operation(case: Case) -> tuple[Node, dict[str, np.ndarray]]:
             inputs.append("mixture" if value else "")
             continue
         array = np.asarray(value)
-        constants[f"c{number}"] = array.astype(np.int64 if array.dtype.kind == "i" else np.float32)
+        constants[f"c{number}"] = array.astype({"i": np.int64, "b": np.bool_}.get(array.dtype.kind, np.float32))
         inputs.append(f"c{number}")
     names = tuple(f"y{number}" for number in range(case.outputs))
     return Node(case.operator, tuple(inputs), names, case.attributes), constants
@@ -118,6 +119,10 @@ CASES = {
         {"hidden_size": 5, "linear_before_reset": 1},
         first=False,
     ),
+    "AveragePool": Case("AveragePool", (), {"kernel_shape": [3, 2], "strides": [1, 2], "count_include_pad": 1}),
+    "Abs": Case("Abs"),
+    "Equal": Case("Equal", (zeros(4, 1),)),
+    "Where": Case("Where", (np.ones((4, 1), bool), "x", zeros(6)), first=False),
     "Elu": Case("Elu", (), {"alpha": 0.5}),
     "Erf": Case("Erf"),
     "Clip": Case("Clip", (0.1, None)),
@@ -137,6 +142,8 @@ CASES = {
     "Transpose": Case("Transpose", (), {"perm": [2, 0, 3, 1]}),
     "Reshape": Case("Reshape", ([0, -1, 2],)),
     "Pad": Case("Pad", ([0, 0, 1, 2, 0, 0, 3, 4],)),
+    "Pad, reflection": Case("Pad", ([0, 0, 1, 2, 0, 0, 3, 4],), {"mode": "reflect"}),
+    "Pad, last number": Case("Pad", ([0, 0, 1, 2, 0, 0, 3, 9],), {"mode": "edge"}),
     "Concat": Case("Concat", ("x", zeros(2, 3, 4, 1)), {"axis": 3}),
     "Softmax": Case("Softmax", (), {"axis": -1}),
 }
@@ -152,6 +159,10 @@ IMPOSSIBLE = {
     "a kernel beyond the image": Case("Conv", (zeros(5, 3, 9, 9),)),
     "a stride of zero": Case("Conv", (zeros(5, 3, 1, 1),), {"strides": [0, 1]}),
     "negative padding": Case("Conv", (zeros(5, 3, 1, 1),), {"pads": [-1, 0, 0, 0]}),
+    "a reflection beyond the signal": Case("Pad", ([0, 0, 0, 0, 0, 0, 0, 6],), {"mode": "reflect"}),
+    "a signal around itself": Case("Pad", ([0, 0, 0, 0, 0, 0, 0, 1],), {"mode": "wrap"}),
+    "averages beyond the image": Case("AveragePool", (), {"kernel_shape": [9, 1]}),
+    "averages along one of two axes": Case("AveragePool", (), {"kernel_shape": [3]}),
     "another kernel": Case("Conv", (zeros(5, 3, 3, 3),), {"kernel_shape": [1, 1]}),
     "groups that do not divide": Case("ConvTranspose", (zeros(3, 2, 2, 2),), {"group": 2}),
     "a group of zero": Case("Conv", (zeros(5, 3, 1, 1),), {"group": 0}),
@@ -198,6 +209,7 @@ def test_what_is_impossible_or_never_exported_is_refused(case: Case):
     [
         (CASES["Conv"], 2 * 5 * 3 * 5 * (3 * 3 * 2)),
         (Case("ConvTranspose", (zeros(3, 5, 2, 2),), {"strides": [2, 2]}), 2 * 5 * 8 * 12 + 2 * 3 * 4 * 6 * 5 * 4),
+        (CASES["AveragePool"], 2 * 3 * 2 * 3 * (3 * 2)),
         (CASES["MatMul"], 2 * 3 * 4 * 5 * 6),
         (CASES["Einsum"], 2 * 6 * 5 * 3 + 2 * 3 * 4 * 6 * 5),
         (CASES["LSTM"], 4 * 2 * (2 * 20 * 3 + 2 * 20 * 5 + 2 * 40)),
@@ -207,3 +219,23 @@ def test_what_is_impossible_or_never_exported_is_refused(case: Case):
 def test_products_are_counted(case: Case, operations: int):
     graph = graph_of(case, ("estimates",))
     assert count_costs(graph, MIXTURE, FREE).operations == operations + 1
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "numbers"),
+    [
+        ("Clip", [(2, 3, 9), (3,), (5,)], (3, 3, 5)),
+        ("Clip", [(2, 3, 9), None, (5,)], (2, 3, 5)),
+        ("Equal", [(2, 3, 9), (3,)], (0, 1, 0)),
+        ("Where", [(0, 1, 0), (7, 7, 7), (2, 3, 9)], (2, 7, 9)),
+        ("Div", [(2, 3, 9), (2,)], (1, 1, 4)),
+    ],
+)
+def test_sizes_that_follow_from_other_sizes_are_computed(
+    operator: str, inputs: list[tuple[int, ...] | None], numbers: tuple[int, ...]
+):
+    arrays = [None if one is None else Array(() if len(one) == 1 else (len(one),), one) for one in inputs]
+    (found,) = SHAPE_RULES[operator][1](Node(operator, (), ("y",), {}), *arrays)
+    assert found.numbers == numbers
+    (unknown,) = SHAPE_RULES[operator][1](Node(operator, (), ("y",), {}), Array((3,)), *arrays[1:])
+    assert unknown.numbers is None

@@ -24,7 +24,7 @@ from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork
 from command_line import run_command
 from tolerances import assert_same_signal
-from traced_models import FAMILIES, TRACED, make_traced, write_traced
+from traced_models import FAMILIES, RELATIVE, TRACED, make_traced, write_traced
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -34,7 +34,7 @@ pytest.importorskip("onnxruntime")
 def test_every_option_equals_pytorch_and_takes_half_of_its_limits_at_most(family: str, option: str, tmp_path: Path):
     file = write_traced(tmp_path, family, TRACED[family, option])
     done = export_model(file, tmp_path / "model.onnx")
-    assert done.difference < 1e-5
+    assert done.difference < RELATIVE[family]
     config, card = read_card(done.path)
     assert (config, card) == read_card(file)
     core = onnx_core(config)
@@ -52,9 +52,19 @@ def test_the_graph_takes_any_length_and_batch(family: str, tmp_path: Path):
     path = export_model(file, tmp_path / "model.onnx").path
     ours, theirs = OnnxNetwork(path, threads=2), TorchNetwork.open(file, torch.device("cpu"))
     generator = np.random.default_rng(1)
-    for batch, samples in ((1, 1), (3, 1000), (2, 4001)):
+    for batch, samples in ((1, 2), (3, 1000), (2, 4001)):
         noise = generator.normal(0, 0.1, (batch, 2, samples)).astype(np.float32)
-        assert_same_signal(ours.estimate(noise), theirs.estimate(noise), noise)
+        assert_same_signal(ours.estimate(noise), theirs.estimate(noise), noise, RELATIVE[family])
+
+
+def test_silence_gives_what_pytorch_gives(tmp_path: Path):
+    option = "magnitude, old padding, regions"  # with phases, which silence does not have
+    file = write_traced(tmp_path, "hdemucs", TRACED["hdemucs", option])
+    path = export_model(file, tmp_path / "model.onnx").path
+    half = np.random.default_rng(1).normal(0, 0.1, (2, 2, 3000)).astype(np.float32)
+    half[0] = half[1, :, 1000:] = 0
+    found = OnnxNetwork(path).estimate(half)
+    assert_same_signal(found, TorchNetwork.open(file, torch.device("cpu")).estimate(half), half)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,10 +88,10 @@ def test_the_commands_export_a_model_and_separate_with_it_as_without(
         soundfile.read(tmp_path / suffix / "song" / "vocals.wav", dtype="float32")[0]
         for suffix in (".onnx", ".safetensors")
     )
-    assert_same_signal(found, expected, song)
+    assert_same_signal(found, expected, song, RELATIVE[family])
     # In memory the song is one array; from the file it is read and written part by part.
     in_memory = Separator(exported).separate(song.T, 8000)["vocals"].T
-    assert_same_signal(found, in_memory, song)
+    assert_same_signal(found, in_memory, song, RELATIVE[family])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -109,6 +119,11 @@ def test_more_weights_than_a_file_holds_are_refused(tmp_path: Path, monkeypatch:
         ("tfc_tdf", {"n_features": 128}),
         ("dttnet", {"unet": {"n_features": 128, "levels": 1}}),
         ("mdx_net", {"unet": {"block": "plain", "n_features": 64, "levels": 2}}),
+        ("htdemucs", {"n_features": 64}),
+        ("hdemucs", {"n_features": 64}),
+        ("demucs", {"n_features": 64}),
+        ("demucs_v2", {"n_features": 64}),
+        ("presunet", {"widths": [64, 64]}),
     ],
 )
 def test_a_configuration_of_a_larger_model_than_the_file_holds_is_refused(family: str, changes: dict[str, Any]):

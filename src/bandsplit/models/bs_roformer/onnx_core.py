@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.bs_roformer.config import BsRoformerConfig
 from bandsplit.models.bs_roformer.shapes import FEED_FORWARD_FACTOR
-from bandsplit.models.onnx.core import TracedCore
+from bandsplit.models.onnx.core import TracedSpectrogramCore
 
 if TYPE_CHECKING:
     from bandsplit.models.bs_roformer.network import BsRoformer
 
 
-class BsRoformerOnnx(TracedCore[BsRoformerConfig]):
+class BsRoformerOnnx(TracedSpectrogramCore[BsRoformerConfig]):
     """The `OnnxCore` of the family."""
 
     def estimate(self, model: BsRoformer, mixture: Any) -> Any:

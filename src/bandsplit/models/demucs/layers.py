@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.core.sizes import missing_to_multiple
 from bandsplit.models.network import RepeatedPart
 
 
@@ -116,7 +117,7 @@ class RegionEncoder(RepeatedPart):
         self.bounds = bounds
 
     def _apply_all(self, x: Tensor, inject: Tensor | None = None) -> Tensor:
-        bins, kernel, stride = x.shape[2], 8, 4
+        bins, kernel, stride = int(x.shape[2]), 8, 4
         edge = (kernel - stride) // 2
         found: list[Tensor] = []
         start = 0
@@ -145,8 +146,8 @@ class RegionDecoder(RepeatedPart):
         self.bounds, self.last = bounds, last
 
     def _apply_all(self, x: Tensor, skip: Tensor, length: int) -> tuple[Tensor, None]:
-        overlap, crop = 4, 2
-        bounds = [0, *(round(x.shape[2] * bound) for bound in self.bounds), x.shape[2]]
+        bins, overlap, crop = int(x.shape[2]), 4, 2
+        bounds = [0, *(round(bins * bound) for bound in self.bounds), bins]
         joined: Tensor | None = None
         for layer, start, stop in zip(self.layers, bounds, bounds[1:], strict=False):
             layer = cast(DecoderLayer, layer)
@@ -165,5 +166,5 @@ class RegionDecoder(RepeatedPart):
 def convolve(conv: nn.Module, x: Tensor) -> Tensor:
     """Apply a convolution; zeros fill a waveform up to a multiple of its stride."""
     if isinstance(conv, nn.Conv1d):
-        x = F.pad(x, (0, -x.shape[-1] % conv.stride[0]))
+        x = F.pad(x, (0, missing_to_multiple(x.shape[-1], conv.stride[0])))
     return conv(x)

@@ -68,16 +68,19 @@ class TwoBranchNetwork(SeparationModel):
         if mixture.dim() != 3 or mixture.shape[1] != config.channels or not mixture.shape[-1]:
             raise ValueError(f"mixture: must be (batch, {config.channels}, samples >= 1), got {tuple(mixture.shape)}")
         spec = self.transform(mixture)
-        image, wave = self.picture(spec), mixture
-        mean, std = _mean_and_std(image)
-        mean_t, std_t = _mean_and_std(wave)
-        decoded, decoded_t = self.estimate((image - mean) / (1e-5 + std), (wave - mean_t) / (1e-5 + std_t))
-        s = len(config.targets)
-        images = rearrange(decoded, "b (s c) f t -> b s c f t", s=s) * std[:, None] + mean[:, None]
-        waves = rearrange(decoded_t, "b (s c) l -> b s c l", s=s) * std_t[:, None] + mean_t[:, None]
+        images, waves = self.estimate(self.picture(spec), mixture)
         return Separation(self.invert(images, spec, mixture.shape[-1]) + waves, None)
 
-    def estimate(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
+    def estimate(self, image: Tensor, wave: Tensor) -> tuple[Tensor, Tensor]:
+        """Map a real spectrogram ``b c f t`` and a waveform ``b c samples`` to those of the targets, ``b s c ...``."""
+        mean, std = _mean_and_std(image)
+        mean_t, std_t = _mean_and_std(wave)
+        decoded, decoded_t = self.apply_layers((image - mean) / (1e-5 + std), (wave - mean_t) / (1e-5 + std_t))
+        s = len(self.config.targets)
+        images = rearrange(decoded, "b (s c) f t -> b s c f t", s=s) * std[:, None] + mean[:, None]
+        return images, rearrange(decoded_t, "b (s c) l -> b s c l", s=s) * std_t[:, None] + mean_t[:, None]
+
+    def apply_layers(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
         """Map a normalised spectrogram ``b c f t`` and waveform ``b c samples`` to those of all targets."""
         skips: list[Tensor] = []
         skips_t: list[Tensor] = []

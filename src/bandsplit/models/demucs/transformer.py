@@ -127,7 +127,7 @@ class CrossTransformer(nn.Module):
 
     def forward(self, spec: Tensor, wave: Tensor) -> tuple[Tensor, Tensor]:
         """Map a spectrogram ``b n f t`` and a waveform ``b n l`` to the same shapes."""
-        n, bins, frames = spec.shape[1:]
+        (n,), (bins, frames) = self.norm_in.normalized_shape, spec.shape[2:]
         x = self.norm_in(rearrange(spec, "b n f t -> b (t f) n")) + encode_bins_and_frames(n, bins, frames, spec)
         y = self.norm_in_t(wave.mT) + encode_samples(n, wave.shape[-1], wave)
         for layer, layer_t in zip(self.layers, self.layers_t, strict=True):
@@ -145,11 +145,11 @@ def encode_bins_and_frames(n_features: int, bins: int, frames: int, like: Tensor
     In each half, sines and cosines alternate.
     """
     half = n_features // 2
-    rates = torch.exp(-math.log(10000) * torch.arange(0, half, 2, dtype=like.dtype, device=like.device) / half)
+    rates = torch.exp(-math.log(10000) * _range(half, like)[::2] / half)
 
     def encode(count: int) -> Tensor:
-        angles = torch.arange(count, dtype=like.dtype, device=like.device)[:, None] * rates
-        return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+        angles = _range(count, like)[:, None] * rates
+        return torch.stack([angles.sin(), angles.cos()], dim=-1).reshape(count, -1)
 
     times = repeat(encode(frames), "t n -> (t f) n", f=bins)
     return torch.cat([times, repeat(encode(bins), "f n -> (t f) n", t=frames)], dim=1)
@@ -158,6 +158,10 @@ def encode_bins_and_frames(n_features: int, bins: int, frames: int, like: Tensor
 def encode_samples(n_features: int, length: int, like: Tensor) -> Tensor:
     """Return encodings ``l n`` of positions: the first half of the features are cosines, the second sines."""
     half = n_features // 2
-    rates = 10000 ** (torch.arange(half, dtype=like.dtype, device=like.device) / (half - 1))
-    angles = torch.arange(length, dtype=like.dtype, device=like.device)[:, None] / rates
+    rates = 10000 ** (_range(half, like) / (half - 1))
+    angles = _range(length, like)[:, None] / rates
     return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _range(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, device=like.device).to(like.dtype)  # in an exported graph, only whole numbers are sizes

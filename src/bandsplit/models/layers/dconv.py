@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.core.sizes import at_least, at_most
+
 
 class LayerScale(nn.Module):
     """A gain for each feature, small at first, so that a residual branch starts almost as nothing."""
@@ -64,7 +66,7 @@ class DConv(nn.Module):
             (dilation,) = conv.dilation
             y = F.conv2d(x, conv.weight[:, :, None], conv.bias, padding=(0, dilation), dilation=(1, dilation))
             y = _apply_all(inner, rearrange(y, "b h f t -> (b f) h t"))
-            x = torch.addcmul(x, scale[:, None, None], rearrange(y, "(b f) n t -> b n f t", b=len(x)))
+            x = torch.addcmul(x, scale[:, None, None], y.unflatten(0, (-1, x.shape[2])).transpose(1, 2))
         return x
 
 
@@ -96,6 +98,8 @@ class FramedLstm(LinearLstm):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``b n l`` to ``b n l``."""
         length = x.shape[-1]
+        if torch.jit.is_tracing():  # pyright: ignore[reportPrivateImportUsage]
+            return x + self._trace(x)
         if length <= self.FRAME:
             return x + super().forward(x)
         count = -(-length // self.HOP)
@@ -106,6 +110,19 @@ class FramedLstm(LinearLstm):
         edge = (self.FRAME - self.HOP) // 2
         kept = [y[0, ..., :-edge], *y[1:-1, ..., edge:-edge], y[-1, ..., edge:]]
         return x + torch.cat(kept, dim=-1)[..., :length]
+
+    def _trace(self, x: Tensor) -> Tensor:
+        """Do the same without branches, so that an exported graph takes any length: a short sequence is one frame."""
+        length = x.shape[-1]
+        size, more = at_most(length, self.FRAME), at_least(length - self.FRAME, 0)
+        framed = at_most(more, 1)
+        count = 1 + framed + (more + self.HOP - 1) // self.HOP
+        frames = self.HOP * torch.arange(count)[:, None] + torch.arange(size)
+        y = F.pad(x, (0, (count - 1) * self.HOP + size - length))[..., frames]
+        y = super().forward(rearrange(y, "b n k l -> (b k) n l"))
+        position = torch.arange(length)
+        number = (position - (self.FRAME - self.HOP) // 2).clamp(min=0) // self.HOP * framed
+        return y.unflatten(0, (-1, count)).transpose(1, 2).flatten(2)[..., number * (size - self.HOP) + position]
 
 
 class LocalAttention(nn.Module):
@@ -132,10 +149,9 @@ class LocalAttention(nn.Module):
             for layer in (self.query, self.key, self.content, self.query_decay)
         )
         steepness = torch.arange(1, self.DECAYS + 1, device=x.device, dtype=x.dtype)
-        slope = torch.sigmoid(decay) @ steepness / (2 * math.sqrt(self.DECAYS))  # b h l
-        position = torch.arange(x.shape[-1], device=x.device, dtype=x.dtype)
-        distance = (position[:, None] - position).abs()
-        dots = query @ key.mT / math.sqrt(key.shape[-1]) - slope[..., None] * distance
-        itself = torch.eye(len(position), device=x.device, dtype=torch.bool)
-        weights = dots.masked_fill(itself, -100.0).softmax(dim=-1)
+        slope = torch.sigmoid(decay) @ steepness[:, None] / (2 * math.sqrt(self.DECAYS))  # b h l 1
+        position = torch.arange(x.shape[-1], device=x.device)
+        distance = (position[:, None] - position).abs().to(x.dtype)
+        dots = query @ key.mT / math.sqrt(key.shape[-1]) - slope * distance
+        weights = dots.masked_fill(distance == 0, -100.0).softmax(dim=-1)
         return x + self.proj(rearrange(weights @ content, "b h l n -> b (h n) l"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,12 +35,12 @@ def _kernels(before: int, after: int, like: Tensor) -> list[Tensor]:
     """Return a filter for each of the ``after`` samples that replace ``before``."""
     rate = min(before, after) * ROLLOFF
     width = math.ceil(ZEROS * before / rate)
-    position = torch.arange(-width, width + before, dtype=torch.float64, device="cpu")
+    position = np.arange(-width, width + before)
     kernels: list[Tensor] = []
     for number in range(after):
-        at = ((position / before - number / after) * rate).clamp(-ZEROS, ZEROS)
-        kernel = torch.sinc(at) * (at * math.pi / ZEROS / 2).cos().square()
-        kernels.append((kernel / kernel.sum()).to(like))
+        at = np.clip((position / before - number / after) * rate, -ZEROS, ZEROS)
+        kernel = np.sinc(at) * np.cos(at * np.pi / ZEROS / 2) ** 2
+        kernels.append(torch.from_numpy(kernel / kernel.sum()).to(like))
     return kernels
 
 
@@ -47,5 +48,5 @@ def _filter(signal: Tensor, kernel: Tensor, stride: int) -> Tensor:
     """Apply a filter to ``... samples`` at every ``stride``-th one; the ends of the signal are repeated."""
     width = (len(kernel) - stride) // 2
     flat = F.pad(signal.reshape(-1, 1, signal.shape[-1]), (width, width + stride), mode="replicate")
-    found = F.conv1d(flat, kernel[None, None], stride=stride)[..., : -(-signal.shape[-1] // stride)]
+    found = F.conv1d(flat, kernel[None, None], stride=stride)[..., : (signal.shape[-1] + stride - 1) // stride]
     return found.reshape(*signal.shape[:-1], -1)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.models.layers.unet_model_config import UnetModelConfig
-from bandsplit.models.onnx.core import TracedCore
+from bandsplit.models.onnx.core import TracedSpectrogramCore
 
 if TYPE_CHECKING:
     from bandsplit.models.layers.unet_model import UnetModel
 
 
-class UnetModelOnnx(TracedCore[UnetModelConfig]):
+class UnetModelOnnx(TracedSpectrogramCore[UnetModelConfig]):
     """The `OnnxCore` of these families."""
 
     def estimate(self, model: UnetModel, mixture: Any) -> Any:

@@ -1,9 +1,10 @@
-"""Parts of an `OnnxCore` that families share: NumPy computes the transform and its inverse; networks may be traced."""
+"""Parts of an `OnnxCore` that families share: the computation around graphs, and graphs that are traced."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any, Generic, TypeVar
 
@@ -43,8 +44,8 @@ class SpectrogramCore(ABC, Generic[ConfigT]):
         return [None, *sizes], [None, len(config.targets), *sizes]
 
     def before(self, config: ConfigT, batch: np.ndarray) -> np.ndarray:
-        """Transform ``b c samples``, and leave out the highest bins."""
-        spec = stft(batch, self.stft(config))[:, :, : self.bins(config)]
+        """Fill up ``b c samples``, transform it, and leave out the highest bins."""
+        spec = stft(_fill(config, batch), self.stft(config))[:, :, : self.bins(config)]
         return np.stack([np.real(spec), np.imag(spec)], axis=-1)
 
     def after(self, config: ConfigT, estimates: np.ndarray, samples: int) -> np.ndarray:
@@ -53,28 +54,53 @@ class SpectrogramCore(ABC, Generic[ConfigT]):
         return istft(estimates.view(np.complex64)[..., 0], self.stft(config), samples)
 
 
-class TracedCore(SpectrogramCore[ConfigT]):
-    """An `OnnxCore` of a network that PyTorch's exporter traces.
+class TracedCore(ABC, Generic[ConfigT]):
+    """The other half of an `OnnxCore`, for networks that PyTorch's exporter traces.
 
-    A family says how its network maps spectrograms, how many bins it sees, and how large its activations are.
+    A family says what is traced, and how large its activations are.
     """
+
+    length: str
+    """Name of the last axis of any size."""
+
+    @abstractmethod
+    def shapes(self, config: ConfigT) -> tuple[list[int | None], list[int | None]]:
+        """Return the shapes of mixture and estimates; None: any size."""
 
     @abstractmethod
     def estimate(self, model: Any, mixture: Any) -> Any:
-        """Map real and imaginary parts of the mixture's lowest bins, a tensor ``b c f t 2``, to the estimates'."""
+        """Turn the graph's input, a tensor, into its output."""
+
+    @abstractmethod
+    def example(self, config: ConfigT) -> np.ndarray:
+        """Return an input of two signals of several frames, which is traced."""
+
+    @abstractmethod
+    def hop(self, config: ConfigT) -> int:
+        """Return the samples between frames."""
+
+    @abstractmethod
+    def mixture_shape(self, config: ConfigT) -> tuple[int, ...]:
+        """Return the shape of the mixture for which costs are counted."""
 
     @abstractmethod
     def activations(self, config: ConfigT, frames: int) -> int:
         """Return how many numbers the activations of one signal have that are in memory together, about."""
 
+    def products(self, config: ConfigT, samples: int) -> int:
+        """Return how often the layers multiply for one signal."""
+        # A multiplication and its addition are two of the family's operations.
+        return count_flop(config, samples).forward // 2
+
     def build(self, model: Any, metadata: Mapping[str, str], int8: bool) -> bytes:
         """Trace the network, see `bandsplit.models.onnx.exporting`."""
         from bandsplit.models.onnx.exporting import export_core
 
-        config = model.config
-        # Two signals, so that no size of the batch is taken for an axis of length one.
-        shortest = np.zeros((2, config.channels, config.geometry.fitting(1)), np.float32)
-        return export_core(model, self.estimate, self.before(config, shortest), metadata)
+        given, found = (
+            ["batch", *(self.length if size is None else size for size in sizes)]
+            for _, *sizes in self.shapes(model.config)
+        )
+        return export_core(model, self.estimate, self.example(model.config), metadata, given, found)
 
     def int8_problem(self, config: ConfigT) -> str | None:
         """Return the reason why it has no 8-bit layers: the exporter writes none."""
@@ -90,10 +116,6 @@ class TracedCore(SpectrogramCore[ConfigT]):
         check_operators(file)
         count_costs(file.graph, self.mixture_shape(config), self.limit_costs(file.graph, config))
 
-    def mixture_shape(self, config: ConfigT) -> tuple[int, ...]:
-        """Return the shape of the mixture for which costs are counted."""
-        return BATCH, config.channels, self.bins(config), 1 + self._samples(config) // self._hop(config), 2
-
     def limit_costs(self, graph: Graph, config: ConfigT) -> Costs:
         """Return limits for that mixture: several times the activations and operations of the configuration.
 
@@ -106,13 +128,63 @@ class TracedCore(SpectrogramCore[ConfigT]):
         least = sum(prod(shape) for _, shape in tensor_shapes(config) if sum(size > 1 for size in shape) > 1)
         if weights < (least := least // 2):
             raise ValueError(f"it has {weights} weights, but a model of its configuration has at least {least}")
-        held = BATCH * self.activations(config, self.mixture_shape(config)[3])
-        # A multiplication and its addition are two of the family's operations.
-        products = BATCH * count_flop(config, self._samples(config)).forward // 2
-        return Costs(_HELD * held, _DONE * products + _PER_ACTIVATION * held)
+        samples = self.samples(config)
+        held = BATCH * self.activations(config, 1 + samples // self.hop(config))
+        return Costs(_HELD * held, _DONE * BATCH * self.products(config, samples) + _PER_ACTIVATION * held)
 
-    def _hop(self, config: ConfigT) -> int:
+    def samples(self, config: ConfigT) -> int:
+        """Return the samples of the signals for which costs are counted."""
+        return config.geometry.fixed_samples or config.geometry.fitting((FRAMES - 1) * self.hop(config))
+
+
+class TracedSpectrogramCore(SpectrogramCore[ConfigT], TracedCore[ConfigT]):
+    """An `OnnxCore` of a network on spectrograms that PyTorch's exporter traces."""
+
+    length = "frames"
+
+    def example(self, config: ConfigT) -> np.ndarray:
+        """Return the spectrograms of two short signals."""
+        samples = config.geometry.fitting(3 * self.hop(config))
+        return self.before(config, np.zeros((2, config.channels, samples), np.float32))
+
+    def hop(self, config: ConfigT) -> int:
+        """Return the hop of the transform."""
         return self.stft(config).hop_samples
 
-    def _samples(self, config: ConfigT) -> int:
-        return config.geometry.fixed_samples or config.geometry.fitting((FRAMES - 1) * self._hop(config))
+    def mixture_shape(self, config: ConfigT) -> tuple[int, ...]:
+        """Return the shape of the mixture for which costs are counted."""
+        return BATCH, config.channels, self.bins(config), 1 + self.samples(config) // self.hop(config), 2
+
+
+class TracedSignalCore(TracedCore[ConfigT]):
+    """An `OnnxCore` whose graph maps ``mixture (b c samples)`` to ``estimates (b s c samples)``, transforms inside."""
+
+    length = "samples"
+
+    def shapes(self, config: ConfigT) -> tuple[list[int | None], list[int | None]]:
+        """Return the shapes of mixture and estimates; None: any size."""
+        sizes = [config.channels, config.geometry.fixed_samples]
+        return [None, *sizes], [None, len(config.targets), *sizes]
+
+    def before(self, config: ConfigT, batch: np.ndarray) -> np.ndarray:
+        """Fill up ``b c samples``."""
+        return _fill(config, batch)
+
+    def after(self, config: ConfigT, estimates: np.ndarray, samples: int) -> np.ndarray:
+        """Cut off the estimates of what was filled up."""
+        return estimates[..., :samples]
+
+    def example(self, config: ConfigT) -> np.ndarray:
+        """Return two short signals: the trace of a network for one length does not depend on it."""
+        samples = replace(config.geometry, fixed_samples=None).fitting(3 * self.hop(config))
+        return np.zeros((2, config.channels, samples), np.float32)
+
+    def mixture_shape(self, config: ConfigT) -> tuple[int, ...]:
+        """Return the shape of the mixture for which costs are counted."""
+        return BATCH, config.channels, self.samples(config)
+
+
+def _fill(config: ModelConfig, batch: np.ndarray) -> np.ndarray:
+    """Put zeros behind ``b c samples``, up to a length that the network takes."""
+    missing = config.geometry.fitting(batch.shape[-1]) - batch.shape[-1]
+    return np.pad(batch, [(0, 0), (0, 0), (0, missing)]) if missing else batch

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ IR_VERSION = 8
 MOST_BYTES = (1 << 31) - (1 << 24)
 """Most bytes of weights: a file of Protocol Buffers holds less than 2 GiB, and the graph takes some."""
 Estimate = Callable[[Any, Tensor], Tensor]
-"""Maps a network and real and imaginary parts of the mixture, ``b c f t 2``, to those of the estimates."""
+"""Maps a network and the graph's input to the graph's output."""
+Axes = Sequence[int | str]
+"""Sizes of axes, or names of those of any size."""
 
 
 class _Core(nn.Module):
@@ -43,14 +45,24 @@ class _Core(nn.Module):
         return self.estimate(self.model, mixture)
 
 
-def export_core(model: SeparationModel, estimate: Estimate, mixture: np.ndarray, metadata: Mapping[str, str]) -> bytes:
-    """Write the real-valued part of a network, ``b c f t 2 -> b s c f t 2``, as the bytes of an ONNX file.
+def export_core(
+    model: SeparationModel,
+    estimate: Estimate,
+    mixture: np.ndarray,
+    metadata: Mapping[str, str],
+    given: Axes,
+    found: Axes,
+) -> bytes:
+    """Write a part of a network as the bytes of an ONNX file.
 
     Args:
         model: the network.
         estimate: computes that part.
-        mixture: an example; in the file, the axes b and t may have any size that the network takes.
+        mixture: an example of its input, which differs in size from ``given`` on those axes that are not constant in
+            the trace.
         metadata: entries for the metadata of the file.
+        given: axes of its input.
+        found: axes of its output.
 
     Raises:
         ConfigError: the weights do not fit in a file.
@@ -63,16 +75,16 @@ def export_core(model: SeparationModel, estimate: Estimate, mixture: np.ndarray,
         )
     with tempfile.TemporaryDirectory() as folder:
         traced, simple = Path(folder) / "traced.onnx", Path(folder) / "simple.onnx"
-        _trace(_Core(model, estimate).eval(), torch.from_numpy(mixture), traced)
+        free = {axis: f"axis_{axis}" for axis, size in enumerate(given) if size != mixture.shape[axis]}
+        _trace(_Core(model, estimate).eval(), torch.from_numpy(mixture), free, traced)
         _simplify(traced, simple)
         graph = onnx.load(simple).graph
-    _, channels, bins, _, _ = mixture.shape
-    written = _plain(graph, len(model.config.targets), channels, bins)
+    written = _plain(graph, given, found)
     helper.set_model_props(written, dict(metadata))
     return written.SerializeToString()
 
 
-def _trace(core: nn.Module, mixture: Tensor, path: Path) -> None:
+def _trace(core: nn.Module, mixture: Tensor, free: Mapping[int, str], path: Path) -> None:
     register_operations()
     # With gradients networks take their plain paths: others write into existing tensors, which a trace does not follow.
     with torch.enable_grad(), warnings.catch_warnings():
@@ -84,7 +96,7 @@ def _trace(core: nn.Module, mixture: Tensor, path: Path) -> None:
             str(path),
             input_names=["mixture"],
             output_names=["estimates"],
-            dynamic_axes={"mixture": {0: "batch", 3: "frames"}, "estimates": {0: "batch", 4: "frames"}},
+            dynamic_axes={"mixture": free},
             opset_version=OPSET,
             dynamo=False,
         )
@@ -96,17 +108,18 @@ def _simplify(path: Path, simple: Path) -> None:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(simple)
     options.log_severity_level = 4
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # Of its steps, one joins products and sums to an operator of their own.
+    without = ["MatMulAddFusion"]
+    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=without)
 
 
-def _plain(old: onnx.GraphProto, targets: int, channels: int, bins: int) -> onnx.ModelProto:
+def _plain(old: onnx.GraphProto, given: Axes, found: Axes) -> onnx.ModelProto:
     """Return a model of the graph with the fields that `bandsplit.models.onnx.metadata` reads, and no others."""
     read = {name for node in old.node for name in node.input} | {"estimates"}
     constants = [numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name) for tensor in old.initializer]
     nodes = [_plain_node(node, read, constants) for node in old.node]
-    sizes = [channels, bins, "frames", 2]
-    mixture = helper.make_tensor_value_info("mixture", TensorProto.FLOAT, ["batch", *sizes])
-    estimates = helper.make_tensor_value_info("estimates", TensorProto.FLOAT, ["batch", targets, *sizes])
+    mixture = helper.make_tensor_value_info("mixture", TensorProto.FLOAT, given)
+    estimates = helper.make_tensor_value_info("estimates", TensorProto.FLOAT, found)
     graph = helper.make_graph(nodes, "bandsplit", [mixture], [estimates], constants)
     return helper.make_model(
         graph,

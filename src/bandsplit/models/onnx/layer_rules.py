@@ -25,6 +25,8 @@ def count_products(node: Node, inputs: Sequence[Array | None], outputs: Sequence
             return written * arrays[0].shape[-1]
         case "Einsum":
             return written + prod(_sizes_of_letters(node, arrays).values())
+        case "AveragePool":
+            return written * prod(node.attributes["kernel_shape"])
         case "Conv":
             return written * prod(arrays[1].shape[1:])
         case "ConvTranspose":
@@ -87,16 +89,25 @@ def _window(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[tup
     return list(zip(sizes, extents, strides, pads[:n], pads[n:], strict=True))
 
 
+def _places(node: Node, sizes: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """Return how often a window fits on each axis."""
+    return [
+        (size + before + after - extent) // stride + 1
+        for size, extent, stride, before, after in _window(node, sizes, kernel)
+    ]
+
+
+def _average(node: Node, x: Array) -> list[Array]:
+    b, n, *sizes = x.shape
+    return [new_array((b, n, *_places(node, sizes, node.attributes["kernel_shape"])), x)]
+
+
 def _conv(node: Node, x: Array, weight: Array, bias: Array | None = None) -> list[Array]:
     (b, n_in, *sizes), (n_out, n_each, *kernel) = x.shape, weight.shape
     groups = node.attributes.get("group", 1)
     require(groups > 0 and n_in == n_each * groups and n_out % groups == 0)
     require(bias is None or bias.shape == (n_out,))
-    out = [
-        (size + before + after - extent) // stride + 1
-        for size, extent, stride, before, after in _window(node, sizes, kernel)
-    ]
-    return [new_array((b, n_out, *out), x, weight)]
+    return [new_array((b, n_out, *_places(node, sizes, kernel)), x, weight)]
 
 
 def _conv_transpose(node: Node, x: Array, weight: Array, bias: Array | None = None) -> list[Array]:
@@ -118,6 +129,7 @@ def _norm(node: Node, x: Array, *parameters: Array) -> list[Array]:
 
 
 LAYER_RULES: Rules = {
+    "AveragePool": ({"count_include_pad", "kernel_shape", "pads", "strides"}, _average),
     "BatchNormalization": ({"epsilon", "momentum"}, _norm),
     "Conv": (_WINDOW, _conv),
     "ConvTranspose": (_WINDOW, _conv_transpose),

@@ -36,6 +36,8 @@ def _elementwise(node: Node, *arrays: Array) -> list[Array]:
         "Sub": lambda a, b: a - b,
         "Mul": lambda a, b: a * b,
         "Div": _divide,
+        "Equal": lambda a, b: int(a == b),
+        "Where": lambda one, a, b: a if one else b,
     }.get(node.operator)
     shape, numbers = broadcast(*(array.shape for array in arrays)), None
     few = len(shape) <= 1 and prod(shape) <= MOST_NUMBERS
@@ -56,7 +58,11 @@ def _divide(a: int, b: int) -> int:
 
 def _clip(node: Node, x: Array, least: Array | None = None, most: Array | None = None) -> list[Array]:
     require(all(bound is None or bound.shape == () for bound in (least, most)))
-    return [new_array(x.shape, x)]
+    numbers = x.numbers
+    for bound, choose in ((least, max), (most, min)):
+        if bound is not None and numbers is not None:
+            numbers = None if bound.numbers is None else [choose(number, *bound.numbers) for number in numbers]
+    return [new_array(x.shape, x, numbers=numbers)]
 
 
 def _cast(node: Node, x: Array) -> list[Array]:
@@ -104,6 +110,10 @@ def _gather(node: Node, x: Array, places: Array) -> list[Array]:
 def _pad(node: Node, x: Array, amounts: Array, value: Array | None = None) -> list[Array]:
     n, pads = len(x.shape), numbers_of(amounts)
     require(len(pads) == 2 * n and min(pads) >= 0)
+    mode = node.attributes.get("mode", b"constant")
+    require(mode in (b"constant", b"edge", b"reflect"))
+    if mode == b"reflect":
+        require(all(max(pads[i], pads[i + n]) < size for i, size in enumerate(x.shape)))
     return [new_array([size + pads[i] + pads[i + n] for i, size in enumerate(x.shape)], x)]
 
 
@@ -176,10 +186,10 @@ def _transpose(node: Node, x: Array) -> list[Array]:
 
 
 SHAPE_RULES: Rules = {
-    **{name: (set(), _elementwise) for name in ("Add", "Div", "Mul", "PRelu", "Pow", "Sub", "Sum")},
+    **{name: (set(), _elementwise) for name in ("Add", "Div", "Equal", "Mul", "PRelu", "Pow", "Sub", "Sum", "Where")},
     **{
         name: (set(), _elementwise)
-        for name in ("Cos", "Erf", "Identity", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh")
+        for name in ("Abs", "Cos", "Erf", "Identity", "Reciprocal", "Relu", "Sigmoid", "Sin", "Sqrt", "Tanh")
     },
     **{name: ({"alpha"}, _elementwise) for name in ("Elu", "LeakyRelu")},
     **{name: ({"keepdims"}, _reduce) for name in ("ReduceL2", "ReduceMean", "ReduceSum")},
@@ -189,7 +199,7 @@ SHAPE_RULES: Rules = {
     "ConstantOfShape": (set(), _constant_of_shape),
     "Expand": (set(), _expand),
     "Gather": ({"axis"}, _gather),
-    "Pad": (set(), _pad),
+    "Pad": ({"mode"}, _pad),
     "Range": (set(), _range),
     "Reshape": (set(), _reshape),
     "Shape": ({"start", "end"}, _shape),

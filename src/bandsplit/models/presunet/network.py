@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.audio.stft import istft, stft
+from bandsplit.core.sizes import missing_to_multiple
 from bandsplit.models.layers.batch_norm import BatchNorm
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 from bandsplit.models.presunet.config import HEAD_BLOCKS, PARTS, PresunetConfig
@@ -66,11 +67,24 @@ class PresunetModel(SeparationModel):
         samples, config = mixture.shape[-1], self.config
         bands = self.bank.split(mixture)
         spec = stft(bands, config.stft).flatten(1, 2).mT  # b (c k) t f
-        magnitude = (spec.real.square() + spec.imag.square()).clamp(min=LEAST_POWER).sqrt()
-        masks = self.estimate(magnitude)
-        estimates = self._masked(masks, spec, magnitude).mT.unflatten(2, (config.channels, -1))
+        mask = torch.complex(*self.masks(magnitude(spec.real, spec.imag)))
+        estimates = F.pad(mask * spec[:, None, ..., : config.bins], (0, 1)).mT.unflatten(2, (config.channels, -1))
         signal = self.bank.join(istft(estimates, config.stft, bands.shape[-1]))
         return Separation(F.pad(signal, (0, samples - signal.shape[-1])), None)
+
+    def masks(self, magnitude: Tensor) -> tuple[Tensor, Tensor]:
+        """Map magnitudes ``b (c k) t f`` of the mixture to complex masks ``b s (c k) t f``, without the highest bin.
+
+        Returns:
+            Their real and imaginary parts.
+        """
+        # Under autocast, images come in half precision, which complex numbers do not have.
+        logits, real, imag, residual = self.estimate(magnitude).to(magnitude.dtype).unbind(2)
+        magnitude = magnitude[:, None, ..., : self.config.bins]
+        found = (torch.sigmoid(logits) * magnitude + residual).relu()
+        length = (real.square() + imag.square()).clamp(min=LEAST_SQUARE).sqrt()
+        gain = found / (length * magnitude)
+        return real * gain, imag * gain
 
     def estimate(self, magnitude: Tensor) -> Tensor:
         """Map magnitudes ``b (c k) t f`` of the mixture to images ``b s p (c k) t f`` for all bins but the highest.
@@ -79,7 +93,7 @@ class PresunetModel(SeparationModel):
         """
         frames, step = magnitude.shape[-2], 2 ** len(self.config.widths)
         x = self.norm(magnitude.transpose(1, 3)).transpose(1, 3)
-        x = F.pad(x, (0, -1, 0, -frames % step))
+        x = F.pad(x[..., :-1], (0, 0, 0, missing_to_multiple(frames, step)))
         x = self.unet(x)
         masks = torch.stack([head(x) for head in self.heads], dim=1)[..., :frames, :]
         return rearrange(masks, "b s (p c) t f -> b s p c t f", p=PARTS)
@@ -95,17 +109,6 @@ class PresunetModel(SeparationModel):
         """Return the groups of residual blocks of the U-Net and of the heads."""
         return [part for part in self.modules() if isinstance(part, RepeatedPart)]
 
-    @staticmethod
-    def _masked(masks: Tensor, spec: Tensor, magnitude: Tensor) -> Tensor:
-        """Return the spectrograms ``b s c t f`` of the estimates; their highest bin is zero."""
-        bins = masks.shape[-1]
-        # Under autocast, masks come in half precision, which complex numbers do not have.
-        logits, real, imag, residual = masks.to(magnitude.dtype).unbind(2)
-        mixture, magnitude = spec[..., :bins].unsqueeze(1), magnitude[..., :bins].unsqueeze(1)
-        found = (torch.sigmoid(logits) * magnitude + residual).relu()
-        length = (real.square() + imag.square()).clamp(min=LEAST_SQUARE).sqrt()
-        return F.pad(torch.complex(real, imag) * (found / (length * magnitude)) * mixture, (0, 1))
-
     def _check(self, mixture: Tensor) -> None:
         if mixture.dim() != 3 or mixture.shape[1] != self.config.channels:
             raise ValueError(
@@ -118,6 +121,11 @@ class PresunetModel(SeparationModel):
                 f"mixture: has {mixture.shape[-1]} samples, but the network needs at least {least}; pad with zeros, as "
                 f"`separate` does"
             )
+
+
+def magnitude(real: Tensor, imag: Tensor) -> Tensor:
+    """Return magnitudes of a spectrogram, whose squares have a lower limit."""
+    return (real.square() + imag.square()).clamp(min=LEAST_POWER).sqrt()
 
 
 def build_network(config: PresunetConfig) -> PresunetModel:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bandsplit.audio.stft_config import StftConfig
-from bandsplit.models.onnx.core import TracedCore
+from bandsplit.models.onnx.core import TracedSpectrogramCore
 from bandsplit.models.tfc_tdf.config import TfcTdfConfig
 
 if TYPE_CHECKING:
     from bandsplit.models.tfc_tdf.network import TfcTdfModel
 
 
-class TfcTdfOnnx(TracedCore[TfcTdfConfig]):
+class TfcTdfOnnx(TracedSpectrogramCore[TfcTdfConfig]):
     """The `OnnxCore` of the family."""
 
     def estimate(self, model: TfcTdfModel, mixture: Any) -> Any:
