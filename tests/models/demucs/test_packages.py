@@ -123,7 +123,7 @@ def test_a_description_of_a_bag_sets_the_length_of_the_chunks_and_nothing_else(t
     path = tmp_path / "x.th"
     path.write_bytes(sound_package("demucs.hdemucs.HDemucs"))
     assert read_model(path, {"segment": 12}).model.config.geometry.published.chunk_s == 12
-    with pytest.raises(ModelFileError, match=r"the configuration: unknown option\(s\): channels; known: segment$"):
+    with pytest.raises(ModelFileError, match=r"the configuration: unknown option\(s\): channels = 3; known: segment$"):
         read_model(path, {"segment": 12, "channels": 3})
     path.write_bytes(sound_package("demucs.htdemucs.HTDemucs"))
     with pytest.raises(ModelFileError, match="segment has no meaning for a network that sees one length"):

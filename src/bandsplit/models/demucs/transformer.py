@@ -164,4 +164,4 @@ def encode_samples(n_features: int, length: int, like: Tensor) -> Tensor:
 
 
 def _range(count: int, like: Tensor) -> Tensor:
-    return torch.arange(count, device=like.device).to(like.dtype)  # in an exported graph, only whole numbers are sizes
+    return torch.arange(count, device=like.device).to(like.dtype)  # in an exported graph, only integers are sizes
