@@ -128,7 +128,7 @@ def test_without_extras_every_command_works_or_names_the_extra_that_it_needs(tmp
         assert (code != 0) == bool(extra), f"{line}: {text}"
         assert not extra or f"pip install 'bandsplit[{extra}]'" in text, f"{line}: {text}"
     made = {path.name for path in environment.folder.iterdir()} - there
-    assert made == {"separated", "rows.jsonl", "weights.safetensors", "packed", "study"}
+    assert made == {"separated", "rows.jsonl", "bag.yaml", "weights.safetensors", "packed", "study"}
     (doctor,) = (text for (line, _), (_, text) in zip(CASES, found, strict=True) if line == "doctor")
     assert "train without codecarbon, lightning-fabric, matplotlib, scipy -> if you need it:" in doctor
     assert "0 failed" in doctor
