@@ -8,7 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any
 
@@ -37,7 +37,8 @@ def worker_pool(
             process.kill()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        with suppress(RuntimeError):  # a signal came between the making and the start of the pool's thread
+            pool.shutdown(cancel_futures=True)
 
 
 def end_processes() -> None:
