@@ -5,32 +5,22 @@ import torch
 
 from bandsplit.data.examples.dataset import Example
 from bandsplit.models.network import build_model
-from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.runs.config import RunConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric
 from bandsplit.training.learner import Learner
+from small_recipes import SMALL, small_run
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 DEVICE = "cuda"
-SMALL = [recipe.id for recipe in RECIPES.values() if recipe.id == "mini-base" or (
-    recipe.id.startswith("mini-") and "family" in recipe.settings["model"]
-)]  # fmt: skip
-"""A small recipe of each family that has one."""
-
-
-def run_config(name: str, precision: str = "fp32") -> RunConfig:
-    recipe = RECIPES[name]
-    return recipe.run_config(() if recipe.shared else ("vocals",), changes={"training.precision": precision})
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_estimates_are_those_of_a_cpu(name: str):
     torch.manual_seed(0)
-    model = build_model(run_config(name).model).eval()
+    model = build_model(small_run(name).model).eval()
     mixture = 0.1 * torch.randn(1, model.config.channels, model.config.geometry.fitting(12_000))
     with torch.inference_mode():
         expected = model(mixture).signal
@@ -41,7 +31,7 @@ def test_estimates_are_those_of_a_cpu(name: str):
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", SMALL)
 def test_steps_in_every_precision_learn(name: str, precision: str):
-    config = run_config(name, precision)
+    config = small_run(name, {"training.precision": precision})
     torch.manual_seed(0)
     learner = Learner(config, BatchPlan(2, 1, 1), Execution(DEVICE), make_fabric(config.training, Execution(DEVICE)))
     samples = round(config.training.excerpt_s * config.model.sample_rate_hz)
@@ -58,7 +48,7 @@ def test_steps_in_every_precision_learn(name: str, precision: str):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_song_is_separated_as_on_a_cpu(name: str):
     torch.manual_seed(0)
-    model = build_model(run_config(name).model)
+    model = build_model(small_run(name).model)
     song = 0.1 * torch.randn(2, 3 * model.config.sample_rate_hz).numpy()
     expected = Separator(model, device="cpu").separate(song, model.config.sample_rate_hz)
     found = Separator(model, device=DEVICE).separate(song, model.config.sample_rate_hz)

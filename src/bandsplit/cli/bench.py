@@ -86,7 +86,7 @@ def bench_separate(
         str | None,
         typer.Option(
             "--runtime",
-            help="Any of plain (PyTorch's own LSTM, one chunk at a time), torch, onnx, int8 (default: all installed).",
+            help="Any of plain (PyTorch's layers, one chunk at a time), torch, onnx, int8 (default: all installed).",
         ),
     ] = None,
     chunk: Annotated[

@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.memory import keep_freed_memory
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.files import load_model
 from bandsplit.models.layers.threads import map_apart
@@ -44,6 +45,8 @@ class TorchNetwork:
         self.config = model.config
         self.device = str(device)
         self.model = model.to(device).eval()
+        if device.type == "cpu":
+            keep_freed_memory()
 
     @classmethod
     def open(

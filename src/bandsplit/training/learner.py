@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bandsplit.audio.stft_config import StftConfig
 from bandsplit.core.errors import RunError
+from bandsplit.core.memory import keep_freed_memory
 from bandsplit.data.examples.dataset import Example
 from bandsplit.models.layers.batch_norm import UnchangedStatistics
 from bandsplit.models.network import SeparationModel, build_model
@@ -20,7 +21,6 @@ from bandsplit.training.averaging import Averages
 from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_time
 from bandsplit.training.initial import InitialModel, freeze
 from bandsplit.training.losses import compute_loss, spectrogram_loss
-from bandsplit.training.memory import keep_freed_memory
 from bandsplit.training.optimisation import build_optimizer
 
 

@@ -11,10 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.demucs.time_config import TimeConfig
-from bandsplit.models.demucs.transformer import Attention
+from bandsplit.models.demucs.transformer import Attention, encode_bins_and_frames, encode_samples
 from bandsplit.models.families import count_flop, parse_model, tensor_shapes
 from bandsplit.models.layers.aligned_stft import aligned_istft, aligned_stft
-from bandsplit.models.layers.dconv import DConv
+from bandsplit.models.layers.cpu_work import TwoPaths
+from bandsplit.models.layers.dconv import DConv, LocalAttention
 from bandsplit.models.layers.resample import downsample, upsample
 from bandsplit.models.network import build_model
 
@@ -97,6 +98,44 @@ def test_recomputed_layers_have_the_same_gradients(config: ModelConfig):
     for plain, again in zip(*gradients, strict=True):
         assert plain is not None and again is not None
         torch.testing.assert_close(plain, again, rtol=1e-4, atol=1e-7)
+
+
+def test_the_faster_path_of_inference_equals_the_plain_one(config: ModelConfig):
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    mixture = torch.rand(2, config.channels, config.geometry.fitting(900)) - 0.5
+    with torch.inference_mode():
+        found = model.separate(mixture)
+        for layer in model.modules():
+            if isinstance(layer, TwoPaths):
+                layer.fast = False
+        expected = model.separate(mixture)
+    assert not found.equal(expected)
+    assert (found - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_half_precision_changes_estimates_by_less_than_30_db(config: ModelConfig):
+    torch.manual_seed(0)
+    model = build_model(config).eval()
+    mixture = torch.rand(1, config.channels, config.geometry.fitting(1000)) - 0.5
+    with torch.inference_mode():
+        expected = model.separate(mixture)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = model.separate(mixture)
+    assert found.dtype == torch.float32
+    assert (found - expected).square().sum() <= 1e-3 * expected.square().sum()
+
+
+def test_positions_are_exact_in_half_precision():
+    like, rough = torch.empty(0), torch.empty(0, dtype=torch.bfloat16)
+    assert encode_samples(8, 2000, rough).equal(encode_samples(8, 2000, like))
+    assert encode_bins_and_frames(8, 2, 400, rough).equal(encode_bins_and_frames(8, 2, 400, like))
+    torch.manual_seed(0)
+    attention, x = LocalAttention(8), torch.randn(1, 8, 700)
+    nn.init.ones_(attention.query_decay.bias)  # neighbours count most
+    with torch.autocast("cpu", torch.bfloat16):
+        found = attention(x.bfloat16())
+    assert (found - attention(x)).abs().max() <= 0.05
 
 
 @pytest.mark.parametrize("name", ["demucs", "demucs, plain", "demucs_v2", "demucs_v2, mono"])

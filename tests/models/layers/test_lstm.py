@@ -38,7 +38,7 @@ def run(layer: RecurrentLayer, x: Tensor, upstream: Tensor) -> dict[str, Tensor]
 
 
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequence, "_is_plain_cpu_work", lambda x: False)
+    monkeypatch.setattr(sequence, "is_plain_cpu_work", lambda x: False)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

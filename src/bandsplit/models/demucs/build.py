@@ -26,6 +26,14 @@ from bandsplit.models.demucs.layers import (
 from bandsplit.models.demucs.levels import DConvSizes, Level, list_levels
 from bandsplit.models.demucs.network import Branches, FrequencyEmbedding, HtDemucsNetwork, HybridDemucsNetwork
 from bandsplit.models.demucs.transformer import CrossTransformer
+from bandsplit.models.layers.convolutions import (
+    PointwiseConv1d,
+    PointwiseConv2d,
+    StridedConv1d,
+    StridedConv2d,
+    TransposedConv1d,
+    TransposedConv2d,
+)
 from bandsplit.models.layers.dconv import DConv
 
 _EDGE = (KERNEL - STRIDE) // 2
@@ -65,15 +73,15 @@ def _encoder(level: Level, bounds: tuple[float, ...]) -> nn.Module:
     n_in, n = level.n_in, level.n_features
     if level.regions > 1:
         layers = [
-            _encoder_layer(level, nn.Conv2d(n_in, n, (KERNEL, 1), (STRIDE, 1)), nn.Conv2d(n, 2 * n, 1))
+            _encoder_layer(level, StridedConv2d(n_in, n, (KERNEL, 1), (STRIDE, 1)), PointwiseConv2d(n, 2 * n))
             for _ in range(level.regions)
         ]
         return RegionEncoder(layers, bounds)
     if level.kind == "merged":
-        conv = nn.Conv1d(n_in, n, MERGED_KERNEL, MERGED_STRIDE, _MERGED_EDGE)
-        return _encoder_layer(level, conv, nn.Conv1d(n, 2 * n, 1))
+        conv = StridedConv1d(n_in, n, MERGED_KERNEL, MERGED_STRIDE, _MERGED_EDGE)
+        return _encoder_layer(level, conv, PointwiseConv1d(n, 2 * n))
     padding = (_EDGE if level.kind == "apart" else 0, 0)
-    return _encoder_layer(level, nn.Conv2d(n_in, n, (KERNEL, 1), (STRIDE, 1), padding), nn.Conv2d(n, 2 * n, 1))
+    return _encoder_layer(level, StridedConv2d(n_in, n, (KERNEL, 1), (STRIDE, 1), padding), PointwiseConv2d(n, 2 * n))
 
 
 def _encoder_layer(level: Level, conv: nn.Module, rewrite: nn.Module) -> EncoderLayer:
@@ -88,7 +96,7 @@ def _decoder(level: Level, bounds: tuple[float, ...], last: bool) -> nn.Module:
             _decoder_layer(
                 level,
                 nn.Conv2d(n, 2 * n, (1, 3), padding=(0, 1)),
-                nn.ConvTranspose2d(n, n_out, (KERNEL, 1), (STRIDE, 1)),
+                TransposedConv2d(n, n_out, STRIDE),
                 0,
                 last,
             )
@@ -96,9 +104,9 @@ def _decoder(level: Level, bounds: tuple[float, ...], last: bool) -> nn.Module:
         ]
         return RegionDecoder(layers, bounds, last)
     if level.kind == "merged":
-        conv_tr = nn.ConvTranspose1d(n, n_out, MERGED_KERNEL, MERGED_STRIDE)
+        conv_tr = TransposedConv1d(n, n_out, MERGED_STRIDE)
         return _decoder_layer(level, nn.Conv1d(n, 2 * n, 3, padding=1), conv_tr, _MERGED_EDGE, last)
-    conv_tr = nn.ConvTranspose2d(n, n_out, (KERNEL, 1), (STRIDE, 1))
+    conv_tr = TransposedConv2d(n, n_out, STRIDE)
     crop = _EDGE if level.kind == "apart" else 0
     return _decoder_layer(level, nn.Conv2d(n, 2 * n, 3, padding=1), conv_tr, crop, last)
 
@@ -112,15 +120,15 @@ def _decoder_layer(level: Level, rewrite: nn.Module, conv_tr: nn.Module, crop: i
 
 def _time_encoder(level: Level) -> nn.Module:
     n = level.n_features
-    conv = nn.Conv1d(level.n_in_time, n, KERNEL, STRIDE, _EDGE)
+    conv = StridedConv1d(level.n_in_time, n, KERNEL, STRIDE, _EDGE)
     if level.kind == "merging":
         return BareEncoder(conv)
-    return _encoder_layer(level, conv, nn.Conv1d(n, 2 * n, 1))
+    return _encoder_layer(level, conv, PointwiseConv1d(n, 2 * n))
 
 
 def _time_decoder(level: Level, last: bool) -> nn.Module:
     n, n_out = level.n_features, level.n_decoded_time
-    conv_tr = nn.ConvTranspose1d(n, n_out, KERNEL, STRIDE)
+    conv_tr = TransposedConv1d(n, n_out, STRIDE)
     if level.kind == "merging":
         return BareDecoder(conv_tr, _norm(n_out, level.norm_groups), _EDGE, last)
     return _decoder_layer(level, nn.Conv1d(n, 2 * n, 3, padding=1), conv_tr, _EDGE, last)

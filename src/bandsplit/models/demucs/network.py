@@ -18,6 +18,7 @@ from bandsplit.models.demucs.layers import BareDecoder, BareEncoder
 from bandsplit.models.demucs.transformer import CrossTransformer
 from bandsplit.models.layers.aligned_stft import aligned_istft, aligned_stft
 from bandsplit.models.layers.complex_channels import from_channels, to_channels
+from bandsplit.models.layers.convolutions import PointwiseConv1d
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
 
 
@@ -147,10 +148,10 @@ class HtDemucsNetwork(TwoBranchNetwork):
         super().__init__(config, branches)
         width, inner = config.features(config.depth - 1), config.bottleneck
         if inner is not None:
-            self.channel_upsampler = nn.Conv1d(width, inner, 1)
-            self.channel_downsampler = nn.Conv1d(inner, width, 1)
-            self.channel_upsampler_t = nn.Conv1d(width, inner, 1)
-            self.channel_downsampler_t = nn.Conv1d(inner, width, 1)
+            self.channel_upsampler = PointwiseConv1d(width, inner)
+            self.channel_downsampler = PointwiseConv1d(inner, width)
+            self.channel_upsampler_t = PointwiseConv1d(width, inner)
+            self.channel_downsampler_t = PointwiseConv1d(inner, width)
         self.crosstransformer = transformer
 
     def exchange(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:

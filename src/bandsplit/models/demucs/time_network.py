@@ -15,6 +15,7 @@ from bandsplit.models.demucs.build import build_dconv, rescale_convolutions
 from bandsplit.models.demucs.config import KERNEL, STRIDE
 from bandsplit.models.demucs.levels import dconv_sizes
 from bandsplit.models.demucs.time_config import CONTEXT, DemucsConfig, DemucsV2Config
+from bandsplit.models.layers.convolutions import PointwiseConv1d, StridedConv1d, TransposedConv1d
 from bandsplit.models.layers.dconv import LinearLstm
 from bandsplit.models.layers.resample import downsample, upsample
 from bandsplit.models.network import RepeatedPart, Separation, SeparationModel
@@ -69,7 +70,7 @@ class TimeNetwork(SeparationModel):
         """Estimate ``b s c samples`` of a mixture between zeros, whose estimates are included."""
         x, mean, std = self.normalise(mixture)
         x = F.pad(x, (left, right))
-        y = self._apply_layers(upsample(x) if self.config.resample else x)
+        y = self._apply_layers(upsample(x) if self.config.resample else x).to(x.dtype)  # autocast lowers it
         y = downsample(y) if self.config.resample else y
         lost = x.shape[-1] - y.shape[-1]
         y = F.pad(y, (lost // 2, lost - lost // 2)).unflatten(1, (len(self.config.targets), -1))
@@ -138,10 +139,10 @@ def build_demucs(config: DemucsConfig) -> DemucsNetwork:
             part = build_dconv(dconv_sizes(config.dconv, n, level, wanted))
             return [] if part is None else [part]
 
-        gate = [nn.Conv1d(n, 2 * n, 1), norm(2 * n), nn.GLU(1)] if config.rewrite else []
-        into = [nn.Conv1d(n_in, n, KERNEL, STRIDE), norm(n), nn.GELU(), *dconv(config.dconv.encoder), *gate]
+        gate = [PointwiseConv1d(n, 2 * n), norm(2 * n), nn.GLU(1)] if config.rewrite else []
+        into = [StridedConv1d(n_in, n, KERNEL, STRIDE), norm(n), nn.GELU(), *dconv(config.dconv.encoder), *gate]
         gate = [nn.Conv1d(n, 2 * n, CONTEXT, padding=CONTEXT // 2), norm(2 * n), nn.GLU(1)] if config.rewrite else []
-        out = [*gate, *dconv(config.dconv.decoder), nn.ConvTranspose1d(n, n_out, KERNEL, STRIDE), norm(n_out)]
+        out = [*gate, *dconv(config.dconv.decoder), TransposedConv1d(n, n_out, STRIDE), norm(n_out)]
         encoder.append(RepeatedPart(*into))
         decoder.insert(0, RepeatedPart(*out, *([nn.GELU()] if level else [])))
         n_in = n_out = n
@@ -157,8 +158,8 @@ def build_demucs_v2(config: DemucsV2Config) -> DemucsV2Network:
     n_in, n_out = config.channels, len(config.targets) * config.channels
     for level in range(config.depth):
         n = config.features(level)
-        into = [nn.Conv1d(n_in, n, KERNEL, STRIDE), nn.ReLU(), nn.Conv1d(n, 2 * n, 1), nn.GLU(1)]
-        out = [nn.Conv1d(n, 2 * n, CONTEXT), nn.GLU(1), nn.ConvTranspose1d(n, n_out, KERNEL, STRIDE)]
+        into = [StridedConv1d(n_in, n, KERNEL, STRIDE), nn.ReLU(), PointwiseConv1d(n, 2 * n), nn.GLU(1)]
+        out = [nn.Conv1d(n, 2 * n, CONTEXT), nn.GLU(1), TransposedConv1d(n, n_out, STRIDE)]
         encoder.append(RepeatedPart(*into))
         decoder.insert(0, RepeatedPart(*out, *([nn.ReLU()] if level else [])))
         n_in = n_out = n

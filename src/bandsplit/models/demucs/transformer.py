@@ -164,4 +164,5 @@ def encode_samples(n_features: int, length: int, like: Tensor) -> Tensor:
 
 
 def _range(count: int, like: Tensor) -> Tensor:
-    return torch.arange(count, device=like.device).to(like.dtype)  # in an exported graph, only integers are sizes
+    exact = torch.promote_types(like.dtype, torch.float32)  # half precision does not have all integers above 256
+    return torch.arange(count, device=like.device).to(exact)  # in an exported graph, only integers are sizes

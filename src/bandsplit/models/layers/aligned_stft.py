@@ -51,7 +51,7 @@ def aligned_istft(spec: Tensor, samples: int, late: bool = False) -> Tensor:
         late: whether the signal begins 1.5 hops late, as two published models were trained.
     """
     n_fft = 2 * spec.shape[-2]
-    frames = torch.fft.irfft(F.pad(spec, (0, 0, 0, 1)).mT, n_fft, norm="ortho")
+    frames = torch.fft.irfft(spec.mT, n_fft, norm="ortho")  # the highest bin becomes zero
     return _join(frames, _window(n_fft, spec.real), samples, late)
 
 

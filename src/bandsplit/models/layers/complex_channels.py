@@ -16,7 +16,8 @@ def to_channels(spec: Tensor, bins: int) -> Tensor:
 
 def from_channels(image: Tensor, bins: int) -> Tensor:
     """Invert `to_channels` for any axes in front of ``(c r) f t``; bins up to ``bins`` that were left out are zero."""
-    return F.pad(as_complex(channels_to_parts(image)), (0, 0, 0, bins - image.shape[-2]))
+    spec, missing = as_complex(channels_to_parts(image)), bins - image.shape[-2]
+    return F.pad(spec, (0, 0, 0, missing)) if missing else spec  # no padding would be a copy
 
 
 def as_complex(parts: Tensor) -> Tensor:

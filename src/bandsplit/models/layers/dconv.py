@@ -17,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.core.sizes import at_least, at_most
+from bandsplit.models.layers.cpu_work import TwoPaths, lacks_bf16_lstm
+
+BLOCK = 2**19
+"""Numbers of a block's widest tensor, 2 MB, which stays in a core's second cache with its neighbours."""
 
 
 class LayerScale(nn.Module):
@@ -32,8 +36,11 @@ class LayerScale(nn.Module):
         return self.scale[:, None] * x
 
 
-class DConv(nn.Module):
-    """Residual branches in a row; the l-th has dilation 2**l."""
+class DConv(TwoPaths):
+    """Residual branches in a row; the l-th has dilation 2**l.
+
+    Without gradients, on a CPU, they are computed in blocks that stay in a core's cache.
+    """
 
     def __init__(self, n_features: int, hidden: int, depth: int, lstm: bool = False, attention: bool = False) -> None:
         """Make ``depth`` branches with ``hidden`` features inside, with an LSTM and local attention if wanted."""
@@ -55,6 +62,8 @@ class DConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``b n l`` to ``b n l``, or each bin of ``b n f t`` independently."""
+        if self.infers_fast(x):
+            return self._apply_in_blocks(x)
         for layer in self.layers:
             enter, *inner, gain = cast(nn.Sequential, layer)
             scale = cast(LayerScale, gain).scale
@@ -68,6 +77,68 @@ class DConv(nn.Module):
             y = _apply_all(inner, rearrange(y, "b h f t -> (b f) h t"))
             x = torch.addcmul(x, scale[:, None, None], y.unflatten(0, (-1, x.shape[2])).transpose(1, 2))
         return x
+
+    @torch.autocast("cpu", enabled=False)  # these products are small, and their sums need single precision
+    def _apply_in_blocks(self, x: Tensor) -> Tensor:
+        """Map ``b n l`` to ``b n l``, or each bin of ``b n f t`` independently."""
+        branches = [_FoldedBranch(cast(nn.Sequential, layer)) for layer in self.layers]
+        spectrogram = x if x.dim() == 4 else x[:, :, None]
+        found = torch.empty_like(spectrogram)
+        bins = max(1, BLOCK // (2 * x.shape[1] * x.shape[-1]))
+        for block, to in zip(spectrogram.split(bins, dim=2), found.split(bins, dim=2), strict=True):
+            y = rearrange(block, "b n f t -> (b f) n t")
+            y = y.to(torch.promote_types(y.dtype, torch.float32), copy=True, memory_format=torch.contiguous_format)
+            for branch in branches:
+                branch.add_to(y)
+            to.copy_(rearrange(y, "(b f) n t -> b n f t", b=len(x)))
+        return found.view_as(x)
+
+
+class _FoldedBranch:
+    """A residual branch whose last normalisation is folded into the convolution in front of it.
+
+    That convolution's output is several times larger than its input, and its statistics follow from the input's means
+    and covariances: they are known before it is computed, block by block.
+    """
+
+    def __init__(self, layer: nn.Sequential) -> None:
+        """Take the modules, and compute what depends on weights alone."""
+        enter, *self.inner, leave, norm, _, gain = layer
+        enter, leave, norm = cast(nn.Conv1d, enter), cast(nn.Conv1d, leave), cast(nn.GroupNorm, norm)
+        assert enter.bias is not None and leave.bias is not None
+        (self.dilation,) = enter.dilation
+        self.taps, self.bias = rearrange(enter.weight, "h n k -> (k h) n"), enter.bias[:, None]
+        self.weight, self.eps = leave.weight[..., 0], norm.eps
+        self.products = self.weight.mT @ self.weight / len(self.weight)
+        self.centred_weight = self.weight - self.weight.mean(dim=0)
+        self.centred_bias = (leave.bias - leave.bias.mean())[:, None]
+        scale = cast(LayerScale, gain).scale
+        gains = torch.cat([scale, torch.ones_like(scale)])[:, None]  # of the first half of a GLU
+        self.gain, self.shift = norm.weight[:, None] * gains, norm.bias[:, None] * gains
+
+    def add_to(self, x: Tensor) -> None:
+        """Add the branch to ``b n l`` in place."""
+        hidden = _apply_all(self.inner, self._enter(x))
+        mean = hidden.mean(dim=-1, keepdim=True)
+        hidden = hidden - mean
+        # Both of each feature of the output: its mean less that of all features, and the gain of the normalisation.
+        middle = self.centred_weight @ mean + self.centred_bias
+        spread = (hidden @ hidden.mT * self.products).sum(dim=(1, 2), keepdim=True) / hidden.shape[-1]
+        gain = (spread + middle.square().mean(dim=1, keepdim=True) + self.eps).rsqrt() * self.gain
+        weight, bias = self.weight * gain, torch.addcmul(self.shift, middle, gain)
+        length = max(1, BLOCK // (2 * x.shape[0] * x.shape[1]))
+        for part, inside in zip(x.split(length, dim=-1), hidden.split(length, dim=-1), strict=True):
+            value, gate = torch.baddbmm(bias, weight, inside).chunk(2, dim=1)
+            part.addcmul_(value, gate.sigmoid_())
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """Convolve by one product for all three taps, whose results are shifted and added."""
+        dilation = self.dilation
+        before, y, after = (self.taps @ x).chunk(3, dim=1)
+        y = y + self.bias
+        y[..., dilation:] += before[..., :-dilation]
+        y[..., :-dilation] += after[..., dilation:]
+        return y
 
 
 def _apply_all(modules: Iterable[nn.Module], x: Tensor) -> Tensor:
@@ -87,6 +158,9 @@ class LinearLstm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``b n l`` to ``b n l``."""
+        if lacks_bf16_lstm(x):
+            with torch.autocast("cpu", enabled=False):
+                return LinearLstm.forward(self, x.float())
         return self.linear(self.lstm(x.mT)[0]).mT
 
 
@@ -151,7 +225,8 @@ class LocalAttention(nn.Module):
         steepness = torch.arange(1, self.DECAYS + 1, device=x.device, dtype=x.dtype)
         slope = torch.sigmoid(decay) @ steepness[:, None] / (2 * math.sqrt(self.DECAYS))  # b h l 1
         position = torch.arange(x.shape[-1], device=x.device)
-        distance = (position[:, None] - position).abs().to(x.dtype)
+        exact = torch.promote_types(x.dtype, torch.float32)  # half precision does not have all integers above 256
+        distance = (position[:, None] - position).abs().to(exact)
         dots = query @ key.mT / math.sqrt(key.shape[-1]) - slope * distance
         weights = dots.masked_fill(distance == 0, -100.0).softmax(dim=-1)
         return x + self.proj(rearrange(weights @ content, "b h l n -> b (h n) l"))

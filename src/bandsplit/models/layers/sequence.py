@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.cpu_work import TwoPaths, is_plain_cpu_work, lacks_bf16_lstm
 from bandsplit.models.layers.lstm import projected_bilstm
 from bandsplit.models.layers.threads import apply_apart, is_apart
 
@@ -48,15 +49,12 @@ class SequenceNorm(nn.Module):
         return rearrange(F.layer_norm(grouped, grouped.shape[-2:], eps=self.eps), "b g l n -> b l (g n)")
 
 
-class RecurrentLayer(nn.Module):
+class RecurrentLayer(TwoPaths):
     """Normalisation, one recurrent layer, linear layer back to the feature dimension.
 
     On a CPU, in single precision, a large bidirectional LSTM uses `projected_bilstm`, which is faster than torch's and
     equivalent, and threads share the sequences of a layer that has many.
     """
-
-    fast: bool = True
-    """Whether `projected_bilstm` may be used; otherwise torch's own layer computes everything."""
 
     def __init__(
         self,
@@ -75,10 +73,10 @@ class RecurrentLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
-        if isinstance(self.rnn, nn.LSTM) and _lacks_bf16_lstm(x):
+        if isinstance(self.rnn, nn.LSTM) and lacks_bf16_lstm(x):
             with torch.autocast("cpu", enabled=False):
                 return self.forward(x.float())
-        if not self.fast or not _is_plain_cpu_work(x):
+        if not self.fast or not is_plain_cpu_work(x):
             return self._forward_plainly(x)
         if torch.get_num_threads() == 1:
             return self._forward_in_one_thread(x)
@@ -108,21 +106,6 @@ class RecurrentLayer(nn.Module):
         together = torch.cat([from_input * self.norm.weight, from_output, bias.unsqueeze(1)], dim=1)
         into, forget, candidate, outof = together.chunk(4)
         return torch.cat([into, forget, outof, candidate])
-
-
-def _is_plain_cpu_work(x: Tensor) -> bool:
-    """Return whether ``x`` is computed eagerly on a CPU in single precision, without tracing or autocast."""
-    tracing = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    if tracing or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
-        return False
-    return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-def _lacks_bf16_lstm(x: Tensor) -> bool:
-    """Return whether autocast would raise an error: CPUs without AVX-512 have no such LSTM in oneDNN."""
-    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-        return False
-    return torch.backends.mkldnn.is_available() and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 class ConvLayer(nn.Module):

@@ -31,14 +31,16 @@ class FilterBank(nn.Module):
         self.register_buffer("synthesis", torch.tensor(synthesis).reshape(SUBBANDS, SUBBANDS, TAPS // SUBBANDS))
 
     def split(self, signal: Tensor) -> Tensor:
-        """Split ``(..., samples)`` into subbands ``(..., k, samples // 4)``."""
+        """Split ``(..., samples)`` into subbands ``(..., k, samples // 4)``, in the signal's precision."""
         padded = F.pad(signal, (TAPS - SUBBANDS, 0)).reshape(-1, 1, TAPS - SUBBANDS + signal.shape[-1])
-        return F.conv1d(padded, self.analysis, stride=SUBBANDS).unflatten(0, signal.shape[:-1])
+        with torch.autocast(signal.device.type, enabled=False):
+            return F.conv1d(padded, self.analysis, stride=SUBBANDS).unflatten(0, signal.shape[:-1])
 
     def join(self, bands: Tensor) -> Tensor:
         """Join subbands ``(..., k, samples)`` to ``(..., 4 * samples)``; the last 60 samples lack what follows them."""
         padded = F.pad(bands, (0, TAPS // SUBBANDS - 1)).flatten(0, -3)
-        joined = rearrange(F.conv1d(padded, self.synthesis), "n k samples -> n (samples k)")
+        with torch.autocast(bands.device.type, enabled=False):
+            joined = rearrange(F.conv1d(padded, self.synthesis), "n k samples -> n (samples k)")
         return joined.unflatten(0, bands.shape[:-2])
 
 

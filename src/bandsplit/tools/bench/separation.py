@@ -17,7 +17,7 @@ from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
 from bandsplit.models.files import save_model
-from bandsplit.models.layers.sequence import RecurrentLayer
+from bandsplit.models.layers.cpu_work import TwoPaths
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
@@ -26,7 +26,7 @@ from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
 Way = Literal["plain", "torch", "onnx"]
-"""Ways to compute a model: PyTorch with its own LSTM and a chunk at a time; `TorchNetwork`; onnxruntime."""
+"""Ways to compute a model: PyTorch's own layers and a chunk at a time; `TorchNetwork`; onnxruntime."""
 
 RUNTIMES = ("plain", "torch", "onnx", "int8")
 """The ways, and onnxruntime with 8-bit integers."""
@@ -182,7 +182,7 @@ def _open(
     if way == "plain":
         assert isinstance(network, TorchNetwork)
         for layer in network.model.modules():
-            if isinstance(layer, RecurrentLayer):
+            if isinstance(layer, TwoPaths):
                 layer.fast = False
         estimate, size = network.estimate_plainly, 1
     config = network.config

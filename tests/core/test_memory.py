@@ -1,4 +1,4 @@
-"""Freed memory stays with the process where the C library can be told so."""
+"""Freed memory stays with the process where the C library has a setting for it."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 CHILD = """
 import resource
 import torch
-from bandsplit.training.memory import keep_freed_memory
+from bandsplit.core.memory import keep_freed_memory
 
 def new_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -25,8 +25,8 @@ print(int(done), given_back, new_pages())
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc can be told")
-def test_memory_that_is_freed_and_asked_for_again_is_not_mapped_anew():
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc has the setting")
+def test_memory_that_is_freed_and_allocated_again_is_not_mapped_again():
     result = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True)
     done, given_back, kept = map(int, result.stdout.split())
     assert not done or kept < given_back / 100

@@ -1,4 +1,4 @@
-"""Memory that the process keeps while it trains."""
+"""Memory that the process keeps while networks compute on a CPU."""
 
 import ctypes
 import sys
@@ -7,11 +7,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library keep freed memory for the next step instead of returning it to the system.
+    """Let the C library keep freed memory for the next allocation instead of returning it to the system.
 
-    A step on a CPU allocates gigabytes and frees them. If they are returned, the system clears and maps each page again
-    at the next step, which takes up to a third of the step. With this setting, the process stays as large as its
-    largest step, which it needs again anyway. Numbers do not change.
+    A training step or a chunk allocates gigabytes on a CPU and frees them. If they are returned, the system clears and
+    maps each page again the next time, which takes up to a third of the time. With this setting, the process stays as
+    large as it was at its peak, which it needs again anyway. Numbers do not change.
 
     Returns:
         Whether it was done; only glibc, the C library of most Linux systems, takes such settings.
