@@ -3,11 +3,13 @@
 import sys
 
 from bandsplit.core.interrupt import finish, watch
+from bandsplit.core.memory import share_heap
 
 
 def main() -> None:
     """Run the command line, with signals watched before it is loaded and until the process ends."""
     watch()
+    share_heap()
     try:
         from bandsplit.cli import main as cli
 
