@@ -77,7 +77,7 @@ def checkpoint_entry(body: bytes, config: bytes | None = None, **changes: Any) -
     }  # fmt: skip
     if config is not None:
         source["config"] = {"url": url, "file": "tiny.yaml", "sha256": hashlib.sha256(config).hexdigest()}
-    source |= {name: changes.pop(name) for name in ("sha256", "document", "holds_settings") if name in changes}
+    source |= {name: changes.pop(name) for name in ("bytes", "sha256", "document", "holds_settings") if name in changes}
     score = {"metric": "SDR", "data": "noise", "values_db": {"vocals": 1.5}, "source": "nobody"}
     return entry_of(b"", **{"source": source, "recipe": None, "published": [score], **changes})
 

@@ -102,7 +102,7 @@ def fetch_model(
     name: NameArgument,
     yes: YesOption = False,
     mirror: MirrorOption = None,
-    md5: Annotated[str | None, typer.Option("--md5", help="Of the archive, if none is registered.")] = None,
+    md5: Annotated[str | None, typer.Option("--md5", help="Of the file, if no digest is registered.")] = None,
     archive: Annotated[
         Path | None,
         typer.Option(

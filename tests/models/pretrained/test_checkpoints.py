@@ -102,6 +102,19 @@ def test_a_checkpoint_that_holds_its_settings_needs_no_others_and_its_digest_may
     assert read_card(file)[1].source == f"tiny.ckpt (sha256 {sha256}) of https://weights.invalid/about"
 
 
+def test_without_a_registered_digest_the_user_must_give_the_md5_and_the_size_is_an_estimate(store: Store):
+    checkpoint = body()
+    has(store, None, document=SETTINGS, sha256=None, bytes=len(checkpoint) // 3)
+    assert store.entry.lack == "md5" and "digest:   none is known, and the size is an estimate" in store.entry.notice()
+    assert "no md5 of tiny.ckpt is registered" in store.error() and store.server.asked == []
+    assert "not 00000000000000000000000000000000: it was damaged" in store.error(md5=32 * "0")
+    has(store, None, document=SETTINGS, sha256=None, bytes=len(checkpoint) // 5)
+    assert "is another file: it has" in store.error(md5=32 * "0")
+    has(store, None, document=SETTINGS, sha256=None, bytes=len(checkpoint) // 3)
+    (file,) = store.install(md5=hashlib.md5(checkpoint).hexdigest().upper())
+    assert read_card(file)[0].targets == ("vocals", "bass")
+
+
 def test_half_precision_stays_half_on_the_disk(store: Store):
     state = {name: tensor.half() for name, tensor in halving(DummyConfig.parse(SETTINGS)).state_dict().items()}
     buffer = io.BytesIO()

@@ -12,6 +12,8 @@ from bandsplit.models.contract import Checkpoint, Shape
 from bandsplit.models.demucs.time_config import DemucsV2Config
 from bandsplit.models.families import FAMILIES, find_part, tensor_shapes
 from bandsplit.models.layers.unet_model_config import UnetModelConfig
+from bandsplit.models.presunet.config import PresunetConfig
+from bandsplit.models.presunet.weights import their_name
 from bandsplit.models.pretrained.entries import BagOfFiles, RemoteFile, SingleCheckpoint
 from bandsplit.models.pretrained.registry import entries, find_entry
 from bandsplit.recipes.catalogue import RECIPES
@@ -130,7 +132,7 @@ def files() -> Iterator[tuple[str, RemoteFile, dict[str, Any] | None]]:
 
 def test_all_registered_settings_are_tested():
     known = {name for name, file, document in files() if document and file.file.endswith(".ckpt")}
-    assert known == set(PUBLISHED)
+    assert known == {*PUBLISHED, "presunet-vocals"}
     others = {file.file: document for _, file, document in files() if document and not file.file.endswith(".ckpt")}
     assert {name for name in others if name.endswith(".onnx")} == {f"kuielab_a_{target}.onnx" for target in FOUR}
     assert others.pop("demucs-e07c671f.th") == {"sources": FOUR}
@@ -150,6 +152,21 @@ def test_the_settings_of_v2_fit_its_tensors_and_its_size():
     checkpoint = Checkpoint(shapes, lambda key: torch.empty(shapes[key], device="meta"), None, {"sources": FOUR})
     imported = find_part("demucs_v2", "weights")(checkpoint)
     assert imported is not None and imported.config == DemucsV2Config(targets=tuple(FOUR))
+
+
+@pytest.mark.parametrize("recipe", ["presunet", "presunet-joint"])
+def test_the_settings_of_presunet_fit_its_tensors_and_the_estimate_of_its_size(recipe: str):
+    config = next(run.model for run in RECIPES[recipe].all_run_configs())
+    assert isinstance(config, PresunetConfig)
+    single = len(config.targets) == 1
+    shapes = {their_name(name, config, single): shape for name, shape in tensor_shapes(config)}
+    source = find_entry("presunet-vocals" if single else "presunet-joint").source
+    assert isinstance(source, SingleCheckpoint) and source.holds_settings != single
+    transforms = 17_573_376 if single else 787_968  # stored with the weights
+    assert source.bytes == pytest.approx(4 * (sum(map(prod, shapes.values())) + transforms), rel=5e-3)
+    checkpoint = Checkpoint(shapes, lambda key: torch.empty(shapes[key], device="meta"), None, source.document)
+    imported = find_part("presunet", "weights")(checkpoint)
+    assert imported is not None and imported.config == config
 
 
 @pytest.mark.parametrize("target", FOUR)

@@ -1,7 +1,7 @@
 """Published models: the facts about each, its published scores, and where it is fetched from.
 
-They are in `registry.json` of this folder. A model is registered if a digest of its files is known: sha256 for
-checkpoints, or the first digits of it.
+They are in `registry.json` of this folder. A model is registered if a digest of its files is known, sha256 for
+checkpoints or the first digits of it, or if the page of its source has an md5 that users can give.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bandsplit.core.config import Config
-from bandsplit.core.fetching import Digest, in_gb
+from bandsplit.core.fetching import in_gb
 from bandsplit.models.bags import BAG_FILE, Bag, describe_bag, is_bag
 from bandsplit.published.paper import AVERAGE, repository
 
@@ -19,6 +19,7 @@ CSDR, MUSDB_TEST = "cSDR", "MUSDB18-HQ test"
 """The metric and the songs of the scores that models are ranked by."""
 
 _SIZE_TOLERANCE = 1.05  # of sizes that are known to three digits
+_ESTIMATE_TOLERANCE = 4  # of sizes that are estimated from weights: training stores up to three numbers more for each
 _NEXT_LINE = f"\n{'':10}"
 
 _SEEN = {
@@ -71,23 +72,21 @@ class RemoteFile(Config):
     bytes: int
     exact: bool = True
     """Whether this is the exact size, and not rounded to three digits."""
-    sha256: str = Field(pattern="^([0-9a-f]{8}|[0-9a-f]{64})$")
-    """All digits, or the first eight, if no more are known."""
+    sha256: Annotated[str, Field(pattern="^([0-9a-f]{8}|[0-9a-f]{64})$")] | None
+    """All digits, or the first eight, if no more are known; None: the user must give the md5 of its page, and the size
+    is an estimate from the number of its weights."""
 
     @property
     def most_bytes(self) -> int:
         """The largest size that a download may have."""
+        if self.sha256 is None:
+            return self.bytes * _ESTIMATE_TOLERANCE
         return self.bytes if self.exact else int(self.bytes * _SIZE_TOLERANCE)
-
-    @property
-    def digest(self) -> Digest:
-        """What is known of its digest."""
-        return Digest("sha256", self.sha256)
 
     @property
     def vague(self) -> bool:
         """Whether only the first digits of its digest are known."""
-        return len(self.sha256) < 64
+        return self.sha256 is not None and len(self.sha256) < 64
 
 
 class SingleCheckpoint(RemoteFile):
@@ -210,7 +209,7 @@ class Entry(Config):
     def lack(self) -> str | None:
         """What the user must add to fetch it: "md5" or "config"."""
         match self.source:
-            case ZipArchive(md5=None):
+            case ZipArchive(md5=None) | SingleCheckpoint(sha256=None):
                 return "md5"
             case SingleCheckpoint(config=None, document=None, holds_settings=False):
                 return "config"
@@ -224,8 +223,10 @@ class Entry(Config):
 
     @property
     def digest_note(self) -> str | None:
-        """A note about files of whose digest only the first digits are known; None without one."""
+        """A note about files of whose digest nothing or only the first digits are known; None without one."""
         match self.source:
+            case SingleCheckpoint(sha256=None):
+                return "none is known, and the size is an estimate: look its md5 up and give it with --md5"
             case SingleCheckpoint() as source:
                 files, vague = 1, int(source.vague)
             case BagOfFiles() as source:

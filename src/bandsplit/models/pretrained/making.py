@@ -21,7 +21,15 @@ from bandsplit.models.importing import read_model
 from bandsplit.models.mixers import read_mixer
 from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.registry import MARKER, folder_of, models_folder
-from bandsplit.models.pretrained.sources import Sources, archive_of, downloads_folder, if_wrong, other_ways, place_of
+from bandsplit.models.pretrained.sources import (
+    Sources,
+    archive_of,
+    digest_of,
+    downloads_folder,
+    if_wrong,
+    other_ways,
+    place_of,
+)
 
 
 class Making(NamedTuple):
@@ -34,8 +42,8 @@ class Making(NamedTuple):
 
     def fetch(self, file: RemoteFile, path: Path, fix: str, progress: ByteProgress | None = None) -> None:
         """Download a file, unless it is there."""
-        url = self.sources.address(file.url, file.file)
-        fetch(url, path, file.digest, fix, progress or self.progress, self.patience, most_bytes=file.most_bytes)
+        url, digest = self.sources.address(file.url, file.file), digest_of(file, self.sources)
+        fetch(url, path, digest, fix, progress or self.progress, self.patience, most_bytes=file.most_bytes)
 
     def make_folder(self, make: Any) -> None:
         """Make the folder of the model, see `bandsplit.core.archives.make_folder`."""

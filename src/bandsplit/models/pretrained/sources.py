@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bandsplit.core.archives import Archive
 from bandsplit.core.errors import DownloadError
+from bandsplit.core.fetching import Digest
 from bandsplit.core.settings import is_offline, mirror_setting
 from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.registry import models_folder
@@ -20,7 +21,7 @@ class Sources(NamedTuple):
     mirror: str | None = None
     """Address of another folder that has the files (default: ``BANDSPLIT_MIRROR``, else the registered folders)."""
     md5: str | None = None
-    """md5 of an archive that has none registered."""
+    """md5 of an archive or a checkpoint without a registered digest."""
     archive: Path | None = None
     """A local copy of the archive or checkpoint, or a folder with those of a bag; checked like a download and kept."""
     config: Path | None = None
@@ -39,10 +40,19 @@ def _expected_md5(entry: Entry, source: ZipArchive, given: str | None) -> str:
         raise DownloadError(f"--md5 {given}: the registered md5 of {source.file} is {source.md5}; leave --md5 out")
     if digest := source.md5 or given:
         return digest.lower()
-    raise DownloadError(
+    raise _lacks_md5(entry, source)
+
+
+def _lacks_md5(entry: Entry, source: ZipArchive | SingleCheckpoint) -> DownloadError:
+    return DownloadError(
         f"{entry.name}: no md5 of {source.file} is registered, so a download cannot be compared with what its authors "
         f"published; look it up at {source.page} and give it with --md5"
     )
+
+
+def digest_of(file: RemoteFile, sources: Sources) -> Digest:
+    """Return what is known of a file's digest."""
+    return Digest("md5", (sources.md5 or "").lower()) if file.sha256 is None else Digest("sha256", file.sha256)
 
 
 def archive_of(entry: Entry, source: ZipArchive, sources: Sources) -> Archive:
@@ -72,11 +82,14 @@ def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: 
     Raises:
         DownloadError: one is missing, or given twice.
     """
-    if sources.md5 is not None:
+    if entry.lack == "md5" and isinstance(source, SingleCheckpoint):
+        if sources.md5 is None:
+            raise _lacks_md5(entry, source)
+    elif sources.md5 is not None:
         of = source.file if isinstance(source, SingleCheckpoint) else f"each file of {entry.name}"
         raise DownloadError(f"--md5 {sources.md5}: the sha256 of {of} is registered; leave --md5 out")
     if sources.config is None:
-        if entry.lack is not None and isinstance(source, SingleCheckpoint):
+        if entry.lack == "config" and isinstance(source, SingleCheckpoint):
             raise DownloadError(
                 f"{entry.name}: no configuration of {source.file} is registered; find the file that came with it "
                 f"({source.page}) and give it with --config"
