@@ -132,7 +132,7 @@ def test_positions_are_exact_in_half_precision():
     assert encode_bins_and_frames(8, 2, 400, rough).equal(encode_bins_and_frames(8, 2, 400, like))
     torch.manual_seed(0)
     attention, x = LocalAttention(8), torch.randn(1, 8, 700)
-    nn.init.ones_(attention.query_decay.bias)  # neighbours count most
+    nn.init.ones_(attention.query_decay.get_parameter("bias"))  # neighbours count most
     with torch.autocast("cpu", torch.bfloat16):
         found = attention(x.bfloat16())
     assert (found - attention(x)).abs().max() <= 0.05
