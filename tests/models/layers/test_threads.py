@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bandsplit.models.layers import sequence
+from bandsplit.models.layers import sequence, threads
 from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.layers.threads import apply_apart, is_apart, map_apart
 
@@ -45,6 +45,18 @@ def test_items_are_treated_in_their_order_by_threads_of_their_own():
 def test_two_items_in_six_threads_get_three_each(set_threads: Callable[[int], None]):
     set_threads(6)
     assert map_apart(lambda _: torch.get_num_threads(), [0, 0]) == [3, 3]
+
+
+def test_a_thread_has_the_same_number_in_its_first_work_and_later():
+    def count(_: int) -> int:
+        everyone.wait()
+        return torch.get_num_threads()
+
+    for _ in range(100):
+        threads._pool.cache_clear()
+        map_apart(lambda _: torch.randn(5, 6).sum(), range(3))  # so short that one thread may do it all
+        everyone = threading.Barrier(3)
+        assert map_apart(count, range(3)) == [1, 1, 1]
 
 
 def test_within_a_share_there_are_no_further_threads():

@@ -48,16 +48,28 @@ def map_apart(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Res
         with torch.inference_mode(inference), torch.set_grad_enabled(grad):
             return work(item)
 
-    try:
-        return list(_pool(parts, threads // parts).map(in_mode, items))
-    finally:
-        torch.set_num_threads(threads)  # a new thread of the pool sets the default of others, too
+    return list(_pool(parts, threads // parts).map(in_mode, items))
 
 
 @lru_cache
 def _pool(parts: int, threads_each: int) -> ThreadPoolExecutor:
-    # Cached, since PyTorch takes milliseconds to set up a new thread.
-    return ThreadPoolExecutor(parts, _NAME, initializer=torch.set_num_threads, initargs=(threads_each,))
+    # Cached, since PyTorch takes milliseconds to set up a new thread. All start here: one that started in the middle of
+    # the work would change the number of threads of others, and so the rounding.
+    together = threading.Barrier(parts)
+
+    def start() -> None:
+        torch.get_num_threads()  # a thread's first use of PyTorch sets its number to the default, so this comes first
+        torch.set_num_threads(threads_each)
+        together.wait()
+
+    pool, threads = ThreadPoolExecutor(parts, _NAME), torch.get_num_threads()
+    try:
+        for started in [pool.submit(start) for _ in range(parts)]:
+            started.result()
+    finally:
+        together.abort()
+        torch.set_num_threads(threads)  # a thread of the pool sets the default of others, too
+    return pool
 
 
 if hasattr(os, "register_at_fork"):
