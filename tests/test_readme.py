@@ -1,6 +1,7 @@
 """Every command and every line of Python in the README runs."""
 
 import dataclasses
+import json
 import re
 import shlex
 import shutil
@@ -16,6 +17,10 @@ import yaml
 import bandsplit
 import public_tfc_tdf
 from bandsplit.cli import main as cli
+from bandsplit.models.bags import BAG_FILE, Bag, write_bag
+from bandsplit.models.files import save_model
+from bandsplit.models.importing import import_checkpoint
+from bandsplit.models.pretrained.registry import MARKER
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.recipes.recipe import apply_changes
 from matrices import multiply_small_everywhere
@@ -40,7 +45,7 @@ SHORTER = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README takes for granted: a checkpoint, a song, a data set."""
+    """What the README takes for granted: a checkpoint, two models, a bag that was fetched, a song, a data set."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(CHECKPOINT, tmp_path / "bass.ckpt")
     torch.save(public_tfc_tdf.weights(), tmp_path / "mdx23c.ckpt")
@@ -51,7 +56,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "musdb18hq" / "valid" / "Song").rename(tmp_path / "musdb18hq" / "valid" / "Song V")
     (tmp_path / "musdb18hq" / "test" / "Song").rename(tmp_path / "musdb18hq" / "test" / "Song T")
     write_song(tmp_path / "other-tool" / "Song T", noise_stems(2, 44100), 44100)
+    monkeypatch.setenv("BANDSPLIT_CACHE", str(tmp_path / "cache"))
+    cache_bag(tmp_path / "cache" / "models" / "htdemucs_ft")
+    save_two(tmp_path)
     return tmp_path
+
+
+def save_two(folder: Path) -> None:
+    for name in ("a", "b"):
+        save_model(folder / f"{name}.safetensors", *import_checkpoint(CHECKPOINT))
+
+
+def cache_bag(folder: Path) -> None:
+    """Fill the folder of a registered bag in the cache: two models of the bass."""
+    folder.mkdir(parents=True)
+    save_two(folder)
+    write_bag(folder / BAG_FILE, Bag.parse({"members": [{"model": "a.safetensors"}, {"model": "b.safetensors"}]}))
+    files = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(folder.iterdir())]
+    (folder / MARKER).write_text(json.dumps({"files": files, "bag": BAG_FILE}))
 
 
 @pytest.fixture
@@ -101,9 +123,6 @@ def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    from bandsplit.models.files import save_model
-    from bandsplit.models.importing import import_checkpoint
-
     save_model("bass.safetensors", *import_checkpoint("bass.ckpt"))
     (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     # Not only modules that some test before this one has loaded.
