@@ -12,7 +12,12 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published.paper import EvaluationRow, table2, table3
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.protocol import PLAN
 from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.table1 import StudySystem, table1_systems
+
+PUBLIC = "public"
+"""Part of a study that is scored only: public weights."""
 
 
 class Experiment(NamedTuple):
@@ -40,6 +45,15 @@ class Study:
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
     """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
+    systems: tuple[StudySystem, ...] = ()
+    """Published systems, whose public weights are scored and whose recipes are trained."""
+    plan: ChunkConfig | None = None
+    """Chunk plan of all test scores; None: each family's own."""
+
+    @property
+    def public(self) -> tuple[str, ...]:
+        """Registered names of all public weights."""
+        return tuple(name for system in self.systems for name in system.public)
 
 
 class EvaluationLine(NamedTuple):
@@ -153,6 +167,18 @@ def _mini() -> Study:
     )
 
 
+def _table1() -> Study:
+    systems = table1_systems()
+    recipes = (recipe for system in systems for recipe in system.recipes)
+    return Study(
+        "table1",
+        "the systems of Table I: as published, from public weights, and trained by one protocol",
+        {PUBLIC: (), "trained": tuple(Experiment(recipe, (1,)) for recipe in recipes)},
+        systems=systems,
+        plan=PLAN,
+    )
+
+
 def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     chunks: dict[str, ChunkConfig] = {
         "crossfade": CrossfadeConfig(),
@@ -162,7 +188,7 @@ def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 
 
-STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini())}
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()
