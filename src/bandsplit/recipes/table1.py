@@ -24,12 +24,18 @@ class StudySystem:
     note: str
     """Limits of its forms, for readers of tables."""
 
+    @property
+    def id(self) -> str:
+        """The name as users type it: ``ht-demucs``."""
+        return self.name.lower().replace(" ", "-")
+
 
 # System of Table I -> registered names, recipes that the protocol is applied to, note.
 _FORMS: Mapping[str, tuple[Sequence[str], Sequence[str], str]] = {
     "CWS-PResUNet": (
         (), ("presunet",),
-        "public weights cannot be fetched, since neither their digests nor their sizes are known; import them yourself",
+        "public weights cannot be fetched, since neither their digests nor their sizes are known; import them "
+        "yourself. Trained on mixtures of four stems, its networks may fall silent",
     ),
     "KUIELab-MDX-Net": (
         ("kuielab-mdx-net", "demucs-v2"), ("mdx-net",),
@@ -52,7 +58,8 @@ _FORMS: Mapping[str, tuple[Sequence[str], Sequence[str], str]] = {
     ),
     "TFC-TDF UNet v3": (
         ("mdx23c-instvoc-hq",), ("kuielab-c1",),
-        "the published networks were trained on the test songs, too; public weights are of a larger network",
+        "trained here: KUIELab's model 1 for clean stems; the network of the published row is not known; public "
+        "weights are of a larger network and of other targets",
     ),
     "BS-RoFormer": (
         ("bs-roformer-musdb", "bs-roformer-1297", "bs-roformer-sw", "mel-roformer-kim"), ("bs-roformer",),

@@ -76,7 +76,7 @@ def planned_runs(
     Args:
         study: the study.
         parts: parts to take; all if empty.
-        recipes: recipes to take, by name or by row of Table II; all if empty.
+        recipes: recipes to take, by name, by row of Table II or by system; all if empty.
         seeds: seeds to take; all if empty.
         targets: targets to take; all if empty. A recipe that shares a model between targets always trains all.
 
@@ -86,7 +86,7 @@ def planned_runs(
     _check("part", parts, study.parts)
     chosen = [part for part in study.parts if part in parts or not parts]
     experiments = [experiment for part in chosen for experiment in study.parts[part]]
-    wanted = {_recipe_of(name, experiments) for name in recipes}
+    wanted = {recipe for name in recipes for recipe in _recipes_of(name, study, experiments)}
     _check("seed", seeds, {seed for experiment in experiments for seed in experiment.seeds})
     _check("target", targets, study.targets)
     runs = [
@@ -110,12 +110,24 @@ def find_study(id: str) -> Study:
     return STUDIES[id]
 
 
-def _recipe_of(name: str, experiments: Sequence[Experiment]) -> str:
-    """Return the recipe that a name or a row of Table II means."""
+def planned_public(study: Study, parts: Collection[str] = (), rows: Collection[str] = ()) -> tuple[str, ...]:
+    """List the public weights of a study that are chosen, by registered name or by system; see `planned_runs`."""
+    if parts and PUBLIC not in parts:
+        return ()
+    chosen = (name for system in study.systems for name in system.public if not rows or {name, system.id} & set(rows))
+    return tuple(chosen)
+
+
+def _recipes_of(name: str, study: Study, experiments: Sequence[Experiment]) -> Collection[str]:
+    """Return the recipes that a name, a row of Table II or a system means; none for public weights."""
+    systems = {system.id: system.recipes for system in study.systems}
+    if name in systems:
+        return systems[name]
     rows = {row.row: recipe for recipe, row in table2().items()}
     recipe = rows.get(name, name)
-    _check("recipe or row", [recipe], {experiment.recipe for experiment in experiments})
-    return recipe
+    legal = (*systems, *study.public, *dict.fromkeys(experiment.recipe for experiment in experiments))
+    _check("recipe or row", [recipe], legal)
+    return [recipe]
 
 
 def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str, ...]]:
