@@ -47,7 +47,7 @@ class StudyData:
     runs: tuple[RunRecord, ...]
     """Its runs in any state, and no others."""
     scores: tuple[Score, ...]
-    """Scores on the test songs, of its recipes, and of public weights and yardsticks, which have no recipe here."""
+    """Scores on the test songs, of its recipes, and of systems without one: public weights and yardsticks."""
 
     @property
     def empty(self) -> bool:
@@ -73,8 +73,6 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
     runs = tuple(record for record in looked if record is not None and not record.changes)
     recipes = {run.recipe for run in runs}
     rows = read_scores(folder.scores, note) if folder.scores.exists() else []
-    # Public weights may be those of a recipe of the paper; here they are systems of their own.
-    rows = [row.model_copy(update={"recipe": None}) if row.system in study.public else row for row in rows]
     return StudyData(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
 
 

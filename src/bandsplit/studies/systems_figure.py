@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from bandsplit.core.pictures import save_figure
 from bandsplit.core.text import numbered
 from bandsplit.evaluation.results import Score
-from bandsplit.published.paper import AVERAGE
 from bandsplit.recipes.table1 import StudySystem
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies.plans import Study
+from bandsplit.studies.tables.cells import columns_of
 from bandsplit.studies.tables.rows import spread
 from bandsplit.studies.tables.systems import Line, systems_lines
 
@@ -42,31 +42,34 @@ _LOOKS = (_PUBLISHED, _PUBLISHED_EXTRA, _PUBLIC, _TRAINED)
 def draw_systems(
     study: Study, runs: Sequence[RunRecord], scores: Sequence[Score], folder: Path, suffix: str
 ) -> Iterator[tuple[str, Path]]:
-    """Draw the average cSDR of all systems, for each data set; yield captions and pictures.
+    """Draw the cSDR of all systems, averaged over targets, for each data set; yield captions and pictures.
 
     Systems that were trained on the songs have no point.
     """
+    column = columns_of(study.targets)[-1]
     for number, (data, groups) in enumerate(systems_lines(study, runs, scores).items(), start=1):
-        points = [(system, line, value) for system, lines in groups for line in lines for value in _values(line)]
+        points = [
+            (system, line, value) for system, lines in groups for line in lines for value in _values(line, column)
+        ]
         if points:
             path = folder / f"{numbered('systems', number)}{suffix}"
-            _draw(path, points, f"On {data.text}")
-            yield f"Average cSDR of test songs, on {data.text}. Hollow: published; filled: measured here", path
+            _draw(path, points, f"test cSDR, dB ({column})", f"On {data.text}")
+            yield f"{column}: test cSDR of systems, on {data.text}. Hollow: published; filled: measured here", path
 
 
-def _values(line: Line) -> Iterator[tuple[_Look, float, float | None]]:
+def _values(line: Line, column: str) -> Iterator[tuple[_Look, float, float | None]]:
     if line.published is not None:
-        value = line.published.csdr_db[AVERAGE]
+        value = line.published.csdr_db[column]
         if value is not None:
             yield _PUBLISHED_EXTRA if line.published.extra_data else _PUBLISHED, value, None
         return
-    measured = spread(line.values.get((AVERAGE, "csdr_db"), ()))
+    measured = spread(line.values.get((column, "csdr_db"), ()))
     if measured.mean is not None and not line.seen:
         yield _PUBLIC if line.form == "public" else _TRAINED, measured.mean, measured.std
 
 
 def _draw(
-    path: Path, points: Sequence[tuple[StudySystem, Line, tuple[_Look, float, float | None]]], title: str
+    path: Path, points: Sequence[tuple[StudySystem, Line, tuple[_Look, float, float | None]]], axis: str, title: str
 ) -> None:
     names = list(dict.fromkeys(system.name for system, _, _ in points))
     figure = Figure(figsize=(8.4, 1.6 + 0.42 * len(names)), layout="constrained")
@@ -80,7 +83,7 @@ def _draw(
         )  # fmt: skip
     axes.set_yticks(range(len(names)), reversed(names))
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel("test cSDR, dB (average)")
+    axes.set_xlabel(axis)
     axes.set_title(title, fontsize=10, loc="left")
     axes.grid(alpha=0.25)
     used = {look for _, _, (look, _, _) in points}

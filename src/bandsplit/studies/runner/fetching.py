@@ -36,7 +36,7 @@ def fetch_models(
         if entry.name not in allowed:
             reason = f"is not in the cache; give --yes, or: {FETCH_FIX} {entry.name} ({in_gb(entry.source.bytes)})"
             _write(job, f"{entry.name}: {reason}")
-            _fail(folder, job, f"{entry.name}: {reason}", outcome, report)
+            _fail(folder, job, reason, outcome, report)
     for ended in run_jobs([job for job in jobs if job.name in allowed], folder.locks, processes, outcome, report):
         if ended.code == 0:
             outcome.finished.append(ended.job.name)

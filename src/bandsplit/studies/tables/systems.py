@@ -142,15 +142,15 @@ class _Maker:
         plain = [row for row in self.scores if row.inference == self.plan and row.system not in self._apart()]
         notes = [f"{system.name}: {system.note}." for system, lines in groups if lines]
         notes += _notes_of([line for _, lines in groups for line in lines])
-        notes += significance_notes(compare(plain, "csdr_db"), AVERAGE)
-        title = f"Table I under one protocol. cSDR, dB, and our average uSDR, on {self.data.caption}"
+        notes += significance_notes(compare(plain, "csdr_db"), self.columns[-1])
+        title = f"Table I under one protocol. cSDR and our uSDR, dB, on {self.data.caption}"
         return self._table(title, groups, notes, places=True)
 
     def other_table(self) -> TextTable:
         """Tabulate public weights of other targets."""
         groups = [(system, list(self._public(system, differ=True))) for system in self.study.systems]
         notes = [_OTHER_TARGETS, *_notes_of([line for _, lines in groups for line in lines])]
-        title = f"Table I, public weights of other targets. cSDR, dB, and average uSDR, on {self.data.caption}"
+        title = f"Table I, public weights of other targets. cSDR and uSDR, dB, on {self.data.caption}"
         return self._table(title, groups, notes, places=False)
 
     def _apart(self) -> set[str]:
@@ -178,6 +178,7 @@ class _Maker:
     def _trained(self, system: StudySystem) -> Iterator[Line]:
         for recipe in system.recipes:
             done = {target for run in self.runs if run.recipe == recipe and is_result(run) for target in run.targets}
+            done |= {AVERAGE} if done >= set(self.study.targets) else set()
             states = {column: NOT_SCORED if column in done else NOT_RUN for column in self.columns}
             excerpt_s = find_recipe(recipe).all_run_configs()[0].training.excerpt_s
             label = recipe if excerpt_s == EXCERPT_S else f"{recipe}, excerpts of {excerpt_s:.3g} s"
@@ -188,6 +189,7 @@ class _Maker:
     def _measured(self, name: str, empty: Line) -> Iterator[Line]:
         """Yield a line for each way in which a system was scored."""
         mine = [one for one in self.found["csdr_db"] if one.system == name]
+        mine.sort(key=lambda one: one.conditions["inference"] == self.plan)
         other = {_shared(one): one for one in self.found["usdr_db"] if one.system == name}
         plans = ["protocol" if one.conditions["inference"] == self.plan else "authors'" for one in mine]
         conditions = [dict(_shared(one)) | {"inference": ""} for one in mine]
@@ -205,7 +207,8 @@ class _Maker:
     def _table(
         self, title: str, groups: Sequence[tuple[StudySystem, Sequence[Line]]], notes: Sequence[str], *, places: bool
     ) -> TextTable:
-        ranks = _places([line for _, lines in groups for line in lines]) if places else {}
+        key = self.columns[-1]
+        ranks = _places([line for _, lines in groups for line in lines], key) if places else {}
         rows: list[tuple[str, ...]] = []
         records: list[CellRecord] = []
         for system, lines in groups:
@@ -213,13 +216,13 @@ class _Maker:
                 cells = [line.cell(column, "csdr_db") for column in self.columns]
                 place = (ranks.get(id(line), NO_VALUE),) if places else ()
                 first = "" if number else system.name
-                usdr = line.cell(self.columns[-1], "usdr_db")
+                usdr = line.cell(key, "usdr_db")
                 rows.append((first, line.form, line.label, line.plan, line.extra, *cells, usdr, *place))
                 records += [
                     {"data": self.data.text, "system": system.name, "form": line.form, "model": line.label,
                      "plan": line.plan, "extra_data": line.extra, **fact} for fact in _facts(line, self.columns)
                 ]  # fmt: skip
-        header = ("system", "form", "weights or recipe", "plan", "extra data", *self.columns, "average uSDR")
+        header = ("system", "form", "weights or recipe", "plan", "extra data", *self.columns, f"{key} uSDR")
         return TextTable(
             title, (*header, *(("place",) if places else ())), tuple(rows), tuple(notes), text_columns=5,
             records=tuple(records),
@@ -250,10 +253,10 @@ def _notes_of(lines: Sequence[Line]) -> list[str]:
     return notes + [SEEN_NOTE] * any(line.seen for line in lines)
 
 
-def _places(lines: Sequence[Line]) -> dict[int, str]:
-    """Rank the averages of the lines that share their conditions, by the identity of a line."""
-    ranked = [line for line in lines if line.conditions is not None and line.values.get((AVERAGE, "csdr_db"))]
+def _places(lines: Sequence[Line], column: str) -> dict[int, str]:
+    """Rank the lines that share their conditions by a column, by the identity of a line."""
+    ranked = [line for line in lines if line.conditions is not None and line.values.get((column, "csdr_db"))]
     alike = max(group(ranked, lambda line: line.conditions).values(), key=len, default=[])
     if len(alike) < 2:
         return {}
-    return places_of({id(line): spread(line.values[AVERAGE, "csdr_db"]).mean or 0.0 for line in alike})
+    return places_of({id(line): spread(line.values[column, "csdr_db"]).mean or 0.0 for line in alike})
