@@ -41,7 +41,7 @@ def under_protocol(recipe: Recipe) -> Recipe:
         for config in recipe.all_run_configs()
     }
     ((excerpt_samples, sample_rate_hz),) = samples  # models of all targets take the same
-    change = COMMON | {"training.excerpt_s": excerpt_samples / sample_rate_hz}
+    change = {**COMMON, "training.excerpt_s": excerpt_samples / sample_rate_hz}
     return recipe.vary(
         f"table1-{recipe.id}", f"Table I under one protocol: {recipe.id}", change,
         by_target={target: dict(_kept(settings, change)) for target, settings in recipe.by_target.items()},

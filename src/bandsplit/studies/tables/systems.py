@@ -195,11 +195,14 @@ class _Maker:
         conditions = [dict(_shared(one)) | {"inference": ""} for one in mine]
         remarks = make_remarks(plans, conditions, lambda what, value: f"{what} {value}")
         for one, plan, remark in zip(mine, plans, remarks, strict=True):
-            values: dict[tuple[str, Metric], Sequence[float]] = {}
-            for metric, contender in (("csdr_db", one), ("usdr_db", other.get(_shared(one)))):
-                measured = None if contender is None else measured_of(contender)
-                for column in self.columns if measured is not None else ():
-                    values[column, metric] = measured.seeds(column)
+            both: dict[Metric, Contender | None] = {"csdr_db": one, "usdr_db": other.get(_shared(one))}
+            values = {
+                (column, metric): measured.seeds(column)
+                for metric, contender in both.items()
+                if contender is not None
+                for measured in (measured_of(contender),)
+                for column in self.columns
+            }
             shared = _shared(one) if plan == "protocol" and not one.seen else None
             label = with_remark(empty.name, remark)
             yield replace(empty, name=label, plan=plan, values=values, conditions=shared, seen=one.seen)
