@@ -125,7 +125,7 @@ def _recipes_of(name: str, study: Study, experiments: Sequence[Experiment]) -> C
         return systems[name]
     rows = {row.row: recipe for recipe, row in table2().items()}
     recipe = rows.get(name, name)
-    legal = (*systems, *study.public, *dict.fromkeys(experiment.recipe for experiment in experiments))
+    legal = dict.fromkeys((*systems, *study.public, *(experiment.recipe for experiment in experiments)))
     _check("recipe or row", [recipe], legal)
     return [recipe]
 

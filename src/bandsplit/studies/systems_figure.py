@@ -34,7 +34,7 @@ class _Look(NamedTuple):
 
 _PUBLISHED = _Look("o", "#8a8a8a", False, "published")
 _PUBLISHED_EXTRA = _Look("D", "#8a8a8a", False, "published, extra data")
-_PUBLIC = _Look("s", "#c05a1f", True, "public weights, scored here")
+_PUBLIC = _Look("s", "#c05a1f", True, "public weights, scored here (name below: with their authors' plan)")
 _TRAINED = _Look("o", "#1f5fbf", True, "trained here")
 _LOOKS = (_PUBLISHED, _PUBLISHED_EXTRA, _PUBLIC, _TRAINED)
 
@@ -72,12 +72,19 @@ def _draw(
     path: Path, points: Sequence[tuple[StudySystem, Line, tuple[_Look, float, float | None]]], axis: str, title: str
 ) -> None:
     names = list(dict.fromkeys(system.name for system, _, _ in points))
-    figure = Figure(figsize=(8.4, 1.6 + 0.42 * len(names)), layout="constrained")
+    figure = Figure(figsize=(8.4, 1.6 + 0.5 * len(names)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for system, _, (look, value, std) in points:
+    for system, line, (look, value, std) in points:
+        height = len(names) - 1 - names.index(system.name)
+        if look is _PUBLIC:
+            above = line.conditions is not None
+            axes.annotate(
+                line.name, (value, height), xytext=(0, 7 if above else -7), textcoords="offset points", fontsize=7,
+                ha="center", va="bottom" if above else "top", color=look.colour,
+            )  # fmt: skip
         axes.errorbar(
-            value, len(names) - 1 - names.index(system.name), xerr=std, fmt=look.marker, markersize=7,
+            value, height, xerr=std, fmt=look.marker, markersize=7,
             color=look.colour, markerfacecolor=look.colour if look.filled else "white", markeredgewidth=1.4,
             elinewidth=0.8, zorder=3 if look.filled else 2,
         )  # fmt: skip
@@ -94,5 +101,5 @@ def _draw(
         )
         for look in _LOOKS if look in used
     ]  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     save_figure(figure, path, _DPI)

@@ -89,16 +89,18 @@ def failed_lines(public: Sequence[PublicState]) -> list[str]:
 
 
 def consent(console: Console, public: Sequence[PublicState], yes: bool) -> tuple[str, ...]:
-    """Return which public weights may be downloaded: all that are absent with ``yes``, or after a question."""
+    """Return which public weights may be downloaded: all with ``yes``, otherwise those that a user agrees to."""
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.settings import is_offline
 
+    if yes:
+        return tuple(one.entry.name for one in public)
     absent = [one.entry for one in public if not one.cached and not one.scored]
-    names = tuple(entry.name for entry in absent)
-    if yes or not absent or not sys.stdin.isatty() or is_offline():
-        return names if yes else ()
+    if not absent or not sys.stdin.isatty() or is_offline():
+        return ()
     for entry in absent:
         size = in_gb(entry.source.bytes)
         print_lines(console, f"{entry.name}: {size}; trained on: {entry.data_note}; licence: {entry.licence}")
     total = in_gb(sum(entry.source.bytes for entry in absent))
-    return names if typer.confirm(f"Fetch {counted(len(absent), 'model')} ({total})?", err=True) else ()
+    agreed = typer.confirm(f"Fetch {counted(len(absent), 'model')} ({total})?", err=True)
+    return tuple(entry.name for entry in absent) if agreed else ()

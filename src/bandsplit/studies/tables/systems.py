@@ -143,15 +143,13 @@ class _Maker:
         notes = [f"{system.name}: {system.note}." for system, lines in groups if lines]
         notes += _notes_of([line for _, lines in groups for line in lines])
         notes += significance_notes(compare(plain, "csdr_db"), self.columns[-1])
-        title = f"Table I under one protocol. cSDR and our uSDR, dB, on {self.data.caption}"
-        return self._table(title, groups, notes, places=True)
+        return self._table("Table I under one protocol", groups, notes, places=True)
 
     def other_table(self) -> TextTable:
         """Tabulate public weights of other targets."""
         groups = [(system, list(self._public(system, differ=True))) for system in self.study.systems]
         notes = [_OTHER_TARGETS, *_notes_of([line for _, lines in groups for line in lines])]
-        title = f"Table I, public weights of other targets. cSDR and uSDR, dB, on {self.data.caption}"
-        return self._table(title, groups, notes, places=False)
+        return self._table("Table I, public weights of other targets", groups, notes, places=False)
 
     def _apart(self) -> set[str]:
         """Return the systems that are not compared: yardsticks, and public weights of other targets."""
@@ -227,7 +225,9 @@ class _Maker:
                 ]  # fmt: skip
         header = ("system", "form", "weights or recipe", "plan", "extra data", *self.columns, f"{key} uSDR")
         return TextTable(
-            title, (*header, *(("place",) if places else ())), tuple(rows), tuple(notes), text_columns=5,
+            f"{title}. cSDR, dB, median over songs of the median over 1 s windows, and our uSDR, mean over songs, on "
+            f"{self.data.caption} (mean ± sample standard deviation over seeds)",
+            (*header, *(("place",) if places else ())), tuple(rows), tuple(notes), text_columns=5,
             records=tuple(records),
         )  # fmt: skip
 
