@@ -33,9 +33,9 @@ class StudySystem:
 # System of Table I -> registered names, recipes that the protocol is applied to, note.
 _FORMS: Mapping[str, tuple[Sequence[str], Sequence[str], str]] = {
     "CWS-PResUNet": (
-        (), ("presunet",),
-        "public weights cannot be fetched, since neither their digests nor their sizes are known; import them "
-        "yourself. Trained on mixtures of four stems, its networks may fall silent",
+        ("presunet-vocals", "presunet-joint"), ("presunet",),
+        "its networks for bass and drums were never released. Trained on mixtures of four stems, its networks may fall "
+        "silent",
     ),
     "KUIELab-MDX-Net": (
         ("kuielab-mdx-net", "demucs-v2"), ("mdx-net",),
