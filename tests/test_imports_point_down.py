@@ -84,6 +84,7 @@ WITHOUT_TORCH = (
     "studies.agreement",
     "studies.figures",
     "studies.plans",
+    "studies.systems_figure",
     "studies.tables",
     "tools.loading",
 )

@@ -20,9 +20,8 @@ PARAMETERS = {
 
 
 def test_every_recipe_of_the_family_is_tested():
-    assert {id for id, recipe in RECIPES.items() if recipe.settings["model"].get("family") == "tfc_tdf"} == {
-        *PARAMETERS
-    }
+    own = {id for id, recipe in RECIPES.items() if recipe.settings["model"].get("family") == "tfc_tdf"}
+    assert {id for id in own if not id.startswith("table1-")} == {*PARAMETERS}
 
 
 @pytest.mark.parametrize("id", PARAMETERS)

@@ -18,6 +18,7 @@ from bandsplit.recipes.mini import mini_recipes
 from bandsplit.recipes.paper import paper_recipes
 from bandsplit.recipes.presunet import presunet_recipes
 from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.table1 import table1_recipes
 from bandsplit.recipes.tfc_tdf import tfc_tdf_recipes
 
 
@@ -48,4 +49,5 @@ RECIPES |= {
         *presunet_recipes(),
     )
 }
+RECIPES |= {recipe.id: recipe for recipe in table1_recipes(RECIPES)}
 """All recipes by id, parents before children where the paper's order allows."""

@@ -31,6 +31,7 @@ from bandsplit.reports.curves import draw_validation_curves
 from bandsplit.reports.labels import place_labels
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies.plans import Study
+from bandsplit.studies.systems_figure import draw_systems
 from bandsplit.studies.tables.rows import (
     ANY_BENCHMARK,
     PUE,
@@ -90,7 +91,9 @@ def study_figures(
     Raises:
         BandsplitError: a picture cannot be written.
     """
+    systems = draw_systems(study, runs, scores, folder, suffix) if study.systems else ()
     return [
+        *(StudyFigure(caption, path) for caption, path in systems),
         *_draw_curves(study, runs, folder, suffix),
         *_draw_costs(study, runs, folder, suffix),
         *_draw_times(study, scores, folder, suffix),

@@ -31,6 +31,7 @@ from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.scoring import SPLIT, Trained, find_systems
 from bandsplit.studies.tables.cells import comparison_table
 from bandsplit.studies.tables.rows import data_of_score, validation_scores
+from bandsplit.studies.tables.systems import targets_differ
 from bandsplit.studies.tables.validation import study_tables
 
 PLAYED_S = 30.0
@@ -46,7 +47,12 @@ class StudyData:
     runs: tuple[RunRecord, ...]
     """Its runs in any state, and no others."""
     scores: tuple[Score, ...]
-    """Scores on the test songs, of its recipes and of systems without a recipe, such as yardsticks."""
+    """Scores on the test songs, of its recipes, and of systems without one: public weights and yardsticks."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was run."""
+        return not self.runs and not any(row.system in self.study.public for row in self.scores)
 
 
 class StudyTables(NamedTuple):
@@ -100,12 +106,13 @@ def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
 
 
 def comparison_tables(found: StudyData) -> dict[str, TextTable]:
-    """Compare every two recipes, for each data set: by validation songs, and by uSDR and cSDR of test songs.
+    """Compare every two recipes or public weights, for each data set: by validation songs, uSDR and cSDR of test songs.
 
     Returns:
         Tables by a name that serves as a file's; those of further data sets end in ``-2``, ``-3`` and so on.
     """
-    trained = [row for row in found.scores if row.recipe is not None]
+    alike = {name for name in found.study.public if not targets_differ(found.study, name)}
+    trained = [row for row in found.scores if row.recipe is not None or row.system in alike]
     validated = [row for run in found.runs if run.finished for row in validation_scores(run)]
     what: tuple[tuple[str, str, Sequence[Score], Metric], ...] = (
         ("validation", "validation", validated, "usdr_db"),
@@ -164,9 +171,11 @@ def write_page(
 
 
 def _notice(found: StudyData) -> str:
-    if not found.runs:
+    if found.empty:
         return "No run of this study exists here: all numbers are published ones."
-    others = sorted({f"{run.data} ({_prints(run)})" for run in found.runs if not run.benchmark})
+    places = {f"{run.data} ({_prints(run)})" for run in found.runs if not run.benchmark}
+    public = [row for row in found.scores if row.system in found.study.public and not row.benchmark]
+    others = sorted(places | {data_of_score(row).text for row in public})
     return f"Not measured on MUSDB18-HQ, but on {', '.join(others)}." if others else ""
 
 

@@ -12,7 +12,12 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published.paper import EvaluationRow, table2, table3
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.protocol import PLAN
 from bandsplit.recipes.recipe import Recipe
+from bandsplit.recipes.table1 import StudySystem, table1_systems
+
+PUBLIC = "public"
+"""Part of a study that is scored only: public weights."""
 
 
 class Experiment(NamedTuple):
@@ -40,6 +45,15 @@ class Study:
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
     """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
+    systems: tuple[StudySystem, ...] = ()
+    """Published systems, whose public weights are scored and whose recipes are trained."""
+    plan: ChunkConfig | None = None
+    """Chunk plan of all test scores; None: each family's own."""
+
+    @property
+    def public(self) -> tuple[str, ...]:
+        """Registered names of all public weights."""
+        return tuple(name for system in self.systems for name in system.public)
 
 
 class EvaluationLine(NamedTuple):
@@ -62,7 +76,7 @@ def planned_runs(
     Args:
         study: the study.
         parts: parts to take; all if empty.
-        recipes: recipes to take, by name or by row of Table II; all if empty.
+        recipes: recipes to take, by name, by row of Table II or by system; all if empty.
         seeds: seeds to take; all if empty.
         targets: targets to take; all if empty. A recipe that shares a model between targets always trains all.
 
@@ -72,7 +86,7 @@ def planned_runs(
     _check("part", parts, study.parts)
     chosen = [part for part in study.parts if part in parts or not parts]
     experiments = [experiment for part in chosen for experiment in study.parts[part]]
-    wanted = {_recipe_of(name, experiments) for name in recipes}
+    wanted = {recipe for name in recipes for recipe in _recipes_of(name, study, experiments)}
     _check("seed", seeds, {seed for experiment in experiments for seed in experiment.seeds})
     _check("target", targets, study.targets)
     runs = [
@@ -96,12 +110,24 @@ def find_study(id: str) -> Study:
     return STUDIES[id]
 
 
-def _recipe_of(name: str, experiments: Sequence[Experiment]) -> str:
-    """Return the recipe that a name or a row of Table II means."""
+def planned_public(study: Study, parts: Collection[str] = (), rows: Collection[str] = ()) -> tuple[str, ...]:
+    """List the public weights of a study that are chosen, by registered name or by system; see `planned_runs`."""
+    if parts and PUBLIC not in parts:
+        return ()
+    chosen = (name for system in study.systems for name in system.public if not rows or {name, system.id} & set(rows))
+    return tuple(chosen)
+
+
+def _recipes_of(name: str, study: Study, experiments: Sequence[Experiment]) -> Collection[str]:
+    """Return the recipes that a name, a row of Table II or a system means; none for public weights."""
+    systems = {system.id: system.recipes for system in study.systems}
+    if name in systems:
+        return systems[name]
     rows = {row.row: recipe for recipe, row in table2().items()}
     recipe = rows.get(name, name)
-    _check("recipe or row", [recipe], {experiment.recipe for experiment in experiments})
-    return recipe
+    legal = dict.fromkeys((*systems, *study.public, *(experiment.recipe for experiment in experiments)))
+    _check("recipe or row", [recipe], legal)
+    return [recipe]
 
 
 def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -153,6 +179,18 @@ def _mini() -> Study:
     )
 
 
+def _table1() -> Study:
+    systems = table1_systems()
+    recipes = (recipe for system in systems for recipe in system.recipes)
+    return Study(
+        "table1",
+        "the systems of Table I: as published, from public weights, and trained by one protocol",
+        {PUBLIC: (), "trained": tuple(Experiment(recipe, (1,)) for recipe in recipes)},
+        systems=systems,
+        plan=PLAN,
+    )
+
+
 def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     chunks: dict[str, ChunkConfig] = {
         "crossfade": CrossfadeConfig(),
@@ -162,7 +200,7 @@ def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 
 
-STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini())}
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()

@@ -46,7 +46,11 @@ class SelectionOptions:
     ] = None
     rows: Annotated[
         str | None,
-        typer.Option("--rows", help="Rows of Table II or recipes, for example 1,5,20b or base,simo (default: all)."),
+        typer.Option(
+            "--rows",
+            help="Rows of Table II, recipes, systems or public weights, for example 1,20b, base,simo or ht-demucs "
+            "(default: all).",
+        ),
     ] = None
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds, separated by commas (default: all).")] = None
     targets: Annotated[
@@ -59,7 +63,8 @@ class SelectionOptions:
         """Find a study, its selected runs and its folder.
 
         Raises:
-            ConfigError: there is no such study, part, row, seed or target, or no run has all of them.
+            ConfigError: there is no such study, part, row, seed or target, or no run has all of them and no public
+                weights are selected.
         """
         from bandsplit.studies.plans import find_study, planned_runs
         from bandsplit.studies.runner.folder import StudyFolder
@@ -73,9 +78,15 @@ class SelectionOptions:
             )
         parts, rows, targets = (split_names(text or "") for text in (self.parts, self.rows, self.targets))
         planned = planned_runs(found, parts, rows, [int(seed) for seed in seeds], targets)
-        if not planned:
+        if not planned and not self.choose_public(found):
             raise ConfigError(f"study {study}: no run matches all of --parts, --rows, --seeds and --targets")
         return found, planned, StudyFolder(self.folder or Path("study") / found.id)
+
+    def choose_public(self, study: Study) -> tuple[str, ...]:
+        """Return the registered names of the selected public weights of a study."""
+        from bandsplit.studies.plans import planned_public
+
+        return planned_public(study, split_names(self.parts or ""), split_names(self.rows or ""))
 
 
 study_app.command()(tables)
@@ -115,7 +126,9 @@ def plan(
     """Print the runs, hours and kWh of a study before anything starts."""
     from bandsplit.cli.study.run import measure_run
     from bandsplit.cli.study.screen import cost_table, cost_totals
+    from bandsplit.cli.study.systems import forms_table, forms_totals
     from bandsplit.studies.runner.costs import cost_study
+    from bandsplit.studies.runner.public import look_public
 
     console, out = make_console(), make_console(err=False)
     found, planned, where = selection.choose(study)
@@ -133,8 +146,13 @@ def plan(
                 one = next(run for run in planned if run.recipe == recipe)
                 measured[recipe] = measure_run(one, dataset, execution)
     costs = cost_study(runs, measured)
-    out.print(cost_table(found, costs))
-    for line in cost_totals(costs, measured=measure):
+    public = look_public(where, selection.choose_public(found))
+    if found.systems:
+        out.print(forms_table(found, costs, public))
+    if measure or not found.systems:
+        out.print(cost_table(found, costs))
+    lines = forms_totals(found, costs, public) if found.systems else []
+    for line in [*lines, *cost_totals(costs, measured=measure, published=not found.systems)]:
         print_lines(out, line)
 
 
@@ -155,6 +173,7 @@ def run(
     ] = 1,
     device: DeviceOption = "auto",
     no_evaluate: Annotated[bool, typer.Option("--no-evaluate", help="Train only; score nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch public weights without asking.")] = False,
     also: Annotated[
         list[Path] | None, typer.Option("--also", help="Score the models on the test songs of this set too.")
     ] = None,
@@ -165,11 +184,15 @@ def run(
     per_job: JobOptions,
     again: Annotated[bool, job_option("--again", help="Also submit runs that were submitted before.")] = False,
 ) -> None:
-    """Train the runs of a study that are not finished, then score the models; run it again to continue.
+    """Train the runs of a study that are not finished, and score the models; run it again to continue.
+
+    A study with public weights scores these first.
 
     Exit code 1 if something failed (the rest was done), 3 if something was stopped or left.
     """
     from bandsplit.cli.study.run import check_train_options, submit_runs
+    from bandsplit.cli.study.systems import consent
+    from bandsplit.studies.runner.public import look_public
     from bandsplit.studies.runner.run import run_study
     from bandsplit.studies.runner.training import check_data
 
@@ -177,29 +200,33 @@ def run(
     found, planned, where = selection.choose(study)
     check_train_options(passed)
     evaluate = not no_evaluate and launcher is None
-    sets = _open_sets(console, [data, *(also or [])] if evaluate else [data], songs, evaluate)
+    sets = _open_sets(console, [data, *(also or [])] if evaluate else [data], songs, bool(planned), evaluate)
     if launcher is not None:
         runs = where.look(planned)
         check_data(runs, sets[0].dataset)
         named = (*sets[0].options, "--device", device, *passed)
         submit_runs(console, runs, where, named, again=again, launcher=launcher, jobs=per_job)
         return
+    public = selection.choose_public(found) if evaluate else ()
+    allowed = consent(console, look_public(where, public), yes)
     result = run_study(
         found, planned, where, sets, lambda line: _print_time(console, line), jobs=jobs, device=device,
-        options=passed, evaluate=evaluate,
+        options=passed, evaluate=evaluate, public=public, allowed=allowed,
     )  # fmt: skip
     _print_result(console, study, result, len(planned))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
 
-def _open_sets(console: Console, paths: Sequence[Path], songs: DatasetOptions, evaluate: bool) -> list[Songs]:
+def _open_sets(
+    console: Console, paths: Sequence[Path], songs: DatasetOptions, train: bool, evaluate: bool
+) -> list[Songs]:
     """Open the songs: those of the first path for training, those of all paths for scoring."""
     from bandsplit.studies.runner.scoring import Songs
 
     sets = []
     for number, path in enumerate(paths):
-        splits = (*(("train", "valid") if number == 0 else ()), *(("test",) if evaluate else ()))
+        splits = (*(("train", "valid") if number == 0 and train else ()), *(("test",) if evaluate else ()))
         dataset = songs.open(console, path, splits)
         for split in splits:
             dataset.songs(split)  # an empty split is an error now, not after hours of training
@@ -214,12 +241,13 @@ def _print_result(console: Console, study: str, result: StudyResult, planned: in
         print_lines(console, f"not scored: {name}; not finished: {', '.join(runs)}")
     for line in report_failures(result):
         print_lines(console, line, style="red")
-    trained, scored = result.trained, result.scored
-    left = len(trained.stopped) + len(scored.stopped)
+    trained, scored, fetched = result.trained, result.scored, result.fetched
+    left = len(trained.stopped) + len(scored.stopped) + len(fetched.stopped)
+    missing = f"{len(fetched.failed)} public models not fetched; " if fetched.failed else ""
     print_lines(
         console,
         f"{len(trained.finished)} of {planned} runs finished, {len(trained.failed)} failed; "
-        f"{len(scored.finished)} scorings done, {len(scored.failed)} failed"
+        f"{missing}{len(scored.finished)} scorings done, {len(scored.failed)} failed"
         + (f"; {left} stopped or left: run the same command again to continue" if left else "")
         + f"; details: `bandsplit study status {study}`",
     )
@@ -233,17 +261,19 @@ def status(
 ) -> None:
     """Show the progress of each run of a study, failures and their reasons, hours left and energy of all attempts."""
     from bandsplit.cli.study.screen import status_lines, status_table
+    from bandsplit.cli.study.systems import failed_lines, public_lines
+    from bandsplit.studies.runner.public import look_public
     from bandsplit.studies.runner.status import account_energy, estimate_left
 
     out = make_console(err=False)
-    _, planned, where = selection.choose(study)
-    runs = where.look(planned)
+    found, planned, where = selection.choose(study)
+    runs, public = where.look(planned), look_public(where, selection.choose_public(found))
     out.print(status_table(runs))
-    for line in status_lines(runs, estimate_left(runs), account_energy(where)):
+    for line in [*status_lines(runs, estimate_left(runs), account_energy(where)), *public_lines(public)]:
         print_lines(out, line)
-    for one in runs:
-        if one.failure is not None:
-            print_lines(out, f"FAILED: {one.name}: {one.failure}", style="red")
+    failures = [f"FAILED: {one.name}: {one.failure}" for one in runs if one.failure is not None]
+    for line in [*failures, *failed_lines(public)]:
+        print_lines(out, line, style="red")
 
 
 def _print_time(console: Console, line: str) -> None:

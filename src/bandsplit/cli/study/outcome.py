@@ -91,6 +91,6 @@ def _gather(study: str, folder: Path | None) -> StudyData:
     found = gather(
         one, StudyFolder(folder or Path("study") / one.id), lambda note: print_lines(console, f"note: {note}")
     )
-    if not found.runs:
+    if found.empty:
         print_lines(console, f"{found.folder.path}: holds no run of the study {one.id}; all numbers are published ones")
     return found

@@ -24,13 +24,18 @@ _WHOLE = ("recipe", "best dB", "kWh published", "hours", "kWh measured")
 
 
 def list_table(study: Study) -> Table:
-    """Tabulate the parts of a study: what is trained, what was published, what is changed."""
+    """Tabulate the parts of a study: what is trained, what was published, what is changed; and public weights."""
+    from bandsplit.models.pretrained.registry import find_entry
+    from bandsplit.recipes.protocol import COMMON
+    from bandsplit.studies.plans import PUBLIC
+
     table = _table(("part", "row", "recipe"), ("seeds", "dB", "kWh"), ("changes",))
     for part, experiments in study.parts.items():
         for number, (id, seeds) in enumerate(experiments):
             recipe, row = find_recipe(id), table2().get(id)
             published = (recipe.published_usdr_db or {}).get(AVERAGE)
-            changes = ", ".join(f"{path.split('.')[-1]} {_value(value)}" for path, value in recipe.changes.items())
+            own = {path: value for path, value in recipe.changes.items() if not study.systems or path not in COMMON}
+            changes = ", ".join(f"{path.split('.')[-1]} {_value(value)}" for path, value in own.items())
             if recipe.shared:
                 changes = f"one model; {changes}"
             table.add_row(
@@ -38,9 +43,12 @@ def list_table(study: Study) -> Table:
                 three_digits(published), three_digits(row.energy_kwh if row else None),
                 f"{recipe.parent}: {changes}" if recipe.parent in RECIPES else "-",
             )  # fmt: skip
+    for number, name in enumerate(study.public):
+        table.add_row("" if number else PUBLIC, "-", name, "-", "-", "-", find_entry(name).about)
     table.caption = (
         "dB, kWh: published validation uSDR, mean of four targets, and energy of training them with a PUE of 1.5; "
         "changes: the parent, and what differs from it"
+        + (" but for the common protocol (docs/table1.md)" if study.systems else "")
     )
     table.caption_justify = "left"
     return table
@@ -68,20 +76,23 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
     return table
 
 
-def cost_totals(costs: Sequence[RecipeCost], *, measured: bool) -> list[str]:
-    """Return lines with the totals of a plan and their sources."""
+def cost_totals(costs: Sequence[RecipeCost], *, measured: bool, published: bool = True) -> list[str]:
+    """Return lines with the totals of a plan and their sources; those of ``published`` energy are for the paper's."""
     from bandsplit.studies.runner.costs import GPU_HOURS, PUBLISHED, sum_gpu_hours, sum_hours, sum_kwh, sum_published
 
     runs = [run for cost in costs for run in cost.runs]
     left = [run for run in runs if not run.finished]
     lines = [
         f"{len(runs)} runs: {len(runs) - len(left)} finished, {sum(run.record is not None for run in left)} begun, "
-        f"{sum(run.record is None for run in left)} not begun",
-        f"published energy: all {_total(sum_published(run.planned for run in runs), 'kWh')}; "
-        f"left {_total(sum_published(run.planned for run in left), 'kWh')} ({PUBLISHED})",
-        f"GPU-hours: all {_total(sum_gpu_hours(run.planned for run in runs), 'h')}; "
-        f"left {_total(sum_gpu_hours(run.planned for run in left), 'h')} ({GPU_HOURS})",
+        f"{sum(run.record is None for run in left)} not begun"
     ]
+    if published:
+        lines += [
+            f"published energy: all {_total(sum_published(run.planned for run in runs), 'kWh')}; "
+            f"left {_total(sum_published(run.planned for run in left), 'kWh')} ({PUBLISHED})",
+            f"GPU-hours: all {_total(sum_gpu_hours(run.planned for run in runs), 'h')}; "
+            f"left {_total(sum_gpu_hours(run.planned for run in left), 'h')} ({GPU_HOURS})",
+        ]
     if not measured:
         lines.append("hours on this machine: unknown; --measure trains some steps of each recipe here")
         return lines
@@ -150,6 +161,8 @@ def _value(value: object) -> str:
     """Format a setting; of a variant, only its kind."""
     if isinstance(value, Mapping):
         return str(value.get("kind", value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

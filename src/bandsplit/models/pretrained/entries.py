@@ -184,6 +184,8 @@ class Entry(Config):
     training_data: str
     saw_test_songs: bool | None
     """Whether it was trained on the test songs of MUSDB18-HQ; None: not known. Scores on them mean nothing then."""
+    extra_data: bool | None = None
+    """Whether it was trained on more songs than MUSDB18-HQ has; None: not known."""
     licence: str
     """Licence of the weights as stated by their publisher."""
     published: tuple[Scores, ...] = ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.groups import group
+from bandsplit.models.families import count_flop
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
@@ -84,6 +85,14 @@ def published_kwh(run: PlannedRun) -> float | None:
     """Return the published energy of a run: its targets' share of the row of Table II; None if it is in no row."""
     row = table2().get(run.recipe)
     return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
+
+
+def counted_flop(run: PlannedRun) -> float:
+    """Count the operations of a run's matrix products, forward and backward, over all its epochs."""
+    config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)
+    training = config.training
+    samples = round(training.excerpt_s * config.model.sample_rate_hz)
+    return float(count_flop(config.model, samples).step) * training.examples_per_epoch * training.max_epochs
 
 
 def estimated_gpu_hours(run: PlannedRun) -> float | None:

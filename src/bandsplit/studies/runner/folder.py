@@ -80,6 +80,7 @@ class StudyFolder:
         self.logs = path / "logs"
         self.locks = path / "locks"
         self.jobs = path / "jobs"
+        self.parts = path / "scores"
         self.scores = path / "scores.jsonl"
         self.journal = path / "study.jsonl"
 

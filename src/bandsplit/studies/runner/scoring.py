@@ -10,17 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from bandsplit.core.config import hash8
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.evaluation.groups import group
 from bandsplit.models.chunk_config import ChunkConfig
+from bandsplit.models.pretrained.entries import Entry
+from bandsplit.models.pretrained.registry import find_entry
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.schema import BEST_FILE
 from bandsplit.separation.chunk_choice import CHUNK_OPTIONS
 from bandsplit.studies.plans import TEST_LINES, EvaluationLine, PlannedRun, Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
-from bandsplit.studies.runner.processes import Job, Processes, last_lines
+from bandsplit.studies.runner.jobs import reason_of, run_jobs
+from bandsplit.studies.runner.processes import Job, Processes
 from bandsplit.studies.runner.training import Outcome, Report
 
 SPLIT = "test"
@@ -54,14 +58,27 @@ class Scoring(NamedTuple):
     part: Path
     """Its rows; the stem names what is scored, the suffix before ``.jsonl`` lists the targets."""
     models: tuple[Path, ...]
-    """None: the yardsticks."""
+    """None: the yardsticks, or public weights."""
     options: tuple[str, ...]
+    public: Entry | None = None
 
     @property
     def made_of(self) -> list[list[object]]:
-        """Names, sizes and times of the models, to detect later changes."""
+        """Names, sizes and times of the models, or what is registered of public weights, to detect later changes."""
+        if self.public is not None:
+            return [[self.public.name, hash8(self.public.source.model_dump(mode="json"))]]
         facts = [(path.parts[-4:], path.stat()) for path in self.models]  # recipe, targets, run, file
         return [["/".join(parts), stat.st_size, stat.st_mtime_ns] for parts, stat in facts]
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Command line without ``bandsplit`` and the device."""
+        names = (self.public.name,) if self.public is not None else tuple(map(str, self.models))
+        return ("evaluate", *names, "--out", str(self.part), *self.options)
+
+    def log_in(self, folder: StudyFolder) -> Path:
+        """Return the file of its output."""
+        return folder.logs / f"score-{self.part.stem}.log"
 
 
 def find_systems(
@@ -87,6 +104,36 @@ def find_systems(
     return systems, incomplete
 
 
+def plan_yardsticks(folder: StudyFolder, study: Study, sets: Sequence[Songs]) -> list[Scoring]:
+    """List the scorings of the yardsticks, one for each data set."""
+    plan = []
+    for songs in sets:
+        targets = ",".join(target for target in study.targets if target in songs.dataset.stems)
+        options = (*songs.options, "--split", SPLIT, "--yardsticks", "--targets", targets)
+        part = folder.parts / f"yardsticks-{songs.key}.all.jsonl"
+        plan.append(Scoring(f"yardsticks on {songs.dataset.name}", part, (), options))
+    return plan
+
+
+def plan_public(folder: StudyFolder, study: Study, names: Sequence[str], sets: Sequence[Songs]) -> list[Scoring]:
+    """List the scorings of public weights: with the plan of their authors, and with that of the study."""
+    plan = []
+    for songs in sets:
+        for entry in map(find_entry, names):
+            targets = [
+                target
+                for target in study.targets
+                if target in songs.dataset.stems and (target in entry.targets or not entry.targets)
+            ]
+            options = (*songs.options, "--split", SPLIT, "--targets", ",".join(targets))
+            for chunks in [None] if study.plan is None else [None, study.plan]:
+                slug, more = ("published", ()) if chunks is None else (_slug(chunks), chunk_arguments(chunks))
+                part = folder.parts / f"{entry.name}-{songs.key}-{slug}.{'+'.join(targets)}.jsonl"
+                name = f"{entry.name} on {songs.dataset.name}, {slug}"
+                plan.append(Scoring(name, part, (), (*options, *more), entry))
+    return plan
+
+
 def plan_scoring(
     folder: StudyFolder,
     study: Study,
@@ -94,22 +141,16 @@ def plan_scoring(
     sets: Sequence[Songs],
     lines: Sequence[EvaluationLine] = TEST_LINES,
 ) -> list[Scoring]:
-    """List the scorings: the yardsticks, and each system with its inferences: as published, and in Table III."""
-    parts = folder.path / "scores"
+    """List the scorings of trained systems, each with its plans: the study's, or as published and in Table III."""
     plan = []
     for songs in sets:
-        targets = ",".join(target for target in study.targets if target in songs.dataset.stems)
-        options = (*songs.options, "--split", SPLIT)
-        part = parts / f"yardsticks-{songs.key}.all.jsonl"
-        plan.append(
-            Scoring(f"yardsticks on {songs.dataset.name}", part, (), (*options, "--yardsticks", "--targets", targets))
-        )
         for system in systems:
-            for chunks in chunks_of(system.recipe, lines):
+            for chunks in [study.plan] if study.plan is not None else chunks_of(system.recipe, lines):
                 key = f"{system.recipe}-seed-{system.seed}-{songs.key}-{_slug(chunks)}"
                 name = f"{system.recipe} seed {system.seed} on {songs.dataset.name}, {_slug(chunks)}"
-                part = parts / f"{key}.{'+'.join(system.targets)}.jsonl"
-                plan.append(Scoring(name, part, system.models, (*options, *chunk_arguments(chunks))))
+                part = folder.parts / f"{key}.{'+'.join(system.targets)}.jsonl"
+                options = (*songs.options, "--split", SPLIT, *chunk_arguments(chunks))
+                plan.append(Scoring(name, part, system.models, options))
     return plan
 
 
@@ -118,49 +159,46 @@ def score(folder: StudyFolder, plan: Sequence[Scoring], device: str, processes: 
 
     Args:
         folder: the study's.
-        plan: see `plan_scoring`.
+        plan: see `plan_yardsticks`, `plan_public` and `plan_scoring`.
         device: as ``--device``.
         processes: where the work runs; its signals must be watched.
         report: called with what happens, line by line.
     """
-    outcome = Outcome()
-    scored = {event["part"]: event["models"] for event in folder.events() if event["event"] == "scored"}
-    waiting = [one for one in plan if not (one.part.exists() and scored.get(one.part.name) == one.made_of)]
+    outcome, scored = Outcome(), made_of_scores(folder)
+    waiting = [one for one in plan if not is_scored(one, scored)]
     outcome.finished += [one.name for one in plan if one not in waiting]
-    under_way: dict[str, Scoring] = {}
-    while waiting or under_way:
-        if processes.stopping:
-            outcome.stopped += [one.name for one in waiting]
-            waiting = []
-        while waiting and processes.free:
-            one = waiting.pop(0)
-            if scored.get(one.part.name, one.made_of) != one.made_of:
-                one.part.unlink(missing_ok=True)  # scores of models that no longer exist
-            models = tuple(str(path) for path in one.models)
-            arguments = ("evaluate", *models, "--out", str(one.part), "--device", device, *one.options)
-            job = Job(one.name, arguments, folder.logs / f"score-{one.part.stem}.log")
-            if processes.start_alone(job, folder.locks / f"score-{one.part.stem}.lock"):
-                under_way[one.name] = one
-            else:
-                outcome.stopped.append(one.name)
-                report(f"{one.name}: another process is scoring it; skipped here")
-        for ended in processes.ended():
-            one = under_way.pop(ended.job.name)
-            facts = {"part": one.part.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
-            if ended.code == 0:
-                folder.append("scored", **facts, models=one.made_of)
-                outcome.finished.append(one.name)
-                report(f"{one.name}: scored")
-            elif processes.stopping:
-                folder.append("scoring stopped", **facts)
-                outcome.stopped.append(one.name)
-            else:
-                reason = (last_lines(ended.job.log, 1) or ["no output"])[0]
-                folder.append("scoring failed", **facts, reason=reason, log=str(ended.job.log))
-                outcome.failed[one.name] = ended.job.log
-                report(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
+    for one in waiting:
+        if scored.get(one.part.name, one.made_of) != one.made_of:
+            one.part.unlink(missing_ok=True)  # scores of models that no longer exist
+    jobs = {Job(one.name, (*one.arguments, "--device", device), one.log_in(folder)): one for one in waiting}
+    for ended in run_jobs([*jobs], folder.locks, processes, outcome, report):
+        one = jobs[ended.job]
+        facts = {"part": one.part.name, "code": ended.code, "seconds": round(ended.seconds, 3)}
+        facts |= {} if one.public is None else {"public": one.public.name}
+        if ended.code == 0:
+            folder.append("scored", **facts, models=one.made_of)
+            outcome.finished.append(one.name)
+            report(f"{one.name}: scored")
+        elif processes.stopping:
+            folder.append("scoring stopped", **facts)
+            outcome.stopped.append(one.name)
+        else:
+            reason = reason_of(ended)
+            folder.append("scoring failed", **facts, reason=reason, log=str(ended.job.log))
+            outcome.failed[one.name] = ended.job.log
+            report(f"{one.name}: FAILED (exit code {ended.code}): {reason}")
     join_scores(folder)
     return outcome
+
+
+def made_of_scores(folder: StudyFolder) -> dict[str, object]:
+    """Return what each part was scored with, by the name of its file, see `Scoring.made_of`."""
+    return {event["part"]: event["models"] for event in folder.events() if event["event"] == "scored"}
+
+
+def is_scored(one: Scoring, scored: Mapping[str, object]) -> bool:
+    """Return whether a part is complete and of these models; ``scored`` is that of `made_of_scores`."""
+    return one.part.exists() and scored.get(one.part.name) == one.made_of
 
 
 def join_scores(folder: StudyFolder) -> None:
@@ -170,7 +208,7 @@ def join_scores(folder: StudyFolder) -> None:
         RunError: a part cannot be read, or the file cannot be written.
     """
     best: dict[str, Path] = {}
-    for part in sorted((folder.path / "scores").glob("*.jsonl")):
+    for part in sorted(folder.parts.glob("*.jsonl")):
         what, targets = part.stem.rsplit(".", 1)
         if what not in best or targets.count("+") > best[what].stem.rsplit(".", 1)[1].count("+"):
             best[what] = part

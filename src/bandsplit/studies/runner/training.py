@@ -33,6 +33,12 @@ class Outcome:
     failed: dict[str, Path] = field(default_factory=dict)
     """Failed runs, with the file of their output."""
 
+    def add(self, other: Outcome) -> None:
+        """Add the outcome of further work."""
+        self.finished += other.finished
+        self.stopped += other.stopped
+        self.failed |= other.failed
+
 
 def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
     """Check that existing runs were trained on these songs.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import Contender, contenders
@@ -23,6 +23,7 @@ PUE = 1.5
 """PUE of the published energies; ours are multiplied by the same."""
 NOT_RUN, RUNNING, UNFINISHED = "not run", "running", "unfinished"
 Seeds = Mapping[int | None, float]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,13 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(mean, statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
+def places_of(values: Mapping[Key, float]) -> dict[Key, str]:
+    """Rank values, the largest first; equal ones share a place."""
+    ranks = {name: 1 + sum(other > value for other in values.values()) for name, value in values.items()}
+    taken = list(ranks.values())
+    return {name: f"{rank}=" if taken.count(rank) > 1 else str(rank) for name, rank in ranks.items()}
+
+
 # --- runs ------------------------------------------------------------------------------------------------------------
 
 
@@ -137,6 +145,11 @@ def data_of_run(run: RunRecord) -> DataKey:
 def data_of_score(row: Score) -> DataKey:
     """Return the songs that a score was measured on."""
     return DataKey.of(row.benchmark, row.fingerprint, row.data)
+
+
+def is_on(row: Score, data: DataKey) -> bool:
+    """Return whether a score was measured on these songs; copies of the published set count as one."""
+    return row.benchmark == data.benchmark if data.published else data_of_score(row) == data
 
 
 def is_result(run: RunRecord) -> bool:

@@ -35,7 +35,7 @@ from bandsplit.studies.tables.rows import (
     NOT_RUN,
     DataKey,
     Measured,
-    data_of_score,
+    is_on,
     measure_scores,
     measured_of,
     spread,
@@ -78,7 +78,7 @@ def _systems_table(data: DataKey, found: Sequence[Contender], scores: Sequence[S
             for number, line in enumerate(cells)
         ]
         records += [{"data": data.text, "model": one.name, "extra_data": "no"} | fact for fact in facts]
-    mine = [row for row in scores if _in(row, data)]
+    mine = [row for row in scores if is_on(row, data)]
     notes += _conditions(found)
     notes += [SEEN_NOTE] if any(one.seen for one in found) else []
     notes += significance_notes(compare(mine, "csdr_db"), AVERAGE)
@@ -113,7 +113,7 @@ def table_3(scores: Sequence[Score]) -> list[TextTable]:
 def _lines_of(data: DataKey, scores: Sequence[Score]) -> dict[tuple[str, str], list[Score]]:
     """Return the scores of the table's lines on these data, by recipe and inference."""
     wanted = {(line.recipe, describe_chunks(line.chunks)) for line in TEST_LINES}
-    mine = group((row for row in scores if row.split == "test" and _in(row, data)), _line_of)
+    mine = group((row for row in scores if row.split == "test" and is_on(row, data)), _line_of)
     return {line: rows for line, rows in mine.items() if line in wanted}
 
 
@@ -185,7 +185,7 @@ def test_set_tables(title: str, scores: Sequence[Score], targets: Sequence[str])
 
 def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets: Sequence[str]) -> TextTable:
     columns = columns_of(targets)
-    mine = [row for row in scores if _in(row, data) and row.target in targets]
+    mine = [row for row in scores if is_on(row, data) and row.target in targets]
     found = {metric: measure_scores(mine, metric).get(data, []) for metric in MAIN_METRICS}
     measured = {(metric, one.name): measured_of(one) for metric, some in found.items() for one in some}
     order = {recipe: number for number, recipe in enumerate(RECIPES)}
@@ -228,7 +228,3 @@ def _conditions(found: Sequence[Contender]) -> Iterator[str]:
         ]
         if found:
             yield f"Ours, {', '.join(f'{name}: {text}' for name, text in zip(fields, texts, strict=True))}."
-
-
-def _in(row: Score, data: DataKey) -> bool:
-    return row.benchmark == data.benchmark if data.published else data_of_score(row) == data

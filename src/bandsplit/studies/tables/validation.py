@@ -40,9 +40,11 @@ from bandsplit.studies.tables.rows import (
     data_of_run,
     is_result,
     measure_runs,
+    places_of,
     spread,
     validation_scores,
 )
+from bandsplit.studies.tables.systems import systems_tables, targets_differ
 from bandsplit.studies.tables.test_set import table_1, table_3, test_set_tables
 
 _TITLES = {
@@ -68,7 +70,12 @@ def study_tables(study: Study, runs: Sequence[RunRecord], scores: Sequence[Score
     made: dict[str, list[TextTable]] = {}
     if study.id == "paper":
         made["table1"] = table_1(scores)
+    elif study.systems:
+        made |= systems_tables(study, runs, scores)
+        scores = [row for row in scores if row.system not in study.public or not targets_differ(study, row.system)]
     for part, experiments in study.parts.items():
+        if not experiments:
+            continue
         recipes = [experiment.recipe for experiment in experiments]
         if part == "convergence":
             made[part] = convergence_tables(recipes, runs)
@@ -166,8 +173,8 @@ def _other_table(
     theirs = {one.name: published_db(one.name, key) for one in ordered}
     mine = {one.label: spread(one.seeds(key)).mean for one in ordered}
     both = [one for one in ordered if theirs[one.name] is not None and mine[one.label] is not None]
-    here = _places({one.label: mine[one.label] or 0.0 for one in both})
-    there = _places({one.label: theirs[one.name] or 0.0 for one in both})
+    here = places_of({one.label: mine[one.label] or 0.0 for one in both})
+    there = places_of({one.label: theirs[one.name] or 0.0 for one in both})
     rows, records = [], []
     for one in ordered:
         measured = [spread(one.seeds(column)) for column in columns]
@@ -199,13 +206,6 @@ def _other_table(
 def _validated(runs: Iterable[RunRecord], data: Sequence[DataKey]) -> list[Score]:
     """Return the validation scores of finished runs on these data, song by song."""
     return [score for run in runs if is_result(run) and data_of_run(run) in data for score in validation_scores(run)]
-
-
-def _places(values: Mapping[str, float]) -> dict[str, str]:
-    """Rank values, the largest first; equal ones share a place."""
-    ranks = {name: 1 + sum(other > value for other in values.values()) for name, value in values.items()}
-    taken = list(ranks.values())
-    return {name: f"{rank}=" if taken.count(rank) > 1 else str(rank) for name, rank in ranks.items()}
 
 
 # --- the convergence study -------------------------------------------------------------------------------------------
