@@ -1,4 +1,4 @@
-"""Every command and every line of Python in the README runs."""
+"""Every command and every line of Python on the page of all commands runs."""
 
 import dataclasses
 import json
@@ -27,14 +27,14 @@ from matrices import multiply_small_everywhere
 from places import CHECKPOINT, ROOT
 from songs import noise_stems, write_song
 
-README = (ROOT / "README.md").read_text()
+TOUR = (ROOT / "docs" / "tour.md").read_text()
 # One step on half a second.
 ONE_STEP = [
     "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
     "--set", "training.excerpt_s=0.5", "--set", "training.mixing.activity=null",  # songs are shorter than its segments
 ]  # fmt: skip
 SMALL = {"model.n_features": 8, "model.n_blocks": 1, "model.mask.hidden_factor": 1}
-"""What `base` becomes: the README's commands run as they stand, on a network of the same kind."""
+"""What `base` becomes: the page's commands run as they stand, on a network of the same kind."""
 SHORTER = {
     "train": ONE_STEP,
     "plan": ONE_STEP,
@@ -45,7 +45,7 @@ SHORTER = {
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README takes for granted: a checkpoint, two models, a bag that was fetched, a song, a data set."""
+    """What the page takes for granted: a checkpoint, two models, a bag that was fetched, a song, a data set."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(CHECKPOINT, tmp_path / "bass.ckpt")
     torch.save(public_tfc_tdf.weights(), tmp_path / "mdx23c.ckpt")
@@ -78,14 +78,14 @@ def cache_bag(folder: Path) -> None:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the recipe that the README trains a small one."""
+    """Make the recipe that the page trains a small one."""
     base = RECIPES["base"]
     settings = apply_changes(base.settings, SMALL)
     monkeypatch.setitem(RECIPES, "base", dataclasses.replace(base, settings=settings))
 
 
 def commands() -> list[list[str]]:
-    lines = re.findall(r"^\.venv/bin/bandsplit (.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^bandsplit (.*)$", TOUR, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
@@ -124,7 +124,7 @@ def test_every_command_runs_in_order(folder: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_python_example_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
     save_model("bass.safetensors", *import_checkpoint("bass.ckpt"))
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", TOUR, re.DOTALL)
     # Not only modules that some test before this one has loaded.
     assert set(re.findall(r"bandsplit\.(\w+)[.(]", example)) <= set(bandsplit.__all__)
     random = np.random.default_rng(0)
