@@ -19,7 +19,7 @@ from tiny_models import write_tiny_model
 FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
 FILES = (
     ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
-    "README.md", "constraints.txt", "pyproject.toml",
+    "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml",
 )  # fmt: skip
 
 

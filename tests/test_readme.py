@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,15 @@ def test_the_readme_is_short_and_its_first_screen_has_a_sentence_a_picture_comma
     lines = README.splitlines()
     assert len(lines) <= 80
     screen = "\n".join(lines[:28])
-    order = ["# bandsplit", "Separate songs", "![", "```sh\npip install", "bandsplit separate", "```python", "I make music"]
+    order = [
+        "# bandsplit",
+        "Separate songs",
+        "![",
+        "```sh\npip install",
+        "bandsplit separate",
+        "```python",
+        "I make music",
+    ]
     places = [screen.index(part) for part in order]
     assert places == sorted(places)
     assert screen.count("\nbandsplit ") == 2
@@ -41,10 +50,9 @@ def test_its_picture_is_small():
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
 def test_the_first_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     furnish(tmp_path, monkeypatch)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(python_of(page), names)
-    stems = names.get("stems") or getattr(names["result"], "paths")
-    assert isinstance(stems, dict)
+    stems = names["stems"] if "stems" in names else names["result"].paths
     assert sorted(stems) == sorted(STEMS) and all(path.exists() for path in stems.values())
 
 

@@ -20,7 +20,12 @@ from songs import STEMS
 from stand_ins import furnish, write_first_model, write_runs, write_small_songs
 from tiny_models import write_tiny_model
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 # One step on half a second.
 ONE_STEP = [
     "--set", "training.examples_per_epoch=2", "--set", "training.global_batch=2", "--set", "training.max_epochs=1",
@@ -118,6 +123,7 @@ def test_programs_of_others_are_known_and_their_arguments_exist():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 @pytest.mark.parametrize("page", run_pages(), ids=lambda path: path.name)
 def test_every_command_of_a_page_runs_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     furnish(tmp_path, monkeypatch)
@@ -132,6 +138,8 @@ def test_every_command_of_a_page_runs_in_order(page: Path, tmp_path: Path, monke
             with pytest.raises(SystemExit) as stop:
                 cli.main()
             assert not stop.value.code, shown
+    if page.name == "README.md":
+        assert {path.name for path in Path("separated/song").iterdir()} == {f"{stem}.wav" for stem in STEMS}
 
 
 def _arguments(shown: Shown) -> list[str]:
@@ -140,19 +148,8 @@ def _arguments(shown: Shown) -> list[str]:
     for old, new in RENAMED.items():
         words = [word.replace(old, new) for word in words]
     expanded = [name for word in words for name in (sorted(glob(word)) or [word])]
-    command = " ".join(words)
+    command = " ".join(shown.arguments)
     return expanded + next((more for start, more in SHORTER.items() if command.startswith(start)), [])
-
-
-def test_what_is_made_is_what_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    furnish(tmp_path, monkeypatch)
-    for shown in shown_commands(ROOT / "README.md"):
-        if shown.is_ours:
-            monkeypatch.setattr(sys, "argv", ["bandsplit", *_arguments(shown)])
-            with pytest.raises(SystemExit) as stop:
-                cli.main()
-            assert not stop.value.code, shown
-    assert sorted(path.name for path in Path("separated/song").iterdir()) == [f"{stem}.wav" for stem in sorted(STEMS)]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +157,10 @@ def test_what_is_made_is_what_the_page_says(tmp_path: Path, monkeypatch: pytest.
     [
         ("```sh\nbandsplit doctor  # a remark\n```", [("bandsplit doctor  # a remark", None)]),
         ("    bandsplit runs \\\n        --json\n", [("bandsplit runs --json", None)]),
-        ("<!-- needs: a GPU -->\n\n    bandsplit runs\n\nText\n\n    bandsplit doctor\n", [("bandsplit runs", "a GPU"), ("bandsplit doctor", None)]),
+        (
+            "<!-- needs: a GPU -->\n\n    bandsplit runs\n\nText\n\n    bandsplit doctor\n",
+            [("bandsplit runs", "a GPU"), ("bandsplit doctor", None)],
+        ),
         ("```python\nbandsplit runs\n```\n    code of no command\n", []),
     ],
 )

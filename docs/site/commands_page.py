@@ -11,8 +11,8 @@ from bandsplit.cli.main import app
 
 INTRODUCTION = """# Commands
 
-Every command with all its options, as `bandsplit COMMAND --help` prints them; written from the command line itself when the
-site is built. [Every command, once](tour.md) is the short way in.
+Every command with all its options, as `bandsplit COMMAND --help` prints them; written from the command line itself
+when the site is built. [Every command, once](tour.md) is the short way in.
 """
 
 

@@ -10,9 +10,9 @@ from bandsplit.models.pretrained.registry import entries
 
 INTRODUCTION = """# Registered models
 
-What `bandsplit models fetch` can install, written from the registry when the site is built. Scores are their publishers'; none
-was measured here. **Only equal metrics on the same songs can be compared.** [Which model for which ear](which-model.md) helps
-to choose, [models.md](models.md) says what a fetch does.
+What `bandsplit models fetch` can install, written from the registry when the site is built. Scores are their
+publishers'; none was measured here. **Only equal metrics on the same songs can be compared.** [Which model for which
+ear](which-model.md) helps to choose, [models.md](models.md) says what a fetch does.
 """
 
 

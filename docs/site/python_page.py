@@ -10,8 +10,8 @@ import bandsplit
 
 INTRODUCTION = """# Python
 
-The names of `bandsplit`, written from their docstrings when the site is built. [Separation](separate.md#python) has an
-example. Axes in shapes: b batch, s target, c channel, f frequency bin, t frame; `samples` is spelled out.
+The names of `bandsplit`, written from their docstrings when the site is built. [Separation](separate.md#python) has
+an example. Axes in shapes: b batch, s target, c channel, f frequency bin, t frame; `samples` is spelled out.
 """
 
 

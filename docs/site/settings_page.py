@@ -16,14 +16,14 @@ Schema = Mapping[str, Any]
 
 INTRODUCTION = """# Settings
 
-Every setting of a training, of a plan of chunks and of each family of networks, with what is legal and its default. This page
-is written from the configurations themselves when the site is built. `--set training.max_epochs=50` changes one on the command
-line of `plan`, `train` and `submit`; a value is JSON or plain text, and replaces everything below its name:
-`--set 'training.decay={"kind": "cosine"}'`. A name that does not exist is an error with the nearest one that does. Recipes
-have values of their own: `config.json` in the folder of a run has all of them.
+Every setting of a training, of a plan of chunks and of each family of networks, with what is legal and its default.
+This page is written from the configurations themselves when the site is built. `--set training.max_epochs=50` changes
+one on the command line of `plan`, `train` and `submit`; a value is JSON or plain text, and replaces everything below
+its name: `--set 'training.decay={"kind": "cosine"}'`. A name that does not exist is an error with the nearest one
+that does. Recipes have values of their own: `config.json` in the folder of a run has all of them.
 
-[Training](training.md) and [data](data.md#mixing-policies) explain settings of a training, [separation](separate.md#chunks)
-plans of chunks.
+[Training](training.md) and [data](data.md#mixing-policies) explain settings of a training,
+[separation](separate.md#chunks) plans of chunks.
 """
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _PLAIN = {"integer": "integer", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": "`null`"}

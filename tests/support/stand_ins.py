@@ -23,7 +23,6 @@ from run_folders import curve_db, write_run
 from songs import STEMS, noise, noise_stems, write_dataset, write_song
 from tiny_models import write_tiny_model
 
-FETCHED = ("simo-bsrnn-opt", "htdemucs_ft")
 
 
 def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +40,8 @@ def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_tiny_model(f"{name}.safetensors", name)
     for name in ("model", "second", "run1", "run2", "run3"):
         write_tiny_model(f"{name}.safetensors", *STEMS)
-    for name in FETCHED:
-        put_in_cache(folder / "cache" / "models" / name)
+    put_in_cache(folder / "cache" / "models" / "simo-bsrnn-opt", "model")
+    put_in_cache(folder / "cache" / "models" / "htdemucs_ft", "a", "b")
     write_songs()
     write_sets(folder)
 
@@ -87,11 +86,12 @@ def write_first_model() -> None:
     save_model(Path("first.safetensors"), build_model(config).eval(), card)
 
 
-def put_in_cache(folder: Path) -> None:
-    """Fill the folder of a registered model in the cache: a bag of two."""
+def put_in_cache(folder: Path, *names: str) -> None:
+    """Fill the folder of a registered model in the cache: a model, or a bag of several."""
     folder.mkdir(parents=True)
-    for name in ("a", "b"):
-        write_tiny_model(folder / f"{name}.safetensors", *STEMS, seed=ord(name))
-    write_bag(folder / BAG_FILE, Bag.parse({"members": [{"model": "a.safetensors"}, {"model": "b.safetensors"}]}))
+    for name in names:
+        write_tiny_model(folder / f"{name}.safetensors", *STEMS, seed=ord(name[0]))
+    if len(names) > 1:
+        write_bag(folder / BAG_FILE, Bag.parse({"members": [{"model": f"{name}.safetensors"} for name in names]}))
     files = [{"file": path.name, "bytes": path.stat().st_size} for path in sorted(folder.iterdir())]
-    (folder / MARKER).write_text(json.dumps({"files": files, "bag": BAG_FILE}))
+    (folder / MARKER).write_text(json.dumps({"files": files, **({"bag": BAG_FILE} if len(names) > 1 else {})}))
