@@ -20,9 +20,8 @@ from bandsplit.models.pretrained.registry import MARKER
 from bandsplit.recipes.catalogue import find_recipe
 from places import CHECKPOINT
 from run_folders import curve_db, write_run
-from songs import STEMS, noise, noise_stems, write_dataset, write_song
+from songs import STEMS, noise_stems, write_dataset, write_song
 from tiny_models import write_tiny_model
-
 
 
 def furnish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,8 +57,8 @@ def write_sets(folder: Path) -> None:
     """Write data sets, and the stems of other tools for them."""
     for number, (split, name) in enumerate((("train", "Song"), ("valid", "Song V"), ("test", "Song T"))):
         write_song(folder / "musdb18hq" / split / name, noise_stems(number, 44100), 44100)
-        duet = dict(zip(("flute", "harp"), noise(2, 88200, number)[:, None], strict=True))
-        write_song(folder / "duets" / split / name, duet, 22050)
+        flute, harp, *_ = noise_stems(number, 44100).values()
+        write_song(folder / "duets" / split / name, {"flute": flute, "harp": harp}, 22050)
     for place in ("other-tool", "umx", "out/htdemucs", "out"):
         write_song(folder / place / "Song T", noise_stems(2, 44100), 44100)
 
