@@ -6,6 +6,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from commands_page import commands_page
+from mkdocs.structure.pages import Page
 from models_page import models_page
 from python_page import python_page
 from settings_page import settings_page
@@ -26,6 +27,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
-    """Let links to files outside docs/ lead to their pages in the site."""
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links to files outside docs/ lead to their pages in the site; the first page is not part of a list."""
+    if page.is_homepage:
+        page.meta["hide"] = ["navigation"]
     return in_the_site(markdown, "docs/")
