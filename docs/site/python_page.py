@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import bandsplit
+from bandsplit.core.config import Config
+from settings_page import describe
 
 INTRODUCTION = """# Python
 
@@ -22,6 +24,8 @@ def python_page() -> str:
         value = getattr(bandsplit, name)
         if inspect.ismodule(value):
             parts += _module(f"bandsplit.{name}", value)
+        elif inspect.isclass(value) and issubclass(value, Config):
+            parts += [f"## bandsplit.{name}\n", *describe(name, name, value)]
         elif callable(value):
             parts += _section(f"bandsplit.{name}", value, "##")
     return "\n".join(parts)

@@ -39,8 +39,13 @@ def settings_page() -> str:
 
 
 def _chapter(title: str, root: str, config: type[Config]) -> Iterator[str]:
-    schema = config.model_json_schema(mode="validation")
     yield f"## {title}\n"
+    yield from describe(title, root, config)
+
+
+def describe(title: str, root: str, config: type[Config]) -> Iterator[str]:
+    """Yield the tables of a configuration and of those in it; ``root`` is its place, ``title`` begins its anchors."""
+    schema = config.model_json_schema(mode="validation")
     yield from _Chapter(title, schema.get("$defs", {})).section(root, schema)
 
 
@@ -81,7 +86,7 @@ class _Chapter:
         for key in ("anyOf", "oneOf", "allOf"):
             if key in schema:
                 return ", ".join(dict.fromkeys(self._legal(part, path, below) for part in schema[key]))
-        kind = schema.get("type", "any")
+        kind = str(schema.get("type", "any"))
         if kind == "array":
             parts = schema.get("prefixItems")
             inner = ", ".join(self._legal(part, path, below) for part in parts) if parts else None

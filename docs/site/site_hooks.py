@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from commands_page import commands_page
-from mkdocs.structure.pages import Page
 from models_page import models_page
 from python_page import python_page
 from settings_page import settings_page
