@@ -13,12 +13,11 @@ import torch
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.processes import worker_pool
-from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
+from bandsplit.models.card import ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
-from bandsplit.models.files import save_model
+from bandsplit.models.files import save_untrained
 from bandsplit.models.layers.cpu_work import TwoPaths
-from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
 from bandsplit.separation.opening import open_network
@@ -101,12 +100,8 @@ def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
 def _untrained(recipe: str, target: str, folder: Path) -> Path:
     """Write a model of a recipe with random weights, and return its file."""
     found = find_recipe(recipe)
-    config = found.run_config([] if found.shared else [target]).model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(config)
     path = folder / f"{found.id}.safetensors"
-    save_model(path, model, ModelCard(name=found.id, training_data="none: random weights", licence="none needed"))
+    save_untrained(path, found.run_config([] if found.shared else [target]).model, found.id)
     return path
 
 
