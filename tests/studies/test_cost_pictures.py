@@ -92,7 +92,7 @@ def test_what_was_trained_on_the_songs_is_marked():
     scores = make_scores(None, "csdr_db", [9.0], system="mdx_extra", inference="plan", saw_test_songs=True)
     points = pictures("table1", [separation("mdx_extra")], scores)["score-joules"].points
     (point,) = (point for point in points if point.ours)
-    assert point.seen and point.text == "mdx_extra ‡"
+    assert point.seen and point.text == "mdx_extra, extra data ‡"
 
 
 def test_a_study_of_recipes_has_validation_scores(tmp_path: Path):
