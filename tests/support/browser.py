@@ -98,10 +98,11 @@ class Browser:
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.problems.append(params)
 
-    def open(self, page: Path) -> None:
-        """Load a file and all that it needs."""
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(page.as_uri())}")
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address, and all that it needs."""
+        address = page if isinstance(page, str) else page.as_uri()
+        self.call("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address.partition('#')[0])}")
 
     def run(self, script: str) -> Any:
         """Value of an expression; promises are waited for."""
