@@ -18,8 +18,6 @@ from bandsplit.serve.results import listening_file, player_html, stem_file, zip_
 from bandsplit.serve.service import Served
 from bandsplit.serve.uploads import receive
 
-router = APIRouter()
-
 JobId = Annotated[str, Path(description="Id of a job.")]
 _AUDIO = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _EVENTS = {200: {"description": "Events whose data is a JSON array of jobs.", "content": {"text/event-stream": {}}}}
@@ -42,6 +40,15 @@ class About(Config):
     """Largest upload."""
     formats: tuple[Format, ...] = ("wav", "flac", "mp3")
     """Formats of stems."""
+
+
+router = APIRouter(
+    responses={
+        401: {"model": Detail, "description": "The token is missing."},
+        404: {"model": Detail, "description": "There is no such job, or it has no such result."},
+        422: {"model": Detail, "description": "A parameter is missing or illegal."},
+    }
+)
 
 
 @router.get("/about", tags=["models"])
@@ -138,15 +145,16 @@ def download_stem(service: Served, job_id: JobId, stem: str) -> FileResponse:
     """Download a stem of a job that is done."""
     job = service.jobs.get(job_id)
     path = stem_file(service.jobs, job, stem)
-    return FileResponse(path, filename=f"{job.track} - {path.name}", media_type="application/octet-stream")
+    headers = _as_download(f"{job.track} - {path.name}")
+    return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
 
 @router.get("/jobs/{job_id}/zip", tags=["results"], response_class=StreamingResponse)
 def download_zip(service: Served, job_id: JobId) -> StreamingResponse:
     """Download all stems of a job that is done as one zip archive."""
     job = service.jobs.get(job_id)
-    headers = {"Content-Disposition": f"attachment; filename*=utf-8''{quote(job.track, safe='')}.zip"}
-    return StreamingResponse(zip_blocks(service.jobs, job), media_type="application/zip", headers=headers)
+    blocks = zip_blocks(service.jobs, job)
+    return StreamingResponse(blocks, media_type="application/zip", headers=_as_download(f"{job.track}.zip"))
 
 
 @router.get("/jobs/{job_id}/player", tags=["results"], response_class=HTMLResponse)
@@ -167,3 +175,7 @@ def play_piece(service: Served, job_id: JobId, signal: int, piece: int) -> FileR
     """Return ten seconds of a signal in 16 bits, for the player."""
     path = listening_file(service.jobs, service.jobs.get(job_id), signal, piece)
     return FileResponse(path, media_type="audio/flac", headers=_LASTING)
+
+
+def _as_download(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f"attachment; filename*=utf-8''{quote(name, safe='')}"}
