@@ -1,12 +1,10 @@
-"""The REST API of a real server: from the upload to the stems, and everything that may be wrong with a request."""
+"""The REST API of a real served: from the upload to the stems, and everything that may be wrong with a request."""
 
 import io
 import json
-import socket
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +13,11 @@ import pytest
 import soundfile
 
 from command_line import run_command
-from served import Client, Served
-from songs import noise
-from tiny_models import RATE_HZ, write_tiny_model
+from served import Client, Served, song
+from tiny_models import RATE_HZ
 from waiting import wait_until
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-
 LENGTH_S = 21
-
-
-def song(seconds: float = 0.5, seed: int = 0) -> bytes:
-    file = io.BytesIO()
-    soundfile.write(file, noise(2, round(RATE_HZ * seconds), seed).T, RATE_HZ, format="WAV", subtype="PCM_16")
-    return file.getvalue()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("model") / "small.safetensors")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
-    with Served(tmp_path_factory.mktemp("api") / "served", "-n", model, "--keep-free", "0") as server:
-        yield server
-
-
-@pytest.fixture
-def client(server: Served) -> Client:
-    return server.client
 
 
 def test_a_song_becomes_what_separate_makes_of_it(
@@ -105,7 +77,7 @@ def test_two_stems_and_other_formats_are_made(client: Client):
     assert np.abs(sum(stems) - gain * mixture).max() < 1e-5
 
 
-def test_the_models_have_all_that_helps_to_choose(client: Client, server: Served, model: Path):
+def test_the_models_have_all_that_helps_to_choose(client: Client, served: Served, model: Path):
     wait_until(lambda: client.get("/models")[0]["measured"], "the price")
     (facts,) = client.get("/models")
     price_s = facts.pop("seconds_per_minute")
@@ -114,20 +86,20 @@ def test_the_models_have_all_that_helps_to_choose(client: Client, server: Served
         "id": "small", "about": "trained with bandsplit", "targets": ["vocals", "bass"], "sample_rate_hz": RATE_HZ,
         "scores": [], "licence": "CC0", "training_data": "none", "bytes": model.stat().st_size, "measured": True,
     }  # fmt: skip
-    assert list(json.loads((server.folder / "prices.json").read_text()).values()) == [price_s]
+    assert list(json.loads((served.folder / "prices.json").read_text()).values()) == [price_s]
 
 
-def test_a_file_that_is_not_audio_is_refused_and_leaves_nothing(client: Client, server: Served):
-    before = server.left()
+def test_a_file_that_is_not_audio_is_refused_and_leaves_nothing(client: Client, served: Served):
+    before = served.left()
     answer = client.upload(b"Dear diary", "diary.txt")
     assert answer.status_code == 415
     assert answer.json()["detail"].startswith("diary.txt: is not audio that can be read")
     assert client.upload(b"", "empty.wav").json()["detail"].startswith("empty.wav: is empty (0 bytes)")
     assert client.upload(song(1)[:-4000], "cut.wav").json()["detail"].startswith("cut.wav: is truncated")
-    assert server.left() == before
+    assert served.left() == before
     failed = client.follow(client.add(b"Dear diary", "diary.m4a"))  # a format that only decoding can judge
     assert failed["state"] == "failed" and failed["error"].startswith("diary.m4a: is not audio that can be read")
-    assert str(server.folder) not in failed["error"]
+    assert str(served.folder) not in failed["error"]
     assert client.ask("GET", f"/jobs/{failed['id']}/zip").status_code == 404
 
 
@@ -144,13 +116,13 @@ def test_an_illegal_wish_is_explained(client: Client, wish: dict[str, str], deta
     assert (answer.status_code, answer.json()) == (422, {"detail": detail})
 
 
-def test_names_of_files_are_never_paths(client: Client, server: Served):
-    name = "../../x/\x1b[31m<b>\"name\"\n\N{RIGHT-TO-LEFT OVERRIDE}.WAV"
+def test_names_of_files_are_never_paths(client: Client, served: Served):
+    name = '../../x/\x1b[31m<b>"name"\n\N{RIGHT-TO-LEFT OVERRIDE}.WAV'
     job = client.follow(client.add(song(), name))
     assert job["state"] == "done"
     assert job["name"] == r"""\x1b[31m<b>"name"\n\u202e.WAV"""
-    assert {path.split("/")[0] for path in server.left()} == {"jobs"}
-    assert (server.folder / "jobs" / job["id"] / "song.wav").is_file()
+    assert {path.split("/")[0] for path in served.left()} == {"jobs"}
+    assert (served.folder / "jobs" / job["id"] / "song.wav").is_file()
     page = client.ask("GET", f"/jobs/{job['id']}/player").text
     assert "<b>" not in page and "&lt;b&gt;" in page
     archive = client.ask("GET", f"/jobs/{job['id']}/zip").content
@@ -170,7 +142,7 @@ def test_only_results_of_known_jobs_are_served(client: Client):
         f"{base}/stems/vocals.wav", f"{base}/listen/..%2F..%2Fjob.svg", "/static/..%2Findex.html", "/static/jobs.py",
     ]  # fmt: skip
     for address in addresses:
-        with socket.create_connection(client.url.removeprefix("http://").split(":")) as connection:
+        with client.connect() as connection:
             connection.sendall(f"GET {address} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
             status = connection.makefile("rb").readline().split()[1]
         assert status in (b"404", b"422"), address
@@ -179,30 +151,30 @@ def test_only_results_of_known_jobs_are_served(client: Client):
     }
 
 
-def test_a_client_that_goes_away_in_an_upload_leaves_nothing(client: Client, server: Served):
-    before, jobs = server.left(), client.get("/jobs")
+def test_a_client_that_goes_away_in_an_upload_leaves_nothing(client: Client, served: Served):
+    before, jobs = served.left(), client.get("/jobs")
     body = song(5)
-    with socket.create_connection(client.url.removeprefix("http://").split(":")) as connection:
+    with client.connect() as connection:
         head = f"POST /jobs?name=a.wav&model=small HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body[: len(body) // 2])
-        wait_until(lambda: server.left() != before, "the beginning of the upload")
-    wait_until(lambda: server.left() == before, "the removal of the upload")
+        wait_until(lambda: served.left() != before, "the beginning of the upload")
+    wait_until(lambda: served.left() == before, "the removal of the upload")
     assert client.get("/jobs") == jobs
 
 
-def test_200_megabytes_are_the_limit_unless_another_is_set(client: Client, server: Served):
-    before = server.left()
-    with socket.create_connection(client.url.removeprefix("http://").split(":")) as connection:
+def test_200_megabytes_are_the_limit_unless_another_is_set(client: Client, served: Served):
+    before = served.left()
+    with client.connect() as connection:
         head = "POST /jobs?name=a.wav&model=small HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n"
         connection.sendall(head.format(200_000_001).encode())
         answer = connection.makefile("rb").read().decode()
     assert answer.startswith("HTTP/1.1 413 ")
     assert "the upload is larger than 200 MB, the limit of this server (--max-upload)" in answer
-    assert server.left() == before
+    assert served.left() == before
 
 
-def test_two_clients_at_once_share_the_queue(client: Client, server: Served):
-    others = [Client(server.url) for _ in range(2)]
+def test_two_clients_at_once_share_the_queue(client: Client, served: Served):
+    others = [Client(served.url) for _ in range(2)]
     seen: list[list[dict[str, Any]]] = []
     events = client.events("/jobs/events")
     next(events)
@@ -225,10 +197,10 @@ def test_two_clients_at_once_share_the_queue(client: Client, server: Served):
     assert all(sum(job["state"] == "running" for job in event) <= 1 for event in seen)
 
 
-def test_jobs_are_cancelled_and_deleted_in_every_state(client: Client, server: Served):
+def test_jobs_are_cancelled_and_deleted_in_every_state(client: Client, served: Served):
     running = client.add(song(60), "running.wav")
     waiting = [client.add(song(1), f"waits {number}.wav") for number in range(3)]
-    worker = server.freeze_at_work(running)
+    worker = served.freeze_at_work(running)
     try:
         queue = {job["name"]: job["position"] for job in client.get("/jobs") if job["state"] == "queued"}
         assert queue == {"waits 0.wav": 1, "waits 1.wav": 2, "waits 2.wav": 3}
@@ -250,22 +222,26 @@ def test_jobs_are_cancelled_and_deleted_in_every_state(client: Client, server: S
         assert (answer.status_code, answer.json()["detail"].split(";")[0]) == (
             404, "this job does not exist, or was deleted",
         )  # fmt: skip
-        assert not any(job["id"] in path for path in server.left())
-    assert not any(path.startswith("work/") for path in server.left())
+        assert not any(job["id"] in path for path in served.left())
+    assert not any(path.startswith("work/") for path in served.left())
 
 
-def test_a_job_is_deleted_while_it_runs(client: Client, server: Served):
+def test_a_job_is_deleted_while_it_runs(client: Client, served: Served):
     job = client.add(song(60))
-    server.freeze_at_work(job).resume()
+    served.freeze_at_work(job).resume()
     assert client.ask("DELETE", f"/jobs/{job['id']}").status_code == 204
     assert client.follow(client.add(song()))["state"] == "done"
-    wait_until(lambda: not any(path.startswith("work/") for path in server.left()), "the removal of half stems")
-    assert not any(job["id"] in path for path in server.left())
+    wait_until(lambda: not any(path.startswith("work/") for path in served.left()), "the removal of half stems")
+    assert not any(job["id"] in path for path in served.left())
 
 
 def test_progress_and_time_left_are_sent_as_events(client: Client):
     states = [event[0] for event in client.events(f"/jobs/{client.add(song(60))['id']}/events")]
-    shares = [job["progress"]["share"] for job in states if job["state"] == "running" and job["progress"]["stage"] == "separate"]
+    shares = [
+        job["progress"]["share"]
+        for job in states
+        if job["state"] == "running" and job["progress"]["stage"] == "separate"
+    ]
     assert shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
     assert states[-1]["state"] == "done" and states[-1]["progress"] is None
     left = [job["left_s"] for job in states if job["left_s"] is not None]

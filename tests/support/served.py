@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import psutil
 import requests
+import soundfile
 
 from disks import largest_file
 from places import ROOT
+from songs import noise
+from tiny_models import RATE_HZ
 from waiting import wait_until
+
+
+def song(seconds: float = 0.5, seed: int = 0) -> bytes:
+    """Return a wav file of stereo noise at 8 kHz."""
+    file = io.BytesIO()
+    soundfile.write(file, noise(2, round(RATE_HZ * seconds), seed).T, RATE_HZ, format="WAV", subtype="PCM_16")
+    return file.getvalue()
 
 
 class Served:
@@ -36,7 +48,8 @@ class Served:
         words = [sys.executable, "-m", "bandsplit", "serve", "--folder", folder, "--port", "0", "-d", "cpu", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "BANDSPLIT_CACHE": str(folder.parent / "cache")}
         environment.pop("BANDSPLIT_TOKEN", None)
-        with self.log.open("ab") as log, largest_file(largest_bytes or 1 << 62):
+        limit = nullcontext() if largest_bytes is None else largest_file(largest_bytes)
+        with self.log.open("ab") as log, limit:
             self.process = subprocess.Popen(list(map(str, words)), env=environment, stdout=log, stderr=log)
         wait_until(self._listens, "the address")
         self.url = self._lines()[-1].partition("#")[0].rstrip("/")
@@ -56,7 +69,7 @@ class Served:
         return next((child for child in children if "--multiprocessing-fork" in child.cmdline()), None)
 
     def freeze_at_work(self, job: dict[str, Any]) -> psutil.Process:
-        """Stop the process that computes in the middle of a job, so that it can be disturbed at leisure."""
+        """Suspend the process that computes in the middle of a job of a minute or more; return it."""
 
         def separates() -> bool:
             now = self.client.job(job["id"])
@@ -70,9 +83,13 @@ class Served:
         return worker
 
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Send a signal; return the exit code."""
+        """Send a signal; return the exit code once the process that computes has ended, too."""
+        worker = self.worker()
         self.process.send_signal(number)
-        return self.process.wait(timeout=120)
+        code = self.process.wait(timeout=120)
+        if worker is not None:
+            worker.wait(timeout=120)
+        return code
 
     def left(self) -> list[str]:
         """Name what is in the folder, without what every server has."""
@@ -100,6 +117,11 @@ class Client:
     def ask(self, method: str, address: str, **options: Any) -> requests.Response:
         """Send a request."""
         return self.session.request(method, self.url + address, timeout=120, **options)
+
+    def connect(self) -> socket.socket:
+        """Return a bare connection, for what no client sends."""
+        host, _, port = self.url.removeprefix("http://").rpartition(":")
+        return socket.create_connection((host, int(port)))
 
     def get(self, address: str) -> Any:
         """Return JSON."""

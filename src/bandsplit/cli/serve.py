@@ -15,7 +15,9 @@ def serve(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            *MODEL_NAMES, metavar="MODEL", help="Model file, bag or folder to offer next to the fetched models; repeatable."
+            *MODEL_NAMES,
+            metavar="MODEL",
+            help="Model file, bag or folder to offer next to the fetched models; repeatable.",
         ),
     ] = None,
     folder: Annotated[

@@ -203,12 +203,11 @@ class Jobs:
         Raises:
             UnknownJobError: there is none with this id.
         """
-        with self.scratch() as folder:
-            with self._change:
-                job = self.get(job_id)
-                self.place(job).rename(folder / "deleted")  # at once, so that no half job remains
-                del self._jobs[job_id]
-                self._change.notify_all()
+        with self.scratch() as folder, self._change:
+            job = self.get(job_id)
+            self.place(job).rename(folder / "deleted")  # at once, so that no half job remains
+            del self._jobs[job_id]
+            self._change.notify_all()
 
     def remove_old(self, days: float) -> None:
         """Delete the jobs that ended more than ``days`` ago."""

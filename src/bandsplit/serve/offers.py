@@ -16,8 +16,8 @@ from bandsplit.core.machine import cpu_name, cpu_threads
 from bandsplit.core.text import numbered
 from bandsplit.core.version import __version__
 from bandsplit.models.card import ModelCard, read_card
+from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.entries import Entry
-from bandsplit.models.pretrained.registry import cached_files, entries, find_models
 from bandsplit.separation.members import members_of
 from bandsplit.separation.systems import read_system
 
@@ -131,9 +131,7 @@ class Offers:
                 _log.warning("%s: cannot be written (%s); prices are measured again", self._path, error.strerror)
 
 
-def find_offers(
-    names: Sequence[str], device: str, say: Callable[[str], None] = lambda text: None
-) -> list[Offer]:
+def find_offers(names: Sequence[str], device: str, say: Callable[[str], None] = lambda text: None) -> list[Offer]:
     """Find the models that are named, and those in the cache; without any, the default of `bandsplit separate`.
 
     Args:
@@ -144,9 +142,9 @@ def find_offers(
     Raises:
         ModelFileError: a named model does not exist or is not a model, or there is none at all.
     """
-    found = [find_models([name]) for name in names]
-    for entry in entries():
-        if (files := cached_files(entry)) and files not in found:
+    found = [registry.find_models([name]) for name in names]
+    for entry in registry.entries():
+        if (files := registry.cached_files(entry)) and files not in found:
             try:
                 read_system(files)
             except BandsplitError as error:
@@ -154,7 +152,7 @@ def find_offers(
                 continue
             found.append(files)
     offers: dict[str, Offer] = {}
-    for files in found or [find_models((), say=say)]:
+    for files in found or [registry.find_models((), say=say)]:
         offer = _describe(files, device, offers)
         offers[offer.id] = offer
     return list(offers.values())
@@ -162,7 +160,7 @@ def find_offers(
 
 def _describe(files: Sequence[Path], device: str, others: dict[str, Offer]) -> Offer:
     system = read_system(files)
-    entry = next((entry for entry in entries() if cached_files(entry) == list(files)), None)
+    entry = next((entry for entry in registry.entries() if registry.cached_files(entry) == list(files)), None)
     configs = {member.name: member.config for member in members_of(system.mean)}
     facts = _published(entry) if entry else _from_cards([read_card(name)[1] for name in configs], len(configs))
     name = entry.name if entry else system.mean.name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -92,7 +92,7 @@ def zip_blocks(jobs: Jobs, job: Job) -> Iterator[bytes]:
     return _zip(stack, files)
 
 
-def _zip(stack: ExitStack, files: dict[str, BinaryIO]) -> Iterator[bytes]:
+def _zip(stack: ExitStack, files: Mapping[str, BinaryIO]) -> Iterator[bytes]:
     with stack:
         buffer = _Buffer()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:

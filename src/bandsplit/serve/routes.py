@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,7 +20,9 @@ from bandsplit.serve.uploads import receive
 
 JobId = Annotated[str, Path(description="Id of a job.")]
 _AUDIO = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-_EVENTS = {200: {"description": "Events whose data is a JSON array of jobs.", "content": {"text/event-stream": {}}}}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events whose data is a JSON array of jobs.", "content": {"text/event-stream": {}}}
+}
 _LASTING = {"Cache-Control": "private, max-age=3600"}
 
 
@@ -121,9 +123,7 @@ def show_job(service: Served, job_id: JobId) -> JobView:
 async def follow_job(service: Served, job_id: JobId) -> StreamingResponse:
     """Send a job, again whenever it changes, until it has ended, as server-sent events."""
     service.jobs.get(job_id)
-    return stream(
-        service, lambda: [service.dispatcher.view(job_id)], lambda: not service.jobs.get(job_id).active
-    )
+    return stream(service, lambda: [service.dispatcher.view(job_id)], lambda: not service.jobs.get(job_id).active)
 
 
 @router.post("/jobs/{job_id}/cancel", tags=["jobs"])

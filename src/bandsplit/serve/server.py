@@ -33,15 +33,16 @@ class ServerConfig:
 
     folder: Path
     """Folder of jobs."""
-    models: Sequence[str] = ()
+    models: Sequence[str]
     """Models that are offered next to those in the cache."""
-    host: str = "127.0.0.1"
-    port: int = 8410
+    host: str
+    port: int
     """Port; 0 for any that is free."""
-    token: str | None = None
-    device: str = "auto"
-    limits: Limits = Limits(200_000_000, 1_000_000_000)
-    keep_days: float | None = None
+    token: str | None
+    """Secret that clients must know."""
+    device: str
+    limits: Limits
+    keep_days: float | None
     """Days after which jobs that have ended are deleted; None: never."""
 
 
