@@ -91,7 +91,9 @@ class Browser:
         match event["method"]:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
-            case "Network.loadingFailed" | "Runtime.exceptionThrown":
+            case "Network.loadingFailed" if not params.get("canceled"):  # by the page, or as its answer has no body
+                self.problems.append(params)
+            case "Runtime.exceptionThrown":
                 self.problems.append(params)
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning"):
                 self.problems.append(params)
