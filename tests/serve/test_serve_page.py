@@ -29,8 +29,8 @@ STATES = "[...document.querySelectorAll('#list .job')].map((job) => job.dataset.
 FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySelector('.facts').textContent)"
 UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
 PLAYER = "document.querySelector('.song').player"
-# Each start of a source: when in samples, from where in samples, and samples. The first one stops the clock of the audio,
-# so that a slow machine has the next piece in time, too.
+# Each start of a source: when in samples, from where in samples, and samples. The first one stops the clock of the
+# audio, so that a slow machine has the next piece in time, too.
 RECORD_STARTS = """(() => {
   const start = AudioBufferSourceNode.prototype.start;
   window.starts = [];

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -69,18 +70,28 @@ class Served:
         return next((child for child in children if "--multiprocessing-fork" in child.cmdline()), None)
 
     def freeze_at_work(self, job: dict[str, Any]) -> psutil.Process:
-        """Suspend the process that computes in the middle of a job of a minute or more; return it."""
+        """Suspend the process that computes in the middle of a job of a minute or more; return it.
+
+        It runs in slices of a few milliseconds until then, so that the middle is not missed on a busy machine.
+        """
+        found: list[psutil.Process] = []
 
         def separates() -> bool:
-            now = self.client.job(job["id"])
-            assert now["state"] in ("queued", "running"), now
-            return now["state"] == "running" and now["progress"]["stage"] == "separate"
+            with suppress(psutil.NoSuchProcess):  # it was just killed
+                worker = self.worker()
+                if worker is not None:
+                    worker.suspend()
+                    now = self.client.job(job["id"])
+                    if now["state"] == "running" and now["progress"]["stage"] == "separate":
+                        found.append(worker)
+                        return True
+                    worker.resume()
+                    assert now["state"] in ("queued", "running"), now
+                    time.sleep(0.02)
+            return False
 
         wait_until(separates, "the separation")
-        worker = self.worker()
-        assert worker is not None
-        worker.suspend()
-        return worker
+        return found[0]
 
     def stop(self, number: int = signal.SIGINT) -> int:
         """Send a signal; return the exit code once the process that computes has ended, too."""

@@ -36,9 +36,6 @@ def serve(
     keep_free: Annotated[
         float, typer.Option("--keep-free", metavar="GB", help="Refuse uploads that leave less free disk.", min=0)
     ] = 1,
-    keep_days: Annotated[
-        float | None, typer.Option("--keep-days", metavar="N", help="Delete jobs N days after their end.", min=0)
-    ] = None,
     device: Annotated[str, typer.Option("--device", "-d", metavar="DEVICE", help=DEVICE_HELP)] = "auto",
 ) -> None:
     """Serve a page for songs to separate and listen to, and a REST API, until Ctrl-C; a later start continues.
@@ -50,7 +47,7 @@ def serve(
 
     console = make_console()
     limits = Limits(round(max_upload * 1e6), round(keep_free * 1e9))
-    config = ServerConfig(folder, model or (), host, port, token, device, limits, keep_days)
+    config = ServerConfig(folder, model or (), host, port, token, device, limits)
     try:
         run_server(config, lambda text: print_lines(console, text))
     except KeyboardInterrupt:

@@ -19,7 +19,6 @@ from bandsplit.serve.offers import Offers
 
 MOST_DEATHS = 3
 _PATIENCE_S = 0.2
-_SWEEP_S = 600
 
 _log = logging.getLogger("bandsplit")
 
@@ -73,24 +72,20 @@ class Worker:
 
 
 class Dispatcher(threading.Thread):
-    """Thread that works off the queue, measures prices when it is empty, and removes old jobs."""
+    """Thread that works off the queue, and measures prices when it is empty."""
 
-    def __init__(self, jobs: Jobs, offers: Offers, device: str, keep_days: float | None) -> None:
+    def __init__(self, jobs: Jobs, offers: Offers, device: str) -> None:
         """Take the queue and the models; `start` begins the work."""
         super().__init__(name="dispatcher", daemon=True)
         self.jobs, self.offers = jobs, offers
-        self._device, self._keep_days = device, keep_days
+        self._device = device
         self._worker: Worker | None = None
         self._closing = threading.Event()
         self._progress: Progress | None = None
-        self._swept_s = -float("inf")
 
     def run(self) -> None:
         """Work until `close`."""
         while not self._closing.is_set():
-            if self._keep_days is not None and time.monotonic() - self._swept_s > _SWEEP_S:
-                self._swept_s = time.monotonic()
-                self.jobs.remove_old(self._keep_days)
             offer = self.offers.unmeasured()
             job = self.jobs.next(0 if offer else _PATIENCE_S)
             try:
@@ -127,9 +122,9 @@ class Dispatcher(threading.Thread):
         return True
 
     def _separate(self, job: Job) -> None:
-        job = self.jobs.update(job.id, state="running")
         self._progress = Progress(stage="load", share=0)
         try:
+            job = self.jobs.update(job.id, state="running")
             with self.jobs.scratch() as out:
                 self._separate_into(out, job)
         except WorkerDied:

@@ -209,14 +209,6 @@ class Jobs:
             del self._jobs[job_id]
             self._change.notify_all()
 
-    def remove_old(self, days: float) -> None:
-        """Delete the jobs that ended more than ``days`` ago."""
-        limit = time.time() - days * 86400
-        for job in self.all():
-            if job.ended_at is not None and job.ended_at < limit:
-                with suppress(UnknownJobError, OSError):
-                    self.remove(job.id)
-
 
 def _write(folder: Path, job: Job) -> None:
     write_atomically(folder / RECORD, job.model_dump_json(indent=1).encode())

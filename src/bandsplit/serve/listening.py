@@ -16,8 +16,8 @@ from bandsplit.audio.streams import SecondsProgress, Source, resample_blocks
 
 PIECE_S = 10
 FOLDER = "listen"
-"""Folder of the copies in that of the stems: ``<signal>/<piece>.flac`` and ``<signal>.svg``, numbers from 0; signal 0 is
-the song."""
+"""Folder of the copies in that of the stems: ``<signal>/<piece>.flac`` and ``<signal>.svg``, numbers from 0; signal 0
+is the song."""
 
 _RATES_HZ = range(8000, 96_001)
 """Rates that browsers play as they are."""

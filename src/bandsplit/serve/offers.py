@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,16 @@ class ModelView(Config):
 class Offer(Config):
     """A model, and its files."""
 
-    id: str
     view: ModelView
     files: tuple[Path, ...]
     """Its models or bags, as `Separator` takes them."""
     key: str
     """Identifies the files, the machine and the settings that a price is of."""
+
+    @property
+    def id(self) -> str:
+        """Its name."""
+        return self.view.id
 
 
 class Offers:
@@ -69,23 +73,16 @@ class Offers:
         """Take the models and read the prices."""
         self._offers = {offer.id: offer for offer in offers}
         self._path = prices
-        self._lock = threading.Lock()
-        self._failed: set[str] = set()
-        try:
+        self._prices: dict[str, float | None] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):
             known = json.loads(prices.read_text(encoding="utf-8"))
-            self._prices: dict[str, float] = {str(key): float(price) for key, price in known.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
-            self._prices = {}
+            self._prices.update({str(key): float(price) for key, price in known.items()})
 
     def views(self) -> list[ModelView]:
         """Return the models as clients see them."""
+        prices = self._prices
         return [
-            offer.view.model_copy(
-                update={
-                    "seconds_per_minute": self._prices.get(offer.key),
-                    "measured": offer.key in self._prices or offer.key in self._failed,
-                }
-            )
+            offer.view.model_copy(update={"seconds_per_minute": prices.get(offer.key), "measured": offer.key in prices})
             for offer in self._offers.values()
         ]
 
@@ -114,21 +111,16 @@ class Offers:
 
     def unmeasured(self) -> Offer | None:
         """Return a model whose price was not measured yet."""
-        known = self._prices.keys() | self._failed
-        return next((offer for offer in self._offers.values() if offer.key not in known), None)
+        return next((offer for offer in self._offers.values() if offer.key not in self._prices), None)
 
     def set_price(self, offer_id: str, seconds: float | None) -> None:
         """Store a price; None if it cannot be measured, which the next start tries again."""
-        with self._lock:
-            key = self._offers[offer_id].key
-            if seconds is None:
-                self._failed.add(key)
-                return
-            self._prices = {**self._prices, key: seconds}
-            try:
-                write_atomically(self._path, json.dumps(self._prices, indent=1).encode())
-            except OSError as error:
-                _log.warning("%s: cannot be written (%s); prices are measured again", self._path, error.strerror)
+        self._prices = {**self._prices, self._offers[offer_id].key: seconds}
+        known = {key: price for key, price in self._prices.items() if price is not None}
+        try:
+            write_atomically(self._path, json.dumps(known, indent=1).encode())
+        except OSError as error:
+            _log.warning("%s: cannot be written (%s); prices are measured again", self._path, error.strerror)
 
 
 def find_offers(names: Sequence[str], device: str, say: Callable[[str], None] = lambda text: None) -> list[Offer]:
@@ -172,7 +164,7 @@ def _describe(files: Sequence[Path], device: str, others: dict[str, Offer]) -> O
         id=offer_id, targets=system.mean.targets, bytes=sum(size for _, size, _ in sizes),
         sample_rate_hz=next(iter(configs.values())).sample_rate_hz, **facts,
     )  # fmt: skip
-    return Offer(id=offer_id, view=view, files=tuple(files), key=hash8([sizes, machine]))
+    return Offer(view=view, files=tuple(files), key=hash8([sizes, machine]))
 
 
 def _published(entry: Entry) -> dict[str, Any]:

@@ -42,8 +42,6 @@ class ServerConfig:
     """Secret that clients must know."""
     device: str
     limits: Limits
-    keep_days: float | None
-    """Days after which jobs that have ended are deleted; None: never."""
 
 
 def run_server(config: ServerConfig, say: Callable[[str], None]) -> None:
@@ -63,9 +61,7 @@ def run_server(config: ServerConfig, say: Callable[[str], None]) -> None:
         offers = find_offers(config.models, config.device, say)
         jobs = Jobs(config.folder)
         try:
-            dispatcher = Dispatcher(
-                jobs, Offers(offers, config.folder / "prices.json"), config.device, config.keep_days
-            )
+            dispatcher = Dispatcher(jobs, Offers(offers, config.folder / "prices.json"), config.device)
             service = Service(jobs, dispatcher.offers, dispatcher, config.limits, config.token)
             # With a token, a page elsewhere that has its name point here lacks the cookie.
             names = frozenset({*_LOOPBACK_NAMES, config.host}) if is_local and config.token is None else None
