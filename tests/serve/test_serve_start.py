@@ -16,6 +16,8 @@ from command_line import run_command
 from places import CHECKPOINT
 from tiny_models import write_tiny_model
 
+SCORES = {"validation_usdr_db": 5.2512, "validation_loss": 0.3, "mean opinion": 4.5}
+
 
 def fails(capsys: pytest.CaptureFixture[str], *options: str | Path) -> tuple[int, str]:
     ended = run_command(capsys, "serve", *options)
@@ -113,13 +115,15 @@ def test_bags_and_fetched_models_are_offered_with_their_facts(store: Store, tmp_
     write_tiny_model("a.safetensors", "vocals", card={"licence": "A", "training_data": "songs"})
     write_tiny_model("b.safetensors", "vocals", seed=1, card={"licence": "B", "training_data": "songs"})
     Path("bag.yaml").write_text("name: both\nmembers:\n- {model: a.safetensors}\n- {model: b.safetensors}\n")
-    write_tiny_model("scored.safetensors", "bass", card={"scores": {"usdr": 5.25}})
+    write_tiny_model("scored.safetensors", "bass", card={"scores": SCORES})
     offers = find_offers(["bag.yaml", "scored.safetensors"], "cpu")
     bag, scored, fetched = (offer.view for offer in offers)
     assert (bag.id, bag.about, bag.targets) == ("both", "2 models, trained with bandsplit", ("vocals",))
     assert (bag.licence, bag.training_data) == ("A; B", "songs")
     assert bag.bytes == sum(Path(name).stat().st_size for name in ("bag.yaml", "a.safetensors", "b.safetensors"))
-    assert (scored.id, scored.scores) == ("scored", ("usdr 5.25",))
+    assert (scored.id, scored.scores) == (
+        "scored", ("uSDR 5.25 dB on its validation songs", "mean opinion 4.5"),
+    )  # fmt: skip
     assert fetched.id == "tiny" and fetched.targets == ("bass",)
     with pytest.raises(ConfigError, match="model: 'x' is not offered here; legal: both, scored, tiny"):
         Offers(offers, tmp_path / "prices.json").check("x", None)

@@ -15,12 +15,16 @@ from bandsplit.core.files import write_atomically
 from bandsplit.core.machine import cpu_name, cpu_threads
 from bandsplit.core.text import numbered
 from bandsplit.core.version import __version__
+from bandsplit.evaluation.results import METRICS
 from bandsplit.models.card import ModelCard, read_card
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.entries import Entry
 from bandsplit.separation.members import members_of
 from bandsplit.separation.systems import read_system
 
+_VALIDATION = "validation_"
+_LOSS = "validation_loss"
+"""In cards, but of no use for a comparison of models."""
 _GPU = Path("/proc/driver/nvidia/version")
 
 _log = logging.getLogger("bandsplit")
@@ -180,9 +184,18 @@ def _from_cards(cards: Sequence[ModelCard], models: int) -> dict[str, Any]:
     def join(facts: Sequence[str]) -> str:
         return "; ".join(dict.fromkeys(facts))
 
-    scores = [f"{name} {value:g}" for card in cards for name, value in card.scores.items()] if models == 1 else []
+    scores = [_score(*score) for score in cards[0].scores.items() if score[0] != _LOSS] if models == 1 else []
     return {
         "about": f"{f'{models} models, ' * (models > 1)}{join([card.source for card in cards])}",
         "scores": tuple(scores), "licence": join([card.licence for card in cards]),
         "training_data": join([card.training_data for card in cards]),
     }  # fmt: skip
+
+
+def _score(name: str, value: float) -> str:
+    """Write a score of a card."""
+    key = name.removeprefix(_VALIDATION)
+    if key not in METRICS:
+        return f"{name} {value:g}"
+    metric = METRICS[key]
+    return f"{metric.name} {value:.2f} {metric.unit}{' on its validation songs' * (key != name)}"

@@ -93,7 +93,7 @@
   const chosen = () => models.find(({ id }) => id === find(".models input:checked")?.value);
 
   function price(model) {
-    if (model.seconds_per_minute !== null) return `${duration(model.seconds_per_minute)} per minute of music here`;
+    if (model.seconds_per_minute !== null) return `${duration(model.seconds_per_minute)} per minute of music`;
     return model.measured ? "speed not known" : "speed is being measured";
   }
 
