@@ -37,12 +37,12 @@ class Worker:
         self.process: BaseProcess = start_worker(work, its, device)
         its.close()  # so that the death of the process closes the connection
 
-    def ask(self, task: Task, hear: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
+    def ask(self, task: Task, follow: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
         """Do a task.
 
         Args:
             task: the task.
-            hear: called with its progress.
+            follow: called with its progress.
             wanted: called often; once it returns False the task is cancelled.
 
         Raises:
@@ -60,7 +60,7 @@ class Worker:
                         case Ended() as ended:
                             return ended
                         case Report() as report:
-                            hear(report)
+                            follow(report)
         except (EOFError, OSError):
             raise WorkerDied from None
 
@@ -106,11 +106,11 @@ class Dispatcher(threading.Thread):
         self._closing.set()
         self.join()
 
-    def _ask(self, task: Task, hear: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
+    def _ask(self, task: Task, follow: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
         if self._worker is None:
             self._worker = Worker(self._device)
         try:
-            return self._worker.ask(task, hear, lambda: self._check_open() and wanted())
+            return self._worker.ask(task, follow, lambda: self._check_open() and wanted())
         except WorkerDied:
             self._worker.kill()
             self._worker = None
@@ -144,14 +144,14 @@ class Dispatcher(threading.Thread):
         task = Separation(models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems)
         began: dict[str, float] = {}
 
-        def hear(report: Report) -> None:
+        def follow(report: Report) -> None:
             now_s = time.monotonic()
             passed_s = now_s - began.setdefault(report.stage, now_s)
             share = min(1.0, report.done_s / report.total_s) if report.total_s else 0.0
             left_s = passed_s * (1 - share) / share if share and passed_s else None
             self._progress = Progress(stage=report.stage, share=share, left_s=left_s)
 
-        ended = self._ask(task, hear, lambda: self._is_wanted(job))
+        ended = self._ask(task, follow, lambda: self._is_wanted(job))
         if ended.kind == "done":
             self.jobs.finish(job.id, out, result=Result.parse(ended.result))
         elif ended.kind == "failed":

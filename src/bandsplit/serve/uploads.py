@@ -49,7 +49,7 @@ async def _store(request: Request, service: Service, song: Path) -> None:
 
 
 def _look(song: Path, name: str) -> float | None:
-    """Return the length of a song in seconds as its header states it; None if only decoding can tell.
+    """Return the length of a song in seconds as its header states it; None if that takes decoding.
 
     Raises:
         AudioError: it is not audio.
