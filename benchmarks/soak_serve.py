@@ -5,7 +5,7 @@
 
 Each kill is SIGKILL, of the server or of the process that computes, at a moment drawn over the time of an undisturbed
 separation. Then the queue must continue, after a new start if it was the server. Before and after each kill everything
-that is offered is compared with the stems of a server that nobody disturbed. The process that computes is killed at most
+that is offered is compared with the stems of an undisturbed server. The process that computes is killed at most
 twice for one song: the third time the server gives the song up.
 """
 

@@ -214,7 +214,7 @@ class Dispatcher(threading.Thread):
         """Return a job as clients see it.
 
         Raises:
-            UnknownJobError: there is none with this id.
+            UnknownJobError: no job has this id.
         """
         self.jobs.get(job_id)
         found = next((view for view in self.views() if view.id == job_id), None)

@@ -43,7 +43,7 @@ class Measurement(NamedTuple):
 
 
 class Cancel(NamedTuple):
-    """Request to drop the current task; it is ignored if there is none."""
+    """Request to drop the current task; it is ignored without one."""
 
 
 class Report(NamedTuple):

@@ -117,6 +117,6 @@ def clean_name(name: str) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a name, with its dot, in lower case; empty if there is none or it is not plain."""
+    """Return the suffix of a name, with its dot, in lower case; empty without one or if it is not plain."""
     found = re.search(r"\.[A-Za-z0-9]{1,5}$", name)
     return found[0].lower() if found else ""

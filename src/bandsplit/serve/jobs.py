@@ -86,7 +86,7 @@ class Jobs:
         """Return a job.
 
         Raises:
-            UnknownJobError: there is none with this id.
+            UnknownJobError: no job has this id.
         """
         with self._change:
             if job_id not in self._jobs:
@@ -140,7 +140,7 @@ class Jobs:
             return job
 
     def next(self, timeout_s: float) -> Job | None:
-        """Return the first job that waits; None if there is none for ``timeout_s``."""
+        """Return the first job that waits; None if ``timeout_s`` pass without one."""
         with self._change:
             self._change.wait_for(self._waiting, timeout_s)
             return self._waiting()
@@ -191,7 +191,7 @@ class Jobs:
         """Cancel a job that waits or runs; one that has ended stays as it is.
 
         Raises:
-            UnknownJobError: there is none with this id.
+            UnknownJobError: no job has this id.
         """
         with self._change:
             job = self.get(job_id)
@@ -201,7 +201,7 @@ class Jobs:
         """Delete a job with all its files; if it runs, it is cancelled.
 
         Raises:
-            UnknownJobError: there is none with this id.
+            UnknownJobError: no job has this id.
         """
         with self.scratch() as folder, self._change:
             job = self.get(job_id)

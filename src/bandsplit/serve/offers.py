@@ -136,7 +136,7 @@ def find_offers(names: Sequence[str], device: str, say: Callable[[str], None] = 
         say: called with a line about a model of the cache that is left out, or about the default.
 
     Raises:
-        ModelFileError: a named model does not exist or is not a model, or there is none at all.
+        ModelFileError: a named model does not exist or is not a model, or no model is found at all.
     """
     found = [registry.find_models([name]) for name in names]
     for entry in registry.entries():

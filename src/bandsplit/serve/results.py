@@ -38,7 +38,7 @@ def stem_file(jobs: Jobs, job: Job, stem: str) -> Path:
     """Return the file of a stem.
 
     Raises:
-        NoResultError: there is none.
+        NoResultError: there is no such file.
     """
     stems = result_of(job).stems
     if stem not in stems:
@@ -50,7 +50,7 @@ def listening_file(jobs: Jobs, job: Job, signal: int, piece: int | None = None) 
     """Return a piece of a signal, or its picture.
 
     Raises:
-        NoResultError: there is none.
+        NoResultError: there is no such file.
     """
     if 0 <= signal <= len(result_of(job).stems):
         path = jobs.result(job) / FOLDER / (f"{signal}.svg" if piece is None else f"{signal}/{piece}.flac")
