@@ -25,6 +25,7 @@ from tiny_models import write_tiny_model
 CASES = [
     ("separate songs/test/*/mixture.wav -n m.safetensors", ""),
     ("separate songs/test/*/mixture.wav -n m.onnx", "onnx"),
+    ("serve -n m.safetensors --port 0", "serve"),
     ("evaluate m.safetensors --data songs --yardsticks -o rows.jsonl -d cpu", ""),
     ("train base -t vocals --data songs --device cpu", "train"),
     ("plan base -t vocals --data songs --device cpu", "train"),
