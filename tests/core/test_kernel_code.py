@@ -1,0 +1,96 @@
+"""The machine code of the CPU kernels: no loop of products stores its sums, and sanitizers find nothing."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cpu_kernels import installed_kernels
+from places import ROOT
+
+DOTS = re.compile(r"vfmadd\d+ps|vdpbusd|vdpbf16ps|vpmaddwd")
+SUMS = {24, 12}
+"""Products in a loop: those of six rows with four vectors, and with two where there are 16 registers."""
+
+Line = tuple[int, str]
+
+
+def disassembly(library: Path) -> list[Line]:
+    """Return addresses and instructions."""
+    text = subprocess.run(
+        ["objdump", "-d", "--no-show-raw-insn", str(library)], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.findall(r"^ *([0-9a-f]+):\t(.*?) *$", text, re.MULTILINE)
+    return [(int(address, 16), instruction) for address, instruction in found]
+
+
+def loops_of_products(code: list[Line]) -> Iterator[list[str]]:
+    """Find the innermost loops that have as many products as a tile."""
+    place = {address: number for number, (address, _) in enumerate(code)}
+    for end, (address, instruction) in enumerate(code):
+        jump = re.match(r"j\w+ +([0-9a-f]+)", instruction)
+        start = place.get(int(jump[1], 16)) if jump else None
+        if start is None or not 0 < end - start < 100:
+            continue
+        body = [text for _, text in code[start : end + 1]]
+        if sum(bool(DOTS.match(text.removeprefix("{vex} "))) for text in body) in SUMS:
+            yield body
+
+
+@pytest.mark.skipif(not shutil.which("objdump"), reason="objdump is not installed")
+def test_no_loop_of_products_stores_or_copies_its_sums():
+    library = Path(installed_kernels().library._name)
+    loops = list(loops_of_products(disassembly(library)))
+    seen = {DOTS.search(text)[0] for body in loops for text in body if DOTS.search(text)}  # type: ignore[index]
+    assert {"vpmaddwd"} < seen and any("fmadd" in name for name in seen)
+    for body in loops:
+        spilled = [text for text in body if re.match(r"vmov\S+ +%[xyz]mm\d+,", text)]
+        assert spilled == [], "\n".join(body)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from pathlib import Path
+from bandsplit.core.kernels import PackedLstm, instruction_sets, load_library
+
+library = load_library(Path(sys.argv[1]))
+draw = np.random.default_rng(0).normal
+for kernels in instruction_sets(library):
+    if not library.bandsplit_set_runs(kernels.number):
+        continue
+    for precision in ("fp32", "bf16", "int8"):
+        if not kernels.has(precision):
+            continue
+        for n, m, groups in [(16, 16, 1), (80, 48, 5), (96, 32, 2)]:
+            sizes = (2, 4 * m, n + m + 1), (2, n, m), (n,)
+            packed = PackedLstm(kernels, *(draw(size=size) for size in sizes), groups=groups, eps=1e-7, precision=precision)
+            for shape in [(1, 1, 1, 1), (1, 2, 5, 3), (2, 1, 3, 13)]:
+                for axis in ("time", "band"):
+                    x = draw(size=(*shape, 2 * n)).astype(np.float32)
+                    x[0, 0, 0, 0, 0] = np.nan
+                    packed.along(x, np.empty_like(x), axis, heads=2, threads=2)
+        kernels.multiply(draw(size=(7, 48)), draw(size=(65, 48)), precision)
+        print(kernels.name, precision)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("g++")), reason="cmake or g++ is not installed")
+def test_sanitizers_find_nothing(tmp_path: Path):
+    build = ["cmake", "-S", str(ROOT / "kernels"), "-B", str(tmp_path), "-DSANITIZE=ON", "-DCMAKE_CXX_COMPILER=g++"]
+    for command in (build, ["cmake", "--build", str(tmp_path), "-j2"]):
+        subprocess.run(command, check=True, capture_output=True)
+    (library,) = tmp_path.glob("libbandsplit_kernels.*")
+    runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    # Python itself never frees what it keeps until its end.
+    environment = {**os.environ, "LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sys.executable, "-c", SCRIPT, str(library)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment | {"PYTHONPATH": str(ROOT / "src")})
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "avx2 fp32" in ended.stdout and "avx2 int8" in ended.stdout
