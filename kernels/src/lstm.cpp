@@ -31,7 +31,7 @@ const float FURTHEST = 40; // three factors of 1 + 2^40 have a product, and a si
 
 // Return 2^z to 1e-7, z limited to -40 .. 40.
 inline Floats exp2(Floats z) {
-    z = at_most(at_least(z, -FURTHEST), FURTHEST);
+    z = limited(z, -FURTHEST, FURTHEST);
     const Ints whole = rounded(z);
     const Floats f = z - __builtin_convertvector(whole, Floats); // -0.5 .. 0.5
     Floats power = 0.00132647272f * f + 0.00967151264f;          // the best polynomial with 1 at 0
@@ -176,7 +176,7 @@ template <class P> struct Layer {
                 for (int r = 0; r < rows; r += ROWS) {
                     multiply_block<P>(layer.from_input[d], block, input + r * input_stride, input_stride, sums[0]);
                     multiply_block<P>(layer.from_output[d], block, last + r * output_stride, output_stride, sums[1]);
-                    for (int i = 0; i < ROWS; i++) gates(d, block, r, i, next);
+                    gates(d, block, r, next);
                 }
             }
             for (int block = 0; block < layer.project[d].blocks; block++) {
@@ -198,20 +198,26 @@ template <class P> struct Layer {
         scale[r] = pack_row<P>(input + r * input_stride, standard, layer.n);
     }
 
-    void gates(int d, int block, int r, int i, int32_t *next) {
+    // Turn the sums of a block into cells and outputs: two loops of short chains, of which a CPU overlaps several rows.
+    void gates(int d, int block, int r, int32_t *next) {
         const Floats *bias = (const Floats *)layer.bias[d] + 4 * block;
-        Floats e[4];
-        UNROLLED for (int gate = 0; gate < 4; gate++) {
+        float *cells = cell + (int64_t)r * layer.m + block * LANES;
+        auto power = [&](int gate, int i) {
             const Floats from_input = value<P>(layer.from_input[d], block, gate, sums[0][4 * i + gate], scale[r + i]);
             const Floats from_output = value<P>(layer.from_output[d], block, gate, sums[1][4 * i + gate], 1);
-            e[gate] = exp2(from_input + from_output + bias[gate]);
+            return exp2(from_input + (from_output + bias[gate]));
+        };
+        for (int i = 0; i < ROWS; i++) {
+            const Floats into = 1.0f + power(0, i), forget = 1.0f + power(1, i), candidate = power(3, i);
+            const Floats both = into * (1.0f + candidate);
+            Floats &c = *(Floats *)(cells + i * layer.m);
+            c = (c * both + (1.0f - candidate) * forget) * reciprocal(both * forget);
         }
-        Floats &c = *(Floats *)(cell + (int64_t)(r + i) * layer.m + block * LANES);
-        const Floats both = (1.0f + e[0]) * (1.0f + e[3]), forget = 1.0f + e[1];
-        c = (c * both + (1.0f - e[3]) * forget) * reciprocal(both * forget);
-        const Floats ec = exp2(c * (-2 * LOG2_E));
-        const Floats h = (1.0f - ec) * reciprocal((1.0f + ec) * (1.0f + e[2]));
-        P::narrow((Element *)(next + (r + i) * output_stride) + block * LANES, P::INTEGERS ? h * LEVELS : h);
+        for (int i = 0; i < ROWS; i++) {
+            const Floats c = exp2(*(Floats *)(cells + i * layer.m) * (-2 * LOG2_E));
+            const Floats h = (1.0f - c) * reciprocal((1.0f + c) * (1.0f + power(2, i)));
+            P::narrow((Element *)(next + (r + i) * output_stride) + block * LANES, P::INTEGERS ? h * LEVELS : h);
+        }
     }
 
     void add(int d, int block, int r, int i, int64_t at) {
@@ -253,18 +259,15 @@ void multiply(const float *inputs, const float *weights, int rows, int n, int co
 
 // Multiply registers: the most that this core can do. Returns the number of operations.
 template <class P> double dots(int64_t repeats) {
-    Ints sum[ROWS * VECTORS] = {}, inputs{}, weights{};
+    enum { SUMS = 4 * VECTORS };
+    Ints sum[SUMS] = {}, inputs{}, weights{};
+    UNROLLED for (int i = 0; i < SUMS; i++) asm("" : "+v"(sum[i])); // as if each were another number
     for (int64_t repeat = 0; repeat < repeats; repeat++) {
         asm("" : "+v"(inputs), "+v"(weights)); // as if they changed
-        UNROLLED for (int i = 0; i < 8; i++) P::dot(sum[i], inputs, weights);
-        if (VECTORS == 4) {
-            UNROLLED for (int i = 8; i < 16; i++) P::dot(sum[i % (ROWS * VECTORS)], inputs, weights);
-        }
+        UNROLLED for (int i = 0; i < SUMS; i++) P::dot(sum[i], inputs, weights);
     }
-    int32_t total = 0;
-    for (const Ints &each : sum) total += each[0];
-    asm volatile("" : : "r"(total));
-    return 2.0 * repeats * (VECTORS == 4 ? 16 : 8) * LANES * P::PER_WORD;
+    UNROLLED for (int i = 0; i < SUMS; i++) asm volatile("" : : "v"(sum[i]));
+    return 2.0 * repeats * SUMS * LANES * P::PER_WORD;
 }
 
 template <class P> constexpr Functions functions() {
