@@ -42,6 +42,18 @@ inline Floats exp2(Floats z) {
     return (Floats)((Ints)power + (whole << 23)); // added to the exponent
 }
 
+// Pack weights (columns inputs), and zeros up to the end of the last block.
+template <class P> void pack_rows(Product &product, const float *weights, int columns, float unit) {
+    const int inputs = product.words * P::PER_WORD;
+    for (int column = 0; column < product.blocks * COLUMNS; column += LANES) {
+        const float *rows[LANES];
+        for (int lane = 0; lane < LANES; lane++) {
+            rows[lane] = column + lane < columns ? weights + (int64_t)(column + lane) * inputs : nullptr;
+        }
+        pack_columns<P>(product, column, rows, 1, unit);
+    }
+}
+
 template <class P> struct Layer {
     typedef typename P::Element Element;
 
@@ -60,17 +72,18 @@ template <class P> struct Layer {
         const int n = layer.n, m = layer.m;
         const float unit = P::INTEGERS ? 1 / LEVELS : 1; // of outputs, which are between -1 and 1
         for (int d = 0; d < 2; d++) {
-            for (int column = 0; column < 4 * m; column++) {
-                const int gate = column % COLUMNS / LANES, feature = column / COLUMNS * LANES + column % LANES;
-                const float *row = weight + ((int64_t)(4 * d + gate) * m + feature) * (n + m + 1);
-                pack_column<P>(layer.from_input[d], column, row, FACTORS[gate], 1);
-                pack_column<P>(layer.from_output[d], column, row + n, FACTORS[gate], unit);
-                layer.bias[d][column] = row[n + m] * FACTORS[gate];
+            for (int column = 0; column < 4 * m; column += LANES) {
+                const int gate = column % COLUMNS / LANES, feature = column / COLUMNS * LANES;
+                const float *rows[LANES], *last[LANES];
+                for (int lane = 0; lane < LANES; lane++) {
+                    rows[lane] = weight + ((int64_t)(4 * d + gate) * m + feature + lane) * (n + m + 1);
+                    last[lane] = rows[lane] + n;
+                    layer.bias[d][column + lane] = last[lane][m] * FACTORS[gate];
+                }
+                pack_columns<P>(layer.from_input[d], column, rows, FACTORS[gate], 1);
+                pack_columns<P>(layer.from_output[d], column, last, FACTORS[gate], unit);
             }
-            for (int column = 0; column < layer.project[d].blocks * COLUMNS; column++) {
-                const float *row = column < n ? project + ((int64_t)d * n + column) * m : nullptr;
-                pack_column<P>(layer.project[d], column, row, 1, unit);
-            }
+            pack_rows<P>(layer.project[d], project + (int64_t)d * n * m, n, unit);
         }
         for (int j = 0; j < n; j++) layer.project_bias[j] = bias[j];
     }
@@ -241,9 +254,7 @@ void multiply(const float *inputs, const float *weights, int rows, int n, int co
     Ints *found = room.take<Ints>(ROWS * 4);
     if (!room.address) return;
     fill_zero<P>(packed, ROWS * stride);
-    for (int column = 0; column < product.blocks * COLUMNS; column++) {
-        pack_column<P>(product, column, column < columns ? weights + (int64_t)column * n : nullptr, 1, 1);
-    }
+    pack_rows<P>(product, weights, columns, 1);
     for (int r = 0; r < rows; r += ROWS) {
         for (int i = 0; i < ROWS && r + i < rows; i++) pack_row<P>(packed + i * stride, inputs + (int64_t)(r + i) * n, n);
         for (int block = 0; block < product.blocks; block++) {

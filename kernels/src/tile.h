@@ -87,7 +87,8 @@ struct Fp32 {
         sums = (Ints)((Floats)sums + (Floats)inputs * (Floats)weights);
     }
     static void narrow(Element *to, Floats value) { *(Floats *)to = value; }
-    static Element weight(float value) { return value; }
+    typedef float Weight;
+    static Weight weight(float value) { return value; }
 };
 
 #ifdef __AVX512BF16__
@@ -99,10 +100,11 @@ struct Bf16 {
         asm("vdpbf16ps %2, %1, %0" : "+v"(sums) : "v"(inputs), "v"(weights));
     }
     static void narrow(Element *to, Floats value) { *(__m256bh *)to = _mm512_cvtneps_pbh((__m512)value); }
-    static Element weight(float value) {
+    typedef uint16_t Weight;
+    static Weight weight(float value) {
         uint32_t bits;
         memcpy(&bits, &value, 4);
-        return (Element)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+        return (Weight)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
     }
 };
 #endif
@@ -123,7 +125,8 @@ struct Int8 {
         typedef uint8_t Bytes __attribute__((vector_size(LANES), may_alias));
         *(Bytes *)to = __builtin_convertvector(rounded(value) + ZERO, Bytes);
     }
-    static Element weight(float value) { return (Element)(int8_t)__builtin_lrintf(value); }
+    typedef int8_t Weight;
+    static Weight weight(float value) { return (Weight)__builtin_lrintf(value); }
 };
 #else
 struct Int8 {
@@ -137,7 +140,8 @@ struct Int8 {
         typedef int16_t Shorts __attribute__((vector_size(2 * LANES), may_alias));
         *(Shorts *)to = __builtin_convertvector(rounded(value), Shorts);
     }
-    static Element weight(float value) { return (Element)__builtin_lrintf(value); }
+    typedef int16_t Weight;
+    static Weight weight(float value) { return (Weight)__builtin_lrintf(value); }
 };
 #endif
 
@@ -215,28 +219,36 @@ template <class P> void place(Product &product, Room &room, int inputs, int colu
     product.scale = room.take<float>(product.blocks * COLUMNS);
 }
 
-// Pack the weights of a column, each multiplied by a factor; `unit` is the value of one unit of the inputs, if known. A
-// column without weights has zeros.
-template <class P> void pack_column(Product &product, int column, const float *weights, float factor, float unit) {
-    const int block = column / COLUMNS, vector = column % COLUMNS / LANES, lane = column % LANES;
-    const int part = vector / VECTORS, n = product.words * P::PER_WORD;
-    int32_t *first = product.panels + (int64_t)block * product.words * COLUMNS +
-                     ((int64_t)part * product.words * VECTORS + vector % VECTORS) * LANES + lane;
-    float most = 0;
-    for (int i = 0; weights && i < n; i++) {
-        const float size = __builtin_fabsf(weights[i]);
-        most = size > most ? size : most;
+// Pack a vector of columns, whose weights are rows, each multiplied by a factor; `unit` is the value of one unit of the
+// inputs, if known. A column without weights has zeros.
+template <class P>
+void pack_columns(Product &product, int column, const float *const *rows, float factor, float unit) {
+    const int block = column / COLUMNS, vector = column % COLUMNS / LANES, part = vector / VECTORS;
+    const int words = product.words;
+    int32_t *to = product.panels + (int64_t)block * words * COLUMNS +
+                  ((int64_t)part * words * VECTORS + vector % VECTORS) * LANES;
+    float inverse[LANES];
+    int32_t total[LANES] = {};
+    for (int lane = 0; lane < LANES; lane++) {
+        float most = 0;
+        for (int i = 0; rows[lane] && i < words * P::PER_WORD; i++) {
+            const float size = __builtin_fabsf(rows[lane][i]);
+            most = size > most ? size : most;
+        }
+        inverse[lane] = most > 0 ? LEVELS / most : 0;
+        product.scale[column + lane] = P::INTEGERS ? most / LEVELS * factor * unit : 1;
     }
-    const float inverse = most > 0 ? LEVELS / most : 0;
-    int32_t total = 0;
-    for (int i = 0; i < n; i++) {
-        const float weight = weights ? weights[i] : 0;
-        const auto element = P::weight(P::INTEGERS ? weight * inverse : weight * factor);
-        ((decltype(P::weight(0)) *)(first + i / P::PER_WORD * VECTORS * LANES))[i % P::PER_WORD] = element;
-        if (P::INTEGERS) total += P::PER_WORD == 4 ? (int8_t)element : (int32_t)element;
+    for (int k = 0; k < words; k++, to += VECTORS * LANES) {
+        for (int lane = 0; lane < LANES; lane++) {
+            typename P::Weight word[P::PER_WORD] = {};
+            for (int i = 0; rows[lane] && i < P::PER_WORD; i++) {
+                word[i] = P::weight(rows[lane][k * P::PER_WORD + i] * (P::INTEGERS ? inverse[lane] : factor));
+                if (P::INTEGERS) total[lane] += (int32_t)word[i];
+            }
+            memcpy(to + lane, word, 4);
+        }
     }
-    product.start[column] = -P::ZERO * total;
-    product.scale[column] = P::INTEGERS ? most / LEVELS * factor * unit : 1;
+    for (int lane = 0; lane < LANES; lane++) product.start[column + lane] = P::INTEGERS ? -P::ZERO * total[lane] : 0;
 }
 
 } // namespace

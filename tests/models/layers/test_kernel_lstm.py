@@ -113,7 +113,7 @@ def test_threads_of_the_caller_do_not_disturb_each_other():
 
 
 @every_kind
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_nan_shows_in_all_of_its_sequence_and_nowhere_else(value: float, name: str, precision: KernelPrecision):
     packed = pack_lstm(kernels_of(name), layer_of(32, 48, groups=2), precision)
     x = noise(1, 1, 9, 5, 32)
