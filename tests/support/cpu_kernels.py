@@ -14,7 +14,7 @@ KINDS: list[tuple[str, KernelPrecision]] = [
 
 def installed_kernels() -> Kernels:
     """Return the kernels that separation uses here; skip the test where there are none."""
-    kernels, reason = search_kernels()
+    kernels, reason, _ = search_kernels()
     if kernels is None:
         pytest.skip(f"CPU kernels: {reason}")
     return kernels

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import weakref
 from functools import lru_cache
 from importlib.util import find_spec
@@ -22,6 +23,9 @@ KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 INTERFACE = 1
 """Number of the library's functions as they are called here; another library has another number."""
+
+NOT_INSTALLED = "not installed"
+"""Reason of a search that found no library."""
 
 _PACKAGE = "bandsplit_kernels"
 _PRECISIONS = get_args(KernelPrecision)
@@ -53,6 +57,11 @@ class Kernels(NamedTuple):
         """Return whether the instruction set has products of this precision."""
         return bool(self.library.bandsplit_set_has(self.number, _PRECISIONS.index(precision)))
 
+    @property
+    def precisions(self) -> list[KernelPrecision]:
+        """The precisions of its products."""
+        return [precision for precision in _PRECISIONS if self.has(precision)]
+
     def multiply(self, inputs: np.ndarray, weights: np.ndarray, precision: KernelPrecision) -> np.ndarray:
         """Multiply ``(r n)`` by ``(c n)`` as the layers do: their plain sums ``(r c)``, floats or integers."""
         inputs, weights = _floats(inputs), _floats(weights)
@@ -73,6 +82,8 @@ class Search(NamedTuple):
 
     kernels: Kernels | None
     reason: str
+    broken: bool = False
+    """Whether a library is installed that cannot be used."""
 
 
 def fits(n: int, m: int, groups: int) -> bool:
@@ -84,15 +95,19 @@ def fits(n: int, m: int, groups: int) -> bool:
 def search_kernels() -> Search:
     """Load the library with the instruction set that ``BANDSPLIT_KERNELS`` names, or the best one of this CPU.
 
+    A library that cannot be used, such as one of another version, is logged as a warning.
+
     Raises:
         ConfigError: the setting names no instruction set of the library, or one that this CPU lacks.
     """
     wanted = kernels_setting()
     if wanted == "off":
         return Search(None, "off (BANDSPLIT_KERNELS)")
-    library, reason = _load()
+    library, reason, broken = _load()
     if library is None:
-        return Search(None, reason)
+        if broken:
+            logging.getLogger("bandsplit").warning("CPU kernels are not used: %s", reason)
+        return Search(None, reason, broken)
     runs = [kernels for kernels in instruction_sets(library) if library.bandsplit_set_runs(kernels.number)]
     if wanted is None:
         return Search(runs[-1], "the best of this CPU") if runs else Search(None, "this CPU lacks AVX2")
@@ -130,19 +145,20 @@ def load_library(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _load() -> tuple[ctypes.CDLL | None, str]:
+def _load() -> tuple[ctypes.CDLL | None, str, bool]:
+    """Return the installed library, or else the reason, and whether one is broken."""
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        return None, "not installed"
+        return None, NOT_INSTALLED, False
     files = [file for folder in spec.submodule_search_locations for file in Path(folder).glob(f"*{_PACKAGE}.*")]
     if not files:
-        return None, f"{_PACKAGE} is installed without its library"
+        return None, f"{_PACKAGE} is installed without its library", True
     try:
-        return load_library(files[0]), ""
+        return load_library(files[0]), "", False
     except OSError as error:
-        return None, f"{files[0]} cannot be loaded: {error}"
+        return None, f"{files[0]} cannot be loaded: {error}", True
     except ConfigError as error:
-        return None, str(error)
+        return None, str(error), True
 
 
 class PackedLstm:
