@@ -39,13 +39,14 @@ def disassembly(library: Path) -> list[Line]:
 def loops_of_products(code: list[Line]) -> Iterator[tuple[str, list[str]]]:
     """Find the innermost loops that spread words of six rows over vectors; yield their product and instructions."""
     place = {address: number for number, (address, _) in enumerate(code)}
-    for end, (address, instruction) in enumerate(code):
+    for end, (_, instruction) in enumerate(code):
         jump = re.match(r"j\w+ +([0-9a-f]+)", instruction)
         start = place.get(int(jump[1], 16)) if jump else None
         if start is None or not 0 < end - start < 100:
             continue
         body = [text for _, text in code[start : end + 1]]
-        dots = [f"{dot[1]} {dot[2]}" for text in body if (dot := re.search(r"(vfmadd231ps|vpmaddwd|vp?dp\w+).*%(.mm)", text))]
+        found = (re.search(r"(vfmadd231ps|vpmaddwd|vp?dp\w+).*%(.mm)", text) for text in body)
+        dots = [f"{dot[1]} {dot[2]}" for dot in found if dot]
         spread = [text for text in body if re.match(r"vp?broadcasts?[ds] +\S*\(", text)]
         if len(spread) == 6 and len(set(dots)) == 1:
             yield dots[0], body
@@ -81,7 +82,8 @@ for kernels in instruction_sets(library):
             continue
         for n, m, groups in [(16, 16, 1), (80, 48, 5), (96, 32, 2)]:
             sizes = (2, 4 * m, n + m + 1), (2, n, m), (n,)
-            packed = PackedLstm(kernels, *(draw(size=size) for size in sizes), groups=groups, eps=1e-7, precision=precision)
+            weights = (draw(size=size) for size in sizes)
+            packed = PackedLstm(kernels, *weights, groups=groups, eps=1e-7, precision=precision)
             for shape in [(1, 1, 1, 1), (1, 2, 5, 3), (2, 1, 3, 13)]:
                 for axis in ("time", "band"):
                     x = draw(size=(*shape, 2 * n)).astype(np.float32)

@@ -220,4 +220,5 @@ def _check(problem: int) -> None:
     if problem == _NO_MEMORY:
         raise MemoryError
     if problem:
-        raise ValueError("weights are not finite" if problem == _NOT_FINITE else "sizes or precision: not in the kernels")
+        what = "weights are not finite" if problem == _NOT_FINITE else "sizes or precision: not in the kernels"
+        raise ValueError(what)

@@ -1,31 +1,63 @@
-"""Bidirectional LSTM layers by the CPU kernels of ``bandsplit-kernels``: on a latent in place of a folded copy of it."""
+"""Bidirectional LSTM layers by the CPU kernels of ``bandsplit-kernels``: on a latent, without a folded copy."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, fits, search_kernels
+from bandsplit.core.kernels import NOT_INSTALLED, KernelPrecision, Kernels, PackedLstm, fits, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
 from bandsplit.models.layers.sequence import RecurrentLayer
+
+_precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
+
+
+@contextmanager
+def products_in(precision: KernelPrecision) -> Iterator[None]:
+    """Let the kernels compute in a precision, in this thread, as `torch.autocast` does for torch's products."""
+    token = _precision.set(precision)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
+    """Return why the kernels compute no layer of a model in a precision; None if they do."""
+    kernels, reason, _ = search_kernels()
+    if kernels is None:
+        fix = "; pip install 'bandsplit[kernels]', or ./kernels of the source folder" if reason == NOT_INSTALLED else ""
+        return f"needs the CPU kernels ({reason}{fix})"
+    if precision not in kernels.precisions:
+        return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
+    if not any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
+        return "is for bidirectional LSTM layers of 16, 32, 48 ... features, such as BSRNN's, and this model has none"
+    return None
+
+
+def _suits(layer: RecurrentLayer) -> bool:
+    rnn = layer.rnn
+    lstm = isinstance(rnn, nn.LSTM) and rnn.bidirectional
+    return lstm and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups)
 
 
 def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], heads: int) -> Tensor | None:
     """Compute ``x + layer(x)`` for ``(b c k t (h n))``, sequences along an axis; None if the kernels do not suit.
 
     They suit a bidirectional LSTM in single precision that is not trained now, of sizes that they have, with finite
-    weights, on a CPU that has them.
+    weights, on a CPU that has them. Their products are in the precision of `products_in`.
     """
     if not isinstance(layer, RecurrentLayer) or not layer.fast or torch.is_grad_enabled() or not is_plain_cpu_work(x):
         return None
-    if not isinstance(layer.rnn, nn.LSTM) or not layer.rnn.bidirectional:
-        return None
     kernels = search_kernels().kernels
-    if kernels is None or not fits(layer.rnn.input_size, layer.rnn.hidden_size, layer.norm.groups):
+    if kernels is None or not _suits(layer):
         return None
     try:
-        packed = pack_lstm(kernels, layer)
+        packed = pack_lstm(kernels, layer, _precision.get())
     except ValueError:  # weights that are not finite: torch shows what they lead to
         return None
     x = x.contiguous()
