@@ -64,7 +64,8 @@ class TorchNetwork:
             ConfigError: as for the class.
         """
         if isinstance(model, str | Path):
-            return cls(_narrow(load_model(model), targets), device, Path(model).stem, precision)
+            loaded = load_model(model).requires_grad_(False)  # so that the CPU kernels may keep packed weights
+            return cls(_narrow(loaded, targets), device, Path(model).stem, precision)
         return cls(_narrow(model, targets), device, precision=precision)
 
     @property

@@ -11,7 +11,7 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, PackedLstm
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.kernel_lstm import pack_lstm
+from bandsplit.models.layers.kernel_lstm import pack_lstm, products_in
 from bandsplit.models.layers.sequence import RecurrentLayer
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
@@ -146,6 +146,35 @@ def test_no_sequences_and_no_steps_are_nothing_to_do(shape: tuple[int, ...]):
     packed = pack_lstm(installed_kernels(), layer_of(16, 32))
     for axis in ("time", "band"):
         assert run(packed, noise(*shape, 16), axis).size == 0
+
+
+def test_weights_are_packed_again_once_they_change():
+    layer, x = layer_of(16, 32), torch.from_numpy(noise(1, 1, 7, 5, 16))
+    along = Along("time", layer)
+
+    def found() -> torch.Tensor:
+        with torch.no_grad():
+            first, again = along(x), along(x)
+        assert torch.equal(first, again)
+        return first
+
+    optimiser = torch.optim.Adam(layer.parameters(), 0.1, fused=True)  # whose changes tensors do not count
+    seen = [found()]
+    along(x).sum().backward()
+    optimiser.step()
+    seen.append(found())
+    layer.requires_grad_(False)
+    seen.append(found())
+    assert torch.equal(seen[1], seen[2])
+    with torch.no_grad():
+        layer.norm.weight.mul_(2)
+    seen.append(found())
+    with products_in("int8"):
+        seen.append(found())
+    layer.project.bias = nn.Parameter(torch.zeros(16), requires_grad=False)
+    seen.append(found())
+    for before, after in ((0, 1), (2, 3), (3, 4), (3, 5)):
+        assert not torch.equal(seen[before], seen[after])
 
 
 def levels(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
