@@ -40,7 +40,7 @@ class TorchNetwork:
         Raises:
             ConfigError: the device does not compute in ``precision``.
         """
-        self._kernels = _kernel_precision(model, device, precision)
+        self._kernels: KernelPrecision = _kernel_precision(model, device, precision)
         self.name = name
         self.precision = precision
         self.config = model.config
@@ -118,7 +118,7 @@ def _kernel_precision(model: SeparationModel, device: torch.device, precision: P
     problem = kernel_problem(model, precision)
     if problem and precision == "int8":
         raise ConfigError(f"precision: 'int8' {problem}; use 'fp32' or 'bf16'")
-    return "fp32" if problem else precision
+    return precision if problem is None else "fp32"
 
 
 def pick_device(device: object) -> torch.device:

@@ -247,7 +247,8 @@ def test_features_of_different_size_cost_little_accuracy():
     """Rows of the weights, and inputs of different loudness, have scales of their own."""
     layer = layer_of(32, 48)
     with torch.no_grad():
-        layer.rnn.weight_ih_l0.mul_(torch.logspace(-2, 1, len(layer.rnn.weight_ih_l0)).unsqueeze(1))
+        weight = layer.rnn.get_parameter("weight_ih_l0")
+        weight.mul_(torch.logspace(-2, 1, len(weight)).unsqueeze(1))
     x = noise(1, 1, 6, 20, 32)
     x[:, :, :, ::2] *= 0.01
     wide = torch.from_numpy(x).double()
