@@ -48,12 +48,13 @@ SEPARATE = ("bench", "separate", "--device", "cpu", "--recipe", "mini-base", "--
 
 
 @pytest.mark.slow
-def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("more", ["onnx", "kernels"])
+def test_separation_is_measured_in_every_way_there_is(more: str, capsys: pytest.CaptureFixture[str]):
     ways = ["plain", "torch"]
-    if (kernels := search_kernels().kernels) is not None:
-        ways += ["kernels", *(f"kernels-{precision}" for precision in kernels.precisions[1:])]
-    if find_spec("onnxruntime") and find_spec("onnx"):
+    if more == "onnx" and find_spec("onnxruntime") and find_spec("onnx"):
         ways += ["onnx", "int8"]
+    if more == "kernels" and (kernels := search_kernels().kernels) is not None:
+        ways += ["kernels", *(f"kernels-{precision}" for precision in kernels.precisions[1:])]
     code, output = run(capsys, *SEPARATE, "--runtime", ",".join(ways), "--markdown")
     assert code == 0, output
     assert "fp32, medians of 1 round(s)" in output

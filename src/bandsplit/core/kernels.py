@@ -78,7 +78,7 @@ class Kernels(NamedTuple):
 
 
 class Search(NamedTuple):
-    """The kernels, or the reason why there are none."""
+    """The kernels, or the reason why the search found nothing."""
 
     kernels: Kernels | None
     reason: str
