@@ -14,7 +14,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -41,7 +41,7 @@ def without_kernels(*_: object) -> None:
     """Leave the layer to PyTorch."""
 
 
-def in_turns(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Return the medians of the CPU times in seconds; the first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds + 1):
