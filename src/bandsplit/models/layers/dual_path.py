@@ -8,6 +8,8 @@ from typing import Literal
 from einops import rearrange
 from torch import Tensor, nn
 
+from bandsplit.models.layers.kernel_lstm import residual_along
+
 _FOLDS = {
     "time": ("b c k t (h n) -> (b c k h) t n", "(b c k h) t n -> b c k t (h n)"),
     "band": ("b c k t (h n) -> (b c t h) k n", "(b c t h) k n -> b c k t (h n)"),
@@ -30,6 +32,8 @@ class Along(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if (y := residual_along(self.layer, x, self.axis, self.heads)) is not None:
+            return y
         b, c, k, t, _ = x.shape
         sizes = {"b": b, "c": c, "h": self.heads} | ({"k": k} if "k h)" in self.fold else {"t": t})
         folded = rearrange(x, self.fold, h=self.heads)
