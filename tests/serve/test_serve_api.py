@@ -44,6 +44,13 @@ def test_a_song_becomes_what_separate_makes_of_it(
         }
 
 
+def test_the_price_of_a_model_is_that_of_the_last_song_of_a_minute_or_more(client: Client):
+    wait_until(lambda: client.get("/models")[0]["measured"], "the price")
+    result = client.follow(client.add(song(90), "long.wav"))["result"]
+    expected = result["wall_s"] * 60 / 90
+    wait_until(lambda: client.get("/models")[0]["seconds_per_minute"] == pytest.approx(expected), "the new price")
+
+
 def test_pieces_for_the_player_join_to_the_signals(client: Client):
     body = song(LENGTH_S)
     job = client.follow(client.add(body))

@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from bandsplit.core.processes import start_worker
-from bandsplit.serve.engine import Cancel, Ended, Measurement, Report, Separation, Task, work
+from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report, Separation, Task, work
 from bandsplit.serve.job import Job, JobView, Progress, Result
 from bandsplit.serve.jobs import Jobs, UnknownJobError
 from bandsplit.serve.offers import Offers
@@ -153,7 +153,10 @@ class Dispatcher(threading.Thread):
 
         ended = self._ask(task, follow, lambda: self._is_wanted(job))
         if ended.kind == "done":
-            self.jobs.finish(job.id, out, result=Result.parse(ended.result))
+            result = Result.parse(ended.result)
+            self.jobs.finish(job.id, out, result=result)
+            if job.two_stems is None and result.audio_s >= MINUTE_S:  # it may have been measured at a busy time
+                self.offers.set_price(job.model, result.wall_s * MINUTE_S / result.audio_s)
         elif ended.kind == "failed":
             self.jobs.end(job.id, "failed", error=ended.error)
 
