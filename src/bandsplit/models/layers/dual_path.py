@@ -25,7 +25,7 @@ class Along(nn.Module):
     def __init__(self, axis: Literal["time", "band"], layer: nn.Module, heads: int = 1) -> None:
         """Wrap ``layer``, which maps ``(b l n/h)`` to the same shape."""
         super().__init__()
-        self.axis = axis
+        self.axis: Literal["time", "band"] = axis
         self.fold, self.unfold = _FOLDS[axis]
         self.layer = layer
         self.heads = heads
