@@ -16,7 +16,7 @@ from places import ROOT
 from songs import noise
 from tiny_models import write_tiny_model
 
-FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
+FOLDERS = (".ci", "benchmarks", "docs", "kernels", "src", "tests")
 FILES = (
     ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
     "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml",

@@ -157,6 +157,7 @@ def _arguments(shown: Shown) -> list[str]:
     [
         ("```sh\nbandsplit doctor  # a remark\n```", [("bandsplit doctor  # a remark", None)]),
         ("    bandsplit runs \\\n        --json\n", [("bandsplit runs --json", None)]),
+        ("    pip install .\n    A=b bandsplit runs\n", [("pip install .", None), ("A=b bandsplit runs", None)]),
         (
             "<!-- needs: a GPU -->\n\n    bandsplit runs\n\nText\n\n    bandsplit doctor\n",
             [("bandsplit runs", "a GPU"), ("bandsplit doctor", None)],

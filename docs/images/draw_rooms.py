@@ -3,11 +3,11 @@
 from pathlib import Path
 
 FLOORS = (
-    ("cli",), ("studies", "tools"), ("training",), ("recipes", "reports"), ("evaluation", "runs"), ("separation",),
+    ("cli",), ("serve",), ("studies", "tools"), ("training",), ("recipes", "reports"), ("evaluation", "runs"), ("separation",),
     ("models", "data"), ("audio", "published"), ("core",),
 )  # fmt: skip
 """The highest first, as in ``tests/test_imports_point_down.py``."""
-COLOURS = ("#c7d2fe", "#ddd6fe", "#fbcfe8", "#fed7aa", "#fde68a", "#d9f99d", "#a7f3d0", "#a5f3fc", "#e2e8f0")
+COLOURS = ("#bfdbfe", "#c7d2fe", "#ddd6fe", "#fbcfe8", "#fed7aa", "#fde68a", "#d9f99d", "#a7f3d0", "#a5f3fc", "#e2e8f0")
 WIDTH, HEIGHT, GAP = 640, 44, 8
 
 

@@ -25,6 +25,7 @@ from tiny_models import write_tiny_model
 CASES = [
     ("separate songs/test/*/mixture.wav -n m.safetensors", ""),
     ("separate songs/test/*/mixture.wav -n m.onnx", "onnx"),
+    ("serve -n m.safetensors --port 0", "serve"),
     ("evaluate m.safetensors --data songs --yardsticks -o rows.jsonl -d cpu", ""),
     ("train base -t vocals --data songs --device cpu", "train"),
     ("plan base -t vocals --data songs --device cpu", "train"),
@@ -37,6 +38,7 @@ CASES = [
     ("models list", ""),
     ("models show m.safetensors", ""),
     ("models bag m.safetensors -o bag.yaml", ""),
+    ("models costs mini-base m.safetensors", ""),
     ("models fetch bsrnn-large --help", ""),
     ("models import weights.ckpt", ""),
     ("models export --help", ""),
@@ -55,6 +57,7 @@ CASES = [
     ("study plan mini --measure --data songs", "train"),
     ("study run mini --data songs --rows mini-base --seeds 1 --targets vocals --no-evaluate", "train"),
     ("study status mini", ""),
+    ("study costs mini --rows mini-base --gpu L40S", ""),
     ("study tables mini", "train"),
     ("study figures mini", "train"),
     ("study report mini --data songs", "train"),

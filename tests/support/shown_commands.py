@@ -1,6 +1,6 @@
 """Commands that pages show, with what each needs that is not here.
 
-A block of commands is fenced (``sh`` or ``bash``) or indented and begins with ``bandsplit``. The comment
+A block of commands is fenced (``sh`` or ``bash``) or indented with a line that begins with ``bandsplit``. The comment
 ``<!-- needs: ... -->`` before it says what a test of its commands lacks: such commands are parsed, but not run.
 """
 
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 _FENCE = re.compile(r"^```(\w*)")
 _NEEDS = re.compile(r"^<!-- needs: ([^>]+) -->$")
-_PROGRAM = re.compile(r"^(?:\.venv/bin/)?bandsplit(?= )")
-_UNINDENTED = 4
+_PROGRAM = re.compile(r"^(?:[A-Z_]+=\S+ )?(?:\.venv/bin/)?bandsplit(?= )")
+_INDENT = " " * 4
 
 
 class Shown(NamedTuple):
@@ -56,11 +56,11 @@ def _blocks(lines: list[str]) -> Iterator[tuple[str | None, list[tuple[int, str]
             if fence[1] in ("sh", "bash"):
                 yield needs, [(place + 1, lines[place]) for place in range(number + 1, end)]
             needs, number = None, end + 1
-        elif line.startswith(" " * _UNINDENTED) and _PROGRAM.match(line[_UNINDENTED:]):
-            end = number
-            while end < len(lines) and lines[end].startswith(" " * _UNINDENTED):
-                end += 1
-            yield needs, [(place + 1, lines[place][_UNINDENTED:]) for place in range(number, end)]
+        elif line.startswith(_INDENT):
+            end = next((at for at in range(number, len(lines)) if not lines[at].startswith(_INDENT)), len(lines))
+            block = [(place + 1, lines[place].removeprefix(_INDENT)) for place in range(number, end)]
+            if any(_PROGRAM.match(text) for _, text in block):
+                yield needs, block
             needs, number = None, end
         else:
             if marked := _NEEDS.match(line):

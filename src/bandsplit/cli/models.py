@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bandsplit.cli.costs import model_costs
 from bandsplit.cli.model_choice import agrees, install
 from bandsplit.cli.options import ForceOption, JsonOption, YesOption
 from bandsplit.cli.terminal import make_console, print_lines, show, show_json
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 models_app = typer.Typer(
     no_args_is_help=True, help="List, fetch, show, import, export and remove models; list architectures."
 )
+
+models_app.command("costs")(model_costs)
 
 NameArgument = Annotated[str, typer.Argument(help="A registered name; see `bandsplit models list`.")]
 MirrorOption = Annotated[

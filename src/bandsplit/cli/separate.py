@@ -52,7 +52,11 @@ class ModelOptions:
         _models("--runtime", help="Library that computes; auto: onnxruntime for .onnx files, else PyTorch."),
     ] = "auto"
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], _models("--precision", help="Of products; bf16 and fp16 are faster on GPUs.")
+        Literal["fp32", "bf16", "fp16", "int8"],
+        _models(
+            "--precision",
+            help="Of products; bf16 and fp16 are faster on GPUs, bf16 and int8 in the CPU kernels of BSRNN models.",
+        ),
     ] = "fp32"
     sequential: Annotated[
         bool, _models("--sequential", help="Keep one model of a bag in memory at a time; estimates wait in TMPDIR.")

@@ -126,6 +126,25 @@ def _device() -> Iterator[Finding]:
     yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {cores()} cores{by}")
     fix = "" if waiting else "import bandsplit before torch, or set GOMP_SPINCOUNT=1000"
     yield Finding("device", "waiting threads", waiting or "spin for milliseconds", "ok" if waiting else "note", fix)
+    yield _cpu_kernels()
+
+
+def _cpu_kernels() -> Finding:
+    """Say which CPU kernels run, or why none do."""
+    from bandsplit.core.errors import ConfigError
+    from bandsplit.core.kernels import NOT_INSTALLED, search_kernels
+
+    try:
+        kernels, reason, broken = search_kernels()
+    except ConfigError as error:
+        return Finding("device", "CPU kernels", str(error), "fail", "unset it, or choose one of these")
+    if kernels is not None:
+        return Finding("device", "CPU kernels", f"{kernels.name} ({', '.join(kernels.precisions)}), {reason}")
+    if broken:
+        fix = "pip install --force-reinstall 'bandsplit[kernels]', or ./kernels of the source folder"
+        return Finding("device", "CPU kernels", reason, "note", fix)
+    fix = "for quicker band-split networks: pip install 'bandsplit[kernels]', or ./kernels of the source folder"
+    return Finding("device", "CPU kernels", reason, "note", fix if reason == NOT_INSTALLED else "")
 
 
 def _driver() -> str | None:
