@@ -3,8 +3,8 @@
 from pathlib import Path
 
 FLOORS = (
-    ("cli",), ("serve",), ("studies", "tools"), ("training",), ("recipes", "reports"), ("evaluation", "runs"), ("separation",),
-    ("models", "data"), ("audio", "published"), ("core",),
+    ("cli",), ("serve",), ("studies", "tools"), ("training",), ("recipes", "reports"), ("evaluation", "runs"),
+    ("separation",), ("models", "data"), ("audio", "published"), ("core",),
 )  # fmt: skip
 """The highest first, as in ``tests/test_imports_point_down.py``."""
 COLOURS = ("#bfdbfe", "#c7d2fe", "#ddd6fe", "#fbcfe8", "#fed7aa", "#fde68a", "#d9f99d", "#a7f3d0", "#a5f3fc", "#e2e8f0")
