@@ -10,11 +10,12 @@ import functools
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bandsplit.core.errors import ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.core.targets import TARGETS
@@ -29,6 +30,9 @@ DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 
 FETCH_FIX = "bandsplit models fetch"
 
+HUB = "hf:"
+"""Before the owner and name of a model on the Hub."""
+
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
@@ -37,13 +41,39 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(map(Entry.parse, json.loads(text)), key=lambda entry: -(entry.average_db or 0.0)))
 
 
+def known_entries() -> tuple[Entry, ...]:
+    """Return the registered models, then those in the cache that a user named by their page or address."""
+    return (*entries(), *unlisted_entries())
+
+
+def unlisted_entries() -> tuple[Entry, ...]:
+    """Return the models in the cache that are not registered, as their markers describe them."""
+    found = []
+    for path in sorted(models_folder().glob(f"*/{MARKER}")):
+        described = (read_marker(path.parent) or {}).get("entry")
+        with suppress(ConfigError):
+            if described is not None and folder_of(entry := Entry.parse(described)) == path.parent:
+                found.append(entry)
+    return tuple(found)
+
+
+def is_hub_name(name: object) -> bool:
+    """Return whether a model is named by its page on the Hub, as in ``hf:OWNER/NAME``."""
+    return isinstance(name, str) and name.startswith(HUB)
+
+
 def find_entry(name: str) -> Entry:
-    """Look up a registered model by its name or an alias; the case of letters does not matter.
+    """Look up a registered model by its name or an alias, whatever its case, or a fetched one by the name it got.
 
     Raises:
         ModelFileError: no model has this name; the message suggests the nearest.
     """
     named = {alias: entry for entry in entries() for alias in (entry.name, *entry.aliases)}
+    for entry in unlisted_entries():
+        if entry.name == name:
+            return entry
+    if is_hub_name(name):
+        raise ModelFileError(f"{name}: is not in the cache ({models_folder()}); fetch it first: {FETCH_FIX} {name}")
     if name.lower() not in named:
         near = difflib.get_close_matches(name.lower(), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -64,7 +94,7 @@ def models_folder() -> Path:
 
 def folder_of(entry: Entry) -> Path:
     """Return the folder of the model files of ``entry``, if it is cached."""
-    return models_folder() / entry.name
+    return models_folder() / entry.folder
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
@@ -126,7 +156,7 @@ def find_models(
 
 
 def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
-    path = Path(name)
+    path = Path("" if is_hub_name(name) else name)
     if (bag := _bag_at(path)) is not None:
         _find_members(bag, fetch, runtime)
         return [bag]
@@ -179,7 +209,7 @@ def _in_order(folder: Path, suffix: str) -> list[Path]:
 
 def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:
     """Choose by comparable scores; a model without them is used only if no other is in the cache."""
-    cached = [entry for entry in entries() if cached_files(entry)]
+    cached = [entry for entry in known_entries() if cached_files(entry)]
     best = next((entry for entry in cached if entry.average_db is not None), None)
     recommended = entries()[0]
     if best is None and fetch is not None:

@@ -31,7 +31,7 @@ from bandsplit.core.files import replacing
 from bandsplit.core.interrupt import held
 from bandsplit.core.settings import mirror_setting
 from bandsplit.models.families import find_part
-from bandsplit.models.pretrained.entries import BagOfFiles, Entry, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.entries import BagOfFiles, Entry, ModelFiles, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.making import (
     Making,
     hidden_folder,
@@ -39,6 +39,7 @@ from bandsplit.models.pretrained.making import (
     make_from_checkpoint,
     make_from_files,
 )
+from bandsplit.models.pretrained.unlisted import make_from_models
 from bandsplit.models.pretrained.registry import all_files, cached_files, folder_of, models_folder
 from bandsplit.models.pretrained.sources import (
     REGISTERED,
@@ -98,6 +99,9 @@ def install_model(
         case BagOfFiles() as source:
             check_options(entry, source, sources)
             make = partial(make_from_files, source)
+        case ModelFiles() as source:
+            check_options(entry, source, sources)
+            make = partial(make_from_models, source)
     folder = models_folder()
     try:
         with _locked(entry, progress):
@@ -159,10 +163,10 @@ def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     if not files:
         raise ModelFileError(f"{entry.name}: is not in the cache; fetch it first: bandsplit models fetch {entry.name}")
     if cached_files(entry) == files:
-        names = [entry.name if len(files) == 1 else f"{entry.name}-{path.stem}" for path in files]
+        names = [entry.folder if len(files) == 1 else f"{entry.folder}-{path.stem}" for path in files]
         copies = [to / f"{name}.safetensors" for name in names]
     else:
-        to = to / entry.name
+        to = to / entry.folder
         copies = [to / path.name for path in files]
     if not force and (existing := [path for path in copies if path.exists()]):
         raise ModelFileError(f"{existing[0]}: exists already; choose another folder, or replace it with --force")
@@ -180,7 +184,7 @@ def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
 @contextmanager
 def _locked(entry: Entry, progress: ByteProgress) -> Iterator[None]:
     models_folder().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(models_folder() / f".{entry.name}.lock")
+    lock = FileLock(models_folder() / f".{entry.folder}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
