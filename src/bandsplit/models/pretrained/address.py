@@ -47,7 +47,7 @@ def entry_at(url: str, sha256: str | None, name: str | None, sources: Sources) -
     file = PurePosixPath(unquote(parts.path)).name
     if not _NAME.fullmatch(file):
         raise DownloadError(f"{url}: does not end with the plain name of a file, but with {file!r}")
-    name = name if name is not None else file.partition(".")[0] if file.count(".") == 1 else PurePosixPath(file).stem
+    name = PurePosixPath(file).stem if name is None else name
     if found := _known(name, str(sha256).lower()):
         return found
     page = parts._replace(query="", fragment="").geturl()

@@ -192,6 +192,11 @@ def explained(name: HubName) -> Iterator[None]:
         fix = f"the token is not accepted or lacks the right: {_TOKEN}" if status in (401, 403) else "try again later"
         said = f" ({shorten(error.server_message, 200)})" if error.server_message else ""
         raise DownloadError(f"{name}: {endpoint()} answers {status}{said}; {fix}") from None
+    except RuntimeError as error:
+        reason = shorten(str(error.__cause__ or error), 200)
+        raise DownloadError(
+            f"{name}: a file was not sent ({reason}); run the same command again: what arrived is not sent twice"
+        ) from None
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         reason = shorten(f"{type(error).__name__}: {error}", 200)
         raise DownloadError(

@@ -59,7 +59,7 @@ def unlisted_entries() -> tuple[Entry, ...]:
 
 def is_hub_name(name: object) -> bool:
     """Return whether a model is named by its page on the Hub, as in ``hf:OWNER/NAME``."""
-    return isinstance(name, str) and name.startswith(HUB)
+    return str(name).startswith(HUB)
 
 
 def find_entry(name: str) -> Entry:

@@ -40,7 +40,7 @@ from bandsplit.models.pretrained.making import (
     make_from_files,
 )
 from bandsplit.models.pretrained.unlisted import make_from_models
-from bandsplit.models.pretrained.registry import all_files, cached_files, folder_of, models_folder
+from bandsplit.models.pretrained.registry import all_files, cached_files, find_entry, folder_of, models_folder
 from bandsplit.models.pretrained.sources import (
     REGISTERED,
     Sources,
@@ -146,6 +146,24 @@ def remove_model(entry: Entry) -> int:
     except OSError as error:
         raise _cannot_write(error, models_folder()) from error
     return freed
+
+
+def entry_to_remove(name: str) -> Entry:
+    """Look up a model in the cache or the registry, also one of which only an unfinished download is there.
+
+    Raises:
+        ModelFileError: no model has this name.
+    """
+    try:
+        return find_entry(name)
+    except ModelFileError:
+        rest = Entry(
+            name=name, aliases=(), family="", about="", targets=(), source=ModelFiles(page="", files=()), kept_bytes=0,
+            training_data="", saw_test_songs=None, licence="",
+        )  # fmt: skip
+        if downloads_folder(rest).parent == models_folder() and downloads_folder(rest).is_dir():
+            return rest
+        raise
 
 
 def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
