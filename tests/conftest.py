@@ -57,12 +57,12 @@ def store(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 @pytest.fixture
 def hub(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """A Hub on this machine, for a user without a token."""
-    library = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.delenv("BANDSPLIT_MIRROR")
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(library.constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(library.constants, "HF_HUB_DISABLE_XET", True)  # a store of its own, which is not here
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a store of its own, which is not here
     with Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})

@@ -137,7 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers["Authorization"]
         right = token == f"Bearer {TOKEN}"
         if token and not right:
-            self._json({"error": "Invalid username or password."}, 401, X_Error_Message="Invalid credentials in Authorization header")
+            self._json(
+                {"error": "Invalid username or password."},
+                401,
+                X_Error_Message="Invalid credentials in Authorization header",
+            )
         elif page is None or (page.private and not right) or (write and not right):
             self._json({"error": "Repository not found"}, 401 if not right else 404, X_Error_Code="RepoNotFound")
         elif page.gated and not right:
@@ -181,7 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = self.server.serves.get(file, content)
         self.server.stored[hashlib.sha256(content).hexdigest()] = content
-        self._head(302, 0, Location=f"http://localhost:{self.server.server_address[1]}/store/{hashlib.sha256(content).hexdigest()}")
+        self._head(
+            302,
+            0,
+            Location=f"http://localhost:{self.server.server_address[1]}/store/{hashlib.sha256(content).hexdigest()}",
+        )
 
     def _stored(self, digest: str) -> None:
         content = self.server.stored[digest]
@@ -207,7 +215,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif name in self.server.pages:
             self._json({"error": "exists", "url": f"{self.server.url}/{name}"}, 409)
         else:
-            self.server.pages[name] = Repository(private=asked.get("visibility") == "private" or bool(asked.get("private")))
+            self.server.pages[name] = Repository(
+                private=asked.get("visibility") == "private" or bool(asked.get("private"))
+            )
             self._json({"url": f"{self.server.url}/{name}"})
 
     def _validate(self) -> None:
@@ -274,4 +284,3 @@ _ROUTES: dict[str, list[tuple[str, Callable[..., None]]]] = {
     ],
     "PUT": [(r"/upload/([0-9a-f]{64})", _Handler._upload)],
 }
-

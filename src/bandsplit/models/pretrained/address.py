@@ -74,7 +74,9 @@ def _known(name: str, sha256: str) -> Entry | None:
     taken = {alias for entry in entries() for alias in (entry.name, *entry.aliases)}
     if not _NAME.fullmatch(name) or name.endswith((*MODEL_SUFFIXES, *BAG_SUFFIXES)) or name.lower() in taken:
         why = "is a registered model" if name.lower() in taken else "is not a valid name"
-        raise DownloadError(f"{name}: {why}; choose another with --name: letters, digits and ._+-, and no suffix of a file")
+        raise DownloadError(
+            f"{name}: {why}; choose another with --name: letters, digits and ._+-, and no suffix of a file"
+        )
     for entry in unlisted_entries():
         if entry.folder == name:
             source = entry.source
@@ -113,7 +115,9 @@ def _size_at(url: str, name: str) -> int:
         size_bytes = persist(ask, PATIENCE)
     except requests.RequestException as error:
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
-        raise DownloadError(f"{url}: {failure_of(error)}; {check}name another source with --mirror, or {_COPY}") from error
+        raise DownloadError(
+            f"{url}: {failure_of(error)}; {check}name another source with --mirror, or {_COPY}"
+        ) from error
     if not size_bytes:
         raise DownloadError(f"{url}: the server does not say how large the file is; {_COPY}")
     return size_bytes

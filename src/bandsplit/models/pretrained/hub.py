@@ -60,7 +60,9 @@ def parse_hub_name(text: str) -> HubName:
     """
     found = re.fullmatch(rf"{HUB}({_PART})/({_PART})(?:@({_REVISION}))?", text, re.ASCII)
     if found is None or ".." in text or "--" in text.partition("@")[0]:
-        raise DownloadError(f"{text}: must be {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION, as on the address of its page")
+        raise DownloadError(
+            f"{text}: must be {HUB}OWNER/NAME or {HUB}OWNER/NAME@REVISION, as on the address of its page"
+        )
     return HubName(*found.groups())
 
 
@@ -114,15 +116,15 @@ def _wanted(name: HubName, listed: list[tuple[Any, Any]]) -> list[tuple[str, Any
         parts = PureWindowsPath(str(path))  # knows both kinds of slash
         if not isinstance(path, str) or parts.anchor or ".." in parts.parts or not path:
             raise DownloadError(
-                f"{name}: {name.page} has a file {shorten(str(path), 80)!r}, which leads out of its folder; nothing was "
-                f"fetched"
+                f"{name}: {name.page} has a file {shorten(str(path), 80)!r}, which leads out of its folder; nothing "
+                f"was fetched"
             )
     found = [(path, sibling) for path, sibling in listed
              if "/" not in path and (path.endswith(".safetensors") or path == BAG_FILE)]  # fmt: skip
     if strange := [path for path, _ in found if not _FILE.fullmatch(path)]:
         raise DownloadError(
-            f"{name}: {name.page} has a file {shorten(strange[0], 80)!r}; names of model files may have letters, digits "
-            f"and ._+-; nothing was fetched"
+            f"{name}: {name.page} has a file {shorten(strange[0], 80)!r}; names of model files may have letters, "
+            f"digits and ._+-; nothing was fetched"
         )
     models = [path.lower() for path, _ in found if path != BAG_FILE]
     if not models:
@@ -132,7 +134,9 @@ def _wanted(name: HubName, listed: list[tuple[Any, Any]]) -> list[tuple[str, Any
             f"checkpoint of other software by its address: bandsplit models fetch URL --sha256 DIGEST"
         )
     if len(models) > _MOST_FILES or len(set(models)) < len(models):
-        raise DownloadError(f"{name}: {name.page} has {len(models)} model files, more than {_MOST_FILES} or two of a name")
+        raise DownloadError(
+            f"{name}: {name.page} has {len(models)} model files, more than {_MOST_FILES} or two of a name"
+        )
     return found
 
 
@@ -181,11 +185,13 @@ def explained(name: HubName) -> Iterator[None]:
         ) from None
     except errors.RevisionNotFoundError:
         raise DownloadError(
-            f"{name}: {name.page} has no revision {name.revision or 'main'} (any more); its page lists those that it has"
+            f"{name}: {name.page} has no revision {name.revision or 'main'} (any more); its page lists those "
+            f"that it has"
         ) from None
     except errors.RepositoryNotFoundError:
         raise DownloadError(
-            f"{name}: the Hub has no such model, or shows it only to some; check the name, and if it is private, {_TOKEN}"
+            f"{name}: the Hub has no such model, or shows it only to some; check the name, and if it is private, "
+            f"{_TOKEN}"
         ) from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code

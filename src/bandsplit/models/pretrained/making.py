@@ -49,9 +49,7 @@ class Making(NamedTuple):
     progress: ByteProgress
     patience: Patience
 
-    def fetch(
-        self, file: RemoteFile | ModelFile, path: Path, fix: str, progress: ByteProgress | None = None
-    ) -> None:
+    def fetch(self, file: RemoteFile | ModelFile, path: Path, fix: str, progress: ByteProgress | None = None) -> None:
         """Download a file, unless it is there."""
         url, digest = self.sources.address_of(file), digest_of(file, self.sources)
         fetch(

@@ -94,8 +94,8 @@ def prepare(paths: Sequence[Path], name: HubName) -> Publication:
 def _check(path: Path, rename: bool) -> Published:
     if path.suffix != ".safetensors":
         raise ModelFileError(
-            f"{path}: only .safetensors models are published, in which nothing can run; name one (a bag alone, not with "
-            f"others)"
+            f"{path}: only .safetensors models are published, in which nothing can run; name one (a bag alone, not "
+            f"with others)"
         )
     load_model(path)
     config, card = read_card(path)

@@ -39,7 +39,6 @@ from bandsplit.models.pretrained.making import (
     make_from_checkpoint,
     make_from_files,
 )
-from bandsplit.models.pretrained.unlisted import make_from_models
 from bandsplit.models.pretrained.registry import all_files, cached_files, find_entry, folder_of, models_folder
 from bandsplit.models.pretrained.sources import (
     REGISTERED,
@@ -50,6 +49,7 @@ from bandsplit.models.pretrained.sources import (
     downloads_folder,
     places,
 )
+from bandsplit.models.pretrained.unlisted import make_from_models
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
 
@@ -88,7 +88,8 @@ def install_model(
     check_source(sources.mirror or mirror_setting(), sources.md5)
     if files := cached_files(entry):
         return files
-    find_part(entry.family, "weights")
+    if entry.listed:
+        find_part(entry.family, "weights")
     match entry.source:
         case ZipArchive() as source:
             archive_of(entry, source, sources)  # before anything is asked

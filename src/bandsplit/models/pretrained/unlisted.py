@@ -1,4 +1,4 @@
-"""Models that a user named by their page or address: their files are kept as they are, with the facts of their cards."""
+"""Models that a user named by their page or address: files that are kept as they are, and the facts of their cards."""
 
 from __future__ import annotations
 
@@ -80,10 +80,11 @@ def _keep(file: ModelFile, path: Path, source: ModelFiles, config: Path | None, 
     """
     copy = folder / f"{Path(file.file).stem}.safetensors"
     if source.commit is None and not _is_model(path):
-        model, card, types = imported = read_model(path, config)
-        card = card.model_copy(update={"source": f"{file.file} (sha256 {file.sha256}) of {source.page}"})
-        imported._replace(card=card).save(copy)
-        return _Kept(copy, model.config, card)
+        imported = read_model(path, config)
+        origin = f"{file.file} (sha256 {file.sha256}) of {source.page}"
+        imported = imported._replace(card=imported.card.model_copy(update={"source": origin}))
+        imported.save(copy)
+        return _Kept(copy, imported.model.config, imported.card)
     if config is not None:
         raise ModelFileError(f"{path}: is a model file, which holds its settings; leave --config out")
     shutil.copyfile(path, copy)
