@@ -13,6 +13,8 @@ from songs import noise
 from tiny_models import write_tiny_model
 from webserver import serve
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # inside the Hub's library
+
 
 def test_a_model_goes_to_the_hub_and_comes_back_to_separate_a_song(
     hub: Hub, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_right"
-CUT = 1000  # bytes after which a download breaks
+CUT = 70_000  # bytes after which a download breaks
 
 
 def git_name(content: bytes) -> str:

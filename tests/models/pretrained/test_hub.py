@@ -21,7 +21,7 @@ from bandsplit.separation.separator import Separator
 from checkpoints import Store
 from disks import largest_file
 from downloads import CALM
-from hub_server import TOKEN, Hub, Repository
+from hub_server import CUT, TOKEN, Hub, Repository
 from places import CHECKPOINT
 from tiny_models import write_tiny_model
 from webserver import serve
@@ -36,6 +36,13 @@ def files(tmp_path: Path) -> dict[str, bytes]:
     made = [write_tiny_model(tmp_path / f"{name}.safetensors", name, card={"licence": f"CC0 ({name})"})
             for name in ("bass", "vocals")]  # fmt: skip
     return {path.name: path.read_bytes() for path in made} | {"README.md": b"# tiny", "old/bass.safetensors": b"no"}
+
+
+def large(folder: Path) -> dict[str, bytes]:
+    """Return a model of which some arrives before a connection breaks."""
+    path = write_tiny_model(folder / "large.safetensors", "bass", n_features=48)
+    assert path.stat().st_size > 2 * CUT
+    return {"bass.safetensors": path.read_bytes()}
 
 
 def fetch(name: str = NAME, patience: Patience = CALM, **sources: Any) -> list[Path]:
@@ -219,22 +226,24 @@ def test_a_revision_that_is_not_there_and_one_that_vanishes(hub: Hub, store: Sto
 
 
 def test_a_broken_download_is_resumed_where_it_stopped_even_after_another_commit(
-    hub: Hub, store: Store, files: dict[str, bytes]
+    hub: Hub, store: Store, tmp_path: Path
 ):
+    files = large(tmp_path)
     hub.has(PAGE, files)
     hub.cuts = 1
     assert "that arrived are kept, run the same command again to continue from there" in error(patience=ONE_TRY)
     hub.has(PAGE, files | {"README.md": b"# better"})
     (part,) = store.cache.rglob("*.part")
-    assert part.stat().st_size == 1000
-    assert len(fetch()) == 2 and in_cache(store) == ["hf--ada--tiny"]
+    begun = part.stat().st_size
+    assert begun > 0
+    assert len(fetch()) == 1 and in_cache(store) == ["hf--ada--tiny"]
 
 
-def test_what_a_broken_download_left_can_be_removed(hub: Hub, store: Store, files: dict[str, bytes]):
-    hub.has(PAGE, files)
+def test_what_a_broken_download_left_can_be_removed(hub: Hub, store: Store, tmp_path: Path):
+    hub.has(PAGE, large(tmp_path))
     hub.cuts = 1
     error(patience=ONE_TRY)
-    assert remove_model(entry_to_remove(NAME)) == 1000 and in_cache(store) == []
+    assert remove_model(entry_to_remove(NAME)) > 0 and in_cache(store) == []
     with pytest.raises(BandsplitError, match="is not in the cache"):
         entry_to_remove(NAME)
 
@@ -276,8 +285,11 @@ def test_a_hub_that_is_not_there_or_is_none(hub: Hub, store: Store):
     store.patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     message = error()
     assert "http://127.0.0.1:9 cannot be reached" in message and "name a mirror of the Hub with HF_ENDPOINT" in message
-    store.patch.setenv("HF_ENDPOINT", f"{hub.url}/store/{'0' * 64}")
-    assert "cannot be reached" in error() or "is not that of a Hub" in error()
+    store.patch.setenv("HF_ENDPOINT", store.server.url)
+    for answer in (b"<html>", b"[1]", b'{"id": "ada/tiny", "sha": "x"}', b'{"id": "a", "siblings": [{}]}'):
+        store.server.pages[f"/api/models/{PAGE}"] = [serve(answer)]
+        message = error()
+        assert "is not that of a Hub" in message or "does not say which commit it shows ('x')" in message
     store.patch.setenv("HF_ENDPOINT", "huggingface")
     assert "HF_ENDPOINT: 'huggingface' is not an address" in error()
 

@@ -19,6 +19,8 @@ from tiny_models import write_tiny_model
 
 NAME = HubName("ada", "tiny")
 
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")  # inside the Hub's library
+
 
 @pytest.fixture
 def models(tmp_path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from bandsplit.core.settings import is_offline
 from bandsplit.models.bags import BAG_SUFFIXES
 from bandsplit.models.card import MODEL_SUFFIXES
 from bandsplit.models.pretrained.entries import MOST_MODEL_BYTES, Entry, ModelFile, ModelFiles
-from bandsplit.models.pretrained.registry import entries, unlisted_entries
+from bandsplit.models.pretrained.registry import is_registered, unlisted_entries
 from bandsplit.models.pretrained.sources import Sources
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
@@ -71,9 +71,8 @@ def _known(name: str, sha256: str) -> Entry | None:
     Raises:
         DownloadError: the name cannot be used, or is that of another model.
     """
-    taken = {alias for entry in entries() for alias in (entry.name, *entry.aliases)}
-    if not _NAME.fullmatch(name) or name.endswith((*MODEL_SUFFIXES, *BAG_SUFFIXES)) or name.lower() in taken:
-        why = "is a registered model" if name.lower() in taken else "is not a valid name"
+    if not _NAME.fullmatch(name) or name.endswith((*MODEL_SUFFIXES, *BAG_SUFFIXES)) or is_registered(name):
+        why = "is a registered model" if is_registered(name) else "is not a valid name"
         raise DownloadError(
             f"{name}: {why}; choose another with --name: letters, digits and ._+-, and no suffix of a file"
         )

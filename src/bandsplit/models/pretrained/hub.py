@@ -195,7 +195,8 @@ def explained(name: HubName) -> Iterator[None]:
         ) from None
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
-        fix = f"the token is not accepted or lacks the right: {_TOKEN}" if status in (401, 403) else "try again later"
+        fix = "try again later" if status >= 500 or status == 429 else "check HF_ENDPOINT"
+        fix = f"the token is not accepted or lacks the right: {_TOKEN}" if status in (401, 403) else fix
         said = f" ({shorten(error.server_message, 200)})" if error.server_message else ""
         raise DownloadError(f"{name}: {endpoint()} answers {status}{said}; {fix}") from None
     except RuntimeError as error:

@@ -57,6 +57,11 @@ def unlisted_entries() -> tuple[Entry, ...]:
     return tuple(found)
 
 
+def is_registered(name: str) -> bool:
+    """Return whether a registered model has this name or alias."""
+    return name.lower() in {alias for entry in entries() for alias in (entry.name, *entry.aliases)}
+
+
 def is_hub_name(name: object) -> bool:
     """Return whether a model is named by its page on the Hub, as in ``hf:OWNER/NAME``."""
     return str(name).startswith(HUB)
@@ -156,15 +161,8 @@ def find_models(
 
 
 def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
-    path = Path("" if is_hub_name(name) else name)
-    if (bag := _bag_at(path)) is not None:
-        _find_members(bag, fetch, runtime)
-        return [bag]
-    if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
-        return [path]  # loading reports a file that is missing or not a model
-    for suffix in sorted(MODEL_SUFFIXES, reverse=runtime != "onnx"):
-        if files := _in_order(path, suffix):
-            return files
+    if not is_hub_name(name) and (files := _find_at(Path(name), fetch, runtime)):
+        return files
     entry = find_entry(str(name))
     if not cached_files(entry) and fetch is not None:
         fetch(entry)
@@ -174,6 +172,17 @@ def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runti
         f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.source.bytes)}): "
         f"{FETCH_FIX} {entry.name}"
     )
+
+
+def _find_at(path: Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
+    """Return the bag or the model files at a path."""
+    if (bag := _bag_at(path)) is not None:
+        _find_members(bag, fetch, runtime)
+        return [bag]
+    if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
+        return [path]  # loading reports a file that is missing or not a model
+    suffixes = sorted(MODEL_SUFFIXES, reverse=runtime != "onnx")
+    return next((files for suffix in suffixes if (files := _in_order(path, suffix))), [])
 
 
 def _bag_at(path: Path) -> Path | None:
