@@ -18,8 +18,8 @@ from tiny_models import write_tiny_model
 
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "kernels", "src", "tests")
 FILES = (
-    ".dockerignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile", "LICENSE",
-    "MANIFEST.in", "Makefile",
+    ".dockerignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile",
+    "LICENSE", "MANIFEST.in", "Makefile",
     "README.md", "constraints.txt", "pyproject.toml",
 )  # fmt: skip
 

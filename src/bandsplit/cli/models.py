@@ -10,7 +10,7 @@ import typer
 
 from bandsplit.cli.costs import model_costs
 from bandsplit.cli.model_choice import agrees, install, look_up
-from bandsplit.cli.options import ForceOption, JsonOption, YesOption
+from bandsplit.cli.options import ForceOption, JsonOption, YesOption, complete_models
 from bandsplit.cli.terminal import make_console, print_lines, show, show_json
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ models_app = typer.Typer(
 
 models_app.command("costs")(model_costs)
 
-NameArgument = Annotated[str, typer.Argument(help="A name of `bandsplit models list`.")]
+NameArgument = Annotated[str, typer.Argument(help="A name of `bandsplit models list`.", autocompletion=complete_models)]
 MirrorOption = Annotated[
     str | None,
     typer.Option("--mirror", envvar="BANDSPLIT_MIRROR", help="Address of another folder with the files."),
@@ -105,7 +105,10 @@ def _show_card(file: Path) -> None:
 def fetch_model(
     name: Annotated[
         str,
-        typer.Argument(help="A registered name, hf:OWNER/NAME[@REVISION], or the address of a file with --sha256."),
+        typer.Argument(
+            help="A registered name, hf:OWNER/NAME[@REVISION], or the address of a file with --sha256.",
+            autocompletion=complete_models,
+        ),
     ],
     yes: YesOption = False,
     mirror: MirrorOption = None,
