@@ -90,13 +90,15 @@ def test_the_installed_wheel_separates_a_song_without_extras(wheel: Path, tmp_pa
     for link in site.glob("bandsplit-*"):
         link.unlink()
     pip = [sys.executable, "-m", "pip", "--python", str(environment.python), "install", "-q", "--no-index", str(wheel)]
-    done = subprocess.run(pip, capture_output=True, text=True)  # fails if the wheel needs what is not there
+    settings = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        pip, capture_output=True, text=True, env=settings
+    )  # fails if the wheel needs what is not there
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "work"
     folder.mkdir()
     write_tiny_model(folder / "m.safetensors", "bass")
     audio.write(folder / "song.wav", noise(1, 8000), 8000)
-    settings = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1"}
     command = [environment.python.with_name("bandsplit"), "separate", "song.wav", "-n", "m.safetensors", "-d", "cpu"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=settings)
     assert done.returncode == 0, done.stderr

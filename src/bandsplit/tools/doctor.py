@@ -99,6 +99,12 @@ def _contains(wanted: str, found: str) -> bool:
 
 
 def _device() -> Iterator[Finding]:
+    if not has_packages("torch") and has_packages("onnxruntime"):
+        value = f"cpu, by onnxruntime {_version_of('onnxruntime')}, because PyTorch is not installed"
+        yield Finding("device", "chosen", value, "note", "for other models, and for GPUs: pip install torch")
+        yield Finding("device", "NVIDIA driver", _driver() or "none")
+        yield Finding("device", "CPU cores", str(cores()))
+        return
     import torch
 
     from bandsplit.separation.torch_network import pick_device

@@ -287,7 +287,7 @@ def test_a_hub_that_is_not_there_or_is_none(hub: Hub, store: Store):
     assert "http://127.0.0.1:9 cannot be reached" in message and "name a mirror of the Hub with HF_ENDPOINT" in message
     store.patch.setenv("HF_ENDPOINT", store.server.url)
     for answer in (b"<html>", b"[1]", b'{"id": "ada/tiny", "sha": "x"}', b'{"id": "a", "siblings": [{}]}'):
-        store.server.pages[f"/api/models/{PAGE}?blobs=True"] = [serve(answer)]
+        store.server.pages[f"/api/models/{PAGE}?blobs=true"] = [serve(answer)]
         message = error()
         assert "is not that of a Hub" in message or "does not say which commit it shows ('x')" in message
     store.patch.setenv("HF_ENDPOINT", "huggingface")
