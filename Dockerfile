@@ -1,7 +1,7 @@
 # syntax=docker/dockerfile:1
 # Separation in a container, for CPUs:
 #     docker build -t bandsplit .
-#     docker run --rm -v "$PWD:/songs" -v bandsplit-cache:/cache --user "$(id -u)" bandsplit SONG.wav
+#     docker run --rm -v "$PWD:/songs" -v bandsplit-cache:/cache --user "$(id -u)" bandsplit separate SONG.wav --yes
 # With CUDA (docker run --gpus all), the address that https://pytorch.org/get-started names:
 #     docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 -t bandsplit:cuda .
 ARG PYTHON=3.13
