@@ -71,9 +71,9 @@ class Hub(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
 
-    def has(self, name: str, files: dict[str, bytes], **facts: bool) -> str:
+    def has(self, name: str, files: dict[str, bytes], private: bool = False, gated: bool = False) -> str:
         """Commit files to a page; return the commit."""
-        page = self.pages.setdefault(name, Repository(**facts))
+        page = self.pages.setdefault(name, Repository(private, gated))
         return page.commit(files)
 
     def paths(self, method: str = "GET") -> list[str]:
