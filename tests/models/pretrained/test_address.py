@@ -132,3 +132,11 @@ def test_a_local_copy_a_mirror_and_no_network(there: There, tmp_path: Path):
     there.store.server.pages["/mirror/mine.safetensors"] = [serve(there.body)]
     there.page[:] = [refuse(404)]
     assert there.fetch("mirrored", mirror=f"{there.store.server.url}/mirror")
+
+
+def test_a_configuration_is_for_checkpoints_and_must_exist(there: There, tmp_path: Path):
+    assert f"{tmp_path / 'none.yaml'}: no such file" in there.error(config=tmp_path / "none.yaml")
+    (tmp_path / "c.yaml").write_text("audio: {}\n")
+    assert "mine.safetensors: is a model file, which holds its settings; leave --config out" in there.error(
+        config=tmp_path / "c.yaml"
+    )

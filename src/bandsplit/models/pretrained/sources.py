@@ -118,7 +118,8 @@ def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles | ModelFil
                 f"({source.page}) and give it with --config"
             )
         return
-    if isinstance(source, BagOfFiles) or source.document is not None or source.holds_settings:
+    registered = isinstance(source, SingleCheckpoint) and (source.document is not None or source.holds_settings)
+    if isinstance(source, BagOfFiles) or registered:
         raise DownloadError(
             f"--config {sources.config}: the settings of {entry.name} are registered, or in its files; leave --config "
             f"out"
