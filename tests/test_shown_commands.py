@@ -102,6 +102,8 @@ def test_every_command_of_a_page_has_the_options_that_it_shows(page: Path):
     for shown in shown_commands(page):
         if shown.is_ours:
             command, name, arguments = typer.main.get_command(cli.app), "bandsplit", shown.arguments
+            if arguments[0] in {option for parameter in command.params for option in parameter.opts}:
+                continue
             while inner := getattr(command, "commands", None):
                 assert arguments and arguments[0] in inner, shown
                 command, name, arguments = inner[arguments[0]], f"{name} {arguments[0]}", arguments[1:]

@@ -41,6 +41,8 @@ CASES = [
     ("models costs mini-base m.safetensors", ""),
     ("models fetch bsrnn-large --help", ""),
     ("models import weights.ckpt", ""),
+    ("models fetch hf:ada/tiny", "hub"),
+    ("models push m.safetensors hf:ada/tiny --yes", "hub"),
     ("models export --help", ""),
     ("models remove --help", ""),
     ("data check songs", ""),

@@ -38,7 +38,6 @@ _TYPERS_CTRL_C = 130
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Systems for music separation: train, separate, evaluate, compare.",
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, with_options
+from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, complete_models, with_options
 from bandsplit.cli.song_work import SongWork, limit_threads, print_failure
 from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
@@ -38,6 +38,7 @@ class ModelOptions:
         _models(
             *MODEL_NAMES,
             metavar="MODEL",
+            autocompletion=complete_models,
             help="Model file, bag, folder of model files, or name in `bandsplit models list`; repeat it for models of "
             "several targets (default: the best one installed).",
         ),
