@@ -30,7 +30,7 @@ def test_the_readme_is_short_and_its_first_screen_has_a_sentence_a_picture_comma
     order = [
         "# bandsplit",
         "Separate songs",
-        "![",
+        "![Spectrograms",
         "```sh\npip install",
         "bandsplit separate",
         "```python",
