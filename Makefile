@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study check test pythons soak lint format clean force
+.PHONY: help setup demo study docs check test pythons soak lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -90,6 +90,11 @@ study: .venv/.base ## nine small variants, three seeds each, on songs made from 
 	@$(BIN)/bandsplit study tables mini
 	@$(BIN)/bandsplit study figures mini
 	@$(BIN)/bandsplit study report mini --data study/songs
+
+docs: .venv/.base ## build the site of docs/ in build/site, with search; every link in it is checked
+	@$(PINNED) $(PIP) -e '.[train,docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site'
 
 check: lint ## lint, then run the tests that are not marked slow
 	@$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
