@@ -74,17 +74,29 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
     """
     looked = [run.record for run in folder.look(planned_runs(study))]
     runs = tuple(record for record in looked if record is not None and not record.changes)
-    recipes = {run.recipe for run in runs}
+    recipes, price = {run.recipe for run in runs}, study.budget and study.budget.price
     rows = read_scores(folder.scores, note) if folder.scores.exists() else []
-    kept = tuple(row for row in rows if row.recipe is None or row.recipe in recipes)
-    return StudyData(study, folder, runs, kept, tuple(read_costs(folder.costs, note).values()))
+    mine = tuple(row for row in rows if row.recipe is None or (row.recipe in recipes and row.budget == price))
+    return StudyData(study, folder, runs, mine, tuple(read_costs(folder.costs, note).values()))
 
 
 def write_tables(found: StudyData) -> StudyTables:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them with their files."""
     folder = _make_folder(found.folder.path / "tables")
     kinds = study_tables(found.study, found.runs, found.scores), comparison_tables(found)
-    return StudyTables(*({name: _write_table(folder / name, one) for name, one in kind.items()} for kind in kinds))
+    written = (
+        {
+            name: _write_table(folder / name, replace(table, caption=_priced(found.study, table.caption)))
+            for name, table in kind.items()
+        }
+        for kind in kinds
+    )
+    return StudyTables(*written)
+
+
+def _priced(study: Study, caption: str) -> str:
+    """Add the price at which every system of a study stopped."""
+    return caption if study.budget is None else f"{caption}; each system trained for {study.budget.price}"
 
 
 def _write_table(place: Path, table: TextTable) -> TextTable:
@@ -106,7 +118,8 @@ def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
         suffix: ``.svg``, ``.png`` or ``.pdf``.
     """
     folder = _make_folder(found.folder.path / "figures")
-    return study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
+    made = study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
+    return [one._replace(caption=_priced(found.study, one.caption)) for one in made]
 
 
 def comparison_tables(found: StudyData) -> dict[str, TextTable]:

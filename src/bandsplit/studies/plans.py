@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bandsplit.core.errors import ConfigError
@@ -15,6 +15,8 @@ from bandsplit.recipes.catalogue import RECIPES, find_recipe
 from bandsplit.recipes.protocol import PLAN
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.table1 import StudySystem, table1_systems
+from bandsplit.runs.budgets import Budget
+from bandsplit.runs.config import RunConfig
 
 PUBLIC = "public"
 """Part of a study that is scored only: public weights."""
@@ -33,6 +35,13 @@ class PlannedRun(NamedTuple):
     recipe: str
     targets: tuple[str, ...]
     seed: int
+    budget: Budget | None = None
+    """Its share of the study's budget."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Configuration of the run."""
+        return find_recipe(self.recipe).run_config(self.targets, seed=self.seed, budget=self.budget)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,8 @@ class Study:
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
     """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
+    budget: Budget | None = None
+    """Price of each system, that is, of the models of a recipe with one seed; None: each recipe's own length."""
     systems: tuple[StudySystem, ...] = ()
     """Published systems, whose public weights are scored and whose recipes are trained."""
     plan: ChunkConfig | None = None
@@ -54,6 +65,10 @@ class Study:
     def public(self) -> tuple[str, ...]:
         """Registered names of all public weights."""
         return tuple(name for system in self.systems for name in system.public)
+
+    def within(self, budget: Budget) -> Study:
+        """Return the study with another budget."""
+        return replace(self, about=f"{self.about}; each system trained for {budget.price}", budget=budget)
 
 
 class EvaluationLine(NamedTuple):
@@ -90,7 +105,7 @@ def planned_runs(
     _check("seed", seeds, {seed for experiment in experiments for seed in experiment.seeds})
     _check("target", targets, study.targets)
     runs = [
-        PlannedRun(recipe, group, seed)
+        PlannedRun(recipe, group, seed, _share(study, find_recipe(recipe)))
         for recipe, its_seeds in experiments
         if recipe in wanted or not recipes
         for seed in its_seeds
@@ -100,14 +115,14 @@ def planned_runs(
     return list(dict.fromkeys(runs))
 
 
-def find_study(id: str) -> Study:
-    """Look a study up.
+def find_study(id: str, budget: Budget | None = None) -> Study:
+    """Look a study up, with another budget than its own if one is given.
 
     Raises:
         ConfigError: there is no study of that name.
     """
     _check("study", [id], STUDIES)
-    return STUDIES[id]
+    return STUDIES[id] if budget is None or budget == STUDIES[id].budget else STUDIES[id].within(budget)
 
 
 def planned_public(study: Study, parts: Collection[str] = (), rows: Collection[str] = ()) -> tuple[str, ...]:
@@ -135,6 +150,12 @@ def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str
         yield tuple(recipe.run_config().model.targets)
     else:
         yield from ((target,) for target in targets)
+
+
+def _share(study: Study, recipe: Recipe) -> Budget | None:
+    if study.budget is None:
+        return None
+    return study.budget.model_copy(update={"models": len([*_target_groups(recipe, study.targets)])})
 
 
 def _check(what: str, names: Collection[object], legal: Collection[object]) -> None:
