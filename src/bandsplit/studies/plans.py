@@ -12,12 +12,15 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published.paper import EvaluationRow, table2, table3
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.mini import one_per_family
 from bandsplit.recipes.protocol import PLAN
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.table1 import StudySystem, table1_systems
-from bandsplit.runs.budgets import Budget
+from bandsplit.runs.budgets import Budget, parse_budget
 from bandsplit.runs.config import RunConfig
 
+MINI_PRICE = "4e12flop"
+"""Price of a system of the study ``table1-mini``: docs/table1-mini.md has its score at other prices."""
 PUBLIC = "public"
 """Part of a study that is scored only: public weights."""
 
@@ -53,7 +56,7 @@ class Study:
     parts: Mapping[str, tuple[Experiment, ...]]
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
-    """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
+    """Estimated targets: by one model each, or by one model for all of them if the recipe shares it."""
     budget: Budget | None = None
     """Price of each system, that is, of the models of a recipe with one seed; None: each recipe's own length."""
     systems: tuple[StudySystem, ...] = ()
@@ -110,7 +113,8 @@ def planned_runs(
         if recipe in wanted or not recipes
         for seed in its_seeds
         if seed in seeds or not seeds
-        for group in _target_groups(find_recipe(recipe), [t for t in study.targets if t in targets or not targets])
+        for group in _target_groups(find_recipe(recipe), study.targets)
+        if not targets or set(group) & set(targets)
     ]
     return list(dict.fromkeys(runs))
 
@@ -145,9 +149,9 @@ def _recipes_of(name: str, study: Study, experiments: Sequence[Experiment]) -> C
     return [recipe]
 
 
-def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _target_groups(recipe: Recipe, targets: Collection[str]) -> Iterator[tuple[str, ...]]:
     if recipe.shared:
-        yield tuple(recipe.run_config().model.targets)
+        yield tuple(target for target in recipe.run_config().model.targets if target in targets)
     else:
         yield from ((target,) for target in targets)
 
@@ -200,6 +204,16 @@ def _mini() -> Study:
     )
 
 
+def _table1_mini() -> Study:
+    return Study(
+        "table1-mini",
+        f"a small counterpart of each family for {MINI_PRICE} each, on synthetic songs: a toy problem for two cores",
+        {"families": tuple(Experiment(id, (1, 2, 3)) for id in one_per_family(RECIPES))},
+        ("vocals",),
+        parse_budget(MINI_PRICE),
+    )
+
+
 def _table1() -> Study:
     systems = table1_systems()
     recipes = (recipe for system in systems for recipe in system.recipes)
@@ -221,7 +235,7 @@ def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 
 
-STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1())}
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1_mini(), _table1())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()

@@ -323,14 +323,16 @@ def _loader_rate(examples: Examples, batches: BatchPlan, execution: Execution) -
 
 
 def validation_s(learner: Learner, songs: Sequence[Track], devices: int) -> float:
-    """Estimate the seconds of a validation from two chunks in the middle of its first song."""
-    training, song = learner.training, songs[0]
-    limit_s = training.validate_max_s or float("inf")
+    """Estimate the seconds that a validation takes."""
+    limit_s = learner.training.validate_max_s or float("inf")
     audio_s = sum(min(limit_s, song.samples / song.sample_rate_hz) for song in songs)
-    piece_s = 2 * training.chunks.chunk_s
+    return audio_s / _validation_rate(learner, songs[0]) / devices * len(learner.candidates)
+
+
+def _validation_rate(learner: Learner, song: Track) -> float:
+    """Measure the seconds of song separated per second, from two chunks in the middle of one."""
+    piece_s = 2 * learner.training.chunks.chunk_s
+    training = learner.training.model_copy(update={"validate_max_s": piece_s})
     began = time.perf_counter()
-    score_song(
-        learner.plain_model.eval(), song, training.model_copy(update={"validate_max_s": piece_s}), learner.fabric.device
-    )
-    took_s = time.perf_counter() - began
-    return audio_s * took_s / min(piece_s, song.samples / song.sample_rate_hz) / devices * len(learner.candidates)
+    score_song(learner.plain_model.eval(), song, training, learner.fabric.device)
+    return min(piece_s, song.samples / song.sample_rate_hz) / (time.perf_counter() - began)
