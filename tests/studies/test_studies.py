@@ -67,7 +67,19 @@ def test_a_budget_is_the_price_of_a_system_whatever_is_chosen_of_it():
     assert prices == {"base": 8e18, "simo": 8e18}
     (vocals,) = planned_runs(study, [], ["base"], [1], ["vocals"])
     assert vocals.budget is not None and vocals.budget.share == 2e18
-    assert {run.budget for run in planned_runs(PAPER)} == {None}
+    assert all(run.budget is None for run in planned_runs(PAPER))
+
+
+def test_the_mini_table_has_each_family_once_for_one_price():
+    runs = planned_runs(STUDIES["table1-mini"])
+    minis = {recipe.run_config(["vocals"]).model.family for recipe in RECIPES.values() if recipe.counterpart}
+    assert sorted(run.config.model.family for run in runs if run.seed == 1) == sorted(minis)
+    assert len(runs) == 3 * len(minis) >= 21
+    for run in runs:
+        update, paid = run.config.update_flop(4), run.config.paid_updates(4)
+        assert run.targets == ("vocals",), "also where the recipe shares a model between targets"
+        assert run.budget is not None and run.budget.models == 1 and paid is not None and paid > 300
+        assert run.budget.amount - update < paid * update <= run.budget.amount == 4e12
 
 
 def test_a_study_plans_each_run_once():
