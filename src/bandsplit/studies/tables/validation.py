@@ -173,6 +173,7 @@ def _other_table(
     theirs = {one.name: published_db(one.name, key) for one in ordered}
     mine = {one.label: spread(one.seeds(key)).mean for one in ordered}
     both = [one for one in ordered if theirs[one.name] is not None and mine[one.label] is not None]
+    both = both if len(both) > 1 else []  # a single one has no place
     here = places_of({one.label: mine[one.label] or 0.0 for one in both})
     there = places_of({one.label: theirs[one.name] or 0.0 for one in both})
     rows, records = [], []
