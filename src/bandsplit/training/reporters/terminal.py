@@ -72,7 +72,8 @@ class TerminalProgress:
         length = training.examples_per_epoch // start.batches.global_batch
         epochs = "?" if start.updates is None else -(-start.updates // length)
         fields = {"epoch": start.done // length + 1, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
-        self.task = self.bar.add_task("train", total=1.0, completed=start.share, **fields)
+        self.task = self.bar.add_task("train", total=1.0, **fields)
+        self.bar.update(self.task, completed=start.share)
         self.unit = " dB" if training.monitor == "usdr" else ""
 
     def _step(self, step: Step) -> None:
