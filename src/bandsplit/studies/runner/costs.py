@@ -10,8 +10,6 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.groups import group
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
-from bandsplit.recipes.catalogue import find_recipe
-from bandsplit.studies.costs.counts import training_flop
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun
 
@@ -100,9 +98,21 @@ def published_kwh(run: PlannedRun) -> float | None:
     return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
 
 
-def counted_flop(run: PlannedRun) -> float:
-    """Count the operations of a run's matrix products, forward and backward, over all its epochs."""
-    return float(training_flop(find_recipe(run.recipe).run_config(run.targets, seed=run.seed)))
+def counted_flop(runs: Iterable[PlannedRun]) -> float | None:
+    """Count the operations of runs: of their matrix products, forward and backward, over all epochs or their budgets.
+
+    None if the length of one depends on a measurement.
+    """
+    total = 0.0
+    for config in (run.config for run in runs):
+        training = config.training
+        updates = config.paid_updates(training.update_examples)
+        if training.budget is None:
+            updates = training.examples_per_epoch // training.update_examples * training.max_epochs
+        if updates is None:
+            return None
+        total += updates * config.update_flop(training.update_examples)
+    return total
 
 
 def estimated_gpu_hours(run: PlannedRun) -> float | None:
