@@ -82,11 +82,11 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
 
 def write_tables(found: StudyData) -> StudyTables:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them with their files."""
-    folder = _make_folder(found.folder.path / "tables")
+    folder = make_folder(found.folder.path / "tables")
     kinds = study_tables(found.study, found.runs, found.scores), comparison_tables(found)
     written = (
         {
-            name: _write_table(folder / name, replace(table, caption=_priced(found.study, table.caption)))
+            name: write_table(folder / name, replace(table, caption=_priced(found.study, table.caption)))
             for name, table in kind.items()
         }
         for kind in kinds
@@ -99,7 +99,12 @@ def _priced(study: Study, caption: str) -> str:
     return caption if study.budget is None else f"{caption}; each system trained for {study.budget.price}"
 
 
-def _write_table(place: Path, table: TextTable) -> TextTable:
+def write_table(place: Path, table: TextTable) -> TextTable:
+    """Write a table as Markdown, LaTeX and CSV, and return it with its files.
+
+    Raises:
+        BandsplitError: a file cannot be written.
+    """
     texts = {".md": table.markdown(), ".tex": table.latex(), ".csv": table.csv()}
     files = {place.with_name(f"{place.name}{suffix}"): text for suffix, text in texts.items()}
     for file, text in files.items():
@@ -117,7 +122,7 @@ def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
         found: the study.
         suffix: ``.svg``, ``.png`` or ``.pdf``.
     """
-    folder = _make_folder(found.folder.path / "figures")
+    folder = make_folder(found.folder.path / "figures")
     made = study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
     return [one._replace(caption=_priced(found.study, one.caption)) for one in made]
 
@@ -291,14 +296,19 @@ def _write_all(folder: Path, signals: Mapping[str, Audio], rate_hz: int) -> dict
 
 
 def _write(path: Path, signal: Audio, rate_hz: int) -> Path:
-    _make_folder(path.parent)
+    make_folder(path.parent)
     samples = min(signal.shape[1], round(PLAYED_S * rate_hz))
     start = (signal.shape[1] - samples) // 2
     audio.write(path, np.ascontiguousarray(signal[:, start : start + samples]), rate_hz)
     return path
 
 
-def _make_folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Make a folder, if it does not exist.
+
+    Raises:
+        BandsplitError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

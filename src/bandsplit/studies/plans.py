@@ -57,12 +57,12 @@ class Study:
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
     """Estimated targets: by one model each, or by one model for all of them if the recipe shares it."""
-    budget: Budget | None = None
-    """Price of each system, that is, of the models of a recipe with one seed; None: each recipe's own length."""
     systems: tuple[StudySystem, ...] = ()
     """Published systems, whose public weights are scored and whose recipes are trained."""
     plan: ChunkConfig | None = None
     """Chunk plan of all test scores; None: each family's own."""
+    budget: Budget | None = None
+    """Price of each system, that is, of the models of a recipe with one seed; None: each recipe's own length."""
 
     @property
     def public(self) -> tuple[str, ...]:
@@ -210,7 +210,7 @@ def _table1_mini() -> Study:
         f"a small counterpart of each family for {MINI_PRICE} each, on synthetic songs: a toy problem for two cores",
         {"families": tuple(Experiment(id, (1, 2, 3)) for id in one_per_family(RECIPES))},
         ("vocals",),
-        parse_budget(MINI_PRICE),
+        budget=parse_budget(MINI_PRICE),
     )
 
 

@@ -26,6 +26,7 @@ from bandsplit.cli.study.outcome import (
     StudyArgument,
     figures,
     open_study,
+    prices,
     report,
     tables,
 )
@@ -106,6 +107,7 @@ class SelectionOptions:
 
 study_app.command()(tables)
 study_app.command()(figures)
+study_app.command()(prices)
 study_app.command()(report)
 study_app.command("costs")(study_costs)
 

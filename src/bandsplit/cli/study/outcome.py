@@ -112,6 +112,26 @@ def report(
     print_lines(make_console(err=False), str(page))
 
 
+def prices(
+    study: StudyArgument,
+    budgets: Annotated[
+        str, typer.Option("--budgets", metavar="PRICES", help="Prices at which it was run: 1e15flop,2e15flop.")
+    ],
+    root: Annotated[Path, typer.Option("--root", help="Folder of the studies' folders.")] = Path("study"),
+    form: Annotated[Literal["svg", "png", "pdf"], typer.Option("--format", help="Format of the pictures.")] = "svg",
+) -> None:
+    """Compare a study at several budgets: a table and a picture of score against price."""
+    from bandsplit.studies.prices import write_prices
+
+    folders = [root / open_study(study, budget, None)[1].path.name for budget in split_names(budgets)]
+    found = [_gather(study, budget, folder) for budget, folder in zip(split_names(budgets), folders, strict=True)]
+    out = make_console(err=False)
+    tables, pictures = write_prices(found, root / study, f".{form}")
+    for table in tables.values():
+        out.print(table.screen())
+    print_lines(out, *map(str, pictures))
+
+
 def _gather(study: str, budget: str | None, folder: Path | None) -> StudyData:
     from bandsplit.studies.outcome import gather
 
