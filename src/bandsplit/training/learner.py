@@ -36,17 +36,6 @@ class Update:
         self.norm: Any = None
 
 
-class Update:
-    """The numbers of an update, which stay on the device until they are read."""
-
-    def __init__(self, first: int) -> None:
-        """Begin with the example ``first`` of the epoch."""
-        self.first = first
-        self.losses: list[Tensor] = []
-        self.missing: list[bool] = []
-        self.norm: Any = None
-
-
 class Learner:
     """A network in training, on the devices of ``fabric``, and its teacher if it has one."""
 

@@ -201,9 +201,8 @@ class _Run:
         pseudo = pseudo_stems(self.config, self.unlabelled, teacher, cache)
         self.examples = training_examples(self.config, self.dataset, pseudo)
         updates, done, share = self.pace.updates, self.pace.updates_done(self.progress), self.pace.share(self.progress)
-        self.report(
-            Start(self.folder.path, self.config, self.batches, self.pace.first_rate, updates, done, self.initial, share)
-        )
+        rate, initial = self.pace.first_rate, self.initial
+        self.report(Start(self.folder.path, self.config, self.batches, rate, updates, done, initial, share))
 
     def close(self, reason: str) -> None:
         """Log why the attempt ended, write the energy card and unlock the folder."""
@@ -341,9 +340,8 @@ class _Run:
 
     def _validate(self, loss: float | None) -> None:
         progress, training, place = self.progress, self.training, self.pace.epochs(self.progress)
-        teacher = self.learner.teacher
+        teacher, models, rate = self.learner.teacher, self.learner.candidates, self.pace.first_rate
         taught_by = teacher and teacher.hash
-        models = self.learner.candidates
         validation, *others = validate_all(models, self.valid, training, self.fabric, self.interruptions.stop_alone)
         score, *lower = (one.score(training) for one in (validation, *others))
         for each in (score, *lower):
@@ -353,8 +351,7 @@ class _Run:
         if best:
             progress.best_score, progress.best_epoch, progress.best_at = score, progress.epoch, place
             if self.fabric.is_global_zero:
-                first_rate = self.pace.first_rate
-                card = describe_model(self.config, self.dataset, validation, self.initial, first_rate, teacher)
+                card = describe_model(self.config, self.dataset, validation, self.initial, rate, teacher)
                 save_model(self.folder.best, models[validation.weights], card)
             if teacher is not None:
                 teacher.replace(models[validation.weights])
@@ -362,8 +359,8 @@ class _Run:
             progress.decays, progress.decayed_epoch = progress.decays + 1, place
         self._log(LoggedValidation(
             epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
-            learning_rate=self.pace.rate(progress), best=best,
-            examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
+            learning_rate=self.pace.rate(progress), best=best, waiting=self.clock.waiting,
+            examples_per_s=self.clock.examples_per_s,
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
             energy_kwh=self.meter.kwh() if self.meter else None,
             songs=tuple(SongValue(**song._asdict()) for song in validation.songs), weights=validation.weights,

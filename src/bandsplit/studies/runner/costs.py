@@ -10,6 +10,7 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.groups import group
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
+from bandsplit.studies.costs.counts import training_flop
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun
 
@@ -105,13 +106,9 @@ def counted_flop(runs: Iterable[PlannedRun]) -> float | None:
     """
     total = 0.0
     for config in (run.config for run in runs):
-        training = config.training
-        updates = config.paid_updates(training.update_examples)
-        if training.budget is None:
-            updates = training.examples_per_epoch // training.update_examples * training.max_epochs
-        if updates is None:
+        if config.training.budget is not None and config.training.budget.kind != "flop":
             return None
-        total += updates * config.update_flop(training.update_examples)
+        total += training_flop(config)
     return total
 
 
