@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,7 +21,7 @@ from study_runs import make_scores
 TOY = {"data": "songs", "benchmark": None}
 
 
-def priced(price: str, values: dict[tuple[str, int], Sequence[float]], **fields: str | None) -> StudyData:
+def priced(price: str, values: dict[tuple[str, int], Sequence[float]], **fields: Any) -> StudyData:
     """The mini table at a price: uSDR of songs by recipe and seed, and the static filter at 2.5 dB."""
     budget = parse_budget(price)
     scores: list[Score] = []
