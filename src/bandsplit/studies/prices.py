@@ -49,7 +49,7 @@ def scores_by_price(found: Sequence[StudyData]) -> list[PricedScores]:
     """
     budgets = [one.study.budget for one in found]
     known = [budget for budget in budgets if budget is not None]
-    if len(known) < len(budgets) or len({budget.kind for budget in known}) > 1 or len({*known}) < len(known):
+    if len(known) < len(budgets) or len({budget.kind for budget in known}) > 1 or len({budget.price for budget in known}) < len(known):
         listed = ", ".join("none" if budget is None else budget.price for budget in budgets)
         raise ConfigError(f"--budgets {listed}: cannot be compared; give different prices of one kind, such as flop")
     ordered = sorted(zip(known, found, strict=True), key=lambda pair: pair[0].amount)
@@ -135,7 +135,7 @@ def draw_prices(path: Path, scores: PricedScores) -> None:
             if one is not None and one.seeds(scores.column)
         ]
         axes.errorbar(
-            [amount for amount, _ in points], [value.mean for _, value in points],
+            [amount for amount, _ in points], [value.mean or 0.0 for _, value in points],
             yerr=[value.std or 0.0 for _, value in points], marker="o", markersize=5, linewidth=1.3, elinewidth=0.8,
             capsize=2, color=palette(number % palette.N), label=name,
         )  # fmt: skip
