@@ -49,7 +49,8 @@ def scores_by_price(found: Sequence[StudyData]) -> list[PricedScores]:
     """
     budgets = [one.study.budget for one in found]
     known = [budget for budget in budgets if budget is not None]
-    if len(known) < len(budgets) or len({budget.kind for budget in known}) > 1 or len({budget.price for budget in known}) < len(known):
+    kinds, prices = {budget.kind for budget in known}, {budget.price for budget in known}
+    if len(prices) < len(budgets) or len(kinds) > 1:
         listed = ", ".join("none" if budget is None else budget.price for budget in budgets)
         raise ConfigError(f"--budgets {listed}: cannot be compared; give different prices of one kind, such as flop")
     ordered = sorted(zip(known, found, strict=True), key=lambda pair: pair[0].amount)
@@ -62,8 +63,8 @@ def scores_by_price(found: Sequence[StudyData]) -> list[PricedScores]:
         names = sorted(first, key=lambda name: (list(RECIPES).index(first[name].name), name))
         values = {name: tuple(some.get(name) for some in measured) for name in names}
         reach = [value for some in measured if STATIC_GAIN in some for value in some[STATIC_GAIN].seeds(column)]
-        prices = tuple(budget for budget, _ in ordered)
-        made.append(PricedScores(data, column, prices, values, reach[0] if reach else None))
+        paid = tuple(budget for budget, _ in ordered)
+        made.append(PricedScores(data, column, paid, values, reach[0] if reach else None))
     return made
 
 
