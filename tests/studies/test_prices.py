@@ -15,6 +15,7 @@ from bandsplit.studies.outcome import StudyData
 from bandsplit.studies.plans import find_study, planned_runs
 from bandsplit.studies.prices import scores_by_price, write_prices
 from bandsplit.studies.runner.folder import StudyFolder
+from bandsplit.studies.tables.cells import compare_systems
 from small_study import put
 from study_runs import make_scores
 
@@ -76,3 +77,21 @@ def test_the_command_reads_the_folder_of_each_price(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "1.50 (1)" in result.stdout and "5.50 ± 0.71 (2)" in result.stdout
     assert (tmp_path / "table1-mini" / "figures" / "score-price.svg").exists()
+
+
+def test_systems_with_a_plan_each_are_compared_and_those_with_several_only_under_the_same_one():
+    def rows(recipe: str, first: float, inference: str) -> list[Score]:
+        values = [first + 0.1 * song for song in range(8)]
+        return [
+            row
+            for seed in (1, 2, 3)
+            for row in make_scores(recipe, "usdr_db", [value + 0.01 * seed for value in values], seed=seed)
+            if row.target == "vocals"
+            for row in [row.model_copy(update={"inference": inference})]
+        ]
+
+    own = [*rows("mini-dttnet", 5.0, "trimmed"), *rows("mini-base", 3.0, "crossfade")]
+    (pair,) = compare_systems(own, "usdr_db")
+    assert {pair.a, pair.b} == {"mini-dttnet", "mini-base"} and pair.doubt is None
+    assert abs(pair.difference) == pytest.approx(2.0)
+    assert compare_systems([*own, *rows("mini-base", 3.5, "overlap-add")], "usdr_db") == []

@@ -17,7 +17,6 @@ from bandsplit.core.files import write_atomically
 from bandsplit.core.table import TextTable
 from bandsplit.core.text import numbered
 from bandsplit.data.songs.tracks import Audio, Dataset
-from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.groups import group
 from bandsplit.evaluation.results import METRICS, Metric, Score, read_scores
 from bandsplit.evaluation.tables import MAIN_METRICS
@@ -30,7 +29,7 @@ from bandsplit.studies.figures import StudyFigure, study_figures
 from bandsplit.studies.plans import Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.scoring import SPLIT, Trained, find_systems
-from bandsplit.studies.tables.cells import comparison_table
+from bandsplit.studies.tables.cells import compare_systems, comparison_table
 from bandsplit.studies.tables.rows import data_of_score, validation_scores
 from bandsplit.studies.tables.systems import targets_differ
 from bandsplit.studies.tables.validation import study_tables
@@ -143,7 +142,7 @@ def comparison_tables(found: StudyData) -> dict[str, TextTable]:
     tables = {}
     for name, split, rows, metric in what:
         for number, (data, some) in enumerate(group(rows, data_of_score).items(), start=1):
-            comparisons = compare(some, metric)
+            comparisons = compare_systems(some, metric)
             text = f"{split} {METRICS[metric]}"
             caption = f"Pairs of recipes, {text}, on {data.text}: paired bootstrap over songs and seeds"
             if comparisons:

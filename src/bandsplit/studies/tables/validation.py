@@ -22,6 +22,7 @@ from bandsplit.studies.tables.cells import (
     NO_VALUE,
     CellRecord,
     columns_of,
+    compare_systems,
     energy_text,
     mean_text,
     recipe_lines,
@@ -191,7 +192,7 @@ def _other_table(
         rows.append((one.label, *cells, seeds, size, energy_text(energy.mean), *places))
         _, facts = recipe_lines(one, {}, [None, None], columns, targets)
         records += [{"data": data.text, "model": one.label, **fact} for fact in facts]
-    comparisons = compare(_validated(runs, [data]), "usdr_db")
+    comparisons = compare_systems(_validated(runs, [data]), "usdr_db")
     notes = list(significance_notes(comparisons, key))
     notes += describe_agreement(comparisons, key)
     places_header = (f"place here ({key})", f"place on {BENCHMARK}, published") if both else ()
