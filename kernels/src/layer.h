@@ -32,6 +32,24 @@ struct Sequences {
     int64_t steps, stride;
 };
 
+enum Activation { NONE, PRELU, TANH };
+
+// A linear layer: outputs = activation(inputs . weights + bias + added) + residual.
+struct Dense {
+    int inputs, outputs;
+    Precision precision;
+    Activation activation;
+    Product product;
+    float *bias, *slope; // of the columns, slopes below 0, with zeros up to the end of a block
+};
+
+// Linear layers one after another. Each of `sets` parts of the rows has weights of its own.
+struct Stack {
+    const struct InstructionSet *set;
+    int sets, layers, mixes; // whether it is a transform-average-concatenate block
+    Dense *dense;            // sets x layers
+};
+
 // Memory that is measured in a first pass, with no address, and handed out in a second one.
 struct Room {
     char *address;
@@ -44,12 +62,18 @@ struct Room {
     }
 };
 
+enum { MOST_ROWS = 48 }; // of a chunk of linear layers: their outputs stay in the second level of cache
+
 // The functions that one instruction set has for a precision; all null if it lacks the instructions.
 struct Functions {
     void (*place)(Lstm &layer, Room &room);
     void (*pack)(Lstm &layer, const float *weight, const float *project, const float *bias);
     int64_t (*scratch)(const Lstm &layer, int count);
     void (*run)(const Lstm &layer, const float *x, float *y, const Sequences &all, int64_t first, int count, char *scratch);
+    void (*place_dense)(Dense &layer, Room &room);
+    void (*pack_dense)(Dense &layer, const float *weight, const float *bias, const float *slope);
+    void (*dense)(const Dense &layer, const float *x, int rows, float *y, const float *added, const float *residual,
+                  int32_t *scratch);
     void (*multiply)(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums);
     double (*dots)(int64_t repeats);
 };

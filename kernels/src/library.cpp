@@ -34,10 +34,10 @@ const InstructionSet *const SETS[] = { // the best one last
     &instruction_set_avx512bf16,
 #endif
 };
-const int INTERFACE = 1; // changes with the functions below
+const int INTERFACE = 2; // changes with the functions below
 const int ROWS = 6, CHUNK = 24; // sequences of a tile and at most of a chunk: few, so that they stay in the cache
 
-enum Problem { NONE, NO_MEMORY, NOT_FINITE, UNFIT };
+enum Problem { DONE, NO_MEMORY, NOT_FINITE, UNFIT };
 
 // Return whether this CPU, and the system that keeps its registers, have what a set needs.
 bool runs(const char *name) {
@@ -66,6 +66,50 @@ bool are_small(const float *weights, int64_t count) {
 }
 
 char *allocate(int64_t bytes) { return (char *)aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+// Do the work of all chunks in as many threads, each with scratch memory of its own.
+template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work work) {
+    std::atomic<int64_t> taken{0};
+    std::atomic<bool> failed{false};
+    auto take_chunks = [&] {
+        char *scratch = allocate(bytes);
+        if (!scratch) failed = true;
+        for (int64_t chunk; scratch && (chunk = taken++) < chunks;) work(chunk, scratch);
+        free(scratch);
+    };
+    std::vector<std::thread> others;
+    try {
+        others.reserve(threads);
+        while ((int)others.size() < threads - 1) others.emplace_back(take_chunks);
+    } catch (const std::system_error &) { // no more threads: those that started do the work
+    }
+    take_chunks();
+    for (std::thread &other : others) other.join();
+    return failed ? NO_MEMORY : DONE;
+}
+
+// Place the layers of a stack, and pack them once there is memory: weights (sets outputs inputs) of each layer.
+void place_stack(Stack &stack, Room &room, const Dense *sizes, const float *const *weight, const float *const *bias,
+                 const float *const *slope) {
+    stack.dense = room.take<Dense>(stack.sets * stack.layers);
+    for (int i = 0; i < stack.sets * stack.layers; i++) {
+        const int layer = i % stack.layers;
+        const int64_t set = i / stack.layers;
+        Dense dense = sizes[layer];
+        const Functions &known = stack.set->functions[dense.precision];
+        known.place_dense(dense, room);
+        if (!room.address) continue;
+        const int64_t first = set * dense.outputs;
+        known.pack_dense(dense, weight[layer] + first * dense.inputs, bias[layer] + first, slope[layer]);
+        stack.dense[i] = dense;
+    }
+}
+
+int widest(const Stack &stack) {
+    int most = 0;
+    for (int i = 0; i < stack.layers; i++) most = std::max({most, stack.dense[i].inputs, stack.dense[i].outputs});
+    return most;
+}
 
 } // namespace
 
@@ -99,10 +143,10 @@ EXPORTED int bandsplit_lstm_pack(int set, int precision, int n, int m, int group
     known->pack(layer, weight, project, bias);
     *kept = layer;
     *packed = kept;
-    return NONE;
+    return DONE;
 }
 
-EXPORTED void bandsplit_lstm_free(void *packed) { free(packed); }
+EXPORTED void bandsplit_free(void *packed) { free(packed); }
 
 // Write y = x + layer(x), at the same places of another array of the same size, in as many threads.
 EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, const int64_t *counts,
@@ -110,31 +154,95 @@ EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, co
     const Lstm &layer = *(const Lstm *)packed;
     Sequences all{{counts[0], counts[1], counts[2]}, {strides[0], strides[1], strides[2]}, steps, stride};
     const int64_t total = counts[0] * counts[1] * counts[2];
-    if (total <= 0 || steps <= 0) return NONE;
+    if (total <= 0 || steps <= 0) return DONE;
     // As many chunks for each thread, of as many tiles, as nearly as possible.
     const int64_t tiles = (total + ROWS - 1) / ROWS;
     threads = (int)std::min<int64_t>(std::max(threads, 1), tiles);
     const int64_t chunks = (tiles * ROWS + (int64_t)CHUNK * threads - 1) / (CHUNK * threads) * threads;
-    std::atomic<int64_t> taken{0};
-    std::atomic<bool> failed{false};
-    auto work = [&] {
-        char *scratch = allocate(functions(layer).scratch(layer, CHUNK));
-        if (!scratch) failed = true;
-        for (int64_t chunk; scratch && (chunk = taken++) < chunks;) {
-            const int64_t first = tiles * chunk / chunks * ROWS, end = std::min(tiles * (chunk + 1) / chunks * ROWS, total);
-            if (first < end) functions(layer).run(layer, x, y, all, first, (int)(end - first), scratch);
-        }
-        free(scratch);
-    };
-    std::vector<std::thread> others;
-    try {
-        others.reserve(threads);
-        while ((int)others.size() < threads - 1) others.emplace_back(work);
-    } catch (const std::system_error &) { // no more threads: those that started do the work
+    return share(chunks, threads, functions(layer).scratch(layer, CHUNK), [&](int64_t chunk, char *scratch) {
+        const int64_t first = tiles * chunk / chunks * ROWS, end = std::min(tiles * (chunk + 1) / chunks * ROWS, total);
+        if (first < end) functions(layer).run(layer, x, y, all, first, (int)(end - first), scratch);
+    });
+}
+
+// Pack a stack of layers, each with weights (sets outputs inputs), bias (sets outputs) and, or null, slopes (outputs).
+// One that mixes channels has four: transform, average, and the two parts of concatenate, of the mean and of each.
+EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, const int *inputs, const int *outputs,
+                                  const int *precisions, const int *activations, const float *const *weight,
+                                  const float *const *bias, const float *const *slope, void **packed) {
+    std::vector<Dense> sizes;
+    for (int i = 0; i < layers; i++) {
+        if (!functions(set, precisions[i]) || inputs[i] <= 0 || inputs[i] % 16 || outputs[i] <= 0) return UNFIT;
+        if (mixes && outputs[i] % 16) return UNFIT;
+        const int64_t rows = (int64_t)sets * outputs[i];
+        if (!are_small(weight[i], rows * inputs[i]) || !are_small(bias[i], rows)) return NOT_FINITE;
+        if (slope[i] && !are_small(slope[i], outputs[i])) return NOT_FINITE;
+        sizes.push_back({inputs[i], outputs[i], (Precision)precisions[i], (Activation)activations[i], {}, nullptr, nullptr});
     }
-    work();
-    for (std::thread &other : others) other.join();
-    return failed ? NO_MEMORY : NONE;
+    Stack stack{SETS[set], sets, layers, mixes, nullptr};
+    Room room{nullptr, 0};
+    for (int pass = 0; pass < 2; pass++) { // measure, then pack
+        Stack *kept = room.take<Stack>(1);
+        place_stack(stack, room, sizes.data(), weight, bias, slope);
+        if (pass) *kept = stack, *packed = kept;
+        else if (!(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;
+    }
+    return DONE;
+}
+
+// Map x (groups channels rows inputs) to y (groups channels rows outputs); group g has the weights of set g % sets.
+EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, int64_t groups, int channels, int64_t rows,
+                                 int threads) {
+    const Stack &stack = *(const Stack *)packed;
+    const int64_t pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, chunks = groups * pieces;
+    const int width = widest(stack), n = stack.dense[0].inputs, n_out = stack.dense[stack.layers - 1].outputs;
+    auto take_room = [&](Room &room, int32_t *&words, float *&each, float *&mean) {
+        words = room.take<int32_t>((int64_t)(MOST_ROWS + 6) * (width + 32));
+        each = room.take<float>((int64_t)MOST_ROWS * channels * width);
+        mean = room.take<float>((int64_t)MOST_ROWS * width);
+    };
+    Room needed{nullptr, 0};
+    int32_t *none;
+    float *nothing;
+    take_room(needed, none, nothing, nothing);
+    threads = (int)std::min<int64_t>(std::max(threads, 1), chunks);
+    return share(chunks, threads, needed.bytes, [&](int64_t chunk, char *scratch) {
+        Room room{scratch, 0};
+        int32_t *words;
+        float *each, *mean;
+        take_room(room, words, each, mean);
+        const int64_t group = chunk / pieces, row = chunk % pieces * MOST_ROWS;
+        const int count = (int)std::min<int64_t>(MOST_ROWS, rows - row);
+        const Dense *layers = stack.dense + group % stack.sets * stack.layers;
+        auto apply = [&](int i, const float *from, float *to, const float *added = nullptr, const float *kept = nullptr) {
+            stack.set->functions[layers[i].precision].dense(layers[i], from, count, to, added, kept, words);
+        };
+        if (!stack.mixes) {
+            const float *from = x + (group * rows + row) * n;
+            for (int i = 0; i < stack.layers; i++) {
+                float *to = i == stack.layers - 1 ? y + (group * rows + row) * n_out : i % 2 ? mean : each;
+                apply(i, from, to);
+                from = to;
+            }
+            return;
+        }
+        const int hidden = layers[0].outputs;
+        const int64_t size = (int64_t)count * hidden;
+        const float *from = x + (group * channels * rows + row) * n;
+        for (int c = 0; c < channels; c++) apply(0, from + c * rows * n, each + c * size);
+        for (int64_t i = 0; i < size; i++) {
+            float sum = 0;
+            for (int c = 0; c < channels; c++) sum += each[c * size + i];
+            mean[i] = sum / (float)channels;
+        }
+        // A row is packed before its outputs are written: a layer may write in place.
+        apply(1, mean, mean);
+        apply(2, mean, mean);
+        for (int c = 0; c < channels; c++) {
+            const int64_t at = (group * channels * rows + c * rows + row) * n;
+            apply(3, each + c * size, y + at, mean, x + at);
+        }
+    });
 }
 
 // Multiply rows (rows n) by weights (columns n) as the layers do: the plain sums (rows columns), floats or integers.
@@ -148,7 +256,7 @@ EXPORTED int bandsplit_multiply(int set, int precision, const float *inputs, con
     if (!room.address) return NO_MEMORY;
     known->multiply(inputs, weights, rows, n, columns, room, (int32_t *)sums);
     free(room.address);
-    return NONE;
+    return DONE;
 }
 
 // Multiply registers that many times; return the number of operations, to time the most that a core can do.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import weakref
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,7 @@ from bandsplit.core.settings import kernels_setting
 KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision of products: single; bfloat16; 8-bit integers with a scale for each row of inputs and of weights."""
 
-INTERFACE = 1
+INTERFACE = 2
 """Number of the library's functions as they are called here; another library has another number."""
 
 NOT_INSTALLED = "not installed"
@@ -39,8 +40,10 @@ _ARGUMENTS = {
     "bandsplit_set_runs": [_INT],
     "bandsplit_set_has": [_INT, _INT],
     "bandsplit_lstm_pack": [_INT, _INT, _INT, _INT, _INT, ctypes.c_float, *[_POINTER] * 4],
-    "bandsplit_lstm_free": [_POINTER],
+    "bandsplit_free": [_POINTER],
     "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
+    "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, *[_POINTER] * 8],
+    "bandsplit_stack_run": [_POINTER, _POINTER, _POINTER, ctypes.c_int64, _INT, ctypes.c_int64, _INT],
     "bandsplit_multiply": [_INT, _INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER],
     "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
 }
@@ -190,7 +193,7 @@ class PackedLstm:
         arguments = kernels.number, _PRECISIONS.index(precision), n, m, groups, eps
         pointers = weight.ctypes.data, project.ctypes.data, bias.ctypes.data, ctypes.byref(self._packed)
         _check(self._library.bandsplit_lstm_pack(*arguments, *pointers))
-        weakref.finalize(self, self._library.bandsplit_lstm_free, self._packed)
+        weakref.finalize(self, self._library.bandsplit_free, self._packed)
         self.n = n
 
     def along(self, x: np.ndarray, y: np.ndarray, axis: Literal["time", "band"], heads: int, threads: int) -> None:
@@ -210,6 +213,64 @@ class PackedLstm:
         run = self._library.bandsplit_lstm_run
         arrays = self._packed, x.ctypes.data, y.ctypes.data, of_three(*counts), of_three(*strides)
         _check(run(*arrays, steps, stride, threads))
+
+
+class Dense(NamedTuple):
+    """A linear layer of a stack: weights ``(set out in)``, bias ``(set out)``, and an activation."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    precision: KernelPrecision = "fp32"
+    activation: Literal["none", "prelu", "tanh"] = "none"
+    slope: np.ndarray | None = None
+    """Of each output, below zero, in "prelu"."""
+
+
+class PackedStack:
+    """Linear layers one after another, packed for the kernels; each set of rows has weights of its own."""
+
+    def __init__(self, kernels: Kernels, layers: Sequence[Dense], *, mixes: bool = False) -> None:
+        """Pack layers, each for the outputs of the last one.
+
+        With ``mixes`` they are a block that transforms, averages and concatenates channels: the layer of each channel, that
+        of the mean of their outputs, and the two parts of the last one: of the mean (without activation), and of each.
+
+        Raises:
+            ValueError: a weight is not finite, or the kernels lack this size or precision.
+        """
+        kept = [[None if array is None else _floats(array) for array in (one.weight, one.bias, one.slope)] for one in layers]
+        sets = layers[0].weight.shape[0]
+        outputs, inputs = zip(*(one.weight.shape[1:] for one in layers), strict=True)
+        for one, number in zip(layers, outputs, strict=True):
+            assert one.weight.shape[0] == sets and one.bias.shape == (sets, number)
+            assert one.slope is None or one.slope.shape == (number,)
+        previous = (0, 0, 1, 0) if mixes else range(len(layers) - 1)
+        assert all(inputs[i + 1] == outputs[j] for i, j in enumerate(previous[: len(layers) - 1]))
+        numbers = (
+            [*inputs],
+            [*outputs],
+            [_PRECISIONS.index(one.precision) for one in layers],
+            [("none", "prelu", "tanh").index(one.activation) for one in layers],
+        )
+        arrays = [(_INT * len(layers))(*some) for some in numbers]
+        pointers = [(_POINTER * len(layers))(*(a if a is None else a.ctypes.data for a in some)) for some in zip(*kept, strict=True)]
+        self._library, self._packed = kernels.library, _POINTER()
+        head = kernels.number, sets, len(layers), int(mixes)
+        _check(self._library.bandsplit_stack_pack(*head, *arrays, *pointers, ctypes.byref(self._packed)))
+        weakref.finalize(self, self._library.bandsplit_free, self._packed)
+        self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
+
+    def apply(self, x: np.ndarray, threads: int) -> np.ndarray:
+        """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``, where group g has the weights of set g modulo their number.
+
+        A stack that mixes has the residual inside. Any number of threads may call this at once.
+        """
+        groups, channels, rows, n = x.shape
+        assert n == self.n_in and x.dtype == np.float32 and x.flags.c_contiguous
+        y = np.empty((groups, channels, rows, self.n_out), np.float32)
+        run = self._library.bandsplit_stack_run
+        _check(run(self._packed, x.ctypes.data, y.ctypes.data, groups, channels, rows, threads))
+        return y
 
 
 def _floats(array: np.ndarray) -> np.ndarray:
