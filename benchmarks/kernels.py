@@ -14,7 +14,8 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -24,7 +25,6 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, instruction_sets, search_kernels
 from bandsplit.core.machine import describe_machine
-from bandsplit.models.layers import dual_path
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.kernel_lstm import kernel_problem, pack_lstm
 from bandsplit.models.layers.sequence import RecurrentLayer
@@ -34,11 +34,16 @@ from bandsplit.separation.torch_network import TorchNetwork
 
 N, M, SEQUENCES, STEPS = 128, 256, 48, 100
 OPERATIONS = SEQUENCES * STEPS * 2 * 2 * ((N + M) * 4 * M + M * N)
-with_kernels = dual_path.residual_along
 
 
-def without_kernels(*_: object) -> None:
-    """Leave the layer to PyTorch."""
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Leave all layers to PyTorch."""
+    os.environ["BANDSPLIT_KERNELS"] = "off"
+    search_kernels.cache_clear()
+    yield
+    del os.environ["BANDSPLIT_KERNELS"]
+    search_kernels.cache_clear()
 
 
 def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -62,10 +67,8 @@ def measure_layer(rounds: int) -> None:
     y, square = np.empty(x.shape, np.float32), torch.ones(1024, 1024)
 
     def by_torch() -> None:
-        with torch.inference_mode():
-            dual_path.residual_along = without_kernels
+        with torch.inference_mode(), without_kernels():
             along(x)
-            dual_path.residual_along = with_kernels
 
     works: dict[str, Callable[[], object]] = {"torch": by_torch, "matrices": lambda: torch.mm(square, square)}
     dots: dict[str, float] = {}
@@ -100,9 +103,8 @@ def measure_network(recipe: str, rounds: int) -> None:
         network = TorchNetwork(model, torch.device("cpu"), precision=precision)
 
         def work() -> None:
-            dual_path.residual_along = with_kernels if kernels else without_kernels
-            estimates[name] = network.estimate(chunk)
-            dual_path.residual_along = with_kernels
+            with nullcontext() if kernels else without_kernels():
+                estimates[name] = network.estimate(chunk)
 
         return work
 

@@ -238,7 +238,9 @@ class PackedStack:
         Raises:
             ValueError: a weight is not finite, or the kernels lack this size or precision.
         """
-        kept = [[None if array is None else _floats(array) for array in (one.weight, one.bias, one.slope)] for one in layers]
+        kept = [
+            [None if array is None else _floats(array) for array in (one.weight, one.bias, one.slope)] for one in layers
+        ]
         sets = layers[0].weight.shape[0]
         outputs, inputs = zip(*(one.weight.shape[1:] for one in layers), strict=True)
         for one, number in zip(layers, outputs, strict=True):
@@ -253,7 +255,10 @@ class PackedStack:
             [("none", "prelu", "tanh").index(one.activation) for one in layers],
         )
         arrays = [(_INT * len(layers))(*some) for some in numbers]
-        pointers = [(_POINTER * len(layers))(*(a if a is None else a.ctypes.data for a in some)) for some in zip(*kept, strict=True)]
+        pointers = [
+            (_POINTER * len(layers))(*(a if a is None else a.ctypes.data for a in some))
+            for some in zip(*kept, strict=True)
+        ]
         self._library, self._packed = kernels.library, _POINTER()
         head = kernels.number, sets, len(layers), int(mixes)
         _check(self._library.bandsplit_stack_pack(*head, *arrays, *pointers, ctypes.byref(self._packed)))

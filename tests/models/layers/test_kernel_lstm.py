@@ -11,7 +11,8 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, PackedLstm
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.kernel_lstm import pack_lstm, products_in
+from bandsplit.models.layers.kernel_lstm import pack_lstm
+from bandsplit.models.layers.kernel_products import products_in
 from bandsplit.models.layers.sequence import RecurrentLayer
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 

@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.kernel_stack import mixed_channels
 from bandsplit.models.layers.sequence import EPS
 
 
@@ -27,6 +28,10 @@ class Tac(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if self.norm is None:
+            layers = self.transform, self.average, self.concatenate, self.activation
+            if (y := mixed_channels(self, x, *layers)) is not None:
+                return y
         z = x if self.norm is None else self._normalise(x, self.norm)
         each = self.activation(self.transform(z))
         mean = self.activation(self.average(each.mean(dim=1, keepdim=True)))
