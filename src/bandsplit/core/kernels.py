@@ -232,8 +232,8 @@ class PackedStack:
     def __init__(self, kernels: Kernels, layers: Sequence[Dense], *, mixes: bool = False) -> None:
         """Pack layers, each for the outputs of the last one.
 
-        With ``mixes`` they are a block that transforms, averages and concatenates channels: the layer of each channel, that
-        of the mean of their outputs, and the two parts of the last one: of the mean (without activation), and of each.
+        With ``mixes`` they are a block that transforms, averages and concatenates channels: the layer of each channel,
+        that of the mean of their outputs, and both parts of the last one, of the mean (no activation) and of each.
 
         Raises:
             ValueError: a weight is not finite, or the kernels lack this size or precision.
@@ -266,7 +266,7 @@ class PackedStack:
         self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
 
     def apply(self, x: np.ndarray, threads: int) -> np.ndarray:
-        """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``, where group g has the weights of set g modulo their number.
+        """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``; set g modulo their number serves group g.
 
         A stack that mixes has the residual inside. Any number of threads may call this at once.
         """

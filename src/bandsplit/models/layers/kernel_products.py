@@ -30,6 +30,14 @@ def precision_of_products() -> KernelPrecision:
     return _precision.get()
 
 
+def precision_of_linear_layers(kernels: Kernels) -> KernelPrecision:
+    """Return the precision of linear layers beside LSTMs in `precision_of_products`.
+
+    They cost less than the LSTMs, and rounding shows more in their outputs: bfloat16 beside integers, otherwise single.
+    """
+    return "bf16" if _precision.get() == "int8" and kernels.has("bf16") else "fp32"
+
+
 def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed:
     """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
 
