@@ -34,19 +34,24 @@ struct Sequences {
 
 enum Activation { NONE, PRELU, TANH };
 
-// A linear layer: outputs = activation(inputs . weights + bias + added) + residual.
+// The weights of a linear layer (sets outputs inputs), bias (sets outputs), and the slopes (outputs) of PRELU, or null.
+struct Weights {
+    int inputs, outputs, precision, activation;
+    const float *weight, *bias, *slope;
+};
+
+// A linear layer, packed: outputs = activation(inputs . weights + bias + added) + residual.
 struct Dense {
-    int inputs, outputs;
-    Precision precision;
-    Activation activation;
+    int inputs, outputs, precision, activation;
     Product product;
-    float *bias, *slope; // of the columns, slopes below 0, with zeros up to the end of a block
+    float *bias, *slope; // of the columns, with zeros up to the end of a block
 };
 
 // Linear layers one after another. Each of `sets` parts of the rows has weights of its own.
 struct Stack {
     const struct InstructionSet *set;
     int sets, layers, mixes; // whether it is a transform-average-concatenate block
+    int widest;              // the most inputs or outputs of a layer
     Dense *dense;            // sets x layers
 };
 
@@ -70,8 +75,7 @@ struct Functions {
     void (*pack)(Lstm &layer, const float *weight, const float *project, const float *bias);
     int64_t (*scratch)(const Lstm &layer, int count);
     void (*run)(const Lstm &layer, const float *x, float *y, const Sequences &all, int64_t first, int count, char *scratch);
-    void (*place_dense)(Dense &layer, Room &room);
-    void (*pack_dense)(Dense &layer, const float *weight, const float *bias, const float *slope);
+    Dense (*pack_dense)(const Weights &of, int set, Room &room);
     void (*dense)(const Dense &layer, const float *x, int rows, float *y, const float *added, const float *residual,
                   int32_t *scratch);
     void (*multiply)(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums);

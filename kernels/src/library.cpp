@@ -88,29 +88,6 @@ template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work
     return failed ? NO_MEMORY : DONE;
 }
 
-// Place the layers of a stack, and pack them once there is memory: weights (sets outputs inputs) of each layer.
-void place_stack(Stack &stack, Room &room, const Dense *sizes, const float *const *weight, const float *const *bias,
-                 const float *const *slope) {
-    stack.dense = room.take<Dense>(stack.sets * stack.layers);
-    for (int i = 0; i < stack.sets * stack.layers; i++) {
-        const int layer = i % stack.layers;
-        const int64_t set = i / stack.layers;
-        Dense dense = sizes[layer];
-        const Functions &known = stack.set->functions[dense.precision];
-        known.place_dense(dense, room);
-        if (!room.address) continue;
-        const int64_t first = set * dense.outputs;
-        known.pack_dense(dense, weight[layer] + first * dense.inputs, bias[layer] + first, slope[layer]);
-        stack.dense[i] = dense;
-    }
-}
-
-int widest(const Stack &stack) {
-    int most = 0;
-    for (int i = 0; i < stack.layers; i++) most = std::max({most, stack.dense[i].inputs, stack.dense[i].outputs});
-    return most;
-}
-
 } // namespace
 
 EXPORTED int bandsplit_interface() { return INTERFACE; }
@@ -165,27 +142,29 @@ EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, co
     });
 }
 
-// Pack a stack of layers, each with weights (sets outputs inputs), bias (sets outputs) and, or null, slopes (outputs).
-// One that mixes channels has four: transform, average, and the two parts of concatenate, of the mean and of each.
-EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, const int *inputs, const int *outputs,
-                                  const int *precisions, const int *activations, const float *const *weight,
-                                  const float *const *bias, const float *const *slope, void **packed) {
-    std::vector<Dense> sizes;
-    for (int i = 0; i < layers; i++) {
-        if (!functions(set, precisions[i]) || inputs[i] <= 0 || inputs[i] % 16 || outputs[i] <= 0) return UNFIT;
-        if (mixes && outputs[i] % 16) return UNFIT;
-        const int64_t rows = (int64_t)sets * outputs[i];
-        if (!are_small(weight[i], rows * inputs[i]) || !are_small(bias[i], rows)) return NOT_FINITE;
-        if (slope[i] && !are_small(slope[i], outputs[i])) return NOT_FINITE;
-        sizes.push_back({inputs[i], outputs[i], (Precision)precisions[i], (Activation)activations[i], {}, nullptr, nullptr});
+// Pack a stack of linear layers. One that mixes channels is transform, average, concatenate: it has the layer of each
+// channel, that of the mean of their outputs, and the two parts of the last one, of the mean and of each.
+EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, const Weights *weights, void **packed) {
+    Stack stack{SETS[set], sets, layers, mixes, 0, nullptr};
+    for (const Weights *of = weights; of < weights + layers; of++) {
+        const int64_t columns = (int64_t)sets * of->outputs;
+        if (!functions(set, of->precision) || of->inputs <= 0 || of->inputs % 16 || of->outputs <= 0) return UNFIT;
+        if (mixes && of->outputs % 16) return UNFIT;
+        if (!are_small(of->weight, columns * of->inputs) || !are_small(of->bias, columns)) return NOT_FINITE;
+        if (of->slope && !are_small(of->slope, of->outputs)) return NOT_FINITE;
+        stack.widest = std::max({stack.widest, of->inputs, of->outputs});
     }
-    Stack stack{SETS[set], sets, layers, mixes, nullptr};
     Room room{nullptr, 0};
     for (int pass = 0; pass < 2; pass++) { // measure, then pack
+        if (pass && !(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;
         Stack *kept = room.take<Stack>(1);
-        place_stack(stack, room, sizes.data(), weight, bias, slope);
+        stack.dense = room.take<Dense>((int64_t)sets * layers);
+        for (int i = 0; i < sets * layers; i++) {
+            const Weights &of = weights[i % layers];
+            const Dense dense = functions(set, of.precision)->pack_dense(of, i / layers, room);
+            if (pass) stack.dense[i] = dense;
+        }
         if (pass) *kept = stack, *packed = kept;
-        else if (!(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;
     }
     return DONE;
 }
@@ -194,53 +173,36 @@ EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, cons
 EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, int64_t groups, int channels, int64_t rows,
                                  int threads) {
     const Stack &stack = *(const Stack *)packed;
-    const int64_t pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, chunks = groups * pieces;
-    const int width = widest(stack), n = stack.dense[0].inputs, n_out = stack.dense[stack.layers - 1].outputs;
-    auto take_room = [&](Room &room, int32_t *&words, float *&each, float *&mean) {
-        words = room.take<int32_t>((int64_t)(MOST_ROWS + 6) * (width + 32));
-        each = room.take<float>((int64_t)MOST_ROWS * channels * width);
-        mean = room.take<float>((int64_t)MOST_ROWS * width);
-    };
-    Room needed{nullptr, 0};
-    int32_t *none;
-    float *nothing;
-    take_room(needed, none, nothing, nothing);
+    const int64_t pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, chunks = groups * pieces, most = MOST_ROWS * stack.widest;
+    const int64_t words = (MOST_ROWS + 16) * (stack.widest + 32); // of the packed rows, those that fill a tile included
     threads = (int)std::min<int64_t>(std::max(threads, 1), chunks);
-    return share(chunks, threads, needed.bytes, [&](int64_t chunk, char *scratch) {
-        Room room{scratch, 0};
-        int32_t *words;
-        float *each, *mean;
-        take_room(room, words, each, mean);
-        const int64_t group = chunk / pieces, row = chunk % pieces * MOST_ROWS;
+    return share(chunks, threads, 4 * (words + (channels + 1) * most), [&](int64_t chunk, char *scratch) {
+        float *const each = (float *)scratch + words, *const mean = each + channels * most;
+        const int64_t group = chunk / pieces, row = chunk % pieces * MOST_ROWS, first = group * channels * rows + row;
         const int count = (int)std::min<int64_t>(MOST_ROWS, rows - row);
-        const Dense *layers = stack.dense + group % stack.sets * stack.layers;
-        auto apply = [&](int i, const float *from, float *to, const float *added = nullptr, const float *kept = nullptr) {
-            stack.set->functions[layers[i].precision].dense(layers[i], from, count, to, added, kept, words);
+        const Dense *const layers = stack.dense + group % stack.sets * stack.layers, *const end = layers + stack.layers;
+        auto apply = [&](const Dense *layer, const float *from, float *to, const float *added, const float *residual) {
+            stack.set->functions[layer->precision].dense(*layer, from, count, to, added, residual, (int32_t *)scratch);
         };
-        if (!stack.mixes) {
-            const float *from = x + (group * rows + row) * n;
-            for (int i = 0; i < stack.layers; i++) {
-                float *to = i == stack.layers - 1 ? y + (group * rows + row) * n_out : i % 2 ? mean : each;
-                apply(i, from, to);
-                from = to;
+        if (!stack.mixes) { // a layer packs its rows before it writes outputs, so that it may write in place
+            for (const Dense *layer = layers; layer < end; layer++) {
+                const float *from = layer == layers ? x + first * layer->inputs : mean;
+                apply(layer, from, layer == end - 1 ? y + first * layer->outputs : mean, nullptr, nullptr);
             }
             return;
         }
-        const int hidden = layers[0].outputs;
-        const int64_t size = (int64_t)count * hidden;
-        const float *from = x + (group * channels * rows + row) * n;
-        for (int c = 0; c < channels; c++) apply(0, from + c * rows * n, each + c * size);
+        const int64_t size = (int64_t)count * layers->outputs, n = layers->inputs;
+        for (int c = 0; c < channels; c++) apply(layers, x + (first + c * rows) * n, each + c * size, nullptr, nullptr);
         for (int64_t i = 0; i < size; i++) {
             float sum = 0;
             for (int c = 0; c < channels; c++) sum += each[c * size + i];
             mean[i] = sum / (float)channels;
         }
-        // A row is packed before its outputs are written: a layer may write in place.
-        apply(1, mean, mean);
-        apply(2, mean, mean);
+        apply(layers + 1, mean, mean, nullptr, nullptr);
+        apply(layers + 2, mean, mean, nullptr, nullptr);
         for (int c = 0; c < channels; c++) {
-            const int64_t at = (group * channels * rows + c * rows + row) * n;
-            apply(3, each + c * size, y + at, mean, x + at);
+            const int64_t at = (first + c * rows) * n;
+            apply(layers + 3, each + c * size, y + at, mean, x + at);
         }
     });
 }

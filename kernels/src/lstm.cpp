@@ -21,39 +21,11 @@
 //
 //     cell   = cell / (1 + ef) + (1 - eg) / ((1 + ei) (1 + eg))        tanh(cell) = (1 - ec) / (1 + ec)
 //     output = tanh(cell) / (1 + eo)
-#include "tile.h"
+#include "dense.h"
 
 namespace {
 
-const float LOG2_E = 1.44269504f;
 const float FACTORS[4] = {-LOG2_E, -LOG2_E, -LOG2_E, -2 * LOG2_E}; // of input, forget, output gate and candidate
-const float FURTHEST = 40; // three factors of 1 + 2^40 have a product, and a sigmoid of 1e-12 is 0
-
-// Return 2^z to 1e-7, z limited to -40 .. 40.
-inline Floats exp2(Floats z) {
-    z = limited(z, -FURTHEST, FURTHEST);
-    const Ints whole = rounded(z);
-    const Floats f = z - __builtin_convertvector(whole, Floats); // -0.5 .. 0.5
-    Floats power = 0.00132647272f * f + 0.00967151264f;          // the best polynomial with 1 at 0
-    power = power * f + 0.0555073374f;
-    power = power * f + 0.240222421f;
-    power = power * f + 0.693146978f;
-    power = power * f + 1.0f;
-    return (Floats)((Ints)power + (whole << 23)); // added to the exponent
-}
-
-// Pack weights (columns inputs), and zeros up to the end of the last block.
-template <class P> void pack_rows(Product &product, const float *weights, int columns, float unit) {
-    const int inputs = product.words * P::PER_WORD;
-    for (int column = 0; column < product.blocks * COLUMNS; column += LANES) {
-        const float *rows[LANES];
-        for (int lane = 0; lane < LANES; lane++) {
-            rows[lane] = column + lane < columns ? weights + (int64_t)(column + lane) * inputs : nullptr;
-        }
-        pack_columns<P>(product, column, rows, 1, unit);
-    }
-}
-
 template <class P> struct Layer {
     typedef typename P::Element Element;
 
@@ -244,55 +216,6 @@ template <class P> struct Layer {
     }
 };
 
-inline Floats activated(Activation kind, Floats z, Floats slope) {
-    if (kind == PRELU) return z > 0.0f ? z : z * slope;
-    if (kind == NONE) return z;
-    const Floats e = exp2(z * (-2 * LOG2_E));
-    return z == z ? (1.0f - e) * reciprocal(1.0f + e) : z; // the limits of exp2 would hide a NaN
-}
-
-template <class P> void place_dense(Dense &layer, Room &room) {
-    place<P>(layer.product, room, layer.inputs, layer.outputs);
-    layer.bias = room.take<float>(layer.product.blocks * COLUMNS);
-    layer.slope = room.take<float>(layer.product.blocks * COLUMNS);
-}
-
-template <class P> void pack_dense(Dense &layer, const float *weight, const float *bias, const float *slope) {
-    pack_rows<P>(layer.product, weight, layer.outputs, 1);
-    for (int j = 0; j < layer.product.blocks * COLUMNS; j++) {
-        layer.bias[j] = j < layer.outputs ? bias[j] : 0;
-        layer.slope[j] = j < layer.outputs && slope ? slope[j] : 0;
-    }
-}
-
-// Compute a linear layer of at most MOST_ROWS rows, which are neighbours in all arrays.
-template <class P>
-void dense(const Dense &layer, const float *x, int rows, float *y, const float *added, const float *residual,
-           int32_t *packed) {
-    const ptrdiff_t stride = row_stride<P>(layer.inputs);
-    float scale[MOST_ROWS];
-    Ints sums[ROWS * 4];
-    for (int r = 0; r < rows; r++) scale[r] = pack_row<P>(packed + r * stride, x + r * layer.inputs, layer.inputs);
-    fill_zero<P>(packed + rows * stride, (ROWS - 1) * stride);
-    for (int block = 0; block < layer.product.blocks; block++) {
-        for (int first = 0; first < rows; first += ROWS) {
-            multiply_block<P>(layer.product, block, packed + first * stride, stride, sums);
-            for (int r = first; r < first + ROWS && r < rows; r++) {
-                for (int v = 0; v < 4 && block * COLUMNS + v * LANES < layer.outputs; v++) {
-                    const int j = block * COLUMNS + v * LANES, at = r * layer.outputs + j;
-                    Floats z = value<P>(layer.product, block, v, sums[4 * (r - first) + v], scale[r]);
-                    z += load(layer.bias + j);
-                    if (added) z += load(added + at);
-                    z = activated(layer.activation, z, load(layer.slope + j));
-                    if (residual) z += load(residual + at);
-                    if (j + LANES <= layer.outputs) store(y + at, z);
-                    else memcpy(y + at, &z, sizeof(float) * (layer.outputs - j));
-                }
-            }
-        }
-    }
-}
-
 // Multiply rows (rows n) by weights (columns n) as the layers do: the plain sums (rows columns), for tests.
 template <class P>
 void multiply(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums) {
@@ -331,8 +254,8 @@ template <class P> double dots(int64_t repeats) {
 }
 
 template <class P> constexpr Functions functions() {
-    return {Layer<P>::place_all, Layer<P>::pack, Layer<P>::scratch, Layer<P>::run, place_dense<P>,
-            pack_dense<P>,       dense<P>,       multiply<P>,       dots<P>};
+    return {Layer<P>::place_all, Layer<P>::pack, Layer<P>::scratch, Layer<P>::run, pack_dense<P>,
+            dense<P>,            multiply<P>,    dots<P>};
 }
 
 } // namespace

@@ -22,6 +22,9 @@ from bandsplit.core.settings import kernels_setting
 KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision of products: single; bfloat16; 8-bit integers with a scale for each row of inputs and of weights."""
 
+Activation: TypeAlias = Literal["none", "prelu", "tanh"]
+"""What follows a linear layer."""
+
 INTERFACE = 2
 """Number of the library's functions as they are called here; another library has another number."""
 
@@ -30,6 +33,7 @@ NOT_INSTALLED = "not installed"
 
 _PACKAGE = "bandsplit_kernels"
 _PRECISIONS = get_args(KernelPrecision)
+_ACTIVATIONS = get_args(Activation)
 _NO_MEMORY = 1
 _NOT_FINITE = 2
 
@@ -42,7 +46,7 @@ _ARGUMENTS = {
     "bandsplit_lstm_pack": [_INT, _INT, _INT, _INT, _INT, ctypes.c_float, *[_POINTER] * 4],
     "bandsplit_free": [_POINTER],
     "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
-    "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, *[_POINTER] * 8],
+    "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, _POINTER, _POINTER],
     "bandsplit_stack_run": [_POINTER, _POINTER, _POINTER, ctypes.c_int64, _INT, ctypes.c_int64, _INT],
     "bandsplit_multiply": [_INT, _INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER],
     "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
@@ -221,9 +225,18 @@ class Dense(NamedTuple):
     weight: np.ndarray
     bias: np.ndarray
     precision: KernelPrecision = "fp32"
-    activation: Literal["none", "prelu", "tanh"] = "none"
+    activation: Activation = "none"
     slope: np.ndarray | None = None
     """Of each output, below zero, in "prelu"."""
+
+
+class _Weights(ctypes.Structure):
+    """The same for the library."""
+
+    _fields_ = [
+        *((name, _INT) for name in ("inputs", "outputs", "precision", "activation")),
+        *((name, _POINTER) for name in ("weight", "bias", "slope")),
+    ]
 
 
 class PackedStack:
@@ -238,30 +251,25 @@ class PackedStack:
         Raises:
             ValueError: a weight is not finite, or the kernels lack this size or precision.
         """
-        kept = [
-            [None if array is None else _floats(array) for array in (one.weight, one.bias, one.slope)] for one in layers
-        ]
-        sets = layers[0].weight.shape[0]
+        sets = len(layers[0].weight)
         outputs, inputs = zip(*(one.weight.shape[1:] for one in layers), strict=True)
-        for one, number in zip(layers, outputs, strict=True):
-            assert one.weight.shape[0] == sets and one.bias.shape == (sets, number)
-            assert one.slope is None or one.slope.shape == (number,)
-        previous = (0, 0, 1, 0) if mixes else range(len(layers) - 1)
-        assert all(inputs[i + 1] == outputs[j] for i, j in enumerate(previous[: len(layers) - 1]))
-        numbers = (
-            [*inputs],
-            [*outputs],
-            [_PRECISIONS.index(one.precision) for one in layers],
-            [("none", "prelu", "tanh").index(one.activation) for one in layers],
-        )
-        arrays = [(_INT * len(layers))(*some) for some in numbers]
-        pointers = [
-            (_POINTER * len(layers))(*(a if a is None else a.ctypes.data for a in some))
-            for some in zip(*kept, strict=True)
-        ]
+        sources = (0, 0, 1, 0) if mixes else range(len(layers))
+        assert all(inputs[i] == outputs[j] for i, j in enumerate(sources[: len(layers) - 1], start=1))
+        arrays, weights = [], (_Weights * len(layers))()  # arrays are kept until they are packed
+        for one, given in zip(layers, weights, strict=True):
+            weight, bias = _floats(one.weight), _floats(one.bias)
+            slope = None if one.slope is None else _floats(one.slope)
+            given.outputs, given.inputs = weight.shape[1:]
+            assert len(weight) == sets and bias.shape == (sets, given.outputs)
+            assert (slope is not None) == (one.activation == "prelu") and (slope is None or len(slope) == given.outputs)
+            given.precision = _PRECISIONS.index(one.precision)
+            given.activation = _ACTIVATIONS.index(one.activation)
+            given.weight, given.bias = weight.ctypes.data, bias.ctypes.data
+            given.slope = None if slope is None else slope.ctypes.data
+            arrays.append((weight, bias, slope))
         self._library, self._packed = kernels.library, _POINTER()
-        head = kernels.number, sets, len(layers), int(mixes)
-        _check(self._library.bandsplit_stack_pack(*head, *arrays, *pointers, ctypes.byref(self._packed)))
+        sizes = kernels.number, sets, len(layers), int(mixes)
+        _check(self._library.bandsplit_stack_pack(*sizes, weights, ctypes.byref(self._packed)))
         weakref.finalize(self, self._library.bandsplit_free, self._packed)
         self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
 
