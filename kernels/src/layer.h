@@ -33,6 +33,7 @@ struct Sequences {
 };
 
 enum Activation { NONE, PRELU, TANH };
+enum { MOST_ROWS = 48 }; // of a chunk of linear layers: their outputs stay in the second level of cache
 
 // The weights of a linear layer (sets outputs inputs), bias (sets outputs), and the slopes (outputs) of PRELU, or null.
 struct Weights {
@@ -67,22 +68,16 @@ struct Room {
     }
 };
 
-enum { MOST_ROWS = 48 }; // of a chunk of linear layers: their outputs stay in the second level of cache
-
 // The functions that one instruction set has for a precision; all null if it lacks the instructions.
 struct Functions {
-    void (*place)(Lstm &layer, Room &room);
-    void (*pack)(Lstm &layer, const float *weight, const float *project, const float *bias);
+    void (*pack)(Lstm &layer, Room &room, const float *weight, const float *project, const float *bias);
     int64_t (*scratch)(const Lstm &layer, int count);
     void (*run)(const Lstm &layer, const float *x, float *y, const Sequences &all, int64_t first, int count, char *scratch);
     Dense (*pack_dense)(const Weights &of, int set, Room &room);
     void (*dense)(const Dense &layer, const float *x, int rows, float *y, const float *added, const float *residual,
                   int32_t *scratch);
-    void (*multiply)(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums);
+    void (*multiply)(const Dense &layer, const float *inputs, int32_t *packed, int32_t *sums);
     double (*dots)(int64_t repeats);
 };
 
-struct InstructionSet {
-    const char *name;
-    Functions functions[PRECISIONS];
-};
+struct InstructionSet { const char *name; Functions functions[PRECISIONS]; };

@@ -58,8 +58,6 @@ const Functions *functions(int set, int precision) {
     return found.run && runs(SETS[set]->name) ? &found : nullptr;
 }
 
-const Functions &functions(const Lstm &layer) { return layer.set->functions[layer.precision]; }
-
 // Sums of larger weights might not be finite, which the limits of the activations would hide.
 bool are_small(const float *weights, int64_t count) {
     return std::all_of(weights, weights + count, [](float weight) { return std::fabs(weight) <= 1e30f; });
@@ -79,7 +77,6 @@ template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work
     };
     std::vector<std::thread> others;
     try {
-        others.reserve(threads);
         while ((int)others.size() < threads - 1) others.emplace_back(take_chunks);
     } catch (const std::system_error &) { // no more threads: those that started do the work
     }
@@ -91,13 +88,9 @@ template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work
 } // namespace
 
 EXPORTED int bandsplit_interface() { return INTERFACE; }
-
 EXPORTED int bandsplit_sets() { return std::size(SETS); }
-
 EXPORTED const char *bandsplit_set_name(int set) { return SETS[set]->name; }
-
 EXPORTED int bandsplit_set_runs(int set) { return runs(SETS[set]->name); }
-
 EXPORTED int bandsplit_set_has(int set, int precision) { return SETS[set]->functions[precision].run != nullptr; }
 
 // Pack a layer: weights of the gates (d 4m n+m+1), in the order input, forget, output, candidate, with the bias as the
@@ -111,15 +104,12 @@ EXPORTED int bandsplit_lstm_pack(int set, int precision, int n, int m, int group
     }
     Lstm layer{n, m, groups, eps, (Precision)precision, SETS[set], {}, {}, {}, {}, {}};
     Room room{nullptr, 0};
-    room.take<Lstm>(1);
-    known->place(layer, room);
-    room = {allocate(room.bytes), 0};
-    if (!room.address) return NO_MEMORY;
-    Lstm *kept = room.take<Lstm>(1);
-    known->place(layer, room);
-    known->pack(layer, weight, project, bias);
-    *kept = layer;
-    *packed = kept;
+    for (int pass = 0; pass < 2; pass++) { // measure, then pack
+        if (pass && !(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;
+        Lstm *kept = room.take<Lstm>(1);
+        known->pack(layer, room, weight, project, bias);
+        if (pass) *kept = layer, *packed = kept;
+    }
     return DONE;
 }
 
@@ -129,6 +119,7 @@ EXPORTED void bandsplit_free(void *packed) { free(packed); }
 EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, const int64_t *counts,
                                 const int64_t *strides, int64_t steps, int64_t stride, int threads) {
     const Lstm &layer = *(const Lstm *)packed;
+    const Functions &known = layer.set->functions[layer.precision];
     Sequences all{{counts[0], counts[1], counts[2]}, {strides[0], strides[1], strides[2]}, steps, stride};
     const int64_t total = counts[0] * counts[1] * counts[2];
     if (total <= 0 || steps <= 0) return DONE;
@@ -136,9 +127,9 @@ EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, co
     const int64_t tiles = (total + ROWS - 1) / ROWS;
     threads = (int)std::min<int64_t>(std::max(threads, 1), tiles);
     const int64_t chunks = (tiles * ROWS + (int64_t)CHUNK * threads - 1) / (CHUNK * threads) * threads;
-    return share(chunks, threads, functions(layer).scratch(layer, CHUNK), [&](int64_t chunk, char *scratch) {
+    return share(chunks, threads, known.scratch(layer, CHUNK), [&](int64_t chunk, char *scratch) {
         const int64_t first = tiles * chunk / chunks * ROWS, end = std::min(tiles * (chunk + 1) / chunks * ROWS, total);
-        if (first < end) functions(layer).run(layer, x, y, all, first, (int)(end - first), scratch);
+        if (first < end) known.run(layer, x, y, all, first, (int)(end - first), scratch);
     });
 }
 
@@ -148,10 +139,8 @@ EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, cons
     Stack stack{SETS[set], sets, layers, mixes, 0, nullptr};
     for (const Weights *of = weights; of < weights + layers; of++) {
         const int64_t columns = (int64_t)sets * of->outputs;
-        if (!functions(set, of->precision) || of->inputs <= 0 || of->inputs % 16 || of->outputs <= 0) return UNFIT;
-        if (mixes && of->outputs % 16) return UNFIT;
+        if (!functions(set, of->precision) || of->inputs % 16 || of->outputs % (mixes ? 16 : 1)) return UNFIT;
         if (!are_small(of->weight, columns * of->inputs) || !are_small(of->bias, columns)) return NOT_FINITE;
-        if (of->slope && !are_small(of->slope, of->outputs)) return NOT_FINITE;
         stack.widest = std::max({stack.widest, of->inputs, of->outputs});
     }
     Room room{nullptr, 0};
@@ -194,9 +183,9 @@ EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, i
         const int64_t size = (int64_t)count * layers->outputs, n = layers->inputs;
         for (int c = 0; c < channels; c++) apply(layers, x + (first + c * rows) * n, each + c * size, nullptr, nullptr);
         for (int64_t i = 0; i < size; i++) {
-            float sum = 0;
-            for (int c = 0; c < channels; c++) sum += each[c * size + i];
-            mean[i] = sum / (float)channels;
+            mean[i] = each[i];
+            for (int c = 1; c < channels; c++) mean[i] += each[c * size + i];
+            mean[i] /= (float)channels;
         }
         apply(layers + 1, mean, mean, nullptr, nullptr);
         apply(layers + 2, mean, mean, nullptr, nullptr);
@@ -207,17 +196,12 @@ EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, i
     });
 }
 
-// Multiply rows (rows n) by weights (columns n) as the layers do: the plain sums (rows columns), floats or integers.
-EXPORTED int bandsplit_multiply(int set, int precision, const float *inputs, const float *weights, int rows, int n,
-                                int columns, void *sums) {
-    const Functions *known = functions(set, precision);
-    if (!known || n % 16) return UNFIT;
-    Room room{nullptr, 0};
-    known->multiply(inputs, weights, rows, n, columns, room, nullptr);
-    room = {allocate(room.bytes), 0};
-    if (!room.address) return NO_MEMORY;
-    known->multiply(inputs, weights, rows, n, columns, room, (int32_t *)sums);
-    free(room.address);
+// Multiply six rows by the first weights of a stack: the plain sums (6, columns of all blocks), floats or integers.
+EXPORTED int bandsplit_stack_multiply(const void *packed, const float *inputs, int32_t *sums) {
+    const Stack &stack = *(const Stack *)packed;
+    std::vector<int32_t> rows(ROWS * (stack.widest + 32) + 16);
+    int32_t *aligned = (int32_t *)(((uintptr_t)rows.data() + 63) / 64 * 64);
+    stack.set->functions[stack.dense->precision].multiply(*stack.dense, inputs, aligned, sums);
     return DONE;
 }
 

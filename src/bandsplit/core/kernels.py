@@ -34,6 +34,7 @@ NOT_INSTALLED = "not installed"
 _PACKAGE = "bandsplit_kernels"
 _PRECISIONS = get_args(KernelPrecision)
 _ACTIVATIONS = get_args(Activation)
+_ROWS = 6  # of a tile
 _NO_MEMORY = 1
 _NOT_FINITE = 2
 
@@ -48,7 +49,7 @@ _ARGUMENTS = {
     "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
     "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, _POINTER, _POINTER],
     "bandsplit_stack_run": [_POINTER, _POINTER, _POINTER, ctypes.c_int64, _INT, ctypes.c_int64, _INT],
-    "bandsplit_multiply": [_INT, _INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER],
+    "bandsplit_stack_multiply": [_POINTER, _POINTER, _POINTER],
     "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
 }
 
@@ -71,13 +72,13 @@ class Kernels(NamedTuple):
 
     def multiply(self, inputs: np.ndarray, weights: np.ndarray, precision: KernelPrecision) -> np.ndarray:
         """Multiply ``(r n)`` by ``(c n)`` as the layers do: their plain sums ``(r c)``, floats or integers."""
-        inputs, weights = _floats(inputs), _floats(weights)
-        sums = np.empty((len(inputs), len(weights)), np.int32 if precision == "int8" else np.float32)
-        sizes = len(inputs), inputs.shape[1], len(weights)
-        number = _PRECISIONS.index(precision)
-        pointers = inputs.ctypes.data, weights.ctypes.data
-        _check(self.library.bandsplit_multiply(self.number, number, *pointers, *sizes, sums.ctypes.data))
-        return sums
+        padded = np.pad(weights, ((0, -len(weights) % 64), (0, 0)))  # to a multiple of the columns of a block
+        stack = PackedStack(self, [Dense(padded[None], np.zeros((1, len(padded))), precision)])
+        rows = _floats(np.pad(inputs, ((0, -len(inputs) % _ROWS), (0, 0))))
+        sums = np.empty((len(rows), len(padded)), np.int32 if precision == "int8" else np.float32)
+        for row in range(0, len(rows), _ROWS):
+            stack.multiply(rows[row : row + _ROWS], sums[row : row + _ROWS])
+        return sums[: len(inputs), : len(weights)]
 
     def dots(self, precision: KernelPrecision, repeats: int) -> float:
         """Multiply registers ``repeats`` times; return the number of operations."""
@@ -272,6 +273,10 @@ class PackedStack:
         _check(self._library.bandsplit_stack_pack(*sizes, weights, ctypes.byref(self._packed)))
         weakref.finalize(self, self._library.bandsplit_free, self._packed)
         self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
+
+    def multiply(self, rows: np.ndarray, sums: np.ndarray) -> None:
+        """Write the plain sums of six rows with the first weights, whose number is a multiple of 64."""
+        _check(self._library.bandsplit_stack_multiply(self._packed, rows.ctypes.data, sums.ctypes.data))
 
     def apply(self, x: np.ndarray, threads: int) -> np.ndarray:
         """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``; set g modulo their number serves group g.
