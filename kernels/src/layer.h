@@ -1,4 +1,4 @@
-// What the dispatch (library.cpp) and the code of each instruction set (lstm.cpp) know of each other.
+// What the dispatch (library.cpp) and the code of each instruction set (lstm.cpp, dense.h) know of each other.
 #pragma once
 #include <stdint.h>
 

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <system_error>
 #include <thread>
 #include <vector>
@@ -60,13 +59,13 @@ const Functions *functions(int set, int precision) {
 
 // Sums of larger weights might not be finite, which the limits of the activations would hide.
 bool are_small(const float *weights, int64_t count) {
-    return std::all_of(weights, weights + count, [](float weight) { return std::fabs(weight) <= 1e30f; });
+    return std::all_of(weights, weights + count, [](float weight) { return __builtin_fabsf(weight) <= 1e30f; });
 }
 
 char *allocate(int64_t bytes) { return (char *)aligned_alloc(64, (bytes + 63) / 64 * 64); }
 
 // Do the work of all chunks in as many threads, each with scratch memory of its own.
-template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work work) {
+template <class Work> int share(int64_t chunks, int64_t threads, int64_t bytes, Work work) {
     std::atomic<int64_t> taken{0};
     std::atomic<bool> failed{false};
     auto take_chunks = [&] {
@@ -77,7 +76,7 @@ template <class Work> int share(int64_t chunks, int threads, int64_t bytes, Work
     };
     std::vector<std::thread> others;
     try {
-        while ((int)others.size() < threads - 1) others.emplace_back(take_chunks);
+        while ((int64_t)others.size() < threads - 1) others.emplace_back(take_chunks);
     } catch (const std::system_error &) { // no more threads: those that started do the work
     }
     take_chunks();
@@ -99,9 +98,8 @@ EXPORTED int bandsplit_lstm_pack(int set, int precision, int n, int m, int group
                                  const float *project, const float *bias, void **packed) {
     const Functions *known = functions(set, precision);
     if (!known || n <= 0 || m <= 0 || groups <= 0 || n % (16 * groups) || m % 16) return UNFIT;
-    if (!are_small(weight, (int64_t)8 * m * (n + m + 1)) || !are_small(project, (int64_t)2 * n * m) || !are_small(bias, n)) {
-        return NOT_FINITE;
-    }
+    const bool small = are_small(weight, (int64_t)8 * m * (n + m + 1)) && are_small(project, (int64_t)2 * n * m);
+    if (!small || !are_small(bias, n)) return NOT_FINITE;
     Lstm layer{n, m, groups, eps, (Precision)precision, SETS[set], {}, {}, {}, {}, {}};
     Room room{nullptr, 0};
     for (int pass = 0; pass < 2; pass++) { // measure, then pack
@@ -164,8 +162,7 @@ EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, i
     const Stack &stack = *(const Stack *)packed;
     const int64_t pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, chunks = groups * pieces, most = MOST_ROWS * stack.widest;
     const int64_t words = (MOST_ROWS + 16) * (stack.widest + 32); // of the packed rows, those that fill a tile included
-    threads = (int)std::min<int64_t>(std::max(threads, 1), chunks);
-    return share(chunks, threads, 4 * (words + (channels + 1) * most), [&](int64_t chunk, char *scratch) {
+    return share(chunks, std::min<int64_t>(threads, chunks), 4 * (words + (channels + 1) * most), [&](int64_t chunk, char *scratch) {
         float *const each = (float *)scratch + words, *const mean = each + channels * most;
         const int64_t group = chunk / pieces, row = chunk % pieces * MOST_ROWS, first = group * channels * rows + row;
         const int count = (int)std::min<int64_t>(MOST_ROWS, rows - row);
@@ -199,10 +196,10 @@ EXPORTED int bandsplit_stack_run(const void *packed, const float *x, float *y, i
 // Multiply six rows by the first weights of a stack: the plain sums (6, columns of all blocks), floats or integers.
 EXPORTED int bandsplit_stack_multiply(const void *packed, const float *inputs, int32_t *sums) {
     const Stack &stack = *(const Stack *)packed;
-    std::vector<int32_t> rows(ROWS * (stack.widest + 32) + 16);
-    int32_t *aligned = (int32_t *)(((uintptr_t)rows.data() + 63) / 64 * 64);
-    stack.set->functions[stack.dense->precision].multiply(*stack.dense, inputs, aligned, sums);
-    return DONE;
+    int32_t *rows = (int32_t *)allocate(4 * ROWS * (stack.widest + 32));
+    if (rows) stack.set->functions[stack.dense->precision].multiply(*stack.dense, inputs, rows, sums);
+    free(rows);
+    return rows ? DONE : NO_MEMORY;
 }
 
 // Multiply registers that many times; return the number of operations, to time the most that a core can do.

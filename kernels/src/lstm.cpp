@@ -221,8 +221,8 @@ template <class P> void multiply(const Dense &layer, const float *inputs, int32_
     for (int r = 0; r < ROWS; r++) pack_row<P>(packed + r * stride, inputs + r * layer.inputs, layer.inputs);
     for (int block = 0; block < layer.product.blocks; block++) {
         multiply_block<P>(layer.product, block, packed, stride, found);
-        for (int r = 0; r < ROWS; r++) {
-            memcpy(sums + (r * layer.product.blocks + block) * COLUMNS, found + 4 * r, 4 * sizeof(Ints));
+        for (int i = 0; i < ROWS * COLUMNS; i++) {
+            sums[(i / COLUMNS * layer.product.blocks + block) * COLUMNS + i % COLUMNS] = ((int32_t *)found)[i];
         }
     }
 }
