@@ -94,8 +94,8 @@ for kernels in instruction_sets(library):
             PackedStack(kernels, layers).apply(draw(size=(2, 1, 53, 32)).astype(np.float32), 2)
         sizes, slopes = [(48, 32), (48, 48), (32, 48), (32, 48)], [np.ones(48), np.ones(48), None, np.ones(32)]
         layers = [
-            Dense(draw(size=(1, *size)), draw(size=(1, size[0])), precision, "none" if slope is None else "prelu", slope)
-            for size, slope in zip(sizes, slopes)
+            Dense(draw(size=(1, m, n)), draw(size=(1, m)), precision, "none" if slope is None else "prelu", slope)
+            for (m, n), slope in zip(sizes, slopes)
         ]
         PackedStack(kernels, layers, mixes=True).apply(draw(size=(2, 3, 49, 32)).astype(np.float32), 2)
         kernels.multiply(draw(size=(7, 48)), draw(size=(65, 48)), precision)

@@ -141,7 +141,7 @@ class MaskDecoder(nn.Module):
         return [layer(features) for layer, features in zip(self.leave, hidden, strict=True)]
 
     def _folded(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
-        """Yield weights and biases of all layers, for each run of bands, of which the first takes standardised inputs."""
+        """Yield weights and biases of all layers, for each run of bands; the first layer takes standardised inputs."""
         shared = [self.enter.folded(), *((layer.weight, layer.bias) for layer in self.hidden)]
         start = 0
         for run, layer in zip(self.runs, self.leave, strict=True):
