@@ -4,8 +4,9 @@
 
 A layer of 128 features, 256 hidden features per direction, 48 sequences of 100 steps: normalisation, both directions,
 projection and residual. Each instruction set of this CPU is forced in turn, beside the peak of its products, measured
-in registers. Then the linear layers of the first TAC block and mask decoder, and a complete network with random weights on 0.8 s of noise, in every precision, with its
-signal-to-noise ratio against PyTorch's estimate in 32 bits. Everything takes turns; medians of the rounds.
+in registers. Then the first TAC block, attention and mask decoder of a network, and the complete network with random
+weights on 0.8 s of noise, in every precision, with its signal-to-noise ratio against PyTorch's estimate in 32 bits.
+Everything takes turns; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, instruction_sets, search_kernels
 from bandsplit.core.machine import describe_machine
-from bandsplit.models.bsrnn.blocks import Tac
+from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.kernel_lstm import kernel_problem, pack_lstm
@@ -102,16 +103,18 @@ def model_of(recipe: str) -> SeparationModel:
 
 
 def measure_parts(model: SeparationModel, rounds: int) -> None:
-    """Print the table of the first TAC block and of the first mask decoder."""
+    """Print the table of the first TAC block, attention and mask decoder."""
     parts: dict[str, Callable[[torch.Tensor], object]] = {}
+    x = torch.empty(0)
     for module in model.modules():
         if isinstance(module, Tac):
             parts.setdefault("TAC", module)
+        elif isinstance(module, FrameAttention):
+            parts.setdefault("attention", module)
         elif isinstance(module, MaskDecoder):
             parts.setdefault("mask decoder", module.mask)
-            x = torch.randn(
-                1, model.config.channels, sum(run.count for run in module.runs), 70, module.enter.weight.shape[1]
-            )
+            bands, n = module.enter.weight.shape[:2]
+            x = torch.randn(1, model.config.channels, bands, 70, n)
 
     def by_torch(part: Callable[[torch.Tensor], object]) -> None:
         with torch.inference_mode(), without_kernels():

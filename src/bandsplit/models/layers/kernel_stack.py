@@ -82,6 +82,31 @@ def pack_tac(
     return PackedStack(kernels, layers, mixes=True)
 
 
+def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) -> Tensor | None:
+    """Apply a linear layer and PReLU to ``(b t k n)``: ``(b t k (h m))`` with ``h`` slopes.
+
+    Both are parts of ``owner``. None if the kernels do not suit.
+    """
+    kernels = kernels_for(x, [linear.in_features])
+    if kernels is None:
+        return None
+
+    def pack() -> list[PackedStack]:
+        slopes = slope.detach().repeat_interleave(linear.out_features // len(slope)).numpy()
+        weight, bias = linear.weight.detach().numpy()[None], linear.bias.detach().numpy()[None]
+        return [PackedStack(kernels, [Dense(weight, bias, precision_of_linear_layers(kernels), "prelu", slopes)])]
+
+    try:
+        (packed,) = keep_packed(owner, kernels, pack)
+    except ValueError:  # weights that are not finite: torch shows what they lead to
+        return None
+    swapped = x.transpose(1, 2).is_contiguous()  # rows are independent: no copy is needed
+    rows = x.transpose(1, 2) if swapped else x.contiguous()
+    found = packed.apply(rows.reshape(1, 1, -1, linear.in_features).numpy(), torch.get_num_threads())
+    y = torch.from_numpy(found).view(*rows.shape[:-1], linear.out_features)
+    return y.transpose(1, 2) if swapped else y
+
+
 Layers = Iterable[Sequence[tuple[Tensor, Tensor]]]
 """Weights ``(k in out)`` and biases ``(k 1 out)`` of the layers of each run of k bands."""
 
