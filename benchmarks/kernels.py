@@ -17,7 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from functools import partial
+from copy import deepcopy
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -104,34 +104,31 @@ def model_of(recipe: str) -> SeparationModel:
 
 def measure_parts(model: SeparationModel, rounds: int) -> None:
     """Print the table of the first TAC block, attention and mask decoder."""
-    parts: dict[str, Callable[[torch.Tensor], object]] = {}
-    x = torch.empty(0)
-    for module in model.modules():
-        if isinstance(module, Tac):
-            parts.setdefault("TAC", module)
-        elif isinstance(module, FrameAttention):
-            parts.setdefault("attention", module)
-        elif isinstance(module, MaskDecoder):
-            parts.setdefault("mask decoder", module.mask)
-            bands, n = module.enter.weight.shape[:2]
-            x = torch.randn(1, model.config.channels, bands, 70, n)
+    kinds = {"TAC": Tac, "attention": FrameAttention, "mask decoder": MaskDecoder}
+    parts = {name: next(one for one in model.modules() if isinstance(one, kind)) for name, kind in kinds.items()}
+    decoder = parts["mask decoder"]
+    assert isinstance(decoder, MaskDecoder)
+    bands, n = decoder.enter.weight.shape[:2]
+    x = torch.randn(1, model.config.channels, bands, 70, n)
 
-    def by_torch(part: Callable[[torch.Tensor], object]) -> None:
-        with torch.inference_mode(), without_kernels():
-            part(x)
+    def work_of(part: nn.Module, precision: KernelPrecision | None) -> Callable[[], None]:
+        part = deepcopy(part)  # which keeps its packed weights
+        apply = part.mask if isinstance(part, MaskDecoder) else part
 
-    def by_kernels(part: Callable[[torch.Tensor], object], precision: KernelPrecision) -> None:
-        with torch.inference_mode(), products_in(precision):
-            part(x)
+        def work() -> None:
+            kernels = without_kernels() if precision is None else products_in(precision)
+            with torch.inference_mode(), kernels:
+                apply(x)
 
-    print("\n| part, 70 frames | CPU, ms | x torch |\n|---|---:|---:|")
+        return work
+
+    print("\n| part, 70 frames | torch, ms | beside LSTMs in fp32 | x torch | in int8 | x torch |")
+    print("|---|---:|---:|---:|---:|---:|")
     for name, part in parts.items():
-        works: dict[str, Callable[[], object]] = {f"{name}, torch": partial(by_torch, part)}
-        for precision in ("fp32", "int8"):
-            works[f"{name}, beside LSTMs in {precision}"] = partial(by_kernels, part, precision)
+        works = {str(precision): work_of(part, precision) for precision in (None, "fp32", "int8")}
         times_s = in_turns(works, rounds)
-        for work, time_s in times_s.items():
-            print(f"| {work} | {1e3 * time_s:.1f} | {times_s[f'{name}, torch'] / time_s:.2f} |")
+        cells = [f"{1e3 * time_s:.1f} | {times_s['None'] / time_s:.2f}" for time_s in times_s.values()]
+        print(f"| {name} | {1e3 * times_s['None']:.1f} | {' | '.join(cells[1:])} |", flush=True)
 
 
 def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
@@ -141,7 +138,7 @@ def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
     estimates: dict[str, np.ndarray] = {}
 
     def estimate(name: str, precision: KernelPrecision, kernels: bool) -> Callable[[], None]:
-        network = TorchNetwork(model, torch.device("cpu"), precision=precision)
+        network = TorchNetwork(deepcopy(model), torch.device("cpu"), precision=precision)  # which keeps packed weights
 
         def work() -> None:
             with nullcontext() if kernels else without_kernels():

@@ -85,7 +85,7 @@ def pack_tac(
 def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) -> Tensor | None:
     """Apply a linear layer and PReLU to ``(b t k n)``: ``(b t k (h m))`` with ``h`` slopes.
 
-    Both are parts of ``owner``. None if the kernels do not suit.
+    Products are always in single precision: in bfloat16, those of attention lose more than all others. Both are parts of ``owner``. None if the kernels do not suit.
     """
     kernels = kernels_for(x, [linear.in_features])
     if kernels is None:
@@ -94,7 +94,7 @@ def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) 
     def pack() -> list[PackedStack]:
         slopes = slope.detach().repeat_interleave(linear.out_features // len(slope)).numpy()
         weight, bias = linear.weight.detach().numpy()[None], linear.bias.detach().numpy()[None]
-        return [PackedStack(kernels, [Dense(weight, bias, precision_of_linear_layers(kernels), "prelu", slopes)])]
+        return [PackedStack(kernels, [Dense(weight, bias, "fp32", "prelu", slopes)])]
 
     try:
         (packed,) = keep_packed(owner, kernels, pack)
