@@ -85,7 +85,8 @@ def pack_tac(
 def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) -> Tensor | None:
     """Apply a linear layer and PReLU to ``(b t k n)``: ``(b t k (h m))`` with ``h`` slopes.
 
-    Products are always in single precision: in bfloat16, those of attention lose more than all others. Both are parts of ``owner``. None if the kernels do not suit.
+    Both are parts of ``owner``. Products are in single precision: rounding shows most in those of attention. None if
+    the kernels do not suit.
     """
     kernels = kernels_for(x, [linear.in_features])
     if kernels is None:
