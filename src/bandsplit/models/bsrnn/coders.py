@@ -142,11 +142,11 @@ class MaskDecoder(nn.Module):
 
     def _folded(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
         """Yield weights and biases of all layers, for each run of bands; the first layer takes standardised inputs."""
-        shared = [self.enter.folded(), *((layer.weight, layer.bias) for layer in self.hidden)]
+        shared = [self.enter.folded(), *map(_weight_and_bias, self.hidden)]
         start = 0
         for run, layer in zip(self.runs, self.leave, strict=True):
             stop = start + run.count
-            yield [*((weight[start:stop], bias[start:stop]) for weight, bias in shared), (layer.weight, layer.bias)]
+            yield [*((weight[start:stop], bias[start:stop]) for weight, bias in shared), _weight_and_bias(layer)]
             start = stop
 
     def forward(self, latent: Tensor, mixture: Tensor) -> Tensor:
@@ -157,3 +157,8 @@ class MaskDecoder(nn.Module):
         context = self.taps // 2
         neighbours = F.pad(mixture, (0, 0, context, context)).unfold(2, self.taps, 1)
         return (mask * rearrange(neighbours, "b c f t j -> b c j f t")).sum(dim=2)
+
+
+def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, BandLinear)
+    return layer.weight, layer.bias
