@@ -7,6 +7,8 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
+_OF_DEVELOPMENT = ("dev", "docs")
+
 
 class Requirement(NamedTuple):
     """A package that bandsplit or one of its extras needs."""
@@ -20,7 +22,8 @@ class Requirement(NamedTuple):
 
 def extras() -> list[str]:
     """List the extras for users, in the order of pyproject.toml."""
-    return [extra for extra in metadata.metadata("bandsplit").get_all("Provides-Extra") or [] if extra != "dev"]
+    named = metadata.metadata("bandsplit").get_all("Provides-Extra") or []
+    return [extra for extra in named if extra not in _OF_DEVELOPMENT]
 
 
 def requirements(extra: str = "") -> Iterator[Requirement]:
