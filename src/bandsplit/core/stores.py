@@ -216,7 +216,7 @@ def _reported(uri: str, kind: type[BandsplitError]) -> Iterator[None]:
         else:
             lines = (getattr(error, "strerror", None) or str(error)).splitlines()
             problem = f"failed ({': '.join([type(error).__name__, *lines[:1]])})"
-        scheme = {"s3a": "s3", "gcs": "gs"}.get(name := uri.partition("://")[0].lower(), name)
-        fix = _CREDENTIALS.get(scheme, "check the name, the connection and the rights")
-        raise kind(f"{uri}: {problem}; check the name and the connection; {fix}" if scheme in _CREDENTIALS else
-                   f"{uri}: {problem}; {fix}") from error
+        name = uri.partition("://")[0].lower()
+        credentials = _CREDENTIALS.get({"s3a": "s3", "gcs": "gs"}.get(name, name))
+        fix = f"check the name and the connection; {credentials}" if credentials else "check the name and the connection"
+        raise kind(f"{uri}: {problem}; {fix}") from error
