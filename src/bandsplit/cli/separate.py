@@ -63,9 +63,9 @@ class ModelOptions:
 class OutputOptions:
     """Stems that are written, their folder, names and format."""
 
-    out: Annotated[Path, _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl.")] = Path(
-        "separated"
-    )
+    out: Annotated[
+        str, _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl, or URI of a catalogue.")
+    ] = "separated"
     filename: Annotated[
         str, _output("--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {stem} {ext} {model}.")
     ] = "{track}/{stem}.{ext}"
@@ -139,13 +139,50 @@ class SongChunkOptions(ChunkOptions):
 class BatchOptions:
     """Processing of several songs."""
 
-    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at the same time.", min=1)] = 1
+    jobs: Annotated[
+        int | None,
+        _batch("--jobs", "-j", metavar="N", help="Songs at the same time (default: 1; on Ray one per GPU, or node).", min=1),
+    ] = None
     shard: Annotated[
         str | None, _batch("--shard", metavar="I/N", help="Separate every N-th song, from the I-th on.")
+    ] = None
+    runner: Annotated[
+        Literal["local", "ray"], _batch("--runner", help="This process, or the workers of a Ray cluster.")
+    ] = "local"
+    ray_address: Annotated[
+        str | None, _batch("--ray-address", metavar="HOST:PORT", help="Ray cluster (default: RAY_ADDRESS, else local).")
+    ] = None
+    attempts: Annotated[
+        int, _batch("--attempts", metavar="N", help="Attempts at a song of a catalogue until it has failed.", min=1)
+    ] = 3
+    time_limit: Annotated[
+        float | None,
+        _batch("--time-limit", metavar="S", help="Seconds for a song (default: 3600 on Ray, else none).", min=0.1),
     ] = None
     force: Annotated[bool, _batch("--force", "-f", help="Separate again songs that are done.")] = False
     as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False
     dry_run: Annotated[bool, _batch("--dry-run", help="Print what would be done, and about how long it takes.")] = False
+
+    @property
+    def local_jobs(self) -> int:
+        """Songs at the same time in this process."""
+        return 1 if self.runner == "ray" else self.jobs or 1
+
+    def patience(self, is_catalogue: bool) -> Patience:
+        """Return the attempts at each song, and their time limit."""
+        limit_s = self.time_limit or (3600.0 if self.runner == "ray" else None)
+        return Patience(self.attempts if is_catalogue else 1, limit_s)
+
+    def check(self, songs: Sequence[Song]) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            ConfigError: there are such options.
+        """
+        if self.ray_address is not None and self.runner != "ray":
+            raise ConfigError(f"--ray-address {self.ray_address}: is for --runner ray; add that, or leave it out")
+        if self.dry_run and any(song.uri for song in songs):
+            raise ConfigError("--dry-run: opens the songs, which must be local files; leave it out for URIs")
 
 
 @with_options
@@ -166,40 +203,37 @@ def separate(
 
     Songs that the same models and settings separated before are skipped. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli.model_choice import choose_separator
+    from bandsplit.cli.model_choice import choose_models
     from bandsplit.core.machine import cpu_threads
+    from bandsplit.core.stores import Store, is_uri
     from bandsplit.separation.batch import Batch
     from bandsplit.separation.chunks import work_notes
+    from bandsplit.separation.separator import Separator
 
     config, settings = output.config(), chunks.settings()
     console = make_console()
+    is_catalogue = batch.runner == "ray" or is_uri(output.out)
+    store = Store(output.out) if is_catalogue else None
     songs = _find_songs(console, files, output.out, batch)
-    separator = choose_separator(
-        console, models.model or [], models.yes, device=models.device, chunks=settings, batch_size=chunks.batch_size,
-        targets=_choose_stems(models.stems, output.two_stems), runtime=models.runtime,
-        threads=max(1, cpu_threads() // batch.jobs), precision=models.precision, sequential=models.sequential,
-    )  # fmt: skip
-    todo = Batch(separator, output.out, config, start_s=part.start, duration_s=part.duration, shard=batch.shard)
+    batch.check(songs)
+    options = {
+        "device": models.device, "chunks": settings, "batch_size": chunks.batch_size, "runtime": models.runtime,
+        "targets": _choose_stems(models.stems, output.two_stems), "precision": models.precision,
+        "sequential": models.sequential,
+    }  # fmt: skip
+    names = choose_models(console, models.model or [], models.yes, models.runtime)
+    separator = Separator(names, threads=max(1, cpu_threads() // batch.local_jobs), **options)
+    part = {"start_s": part_of_song.start, "duration_s": part_of_song.duration}
+    todo = Batch(separator, store or Path(output.out), config, **part, shard=batch.shard)
     for note in (*todo.notes, *work_notes(separator.chunks)):
         print_lines(console, f"note: {note}")
     todo.check(songs)
-    work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan)
-    if batch.dry_run:
-        failed = work.print_forecast(songs)
-    else:
-        try:
-            with limit_threads(batch.jobs):
-                failed = work.run(songs, batch.jobs)
-        except KeyboardInterrupt:
-            print_lines(
-                console, "stopped; finished songs are kept; run the same command again for the others", style="red"
-            )
-            raise typer.Exit(1) from None
-    if failed:
-        print_lines(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
-        raise typer.Exit(1)
-
-
+    if todo.catalogue is not None and not batch.dry_run:
+        print_lines(console, f"list of the songs: {output.out}/{todo.catalogue.write_list(songs)}")
+    if batch.shard:
+        songs = choose_shard(songs, batch.shard)
+    work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan,
+                    patience=batch.patience(is_catalogue))  # fmt: skip
 def _find_songs(console: Console, files: Sequence[str], out: Path, batch: BatchOptions) -> list[Song]:
     """Find the songs to separate; exit if none of them exists, before a model is searched for or even fetched."""
     from bandsplit.audio.opening import open_sound

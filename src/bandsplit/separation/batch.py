@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pooch import file_hash
 
 from bandsplit.audio.streams import SecondsProgress
 from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError, OutputError, StoreError
+from bandsplit.core.machine import cpu_name, cpu_threads, memory_gb
 from bandsplit.core.stores import Store, fetch_file
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.core.version import __version__
@@ -167,15 +169,19 @@ class Batch:
                 remote.put(result.paths[stem], name)
         record = {"status": "done", **facts, "gain": result.gain, "audio_s": result.audio_s}
         record |= {"wall_s": round(result.wall_s, 3), "notes": list(result.notes)}
+        record |= {} if self.catalogue is None else {"machine": self._machine()}
         return replace(result, paths=self.paths(song)), self._records.write(facts, record)
 
     def record_failure(self, song: Song, outcome: Outcome) -> None:
         """Record that a song failed for good.
 
         Raises:
-            AudioError: as `Records.write`, or the stems can have no names.
+            AudioError: as `Records.write`.
         """
-        facts = self._facts(song)
+        try:
+            facts = self._facts(song)
+        except AudioError:  # its stems can have no names
+            facts = {"input": song.name, **song.identify(), "outputs": {}, **self._how}
         record = {"status": "failed", **facts, "error": str(outcome.error)}
         self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
 
@@ -187,6 +193,18 @@ class Batch:
     def describe(self, song: Song, status: str) -> dict[str, Any]:
         """Return a record without writing it."""
         return {"status": status, **self._facts(song)}
+
+    def _machine(self) -> dict[str, Any]:
+        """Describe what computes a song; for the estimate of energy."""
+        torch = sys.modules.get("torch")
+        gpu = torch is not None and str(self.separator.device).startswith("cuda")
+        return {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads() if torch is not None else cpu_threads(),
+            "memory_gb": round(memory_gb(), 1),
+            "gpu": torch.cuda.get_device_name(self.separator.device) if torch is not None and gpu else None,
+        }
 
     def _facts(self, song: Song) -> dict[str, Any]:
         outputs = {stem: path.relative_to(self.out_dir).as_posix() for stem, path in self.paths(song).items()}

@@ -54,7 +54,7 @@ def work_off(
         song = running.pop(worker)
         report(song, outcome, schedule.end(worker, time.monotonic(), done=outcome.status in ("done", "skipped")))
 
-    while not schedule.finished:
+    while not (schedule.finished or stopping()):
         for worker in workers.free():
             number = schedule.take(worker, time.monotonic())
             if number is None:
@@ -62,7 +62,7 @@ def work_off(
             running[worker] = songs[number]
             workers.start(worker, songs[number])
         for worker, outcome in workers.wait():
-            if outcome.status == "cancelled" or stopping():
+            if outcome.status == "cancelled":
                 return
             end(worker, outcome)
         for worker in schedule.overdue(time.monotonic()):
