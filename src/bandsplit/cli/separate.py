@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, with_options
-from bandsplit.cli.song_work import SongWork, limit_threads, print_failure
+from bandsplit.cli.song_work import Patience, SongWork, limit_threads, print_failure
 from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.separation.batch import Song
     from bandsplit.separation.outputs import OutputConfig
+    from bandsplit.separation.songs import Song
 
 _models, _output, _levels, _part, _batch = (
     partial(typer.Option, rich_help_panel=panel) for panel in ("Models", "Output", "Levels", "Part", "Batch")
@@ -64,7 +64,8 @@ class OutputOptions:
     """Stems that are written, their folder, names and format."""
 
     out: Annotated[
-        str, _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl, or URI of a catalogue.")
+        str,
+        _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl, or URI of a catalogue."),
     ] = "separated"
     filename: Annotated[
         str, _output("--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {stem} {ext} {model}.")
@@ -141,7 +142,9 @@ class BatchOptions:
 
     jobs: Annotated[
         int | None,
-        _batch("--jobs", "-j", metavar="N", help="Songs at the same time (default: 1; on Ray one per GPU, or node).", min=1),
+        _batch(
+            "--jobs", "-j", metavar="N", help="Songs at the same time (default: 1; on Ray one per GPU, or node).", min=1
+        ),
     ] = None
     shard: Annotated[
         str | None, _batch("--shard", metavar="I/N", help="Separate every N-th song, from the I-th on.")
@@ -162,11 +165,6 @@ class BatchOptions:
     force: Annotated[bool, _batch("--force", "-f", help="Separate again songs that are done.")] = False
     as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False
     dry_run: Annotated[bool, _batch("--dry-run", help="Print what would be done, and about how long it takes.")] = False
-
-    @property
-    def local_jobs(self) -> int:
-        """Songs at the same time in this process."""
-        return 1 if self.runner == "ray" else self.jobs or 1
 
     def patience(self, is_catalogue: bool) -> Patience:
         """Return the attempts at each song, and their time limit."""
@@ -208,42 +206,74 @@ def separate(
     from bandsplit.core.stores import Store, is_uri
     from bandsplit.separation.batch import Batch
     from bandsplit.separation.chunks import work_notes
+    from bandsplit.separation.ray_workers import BatchRecipe, RayWorkers
     from bandsplit.separation.separator import Separator
+    from bandsplit.separation.songs import choose_shard
 
-    config, settings = output.config(), chunks.settings()
+    config, options = output.config(), _separator_options(models, chunks, output.two_stems)
     console = make_console()
-    is_catalogue = batch.runner == "ray" or is_uri(output.out)
-    store = Store(output.out) if is_catalogue else None
-    songs = _find_songs(console, files, output.out, batch)
-    batch.check(songs)
-    options = {
-        "device": models.device, "chunks": settings, "batch_size": chunks.batch_size, "runtime": models.runtime,
-        "targets": _choose_stems(models.stems, output.two_stems), "precision": models.precision,
-        "sequential": models.sequential,
-    }  # fmt: skip
-    names = choose_models(console, models.model or [], models.yes, models.runtime)
-    separator = Separator(names, threads=max(1, cpu_threads() // batch.local_jobs), **options)
-    part = {"start_s": part_of_song.start, "duration_s": part_of_song.duration}
-    todo = Batch(separator, store or Path(output.out), config, **part, shard=batch.shard)
+    store = Store(output.out) if batch.runner == "ray" or is_uri(output.out) else None
+    listed = _find_songs(console, files, output.out, batch, is_catalogue=store is not None)
+    files_of_models = choose_models(console, models.model or [], models.yes, models.runtime)
+    threads = max(1, cpu_threads() // (batch.jobs or 1)) if batch.runner == "local" else None
+    separator = Separator(files_of_models, threads=threads, **options)
+    times = {"start_s": part.start, "duration_s": part.duration}
+    todo = Batch(separator, store or Path(output.out), config, **times, shard=batch.shard)
     for note in (*todo.notes, *work_notes(separator.chunks)):
         print_lines(console, f"note: {note}")
+    songs = choose_shard(listed, batch.shard) if batch.shard else listed
     todo.check(songs)
-    if todo.catalogue is not None and not batch.dry_run:
-        print_lines(console, f"list of the songs: {output.out}/{todo.catalogue.write_list(songs)}")
-    if batch.shard:
-        songs = choose_shard(songs, batch.shard)
     work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan,
-                    patience=batch.patience(is_catalogue))  # fmt: skip
-def _find_songs(console: Console, files: Sequence[str], out: Path, batch: BatchOptions) -> list[Song]:
-    """Find the songs to separate; exit if none of them exists, before a model is searched for or even fetched."""
+                    patience=batch.patience(store is not None))  # fmt: skip
+    if batch.dry_run:
+        failed = work.print_forecast(songs)
+    else:
+        if todo.catalogue is not None:
+            print_lines(console, f"list of the songs: {output.out}/{todo.catalogue.write_list(listed)}")
+        try:
+            if batch.runner == "ray":
+                recipe = BatchRecipe.of(files_of_models, options, output.out, config, times)
+                failed = work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
+            else:
+                with limit_threads(batch.jobs or 1):
+                    failed = work.run(songs, batch.jobs or 1)
+        except KeyboardInterrupt:
+            print_lines(
+                console, "stopped; finished songs are kept; run the same command again for the others", style="red"
+            )
+            raise typer.Exit(1) from None
+    if failed:
+        print_lines(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
+        raise typer.Exit(1)
+
+
+def _separator_options(models: ModelOptions, chunks: SongChunkOptions, two_stems: str | None) -> dict[str, Any]:
+    """Return options of `Separator`, but for the threads, which depend on where it runs."""
+    return {
+        "device": models.device, "chunks": chunks.settings(), "batch_size": chunks.batch_size,
+        "targets": _choose_stems(models.stems, two_stems), "runtime": models.runtime, "precision": models.precision,
+        "sequential": models.sequential,
+    }  # fmt: skip
+
+
+def _find_songs(
+    console: Console, files: Sequence[str], out: str, batch: BatchOptions, *, is_catalogue: bool
+) -> list[Song]:
+    """Find the songs, sorted for a catalogue; exit if none exists, before a model is searched for or even fetched."""
     from bandsplit.audio.opening import open_sound
-    from bandsplit.separation.batch import choose_shard, find_songs
+    from bandsplit.separation.songs import choose_shard, find_songs, look_up
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # file names may not be valid UTF-8
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
-    songs = choose_shard(songs, batch.shard) if batch.shard else songs
-    if not songs or any(os.path.exists(song.path) for song in songs):
+    if batch.shard:
+        choose_shard(songs, batch.shard)  # a wrong one is reported before the models are loaded
+    batch.check(songs)
+    if is_catalogue:
+        songs = sorted((song.absolute() for song in look_up(songs)), key=lambda song: song.name)
+    elif any(song.uri for song in songs):
+        songs = look_up(songs)
+    if not songs or any(song.uri or os.path.exists(song.path) for song in songs):
         return songs
     for song in songs:
         try:

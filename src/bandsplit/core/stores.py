@@ -198,7 +198,9 @@ def _open(uri: str) -> tuple[Any, str]:
         fix = "pip install 'bandsplit[remote]'" if scheme in _EXTRA else str(error)
         raise ConfigError(f"{uri}: no package for {scheme}:// is installed; {fix}") from None
     except ValueError:
-        raise ConfigError(f"{uri}: {scheme}:// is not a known scheme; legal: s3://, gs://, file://, http://, ...") from None
+        raise ConfigError(
+            f"{uri}: {scheme}:// is not a known scheme; legal: s3://, gs://, file://, http://, ..."
+        ) from None
 
 
 @contextmanager
@@ -218,5 +220,7 @@ def _reported(uri: str, kind: type[BandsplitError]) -> Iterator[None]:
             problem = f"failed ({': '.join([type(error).__name__, *lines[:1]])})"
         name = uri.partition("://")[0].lower()
         credentials = _CREDENTIALS.get({"s3a": "s3", "gcs": "gs"}.get(name, name))
-        fix = f"check the name and the connection; {credentials}" if credentials else "check the name and the connection"
+        fix = (
+            f"check the name and the connection; {credentials}" if credentials else "check the name and the connection"
+        )
         raise kind(f"{uri}: {problem}; {fix}") from error

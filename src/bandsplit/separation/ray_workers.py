@@ -8,11 +8,12 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.interrupt import SIGNALS
-from bandsplit.core.stores import Store
+from bandsplit.core.stores import Store, local_path
 from bandsplit.separation.batch import Batch, Outcome
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.songs import Song
@@ -36,6 +37,16 @@ class BatchRecipe:
     out: str
     output: OutputConfig
     part: Mapping[str, float | None]
+
+    @classmethod
+    def of(
+        cls, models: Sequence[Path], options: Mapping[str, Any], out: str, output: OutputConfig,
+        part: Mapping[str, float | None],
+    ) -> BatchRecipe:  # fmt: skip
+        """Take what the driver has, with paths that any process understands."""
+        local = local_path(out)
+        where = out if local is None else str(local.absolute())
+        return cls([str(model.absolute()) for model in models], options, where, output, part)
 
     def open(self) -> Batch:
         """Load the models.
@@ -189,8 +200,8 @@ def _connect(address: str | None) -> None:
         where = address or os.environ.get("RAY_ADDRESS")
         if where:
             raise ConfigError(
-                f"--ray-address {where}: no Ray cluster answers there ({reason}); start one with `ray start --head`, or "
-                f"leave the option and RAY_ADDRESS out to start one on this machine"
+                f"--ray-address {where}: no Ray cluster answers there ({reason}); start one with `ray start --head`, "
+                f"or leave the option and RAY_ADDRESS out to start one on this machine"
             ) from None
         raise ConfigError(f"--runner ray: Ray cannot start on this machine ({reason}); use --runner local") from None
 

@@ -1,4 +1,4 @@
-"""Records of the songs that were separated: lines of a manifest in a folder, or one file for each song of a catalogue."""
+"""Records of songs that were separated: lines of a manifest in a folder, or one file for each song of a catalogue."""
 
 from __future__ import annotations
 

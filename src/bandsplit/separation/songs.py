@@ -46,6 +46,10 @@ class Song:
         """The path or URI, as users know it."""
         return self.uri or str(self.path)
 
+    def absolute(self) -> Song:
+        """Return the song with a path that any process of this machine understands."""
+        return self if self.uri else replace(self, path=self.path.absolute())
+
     def identify(self) -> Mapping[str, Any]:
         """Return facts that change with the content of the file; none if it cannot be reached."""
         if self.uri is not None:
