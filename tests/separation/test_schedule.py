@@ -23,6 +23,14 @@ def test_a_failed_song_is_taken_again_after_all_others_and_a_bounded_number_of_t
     assert ends == [End.AGAIN, End.DONE, End.AGAIN, End.FAILED]
 
 
+def test_a_song_whose_worker_was_lost_is_taken_again_next():
+    schedule = Schedule([3, 2, 1], attempts=2)
+    assert schedule.take(0, 0) == 0
+    assert schedule.end(0, 1, done=False, lost=True) is End.AGAIN
+    assert [schedule.take(worker, 1) for worker in range(3)] == [0, 1, 2]
+    assert schedule.end(0, 2, done=False, lost=True) is End.FAILED
+
+
 def test_an_attempt_is_overdue_after_the_limit():
     schedule = Schedule([1, 1], limit_s=10)
     schedule.take(0, 0)

@@ -27,7 +27,7 @@ class Schedule:
     """Order of the songs of a batch, by number, and their attempts. It knows no clock, so simulations can use it.
 
     The longest songs come first, so that none of them is alone at the end; songs of equal length keep their order. A
-    failed song is taken again when all others have been taken. Workers without a song take a second copy of one that
+    song whose worker was lost is taken again next, one that failed when all others have been taken. Workers without a song take a second copy of one that
     is slow: whichever copy ends first counts, since both give the same stems.
     """
 
@@ -68,8 +68,8 @@ class Schedule:
             return []
         return [worker for worker, (_, began_s) in self._running.items() if now_s - began_s > self._limit_s]
 
-    def end(self, worker: int, now_s: float, *, done: bool) -> End:
-        """Record that an attempt ended."""
+    def end(self, worker: int, now_s: float, *, done: bool, lost: bool = False) -> End:
+        """Record that an attempt ended; ``lost`` if its worker did, too."""
         song, began_s = self._running.pop(worker)
         if song not in self._open:
             return End.SETTLED
@@ -82,7 +82,10 @@ class Schedule:
         if any(other == song for other, _ in self._running.values()):
             return End.AGAIN  # its other copy may succeed
         if self._failures[song] < self._attempts:
-            self._waiting.append(song)
+            if lost:
+                self._waiting.appendleft(song)  # it may be long, and need not be the reason
+            else:
+                self._waiting.append(song)
             return End.AGAIN
         self._open.discard(song)
         return End.FAILED

@@ -52,7 +52,8 @@ def work_off(
 
     def end(worker: int, outcome: Outcome) -> None:
         song = running.pop(worker)
-        report(song, outcome, schedule.end(worker, time.monotonic(), done=outcome.status in ("done", "skipped")))
+        done, lost = outcome.status in ("done", "skipped"), outcome.reason == "worker"
+        report(song, outcome, schedule.end(worker, time.monotonic(), done=done, lost=lost))
 
     while not (schedule.finished or stopping()):
         for worker in workers.free():

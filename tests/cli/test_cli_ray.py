@@ -1,0 +1,194 @@
+"""Catalogues on a real Ray cluster of this machine: actors and drivers that are killed, songs that hang."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import s3
+from bandsplit.audio import files as audio
+from tiny_models import RATE_HZ, write_tiny_model
+from waiting import wait_until
+
+pytest.importorskip("ray")
+pytest.importorskip("s3fs")
+MODEL = "small.safetensors"
+DEADLINE_S = 280
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    write_tiny_model(MODEL)
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.S3]:
+    with s3.running(monkeypatch) as store:
+        store.make("music", "out")
+        yield store
+
+
+def songs(count: int, folder: str = "in") -> None:
+    Path(folder).mkdir()
+    for number in range(count):
+        noise = np.random.default_rng(number).uniform(-0.3, 0.3, (2, 2000 + 10 * number))
+        audio.write(Path(folder, f"{number:03}.wav"), noise.astype(np.float32), RATE_HZ)
+
+
+def start(*arguments: str, **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bandsplit", "separate", *arguments, "-n", MODEL]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **(pipes | options))  # pyright: ignore[reportArgumentType,reportCallIssue]
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, list[dict], str]:
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in err, err
+    return process.returncode, [json.loads(line) for line in out.splitlines()], " ".join(err.split())
+
+
+def separate(*arguments: str) -> tuple[int, list[dict], str]:
+    return finish(start(*arguments, "--json"))
+
+
+def on_ray(*arguments: str) -> tuple[str, ...]:
+    return (*arguments, "--runner", "ray", "--jobs", "2")
+
+
+def stems(content: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in content.items() if name.endswith(".wav")}
+
+
+def in_folder(folder: str) -> dict[str, bytes]:
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def actors(driver: int) -> list[int]:
+    """Return the processes of actors that descend from a driver."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                names[int(folder.name)] = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(fields[1])
+
+    def descends(process: int) -> bool:
+        while process in parents and process != driver:
+            process = parents[process]
+        return process == driver
+
+    return [process for process, name in names.items() if name.startswith(b"ray::Actor") and descends(process)]
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """Accept connections, and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_actors_give_the_stems_of_one_process(store):
+    songs(12)
+    store.upload(Path("in"), "music")
+    assert separate("in", "-o", "plain")[0] == 0
+    code, rows, text = separate(*on_ray("s3://music", "-o", "s3://out/a"))
+    assert code == 0, text
+    content = {name.removeprefix("a/"): data for name, data in store.content("out").items()}
+    assert stems(content) == stems(in_folder("plain"))
+    assert rows[-1]["done"] == 12
+    assert sum(name.startswith("done/") for name in content) == 12
+    code, rows, _ = separate("s3://music", "-o", "s3://out/a", "--shard", "1/2")  # the records are those of any runner
+    assert (code, [row["status"] for row in rows], rows[-1]["skipped"]) == (0, ["summary"], 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_at_random_moments_lose_no_song_and_change_no_bit(store):
+    songs(60)
+    store.upload(Path("in"), "music")
+    assert separate("in", "-o", "plain")[0] == 0
+    draw, command = random.Random(0), on_ray("s3://music", "-o", "s3://out", "--attempts", "20")
+
+    def done() -> int:
+        return sum(name.startswith("done/") for name in store.content("out"))
+
+    kills = {"actor": 0, "driver": 0}
+    while kills["driver"] < 2:
+        driver = start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(4):
+            goal = done() + draw.randrange(1, 5)
+            wait_until(lambda: done() >= goal or driver.poll() is not None, "songs that are done")  # noqa: B023
+            found = actors(driver.pid)
+            if found and driver.poll() is None:
+                os.kill(draw.choice(found), signal.SIGKILL)
+                kills["actor"] += 1
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        kills["driver"] += 1
+    assert kills["actor"] == 8 and 0 < done() < 60
+    code, rows, text = separate(*command)
+    assert code == 0, text
+    assert rows[-1]["done"] + rows[-1]["skipped"] == 60 and not rows[-1]["failures"]
+    content = store.content("out")
+    assert stems(content) == stems(in_folder("plain"))
+    assert sum(name.startswith("done/") for name in content) == 60
+    assert not [name for name in content if name.startswith("failed/")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(store):
+    songs(200)
+    Path("in/broken.wav").write_bytes(Path("in/000.wav").read_bytes()[:3000])
+    Path("in/text.mp3").write_text("la")
+    store.upload(Path("in"), "music")
+    huge = np.random.default_rng(0).uniform(-0.3, 0.3, (2, RATE_HZ * 3600 * 2)).astype(np.float32)
+    audio.write("huge.flac", huge, RATE_HZ)
+    with silent_server() as address:
+        Path("list.txt").write_text(f"s3://music\n{address}/hangs.wav\nhuge.flac\n")
+        code, rows, text = separate(*on_ray("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "10"))
+    assert code == 1, text
+    assert rows[-1]["done"] == 200 and rows[-1]["failures"] == {"song": 2, "time": 2}, text
+    failed = [json.loads(data) for name, data in store.content("out").items() if name.startswith("failed/")]
+    assert sorted((record["input"].rpartition("/")[2], record["reason"]) for record in failed) == [
+        ("broken.wav", "song"), ("hangs.wav", "time"), ("huge.flac", "time"), ("text.mp3", "song"),
+    ]  # fmt: skip
+    assert len(stems(store.content("out"))) == 400
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_cluster_and_the_same_command_continues(tmp_path):
+    songs(40)
+    process = start(*on_ray("in", "-o", "out"))
+    wait_until(lambda: process.poll() is not None or list(Path("out").glob("done/*.json")), "the first song")
+    process.send_signal(signal.SIGTERM)
+    code, _, text = finish(process)
+    assert code == 1 and "stopped; finished songs are kept; run the same command again for the others" in text
+    assert not actors(process.pid)
+    code, rows, text = separate("in", "-o", f"file://{tmp_path}/out")
+    assert code == 0 and rows[-1]["skipped"] > 0 and rows[-1]["done"] + rows[-1]["skipped"] == 40, text
+
+
+def test_a_cluster_that_does_not_answer_is_named():
+    songs(1)
+    code, rows, text = separate("in", "-o", "out", "--runner", "ray", "--ray-address", "127.0.0.1:1")
+    assert (code, rows) == (2, []) and "--ray-address 127.0.0.1:1: no Ray cluster answers there" in text, text
+    assert not threading.active_count() > 1 or not list(Path("out").glob("done/*"))
