@@ -18,8 +18,10 @@ SPEED = 20.0
 """Seconds of music that a worker separates in a second."""
 LATENCY_S, BYTES_PER_S = 0.08, 100e6
 REQUESTS = 8
-"""Of a song to the store: facts, the song, four stems, a record, and one for each failure of luck."""
+"""Of a song to the store: its facts, the song itself, four stems, the record, one more."""
 MP3_BYTES_PER_S, STEMS_BYTES_PER_S = 24_000, 4 * 110_000
+STALLS, STALL_S = 1e-3, 1800.0
+"""Share of attempts that stall, at a lost connection or a busy machine, and for how long."""
 POLL_S = 5.0
 
 
@@ -71,6 +73,7 @@ def simulate(
                 idle.append(worker)
                 continue
             ends = now + (1.0 if broken[song] else cost_s(song, speeds[worker]))
+            ends += STALL_S * (draw.random() < STALLS)
             dies = now + (draw.expovariate(1 / (3600 * life_h)) if life_h else math.inf)
             running[worker] = song, now
             heapq.heappush(events, (min(ends, dies), worker, dies < ends))

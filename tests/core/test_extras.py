@@ -25,6 +25,8 @@ from tiny_models import write_tiny_model
 CASES = [
     ("separate songs/test/*/mixture.wav -n m.safetensors", ""),
     ("separate songs/test/*/mixture.wav -n m.onnx", "onnx"),
+    ("separate songs/test/*/mixture.wav -n m.safetensors --runner ray", "ray"),
+    ("separate songs/test/*/mixture.wav -n m.safetensors -o s3://bucket", "remote"),
     ("evaluate m.safetensors --data songs --yardsticks -o rows.jsonl -d cpu", ""),
     ("train base -t vocals --data songs --device cpu", "train"),
     ("plan base -t vocals --data songs --device cpu", "train"),

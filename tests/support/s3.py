@@ -55,6 +55,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
+    pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # they remember the server of an earlier test
     try:
         yield S3(url)
     finally:
