@@ -20,7 +20,7 @@ LATENCY_S, BYTES_PER_S = 0.08, 100e6
 REQUESTS = 8
 """Of a song to the store: its facts, the song itself, four stems, the record, one more."""
 MP3_BYTES_PER_S, STEMS_BYTES_PER_S = 24_000, 4 * 110_000
-STALLS, STALL_S = 1e-3, 1800.0
+STALLS, STALL_S = 1e-4, 1800.0
 """Share of attempts that stall, at a lost connection or a busy machine, and for how long."""
 POLL_S = 5.0
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import requests
 
 
 class S3:
@@ -37,10 +38,16 @@ class S3:
         return {name: self.client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
 
     def remove(self, bucket: str) -> None:
-        """Remove a bucket with all that is in it."""
-        for name in self.content(bucket):
-            self.client.delete_object(Bucket=bucket, Key=name)
-        self.client.delete_bucket(Bucket=bucket)
+        """Remove a bucket with all that is in it, while others may still write."""
+        for _ in range(1000):
+            for name in self.content(bucket):
+                self.client.delete_object(Bucket=bucket, Key=name)
+            try:
+                self.client.delete_bucket(Bucket=bucket)
+            except self.client.exceptions.ClientError:
+                continue  # it is not empty
+            return
+        raise AssertionError(f"{bucket} is never empty")
 
 
 @contextmanager
@@ -50,6 +57,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
+    requests.post(f"{url}/moto-api/reset", timeout=60)  # all servers of a process have the same buckets
     for name, value in {
         "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1",

@@ -200,8 +200,7 @@ class SongWork:
             if self.show_plan:
                 print_lines(self.console, *(line for plan in result.plans for line in str(plan).splitlines()))
             times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
-            where = next(iter(result.paths.values())).parent
-            print_lines(self.console, f"{song.name} -> {where}  ({times})")
+            print_lines(self.console, f"{song.name} -> {self.batch.place(song)}  ({times})")
         if self.batch.catalogue is not None:
             self.summary.add(outcome.record)
             self.batch.forgive(song)

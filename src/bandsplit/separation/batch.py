@@ -113,6 +113,13 @@ class Batch:
         separator = self.separator
         return self.output.paths(self.out_dir, song.path, separator.targets, track=song.track, model=separator.name)
 
+    def place(self, song: Song) -> str:
+        """Name the folder of the stems of a song, as users know it."""
+        folder = next(iter(self.paths(song).values())).parent
+        if self._store is None or self._store.local is not None:
+            return str(folder)
+        return f"{self._store.name}/{folder.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
+
     def is_done(self, song: Song) -> bool:
         """Return whether the stems exist and were made from this file by these models and settings.
 

@@ -93,7 +93,7 @@ class Schedule:
     def _slow(self, now_s: float) -> int | None:
         """Return the song that has run longest beyond what is expected of its length.
 
-        A song that has failed before gets no second copy: two that fail in turn would never end.
+        A copy is an attempt, of which a song has no more than it may: two that fail in turn would never end.
         """
         if not (self._copies and self._done_length_s):
             return None
@@ -102,7 +102,7 @@ class Schedule:
         ratios = {
             song: (now_s - began_s) / max(rate * self._lengths_s[song], 1e-9)
             for song, began_s in self._running.values()
-            if song in self._open and songs.count(song) == 1 and not self._failures[song]
+            if song in self._open and songs.count(song) == 1 and self._failures[song] + 1 < self._attempts
         }
         slowest = max(ratios, key=lambda song: ratios[song], default=None)
         return slowest if slowest is not None and ratios[slowest] > SLOW else None
