@@ -164,7 +164,7 @@ def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(store):
     audio.write("huge.flac", huge, RATE_HZ)
     with silent_server() as address:
         Path("list.txt").write_text(f"s3://music\n{address}/hangs.wav\nhuge.flac\n")
-        code, rows, text = separate(*on_ray("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "10"))
+        code, rows, text = separate(*on_ray("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "20"))
     assert code == 1, text
     assert rows[-1]["done"] == 200 and rows[-1]["failures"] == {"song": 2, "time": 2}, text
     failed = [json.loads(data) for name, data in store.content("out").items() if name.startswith("failed/")]

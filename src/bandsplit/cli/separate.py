@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bandsplit.separation.outputs import OutputConfig
+    from bandsplit.separation.ray_workers import BatchRecipe
     from bandsplit.separation.songs import Song
 
 _models, _output, _levels, _part, _batch = (
@@ -206,7 +207,7 @@ def separate(
     from bandsplit.core.stores import Store, is_uri
     from bandsplit.separation.batch import Batch
     from bandsplit.separation.chunks import work_notes
-    from bandsplit.separation.ray_workers import BatchRecipe, RayWorkers
+    from bandsplit.separation.ray_workers import BatchRecipe
     from bandsplit.separation.separator import Separator
     from bandsplit.separation.songs import choose_shard
 
@@ -230,13 +231,9 @@ def separate(
     else:
         if todo.catalogue is not None:
             print_lines(console, f"list of the songs: {output.out}/{todo.catalogue.write_list(listed)}")
+        recipe = BatchRecipe.of(files_of_models, options, output.out, config, times)
         try:
-            if batch.runner == "ray":
-                recipe = BatchRecipe.of(files_of_models, options, output.out, config, times)
-                failed = work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
-            else:
-                with limit_threads(batch.jobs or 1):
-                    failed = work.run(songs, batch.jobs or 1)
+            failed = _run(work, songs, batch, recipe)
         except KeyboardInterrupt:
             print_lines(
                 console, "stopped; finished songs are kept; run the same command again for the others", style="red"
@@ -245,6 +242,16 @@ def separate(
     if failed:
         print_lines(console, f"{failed} of {len(songs)} file(s) failed, {len(songs) - failed} done", style="red")
         raise typer.Exit(1)
+
+
+def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: BatchRecipe) -> int:
+    """Separate the songs by the runner that was chosen; return how many failed."""
+    if batch.runner == "ray":
+        from bandsplit.separation.ray_workers import RayWorkers
+
+        return work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
+    with limit_threads(batch.jobs or 1):
+        return work.run(songs, batch.jobs or 1)
 
 
 def _separator_options(models: ModelOptions, chunks: SongChunkOptions, two_stems: str | None) -> dict[str, Any]:

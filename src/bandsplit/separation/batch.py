@@ -172,8 +172,9 @@ class Batch:
             result = self.separator.separate_file(
                 path, out_dir, progress, output=self.output, track=song.track, **self.part
             )
-            for stem, name in facts["outputs"].items() if remote is not None else ():
-                remote.put(result.paths[stem], name)
+            if remote is not None:
+                for stem, name in facts["outputs"].items():
+                    remote.put(result.paths[stem], name)
         record = {"status": "done", **facts, "gain": result.gain, "audio_s": result.audio_s}
         record |= {"wall_s": round(result.wall_s, 3), "notes": list(result.notes)}
         record |= {} if self.catalogue is None else {"machine": self._machine()}

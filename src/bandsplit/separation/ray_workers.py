@@ -113,7 +113,7 @@ class RayWorkers:
                 num_gpus=min(1, gpus / self.count),
                 scheduling_strategy="SPREAD",
             )(Actor)
-            self._actors = [kind.remote(recipe) for _ in range(self.count)]
+            self._actors: list[Any] = [kind.remote(recipe) for _ in range(self.count)]
         except BaseException:
             ray.shutdown()
             raise
@@ -136,6 +136,8 @@ class RayWorkers:
 
     def wait(self) -> Sequence[Ended]:
         """Return the songs that ended; an actor that died gives a failure, and loads its models again."""
+        from ray.exceptions import RayError, RayTaskError
+
         done, _ = self._ray.wait(list(self._calls), timeout=_WAIT_S)
         ended = []
         for call in done:
@@ -143,9 +145,9 @@ class RayWorkers:
             song = self._songs.pop(worker, None)
             try:
                 value = self._ray.get(call)
-            except self._ray.exceptions.RayTaskError:
+            except RayTaskError:
                 raise  # a mistake of this program
-            except self._ray.exceptions.RayError as error:
+            except RayError as error:
                 if song is None:
                     self._count_failed_start(worker, error)
                 else:

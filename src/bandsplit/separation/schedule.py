@@ -27,8 +27,8 @@ class Schedule:
     """Order of the songs of a batch, by number, and their attempts. It knows no clock, so simulations can use it.
 
     The longest songs come first, so that none of them is alone at the end; songs of equal length keep their order. A
-    song whose worker was lost is taken again next, one that failed when all others have been taken. Workers without a song take a second copy of one that
-    is slow: whichever copy ends first counts, since both give the same stems.
+    song whose worker was lost is taken again next, one that failed when all others have been taken. Workers without a
+    song take a second copy of one that is slow: whichever copy ends first counts, since both give the same stems.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Schedule:
         return not self._open
 
     def take(self, worker: int, now_s: float) -> int | None:
-        """Return the song that a free worker starts now; None if there is none for it."""
+        """Return the song that a free worker starts now, if there is one for it."""
         song = self._waiting.popleft() if self._waiting else self._slow(now_s)
         if song is not None:
             self._running[worker] = song, now_s
