@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -34,11 +34,53 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_tiny_model(MODEL)
 
 
+class Cluster(NamedTuple):
+    """A Ray cluster of this machine, and the S3 server that its workers use."""
+
+    address: str
+    process: "subprocess.Popen[str]"
+    store: s3.S3
+
+    def runner(self, *arguments: str) -> tuple[str, ...]:
+        """Return arguments with those that choose this cluster."""
+        return (*arguments, "--runner", "ray", "--ray-address", self.address, "--jobs", "2")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch, s3.running(patch) as store, socket.create_server(("", 0)) as free:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        port = free.getsockname()[1]
+        free.close()
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
+        command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
+        log = tmp_path_factory.mktemp("ray") / "log"
+        with log.open("w") as file:
+            process = subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+
+        def started() -> bool:
+            assert process.poll() is None, log.read_text()
+            return "Ray runtime started" in log.read_text()
+
+        try:
+            wait_until(started, "the cluster")
+            yield Cluster(f"127.0.0.1:{port}", process, store)
+        finally:
+            process.terminate()
+            process.wait()
+
+
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.S3]:
-    with s3.running(monkeypatch) as store:
-        store.make("music", "out")
-        yield store
+def cluster(running: Cluster) -> Cluster:
+    """Return the cluster, with empty buckets."""
+    running.store.reset()
+    running.store.make("music", "out")
+    return running
+
+
+@pytest.fixture
+def store(cluster: Cluster) -> s3.S3:
+    return cluster.store
 
 
 def songs(count: int, folder: str = "in") -> None:
@@ -64,10 +106,6 @@ def separate(*arguments: str) -> tuple[int, list[dict], str]:
     return finish(start(*arguments, "--json"))
 
 
-def on_ray(*arguments: str) -> tuple[str, ...]:
-    return (*arguments, "--runner", "ray", "--jobs", "2")
-
-
 def stems(content: dict[str, bytes]) -> dict[str, bytes]:
     return {name: data for name, data in content.items() if name.endswith(".wav")}
 
@@ -77,8 +115,8 @@ def in_folder(folder: str) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def actors(driver: int) -> list[int]:
-    """Return the processes of actors that descend from a driver."""
+def actors(ancestor: int) -> list[int]:
+    """Return the processes of actors that descend from one process."""
     parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -90,9 +128,9 @@ def actors(driver: int) -> list[int]:
             parents[int(folder.name)] = int(fields[1])
 
     def descends(process: int) -> bool:
-        while process in parents and process != driver:
+        while process in parents and process != ancestor:
             process = parents[process]
-        return process == driver
+        return process == ancestor
 
     return [process for process, name in names.items() if name.startswith(b"ray::Actor") and descends(process)]
 
@@ -105,11 +143,11 @@ def silent_server() -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_actors_give_the_stems_of_one_process(store):
+def test_actors_give_the_stems_of_one_process(cluster, store):
     songs(12)
     store.upload(Path("in"), "music")
     assert separate("in", "-o", "plain")[0] == 0
-    code, rows, text = separate(*on_ray("s3://music", "-o", "s3://out/a"))
+    code, rows, text = separate(*cluster.runner("s3://music", "-o", "s3://out/a"))
     assert code == 0, text
     content = {name.removeprefix("a/"): data for name, data in store.content("out").items()}
     assert stems(content) == stems(in_folder("plain"))
@@ -121,11 +159,11 @@ def test_actors_give_the_stems_of_one_process(store):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kills_at_random_moments_lose_no_song_and_change_no_bit(store):
+def test_kills_at_random_moments_lose_no_song_and_change_no_bit(cluster, store):
     songs(60)
     store.upload(Path("in"), "music")
     assert separate("in", "-o", "plain")[0] == 0
-    draw, command = random.Random(0), on_ray("s3://music", "-o", "s3://out", "--attempts", "20")
+    draw, command = random.Random(0), cluster.runner("s3://music", "-o", "s3://out", "--attempts", "20")
 
     def done() -> int:
         return sum(name.startswith("done/") for name in store.content("out"))
@@ -136,7 +174,7 @@ def test_kills_at_random_moments_lose_no_song_and_change_no_bit(store):
         for _ in range(4):
             goal = done() + draw.randrange(1, 5)
             wait_until(lambda: done() >= goal or driver.poll() is not None, "songs that are done")  # noqa: B023
-            found = actors(driver.pid)
+            found = actors(cluster.process.pid)
             if found and driver.poll() is None:
                 os.kill(draw.choice(found), signal.SIGKILL)
                 kills["actor"] += 1
@@ -155,7 +193,7 @@ def test_kills_at_random_moments_lose_no_song_and_change_no_bit(store):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(store):
+def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(cluster, store):
     songs(200)
     Path("in/broken.wav").write_bytes(Path("in/000.wav").read_bytes()[:3000])
     Path("in/text.mp3").write_text("la")
@@ -164,7 +202,9 @@ def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(store):
     audio.write("huge.flac", huge, RATE_HZ)
     with silent_server() as address:
         Path("list.txt").write_text(f"s3://music\n{address}/hangs.wav\nhuge.flac\n")
-        code, rows, text = separate(*on_ray("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "20"))
+        code, rows, text = separate(
+            *cluster.runner("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "20")
+        )
     assert code == 1, text
     assert rows[-1]["done"] == 200 and rows[-1]["failures"] == {"song": 2, "time": 2}, text
     failed = [json.loads(data) for name, data in store.content("out").items() if name.startswith("failed/")]
@@ -177,7 +217,7 @@ def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(store):
 @pytest.mark.slow
 def test_ctrl_c_ends_the_cluster_and_the_same_command_continues(tmp_path):
     songs(40)
-    process = start(*on_ray("in", "-o", "out"))
+    process = start("in", "-o", "out", "--runner", "ray", "--jobs", "2")
     wait_until(lambda: process.poll() is not None or list(Path("out").glob("done/*.json")), "the first song")
     process.send_signal(signal.SIGTERM)
     code, _, text = finish(process)
@@ -191,4 +231,4 @@ def test_a_cluster_that_does_not_answer_is_named():
     songs(1)
     code, rows, text = separate("in", "-o", "out", "--runner", "ray", "--ray-address", "127.0.0.1:1")
     assert (code, rows) == (2, []) and "--ray-address 127.0.0.1:1: no Ray cluster answers there" in text, text
-    assert not threading.active_count() > 1 or not list(Path("out").glob("done/*"))
+    assert not Path("out/done").exists()

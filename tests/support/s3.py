@@ -20,6 +20,10 @@ class S3:
         self.url = url
         self.client = boto3.client("s3", endpoint_url=url)
 
+    def reset(self) -> None:
+        """Remove everything, also from other servers of this process: they share it."""
+        requests.post(f"{self.url}/moto-api/reset", timeout=60).raise_for_status()
+
     def make(self, *buckets: str) -> None:
         """Make buckets."""
         for bucket in buckets:
@@ -57,7 +61,6 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    requests.post(f"{url}/moto-api/reset", timeout=60)  # all servers of a process have the same buckets
     for name, value in {
         "AWS_ENDPOINT_URL": url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true", "NO_PROXY": "127.0.0.1",
@@ -65,6 +68,8 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3]:
         monkeypatch.setenv(name, value)
     pytest.importorskip("s3fs").S3FileSystem.clear_instance_cache()  # they remember the server of an earlier test
     try:
-        yield S3(url)
+        store = S3(url)
+        store.reset()
+        yield store
     finally:
         server.stop()
