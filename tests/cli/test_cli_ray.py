@@ -24,6 +24,7 @@ pytest.importorskip("ray")
 pytest.importorskip("s3fs")
 MODEL = "small.safetensors"
 DEADLINE_S = 280
+_STARTS = 6
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +56,25 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
         command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
         log = tmp_path_factory.mktemp("ray") / "log"
-        with log.open("w") as file:
-            process = subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+
+        def start_ray() -> "subprocess.Popen[str]":
+            with log.open("w") as file:
+                return subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+
+        processes = [start_ray()]
 
         def started() -> bool:
-            assert process.poll() is None, log.read_text()
+            if processes[-1].poll() is not None:  # Ray waits 30 s for itself, which a busy machine may exceed
+                assert len(processes) < _STARTS, log.read_text()
+                processes.append(start_ray())
             return "Ray runtime started" in log.read_text()
 
         try:
-            wait_until(started, "the cluster")
-            yield Cluster(f"127.0.0.1:{port}", process, store)
+            wait_until(started, "the cluster", DEADLINE_S)
+            yield Cluster(f"127.0.0.1:{port}", processes[-1], store)
         finally:
-            process.terminate()
-            process.wait()
+            processes[-1].terminate()
+            processes[-1].wait()
 
 
 @pytest.fixture
