@@ -33,8 +33,19 @@ help: ## list the targets (default)
 	@echo '  TORCH_INDEX=URL    where PyTorch comes from, by default the CPU build; for CUDA the address that pytorch.org'
 	@echo '                     names, such as https://download.pytorch.org/whl/cu130'
 
-setup: .venv/.installed ## make .venv and install everything, pinned; redone only when the pins change
+setup: .venv/.installed .venv/.kernels ## make .venv and install everything, pinned; redone only when the pins change
 	@:
+
+# The CPU kernels are optional: without a C++ compiler, or on a CPU that has none, PyTorch computes alone. pip brings
+# cmake and ninja where the machine has none.
+.venv/.kernels: .venv/.installed $(wildcard kernels/*.toml kernels/*.txt kernels/bandsplit_kernels/*.py kernels/src/*)
+	@if ! command -v "$${CXX:-c++}" >/dev/null 2>&1; then \
+	  echo 'No C++ compiler: the CPU kernels are left out, and separation on CPUs is slower'; \
+	elif echo 'Building the CPU kernels'; \
+	    ! $(PINNED) $(PIP) --force-reinstall --no-deps ./kernels >.venv/kernels.log 2>&1; then \
+	  echo 'The CPU kernels were not built, and separation on CPUs is slower; .venv/kernels.log says why'; \
+	fi
+	@touch $@
 
 .venv/.installed: .venv/.base
 	@echo 'Installing the tools of development'

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from checkpoints import Store
+from hub_server import Hub
 from webserver import Server
 
 # The tests' tensors are tiny: threads would only wait for each other, badly so on a machine that does other work too.
@@ -51,3 +52,21 @@ def store(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     monkeypatch.setenv("BANDSPLIT_MIRROR", f"{server.url}/models")
     monkeypatch.delenv("BANDSPLIT_OFFLINE", raising=False)
     return Store(server, cache, monkeypatch)
+
+
+@pytest.fixture
+def hub(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hub on this machine, for a user without a token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.delenv("BANDSPLIT_MIRROR")
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a store of its own, which is not here
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        thread = threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield hub
+        hub.shutdown()
+        thread.join()

@@ -19,6 +19,7 @@ FLOORS = (
     ("recipes", "reports"),
     ("training",),
     ("studies", "tools"),
+    ("serve",),
     ("cli",),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -81,6 +82,7 @@ WITHOUT_TORCH = (
     "separation.network",
     "separation.opening",
     "separation.onnx_network",
+    "serve",
     "studies.agreement",
     "studies.figures",
     "studies.plans",

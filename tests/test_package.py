@@ -16,9 +16,10 @@ from places import ROOT
 from songs import noise
 from tiny_models import write_tiny_model
 
-FOLDERS = (".ci", "benchmarks", "docs", "src", "tests")
+FOLDERS = (".ci", ".github", "benchmarks", "docs", "kernels", "src", "tests")
 FILES = (
-    ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile",
+    ".dockerignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile",
+    "LICENSE", "MANIFEST.in", "Makefile",
     "README.md", "constraints.txt", "pyproject.toml",
 )  # fmt: skip
 

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 import pytest
 from test_cli_data import run
 
+from bandsplit.core.kernels import search_kernels
 from matrices import multiply_small_everywhere
 
 
@@ -47,17 +48,20 @@ SEPARATE = ("bench", "separate", "--device", "cpu", "--recipe", "mini-base", "--
 
 
 @pytest.mark.slow
-def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixture[str]):
+@pytest.mark.parametrize("more", ["onnx", "kernels"])
+def test_separation_is_measured_in_every_way_there_is(more: str, capsys: pytest.CaptureFixture[str]):
     ways = ["plain", "torch"]
-    if find_spec("onnxruntime") and find_spec("onnx"):
+    if more == "onnx" and find_spec("onnxruntime") and find_spec("onnx"):
         ways += ["onnx", "int8"]
+    if more == "kernels" and (kernels := search_kernels().kernels) is not None:
+        ways += ["kernels", *(f"kernels-{precision}" for precision in kernels.precisions[1:])]
     code, output = run(capsys, *SEPARATE, "--runtime", ",".join(ways), "--markdown")
     assert code == 0, output
     assert "fp32, medians of 1 round(s)" in output
     rows = [[cell.strip(" %") for cell in line.strip("| ").split("|")] for line in output.splitlines() if "|" in line]
     measured = {row[1].strip(): row[2:] for row in rows if row[0].strip() == "mini-base"}
     assert list(measured) == ways
-    for way, (chunk_s, realtime, quicker, gflop, matrix_rate, share, peak_mb, difference) in measured.items():
+    for way, (chunk_s, realtime, quicker, gflop, matrix_rate, share, *peak, peak_mb, difference) in measured.items():
         assert chunk_s == "0.5"
         assert float(realtime) > 0 and float(matrix_rate) > 0 and float(peak_mb) > 0
         assert float(share) >= 0
@@ -67,13 +71,17 @@ def test_separation_is_measured_in_every_way_there_is(capsys: pytest.CaptureFixt
         )
         assert low - 0.005 <= float(quicker) <= high + 0.005
         assert gflop == measured["plain"][3]
-        assert float(difference) < (0.3 if way == "int8" else 1e-5)
+        assert float(difference) < (0.3 if "int8" in way else 0.05 if "bf16" in way else 1e-5)
+        if way.startswith("kernels"):
+            assert float(peak[0]) > 0 and float(peak[1]) >= 0
+        else:
+            assert peak == ["-", "-"]
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--runtime", "tensorrt"), "tensorrt cannot be measured; runtimes: plain, torch, onnx, int8"),
+        (("--runtime", "tensorrt"), "tensorrt cannot be measured; runtimes: plain, torch, kernels, kernels-bf16"),
         (("--recipe", "bse"), "did you mean 'base'?"),
         (("-n", "nothing.onnx"), "nothing.onnx: no such"),
     ],

@@ -57,12 +57,14 @@ def test_every_architecture_of_the_paper_is_a_recipe():
 
 def test_small_counterparts_change_their_base_as_the_paper_does():
     small = [recipe for recipe in RECIPES.values() if recipe.counterpart and of_the_paper(recipe)]
-    assert len(small) == 9
+    assert len(small) == 10
     for recipe in small:
         assert recipe.counterpart is not None and recipe.id == f"mini-{recipe.counterpart}"
-        if recipe.counterpart not in ("base", "large"):
+        if recipe.counterpart not in ("base", "large", "semi-supervised"):
             assert recipe.parent == "mini-base" and recipe.changes == RECIPES[recipe.counterpart].changes
     assert RECIPES["mini-large"].changes.keys() < RECIPES["large"].changes.keys()
+    lengths = {"training.max_epochs", "training.validate_every"}
+    assert RECIPES["mini-semi-supervised"].changes.keys() - lengths == RECIPES["semi-supervised"].changes.keys()
 
 
 def test_layers_of_the_layer_table_are_as_wide_as_those_of_the_base_model():

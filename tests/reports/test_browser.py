@@ -11,11 +11,10 @@ import soundfile
 if os.name != "posix":
     pytest.skip("the browser is driven through inherited pipes", allow_module_level=True)
 
-from browser import BROWSER, Browser
-
 from bandsplit.core.table import TextTable
 from bandsplit.evaluation.results import Score
 from bandsplit.reports.page import Report, SongAudio, write_report
+from browser import BROWSER, Browser
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")
 

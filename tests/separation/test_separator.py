@@ -327,5 +327,5 @@ def test_a_lower_precision_changes_estimates_a_little():
         assert 0 < np.abs(rough[target] - stem).max() < 0.05 * np.abs(stem).max()
     with pytest.raises(ConfigError, match="precision: 'fp16' needs a GPU; on a CPU use 'fp32'"):
         separator(model, precision="fp16")
-    with pytest.raises(ConfigError, match="precision: 'int4' is unknown; choose one of fp32, bf16, fp16"):
+    with pytest.raises(ConfigError, match="precision: 'int4' is unknown; choose one of fp32, bf16, fp16, int8"):
         separator(model, precision="int4")

@@ -13,14 +13,9 @@ from PIL import Image
 from bandsplit.core.errors import BandsplitError
 from bandsplit.published import paper as published
 from bandsplit.reports.labels import place_labels
+from bandsplit.reports.scatter import Point, draw_scores, pareto_front
 from bandsplit.runs.records import read_runs
-from bandsplit.studies.figures import (
-    Point,
-    draw_convergence,
-    draw_scores,
-    pareto_front,
-    study_figures,
-)
+from bandsplit.studies.figures import draw_convergence, study_figures
 from bandsplit.studies.plans import STUDIES
 from study_runs import TOY, make_scores, write_study_run
 

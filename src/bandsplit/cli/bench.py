@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -86,7 +87,8 @@ def bench_separate(
         str | None,
         typer.Option(
             "--runtime",
-            help="Any of plain (PyTorch's layers, one chunk at a time), torch, onnx, int8 (default: all installed).",
+            help="Any of plain (PyTorch's layers, one chunk at a time), torch (without the CPU kernels), kernels, "
+            "kernels-bf16, kernels-int8, onnx, int8 (default: all installed).",
         ),
     ] = None,
     chunk: Annotated[
@@ -112,7 +114,7 @@ def bench_separate(
 
     console, out = make_console(), make_console(err=False)
     picked = pick_device(device)
-    here = RUNTIMES if has_packages("onnx", "onnxruntime") else RUNTIMES[:2]
+    here = [name for name in RUNTIMES if name not in ("onnx", "int8") or has_packages("onnx", "onnxruntime")]
     wanted = split_names(runtimes) if runtimes is not None else here
     files = choose_models(console, model) if model else split_names(recipes)
     with temporary_folder() as folder:
@@ -130,12 +132,13 @@ def bench_separate(
 
 def _separation_lines(rows: Sequence[Sequence[str]], markdown: bool) -> list[str]:
     heading = (
-        "model", "runtime", "chunk, s", "x real time", "x first", "GFLOP per 10 s", "matrix rate", "share", "MB",
-        "differs by",
+        "model", "runtime", "chunk, s", "x real time", "x first", "GFLOP per 10 s", "matrix rate", "share", "peak",
+        "of peak", "MB", "differs by",
     )  # fmt: skip
     return [
         *_table([heading, *rows], markdown),
         "matrix rate: GFLOP/s of large matrix products, 32 bit, in the same rounds; share: of that rate;",
+        "peak: Gop/s of the kernels' products in registers, in all threads; of peak: all products over that;",
         "x first: speed relative to the model's first line in the same round; differs by: difference from that",
         "line as a fraction of the peak; MB: peak memory of the process",
     ]
@@ -145,8 +148,15 @@ def _separation_row(name: str, runtime: str, speed: SeparationSpeed) -> Sequence
     return (
         name, runtime, f"{speed.chunk_s:.4g}", f"{speed.realtime:.2f}", f"{speed.quicker:.2f}",
         f"{speed.gflop_per_10_s:.0f}", f"{speed.matrix_gflop_per_s:.0f}", f"{100 * speed.share:.0f} %",
-        f"{speed.peak_mb:.0f}", f"{speed.difference:.1e}",
+        *_of_peak(speed), f"{speed.peak_mb:.0f}", f"{speed.difference:.1e}",
     )  # fmt: skip
+
+
+def _of_peak(speed: SeparationSpeed) -> tuple[str, str]:
+    if math.isnan(speed.peak_gop_per_s):
+        return "-", "-"
+    rate = speed.realtime * speed.gflop_per_10_s / 10
+    return f"{speed.peak_gop_per_s:.0f}", f"{100 * rate / speed.peak_gop_per_s:.0f} %"
 
 
 def _lines(speed: TrainingSpeed, markdown: bool) -> list[str]:

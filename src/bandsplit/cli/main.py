@@ -24,6 +24,7 @@ from bandsplit.cli.models import models_app
 from bandsplit.cli.plan import plan
 from bandsplit.cli.runs import runs as runs_command
 from bandsplit.cli.separate import separate
+from bandsplit.cli.serve import serve
 from bandsplit.cli.study.commands import study_app
 from bandsplit.cli.submit import submit
 from bandsplit.cli.terminal import PrintableLog, make_console, show, show_error
@@ -37,7 +38,6 @@ _TYPERS_CTRL_C = 130
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Systems for music separation: train, separate, evaluate, compare.",
 )
@@ -47,6 +47,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(energy_app, name="energy")
 app.add_typer(study_app, name="study")
 app.command()(separate)
+app.command()(serve)
 app.command()(evaluate)
 app.command(cls=TrainCommand)(train)
 app.command()(plan)

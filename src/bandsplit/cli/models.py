@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandsplit.cli.model_choice import agrees, install
-from bandsplit.cli.options import ForceOption, JsonOption, YesOption
+from bandsplit.cli.costs import model_costs
+from bandsplit.cli.model_choice import agrees, install, look_up
+from bandsplit.cli.options import ForceOption, JsonOption, YesOption, complete_models
 from bandsplit.cli.terminal import make_console, print_lines, show, show_json
 
 if TYPE_CHECKING:
     from bandsplit.models.pretrained.entries import Entry
 
 models_app = typer.Typer(
-    no_args_is_help=True, help="List, fetch, show, import, export and remove models; list architectures."
+    no_args_is_help=True, help="List, fetch, show, import, export, publish and remove models; list architectures."
 )
 
-NameArgument = Annotated[str, typer.Argument(help="A registered name; see `bandsplit models list`.")]
+models_app.command("costs")(model_costs)
+
+NameArgument = Annotated[str, typer.Argument(help="A name of `bandsplit models list`.", autocompletion=complete_models)]
 MirrorOption = Annotated[
     str | None,
     typer.Option("--mirror", envvar="BANDSPLIT_MIRROR", help="Address of another folder with the files."),
@@ -35,7 +38,7 @@ def list_models(
 ) -> None:
     """List the models that are cached or can be fetched; with --architectures every network that can be trained."""
     from bandsplit.cli.model_tables import architectures_rows, architectures_table, footnotes, models_table
-    from bandsplit.models.pretrained.registry import entries, models_folder
+    from bandsplit.models.pretrained.registry import known_entries, models_folder
 
     out = make_console(err=False)
     if architectures:
@@ -45,11 +48,12 @@ def list_models(
         else:
             out.print(architectures_table(rows))
         return
+    entries = known_entries()
     if as_json:
-        show_json([_facts(entry) for entry in entries()])
+        show_json([_facts(entry) for entry in entries])
         return
-    out.print(models_table(entries()))
-    print_lines(out, *footnotes(entries()))
+    out.print(models_table(entries))
+    print_lines(out, *footnotes(entries))
     print_lines(out, f"cache: {models_folder()}; networks that can be trained: bandsplit models list --architectures")
 
 
@@ -99,9 +103,19 @@ def _show_card(file: Path) -> None:
 
 @models_app.command("fetch")
 def fetch_model(
-    name: NameArgument,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A registered name, hf:OWNER/NAME[@REVISION], or the address of a file with --sha256.",
+            autocompletion=complete_models,
+        ),
+    ],
     yes: YesOption = False,
     mirror: MirrorOption = None,
+    sha256: Annotated[str | None, typer.Option("--sha256", help="Of the file at an address.")] = None,
+    named: Annotated[
+        str | None, typer.Option("--name", help="Name that a file at an address gets (default: its own).")
+    ] = None,
     md5: Annotated[str | None, typer.Option("--md5", help="Of the file, if no digest is registered.")] = None,
     archive: Annotated[
         Path | None,
@@ -114,16 +128,18 @@ def fetch_model(
     ] = None,
 ) -> None:
     """Fetch a model into the cache: download, check, import without running its code; resumes after a break."""
-    from bandsplit.models.pretrained.registry import cached_files, find_entry
+    from bandsplit.models.pretrained.registry import cached_files
+    from bandsplit.models.pretrained.sources import Sources
 
     console = make_console()
-    entry = find_entry(name)
+    sources = Sources(mirror, md5, archive, config)
+    entry = look_up(name, sha256, named, sources)
     if files := cached_files(entry):
         print_lines(console, f"{entry.name}: is in the cache already: {files[0].parent}")
         return
     if not yes and not agrees(console, entry):
         raise typer.Abort
-    install(console, entry, mirror=mirror, md5=md5, archive=archive, config=config)
+    install(console, entry, sources)
 
 
 @models_app.command("import")
@@ -204,14 +220,35 @@ def export_model(
         show(path)
 
 
+@models_app.command("push")
+def push_model(
+    models: Annotated[list[str], typer.Argument(metavar="MODELS", help="Model files, registered names, or one bag.")],
+    to: Annotated[str, typer.Argument(metavar="hf:OWNER/NAME", help="The page; it is made if it does not exist.")],
+    public: Annotated[bool, typer.Option("--public", help="Show a new page to everybody, not to you alone.")] = False,
+    yes: YesOption = False,
+) -> None:
+    """Publish models on the Hub: .safetensors files alone, with a page made from their cards; needs a token."""
+    from bandsplit.models.pretrained.hub import parse_hub_name
+    from bandsplit.models.pretrained.publishing import prepare, publish
+    from bandsplit.models.pretrained.registry import find_models
+
+    console = make_console()
+    publication = prepare(find_models(models), parse_hub_name(to))
+    print_lines(console, *publication.notice(public))
+    if not yes and not typer.confirm("Publish?", err=True):
+        raise typer.Abort
+    commit = publish(publication, public)
+    print_lines(console, f"{publication.name.page}: commit {commit}")
+    print_lines(console, f"others fetch it: bandsplit models fetch {publication.name}@{commit[:12]}")
+
+
 @models_app.command("remove")
 def remove_model(name: NameArgument) -> None:
     """Remove a model and its unfinished downloads from the cache."""
     from bandsplit.core.fetching import in_gb
-    from bandsplit.models.pretrained.registry import find_entry
-    from bandsplit.models.pretrained.store import remove_model
+    from bandsplit.models.pretrained.store import entry_to_remove, remove_model
 
-    entry = find_entry(name)
+    entry = entry_to_remove(name)
     freed_bytes = remove_model(entry)
     what = f"removed, {in_gb(freed_bytes)} freed" if freed_bytes else "was not in the cache"
     print_lines(make_console(), f"{entry.name}: {what}")

@@ -124,6 +124,15 @@ ErrataOption = Annotated[
 DEVICE_HELP = "auto (a CUDA GPU if there is one), cpu, cuda or cuda:N."
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help=DEVICE_HELP)]
 MODEL_NAMES = ("--name", "-n", "--model", "-m")
+
+
+def complete_models(incomplete: str) -> list[str]:
+    """List the registered and fetched models whose names begin so, for the completion of shells."""
+    from bandsplit.models.pretrained.registry import known_entries
+
+    return sorted(entry.name for entry in known_entries() if entry.name.startswith(incomplete))
+
+
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 ForceOption = Annotated[bool, typer.Option("--force", "-f", help="Replace an existing file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

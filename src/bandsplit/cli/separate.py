@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, with_options
+from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, complete_models, with_options
 from bandsplit.cli.song_work import Patience, SongWork, limit_threads, print_failure
 from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
@@ -39,6 +39,7 @@ class ModelOptions:
         _models(
             *MODEL_NAMES,
             metavar="MODEL",
+            autocompletion=complete_models,
             help="Model file, bag, folder of model files, or name in `bandsplit models list`; repeat it for models of "
             "several targets (default: the best one installed).",
         ),
@@ -53,7 +54,11 @@ class ModelOptions:
         _models("--runtime", help="Library that computes; auto: onnxruntime for .onnx files, else PyTorch."),
     ] = "auto"
     precision: Annotated[
-        Literal["fp32", "bf16", "fp16"], _models("--precision", help="Of products; bf16 and fp16 are faster on GPUs.")
+        Literal["fp32", "bf16", "fp16", "int8"],
+        _models(
+            "--precision",
+            help="Of products; bf16 and fp16 are faster on GPUs, bf16 and int8 in the CPU kernels of BSRNN models.",
+        ),
     ] = "fp32"
     sequential: Annotated[
         bool, _models("--sequential", help="Keep one model of a bag in memory at a time; estimates wait in TMPDIR.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bandsplit.cli.options import DatasetOptions
+from bandsplit.cli.terminal import print_lines, song_progress
 from bandsplit.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ class RunOptions:
         str | None,
         typer.Option("--init", metavar="MODEL", help="Start from this model of the same family: a file or a name."),
     ] = None
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            "--unlabelled",
+            metavar="FOLDER",
+            help="With --init, learn from these songs without stems, too: the best model so far separates them.",
+        ),
+    ] = None
     freeze: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,11 +102,13 @@ class RunOptions:
             given["training.data_weights"] = [weight for _, weight in self._weighted_data()]
         if self.freeze:
             given["training.freeze"] = self.freeze
+        plain = recipe.run_config(targets, seed=self.seed, changes=changes)
         if self.init is not None:
             from pooch import file_hash
 
-            plain = recipe.run_config(targets, seed=self.seed, changes=changes)
             given["init"] = file_hash(str(self.init_file(plain)))
+        if self.unlabelled is not None and plain.training.unlabelled is None:
+            given["training.unlabelled"] = {}
         return recipe.run_config(targets, seed=self.seed, changes=changes | given)
 
     def init_file(self, config: RunConfig) -> Path | None:
@@ -126,22 +137,28 @@ class RunOptions:
     def open_dataset(self, console: Console, songs: DatasetOptions) -> Dataset:
         """Open the songs for training and validation.
 
-        Validation songs are those of ``valid``, else those of the first data set that has any.
+        Validation songs are those of ``valid``, else those of the first data set that has any. With unlabelled songs,
+        the test songs of all sets are opened, too, since no unlabelled song may be one of them.
 
         Raises:
             DataError: some are broken, and ``--allow`` is not given.
         """
         sets: list[Dataset] = []
-        valid = None if self.valid is None else songs.open(console, self.valid, ("valid",))
+        held_out = () if self.unlabelled is None else ("test",)
+        unlabelled = None if self.unlabelled is None else _open_unlabelled(console, self.unlabelled)
+        valid = None if self.valid is None else songs.open(console, self.valid, ("valid", *held_out))
         for root, _ in self._weighted_data():
-            dataset = songs.open(console, root, ("train", "valid") if valid is None else ("train",))
+            dataset = songs.open(console, root, ("train", *(("valid",) if valid is None else ()), *held_out))
             sets.append(dataset)
             if valid is None and any(track.split == "valid" for track in dataset.tracks):
                 valid = dataset
         first, *others = sets
         if valid is not None and valid is not first:
             first = first.with_validation(valid)
-        return replace(first, others=tuple(others))
+            if self.valid is not None:
+                test = tuple(track for track in valid.tracks if track.split == "test")
+                first = replace(first, tracks=(*first.tracks, *test))
+        return replace(first, others=tuple(others), unlabelled=unlabelled)
 
     def _weighted_data(self) -> list[tuple[Path, float]]:
         """Read ``--data``.
@@ -175,6 +192,13 @@ class ExecutionOptions:
         bool, _execution("--checkpointing", help="Save memory: recompute activations in the backward pass.")
     ] = False
     compile: Annotated[bool, _execution("--compile", help="Compile the blocks with torch.compile.")] = False
+    cache: Annotated[
+        Path | None,
+        _execution(
+            "--cache", metavar="DIR", help="With --unlabelled, keep separated songs here (default: in the run)."
+        ),
+    ] = None
+    cache_gb: Annotated[float, _execution("--cache-gb", help="Size of this folder; 0 for none.", min=0)] = 10.0
 
     def execution(self, device: str, attempt: AttemptOptions | None = None) -> Execution:
         """Return the execution settings of the run."""
@@ -184,6 +208,7 @@ class ExecutionOptions:
         return Execution(
             device, self.devices, None, self.workers, self.batch, self.checkpointing, self.compile,
             60 * attempt.save_every, None if attempt.max_hours is None else 3600 * attempt.max_hours,
+            self.cache, self.cache_gb,
         )  # fmt: skip
 
 
@@ -233,6 +258,21 @@ class FolderOptions:
 
     runs: Annotated[Path, typer.Option("--runs", help="Folder of all runs.")] = Path("runs")
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run if it exists.")] = False
+
+
+def _open_unlabelled(console: Console, root: Path) -> Dataset:
+    """Index songs without stems, check them, and print notes.
+
+    Raises:
+        DataError: the folder has no songs, or some are broken.
+    """
+    from bandsplit.data.songs.check import check_dataset, require_sound
+    from bandsplit.data.songs.unlabelled import index_unlabelled
+
+    dataset = index_unlabelled(root)
+    print_lines(console, *dataset.notes)
+    with song_progress(console, "checking") as progress:
+        return require_sound(check_dataset(dataset, progress=progress))
 
 
 def _parse_change(text: str) -> tuple[str, Any]:

@@ -6,10 +6,11 @@ where the download stopped if the server supports that; otherwise the download s
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -24,7 +25,7 @@ BLOCK_BYTES = 1 << 16
 # Zenodo slows down clients without a User-Agent; a compressed response could not be resumed in the middle.
 HEADERS = {"User-Agent": f"bandsplit/{__version__}", "Accept-Encoding": "identity"}
 
-_DIGITS = {"md5": 32, "sha256": 64}
+_DIGITS = {"md5": 32, "sha256": 64, "git": 40}
 
 CHECK_CONNECTION = "check the connection (behind a proxy, set HTTPS_PROXY)"
 
@@ -38,7 +39,7 @@ class Digest(NamedTuple):
     """Digest of a complete file."""
 
     kind: str
-    """md5 or sha256."""
+    """md5, sha256, or git: the name that git gives to a file with this content."""
     value: str
     """Hexadecimal, in lower case; its first digits, if no more are known."""
 
@@ -75,6 +76,7 @@ def fetch(
     patience: Patience = PATIENCE,
     *,
     most_bytes: int,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Download ``url`` to ``path``, resuming where an earlier call stopped; an existing complete file is kept.
 
@@ -86,6 +88,7 @@ def fetch(
         progress: called often.
         patience: time limit and retries.
         most_bytes: the download stops if the server announces or sends more, so that it cannot fill the disk.
+        headers: sent with the request, but to no other server that it leads to.
 
     Raises:
         DownloadError: the download fails, or the server sends a different file.
@@ -100,7 +103,11 @@ def fetch(
         return
     part = part_of(path)
     try:
-        persist(lambda: _receive(url, part, patience.timeout_s, progress, most_bytes), patience, lambda: size_of(part))
+        persist(
+            lambda: _receive(url, part, patience.timeout_s, progress, most_bytes, headers or {}),
+            patience,
+            lambda: size_of(part),
+        )
     except requests.RequestException as error:
         check = "" if isinstance(error, requests.HTTPError) else f"{CHECK_CONNECTION}, or "
         kept = f"; the {in_gb(size_of(part))} that arrived are kept, run the same command again to continue from there"
@@ -203,10 +210,12 @@ def require_space(folder: Path, needed_bytes: int, what: str, fix: str) -> None:
         )
 
 
-def _receive(url: str, part: Path, timeout_s: float, progress: ByteProgress, most_bytes: int) -> None:
+def _receive(
+    url: str, part: Path, timeout_s: float, progress: ByteProgress, most_bytes: int, more: Mapping[str, str]
+) -> None:
     """Download to ``part``, resuming at its end if the server supports it."""
     done = size_of(part)
-    headers = HEADERS | ({"Range": f"bytes={done}-"} if done else {})
+    headers = {**HEADERS, **more, **({"Range": f"bytes={done}-"} if done else {})}
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
             return  # no byte is missing; the digest shows whether they are the right ones
@@ -245,6 +254,11 @@ def _may_pass(error: requests.RequestException) -> bool:
 def _digest(path: Path, kind: str, progress: ByteProgress) -> str:
     size_bytes = size_of(path)
     progress("check", 0, size_bytes)
-    digest = pooch.file_hash(str(path), alg=kind)
+    digest = _git_name(path) if kind == "git" else pooch.file_hash(str(path), alg=kind)
     progress("check", size_bytes, size_bytes)
     return digest
+
+
+def _git_name(path: Path) -> str:
+    content = path.read_bytes()  # git holds only small files by themselves
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -41,6 +41,13 @@ def worker_pool(
             pool.shutdown(cancel_futures=True)
 
 
+def start_worker(target: Callable[..., object], *arguments: object) -> SpawnProcess:
+    """Start a process that runs a function of a module; it is spawned, leaves signals to this one and ends with it."""
+    process = _Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
 def end_processes() -> None:
     """Kill all processes that `multiprocessing` started in this process."""
     for process in multiprocessing.active_children():

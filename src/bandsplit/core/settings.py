@@ -32,3 +32,8 @@ def is_offline() -> bool:
 def mirror_setting() -> str | None:
     """Return ``BANDSPLIT_MIRROR``, the address of a folder with the models' archives; None if not set."""
     return os.environ.get("BANDSPLIT_MIRROR") or None
+
+
+def kernels_setting() -> str | None:
+    """Return ``BANDSPLIT_KERNELS``, an instruction set of the CPU kernels or "off"; None if not set."""
+    return os.environ.get("BANDSPLIT_KERNELS") or None

@@ -91,7 +91,10 @@ class TextTable:
         """Return caption and table for a rich console."""
         table = PlainTable()
         for number, name in enumerate(self.header):
-            table.add_column(name, justify="left" if number < self.text_columns else "right")
+            if number < self.text_columns:
+                table.add_column(name, justify="left", overflow="fold")  # a name without its end may be another's
+            else:
+                table.add_column(name, justify="right")
         for row in self.rows:
             table.add_row(*row)
         return Group(Text(self.caption), table, *map(Text, self.footnotes))

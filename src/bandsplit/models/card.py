@@ -47,10 +47,25 @@ class FineTuning(Config):
     """Parameters that were not trained."""
 
 
+class SemiSupervision(Config):
+    """Facts about the training of a model that learned from songs without stems, too."""
+
+    teacher: str
+    """Hash of the weights of the last teacher before this model."""
+    replacements: int
+    """Times that the first teacher, the model of `FineTuning`, had been replaced."""
+    share: float
+    """Share of the targets and residuals that were drawn from these songs."""
+    songs: int
+    """Number of songs."""
+    fingerprint: str | None
+    """Fingerprint of their audio."""
+
+
 class ModelCard(Config, Grown):
     """Facts that a user must know about a model. Licence and training data have no default on purpose."""
 
-    ADDED: ClassVar = ("saw_test_songs", "fine_tuning")
+    ADDED: ClassVar = ("saw_test_songs", "fine_tuning", "semi_supervision")
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -72,6 +87,8 @@ class ModelCard(Config, Grown):
     """Named scores, for example of the validation at the best epoch."""
     fine_tuning: FineTuning | None = None
     """The start from another model; None for models trained from random weights, and for imports."""
+    semi_supervision: SemiSupervision | None = None
+    """Songs without stems that it was trained on; None for models that had none."""
     bandsplit_version: str = __version__
     """Version that wrote the file."""
 

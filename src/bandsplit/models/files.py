@@ -45,6 +45,14 @@ def save_model(
         raise ModelFileError(f"{path}: cannot be written ({error.strerror or error}); choose another folder") from None
 
 
+def save_untrained(path: Path | str, config: ModelConfig, name: str) -> None:
+    """Write a model with seeded random weights, for measurements; `save_model` says what can go wrong."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build_model(config)
+    save_model(path, model, ModelCard(name=name, training_data="none: random weights", licence="none needed"))
+
+
 def load_model(path: Path | str) -> SeparationModel:
     """Load a model on the CPU, ready to separate.
 

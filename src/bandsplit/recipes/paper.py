@@ -7,7 +7,7 @@ import itertools
 from typing import Any
 
 from bandsplit.core.targets import TARGETS
-from bandsplit.data.examples.mixing import UMX_LIKE
+from bandsplit.data.examples.mixing import UMX_LIKE, UnlabelledConfig
 from bandsplit.recipes.recipe import Recipe, apply_changes
 
 _UMX_LIKE = {f"training.mixing.{field}": value for field, value in UMX_LIKE.items()}
@@ -35,6 +35,7 @@ def paper_recipes() -> list[Recipe]:
         base.vary("base-patience-30", "base model, patience 30", {"training.patience": 30}, parameters_m=32.3),
         *_layer_recipes(base),
         *_shared_recipes(base),
+        _semi_supervised_recipe(base),
     ]
 
 
@@ -89,6 +90,21 @@ def _optimised_recipes(large: Recipe) -> list[Recipe]:
         row="20", parameters_m=149.9,
     )  # fmt: skip
     return [no_tac, no_tac.vary("optimised", "oBSRNN: with TAC stereo, PReLU", _TAC, row="20b", parameters_m=164.1)]
+
+
+def _semi_supervised_recipe(base: Recipe) -> Recipe:
+    """Make the fine-tuning with unlabelled songs, which starts from a trained base model (``--init``).
+
+    Source: BSRNN paper, Table I.
+    """
+    why = "not stated; our choice, docs/semi-supervised.md"
+    names = ("share", "quietest_db", "segment_s", "context_s", "same_segment_probability", "gain", "drop")
+    unlabelled = {name: field.default for name, field in UnlabelledConfig.model_fields.items()}
+    return base.vary(
+        "semi-supervised", "base, fine-tuned with unlabelled songs that a teacher separates",
+        {"training.learning_rate": 1e-4, "training.unlabelled": unlabelled},
+        unknown={f"training.unlabelled.{name}": why for name in names}, parameters_m=32.3,
+    )  # fmt: skip
 
 
 def _shared_recipes(base: Recipe) -> list[Recipe]:

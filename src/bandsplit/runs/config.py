@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from bandsplit.core.config import Config, hash8
 from bandsplit.core.errors import ConfigError
-from bandsplit.data.examples.mixing import MixingConfig
+from bandsplit.data.examples.mixing import MixingConfig, UnlabelledConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
 from bandsplit.models.families import UNNAMED, AnyModelConfig, tensor_shapes
 from bandsplit.models.tensors import find_tensors, is_parameter
@@ -33,6 +33,7 @@ _ADDED: dict[str, Any] = {
     "init": None,
     "training.freeze": [],
     "training.data_weights": [],
+    "training.unlabelled": None,
     "training.warm_up_updates": 0,
     "training.optimizer.amsgrad": False,
     "training.optimizer.decayed": [],
@@ -81,6 +82,8 @@ class TrainingConfig(Config):
     data_weights: tuple[PositiveFloat, ...] = ()
     """Weights of several data sets, in their order: an example comes from one of them with a probability in proportion
     to its weight. Empty for one data set."""
+    unlabelled: UnlabelledConfig | None = None
+    """Semi-supervised fine-tuning: use of songs without stems, which a teacher separates; null for none."""
     freeze: tuple[str, ...] = ()
     """Parts of the model that are not trained: beginnings of names of tensors up to a dot, or patterns with * and ?."""
     broken_song: Literal["stop", "skip"] = "stop"
@@ -111,6 +114,11 @@ class TrainingConfig(Config):
         if activity and activity.segment_s < self.excerpt_s:
             raise ValueError(
                 f"mixing.activity.segment_s: {activity.segment_s:g} is shorter than excerpt_s {self.excerpt_s:g}; "
+                f"excerpts are drawn inside segments"
+            )
+        if self.unlabelled and self.unlabelled.segment_s < self.excerpt_s:
+            raise ValueError(
+                f"unlabelled.segment_s: {self.unlabelled.segment_s:g} is shorter than excerpt_s {self.excerpt_s:g}; "
                 f"excerpts are drawn inside segments"
             )
         if self.chunks.tta or self.chunks.normalise is not None:
@@ -160,6 +168,11 @@ class RunConfig(Config):
                 f"take; use {fitting / model.sample_rate_hz!r}, {fitting} samples"
             )
         self._check_frozen()
+        if training.unlabelled and len(model.targets) > 1:
+            raise ValueError(
+                f"training.unlabelled: pseudo-stems are of one target, the model estimates {', '.join(model.targets)}; "
+                f"train a model for each"
+            )
         if isinstance(training.loss, WaveformL1Loss):
             training.loss.weigh(model.targets)
         _ = self.decayed_tensors

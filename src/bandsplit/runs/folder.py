@@ -19,7 +19,15 @@ from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
-from bandsplit.runs.schema import BEST_FILE, Description, LogRow, OtherSongs, SongsDescription, first_problem
+from bandsplit.runs.schema import (
+    BEST_FILE,
+    Description,
+    LogRow,
+    OtherSongs,
+    SongsDescription,
+    UnlabelledSongs,
+    first_problem,
+)
 
 LOCK_WAIT_S = 10.0
 """Seconds to wait for another process to leave the folder: loader workers outlive a killed one by about five."""
@@ -91,6 +99,13 @@ def _describe_songs(dataset: Dataset) -> SongsDescription:
                 train=names(other, "train"),
             )
             for other in dataset.others
+        ),
+        unlabelled=None
+        if dataset.unlabelled is None
+        else UnlabelledSongs(
+            name=dataset.unlabelled.name,
+            fingerprint=dataset.unlabelled.fingerprints.get("train"),
+            songs=names(dataset.unlabelled, "train"),
         ),
     )
 

@@ -36,10 +36,21 @@ class OtherSongs(_Stored):
     """Names of the songs."""
 
 
+class UnlabelledSongs(_Stored):
+    """The songs without stems that a run learns from."""
+
+    name: str
+    """Name of their folder."""
+    fingerprint: str | None = None
+    """Fingerprint of the audio."""
+    songs: list[str] = []
+    """Their names."""
+
+
 class SongsDescription(_Stored, Grown):
     """The songs that a run is trained and validated on, in ``config.json``."""
 
-    ADDED: ClassVar = ("errata", "others")
+    ADDED: ClassVar = ("errata", "others", "unlabelled")
 
     name: str = ""
     """Name of the data set."""
@@ -56,6 +67,8 @@ class SongsDescription(_Stored, Grown):
     """Treatment of songs with known faults; None: they are kept as they are."""
     others: tuple[OtherSongs, ...] = ()
     """Further data sets for training."""
+    unlabelled: UnlabelledSongs | None = None
+    """Songs without stems."""
 
     @property
     def names(self) -> str:
@@ -125,7 +138,7 @@ class WeightsValue(_Stored):
 class LoggedValidation(_Stored, Grown):
     """The validation after an epoch."""
 
-    ADDED: ClassVar = ("weights", "others")
+    ADDED: ClassVar = ("weights", "others", "teacher")
 
     kind: Literal["validation"] = "validation"
     epoch: int
@@ -151,6 +164,8 @@ class LoggedValidation(_Stored, Grown):
     """Name of the weights that were validated, those with the best score if several were."""
     others: tuple[WeightsValue, ...] = ()
     """The others, the best first."""
+    teacher: str | None = None
+    """Hash of the teacher of the epochs before; it is replaced after a validation that is the best so far."""
 
 
 class LoggedSkip(_Stored):

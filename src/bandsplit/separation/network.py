@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from bandsplit.models.network import SeparationModel
 
 Model: TypeAlias = "Path | str | SeparationModel"
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16"]
-"""Precision of products in PyTorch; fp16 only on a GPU."""
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+"""Precision of products; fp16 only on a GPU, int8 only in the CPU kernels."""
 
 
 class Network(Protocol):

@@ -10,9 +10,11 @@ import torch
 from einops import rearrange
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.kernels import KernelPrecision
 from bandsplit.core.memory import keep_freed_memory
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.files import load_model
+from bandsplit.models.layers.kernel_lstm import kernel_problem, products_in
 from bandsplit.models.layers.threads import map_apart
 from bandsplit.models.network import SeparationModel
 from bandsplit.separation.network import Model, Precision
@@ -38,8 +40,7 @@ class TorchNetwork:
         Raises:
             ConfigError: the device does not compute in ``precision``.
         """
-        if precision == "fp16" and device.type == "cpu":
-            raise ConfigError("precision: 'fp16' needs a GPU; on a CPU use 'fp32' (fastest on most) or 'bf16'")
+        self._kernels: KernelPrecision = _kernel_precision(model, device, precision)
         self.name = name
         self.precision = precision
         self.config = model.config
@@ -63,7 +64,8 @@ class TorchNetwork:
             ConfigError: as for the class.
         """
         if isinstance(model, str | Path):
-            return cls(_narrow(load_model(model), targets), device, Path(model).stem, precision)
+            loaded = load_model(model).requires_grad_(False)  # so that the CPU kernels may keep packed weights
+            return cls(_narrow(loaded, targets), device, Path(model).stem, precision)
         return cls(_narrow(model, targets), device, precision=precision)
 
     @property
@@ -89,14 +91,34 @@ class TorchNetwork:
 
     def estimate_plainly(self, batch: np.ndarray) -> np.ndarray:
         """Estimate chunks in one call of the network; otherwise like `estimate`."""
-        low = torch.autocast(torch.device(self.device).type, _TYPES.get(self.precision), self.precision != "fp32")
+        by_torch = self._kernels == "fp32" and self.precision != "fp32"
+        low = torch.autocast(torch.device(self.device).type, _TYPES.get(self.precision), by_torch)
         try:
-            with torch.inference_mode(), low:
+            with torch.inference_mode(), low, products_in(self._kernels):
                 return self.model.separate(torch.from_numpy(batch).to(self.device)).cpu().numpy()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
                 raise MemoryError from None
             raise
+
+
+def _kernel_precision(model: SeparationModel, device: torch.device, precision: Precision) -> KernelPrecision:
+    """Return the precision of the CPU kernels: the wanted one, or "fp32" where autocast has it in their place.
+
+    Raises:
+        ConfigError: the device, the kernels or the model do not have ``precision``.
+    """
+    on_cpu = device.type == "cpu"
+    if precision == "fp16" and on_cpu:
+        raise ConfigError("precision: 'fp16' needs a GPU; on a CPU use 'fp32' (fastest on most) or 'bf16'")
+    if precision == "int8" and not on_cpu:
+        raise ConfigError(f"precision: 'int8' is for CPUs; on {str(device)!r} use 'bf16' or 'fp16'")
+    if precision not in ("bf16", "int8") or not on_cpu:
+        return "fp32"
+    problem = kernel_problem(model, precision)
+    if problem and precision == "int8":
+        raise ConfigError(f"precision: 'int8' {problem}; use 'fp32' or 'bf16'")
+    return precision if problem is None else "fp32"
 
 
 def pick_device(device: object) -> torch.device:

@@ -7,29 +7,28 @@ that were measured on different songs are never in one picture.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.pictures import save_figure
 from bandsplit.core.text import numbered
-from bandsplit.evaluation.groups import group, with_remark
 from bandsplit.evaluation.results import Score
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.reports.curves import draw_validation_curves
-from bandsplit.reports.labels import place_labels
+from bandsplit.reports.scatter import DPI, LEGEND, Point, draw_scores
 from bandsplit.runs.records import RunRecord
+from bandsplit.studies.costs.pictures import cost_pictures
+from bandsplit.studies.costs.rows import Cost
 from bandsplit.studies.plans import Study
 from bandsplit.studies.systems_figure import draw_systems
 from bandsplit.studies.tables.rows import (
@@ -41,29 +40,9 @@ from bandsplit.studies.tables.rows import (
     measure_runs,
     measure_scores,
     measured_of,
+    short_label,
     spread,
 )
-
-_FRONT, _BEHIND = "#1f5fbf", "#8a8a8a"
-_WIDE_RANGE = 12.0
-"""Ratio of the largest to the smallest value above which an axis is logarithmic."""
-_LEGEND = (
-    "Hollow: published; filled: ours; blue: Pareto front (no other of its kind is better in one and no worse in the "
-    "other)"
-)
-_DPI = 130
-
-
-class Point(NamedTuple):
-    """A row in a picture."""
-
-    label: str
-    cost: float
-    """Energy, parameters or time: less is better."""
-    score_db: float
-    ours: bool
-    std_db: float | None = None
-    """Spread over seeds."""
 
 
 class StudyFigure(NamedTuple):
@@ -74,7 +53,12 @@ class StudyFigure(NamedTuple):
 
 
 def study_figures(
-    study: Study, runs: Sequence[RunRecord], scores: Sequence[Score], folder: Path, suffix: str = ".png"
+    study: Study,
+    runs: Sequence[RunRecord],
+    scores: Sequence[Score],
+    folder: Path,
+    suffix: str = ".png",
+    costs: Sequence[Cost] = (),
 ) -> list[StudyFigure]:
     """Draw all figures of a study that have data.
 
@@ -84,6 +68,7 @@ def study_figures(
         scores: its scores on the test split.
         folder: where to put the pictures; it must exist.
         suffix: ``.png``, ``.svg`` or ``.pdf``.
+        costs: its stored costs.
 
     Returns:
         The pictures; those of other data sets than MUSDB18-HQ end in ``-2``, ``-3`` and so on.
@@ -97,6 +82,7 @@ def study_figures(
         *_draw_curves(study, runs, folder, suffix),
         *_draw_costs(study, runs, folder, suffix),
         *_draw_times(study, scores, folder, suffix),
+        *_draw_stored(study, runs, scores, costs, folder, suffix),
     ]
 
 
@@ -137,7 +123,7 @@ def _draw_costs(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: s
                 path = folder / f"{numbered(f'score-{cost}', number)}{suffix}"
                 score = f"validation uSDR, dB ({key})"
                 draw_scores(path, points, axis, score, f"On {data.text}", logarithmic=logarithmic)
-                yield StudyFigure(f"{key}: validation uSDR against {text}, on {data.text}. {_LEGEND}", path)
+                yield StudyFigure(f"{key}: validation uSDR against {text}, on {data.text}. {LEGEND}", path)
 
 
 def _draw_times(study: Study, scores: Sequence[Score], folder: Path, suffix: str) -> Iterator[StudyFigure]:
@@ -147,108 +133,26 @@ def _draw_times(study: Study, scores: Sequence[Score], folder: Path, suffix: str
         path = folder / f"{numbered('score-time', number)}{suffix}"
         axis = "seconds to separate one second of audio"
         draw_scores(path, points, axis, f"test uSDR, dB ({key})", title=f"On {data.text}")
-        yield StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {_LEGEND}", path)
+        yield StudyFigure(f"{key}: test uSDR against separation time, on {data.text}. {LEGEND}", path)
+
+
+def _draw_stored(
+    study: Study,
+    runs: Sequence[RunRecord],
+    scores: Sequence[Score],
+    costs: Sequence[Cost],
+    folder: Path,
+    suffix: str,
+) -> Iterator[StudyFigure]:
+    """Draw scores against stored costs for each machine and data set."""
+    for one in cost_pictures(study, runs, scores, costs):
+        path = folder / f"{one.name}{suffix}"
+        draw_scores(path, one.points, one.cost_label, one.score_label, one.title)
+        yield StudyFigure(one.caption, path)
 
 
 def _column_of(study: Study) -> str:
     return study.targets[0] if len(study.targets) == 1 else AVERAGE
-
-
-def pareto_front(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other dominates, that is, costs no more, scores no less and is better in one.
-
-    The paper's words, "no other point yielding both a higher SDR and a lower energy", would keep points that tie with
-    a cheaper one as well; with averages printed to 0.1 dB these are ties of rounding.
-
-    Source: paper, section V-C; paper, Fig. 3.
-    """
-    return [
-        point
-        for point in points
-        if not any(
-            other.cost <= point.cost
-            and other.score_db >= point.score_db
-            and (other.cost < point.cost or other.score_db > point.score_db)
-            for other in points
-        )
-    ]
-
-
-def draw_scores(
-    path: Path,
-    points: Sequence[Point],
-    cost_label: str,
-    score_label: str,
-    title: str = "",
-    *,
-    logarithmic: bool | None = None,
-) -> None:
-    """Draw score against cost, the Pareto front in blue, each point with its label next to it.
-
-    Published points and ours have separate fronts.
-
-    Args:
-        path: the picture to write, in a format of its suffix.
-        points: the points, all measured on the same songs.
-        cost_label: of the horizontal axis.
-        score_label: of the vertical axis.
-        title: a line above.
-        logarithmic: whether the horizontal axis is logarithmic; None: if the values span more than a factor of 12.
-
-    Raises:
-        BandsplitError: there is nothing to draw, or the picture cannot be written.
-    """
-    if not points:
-        raise BandsplitError(f"{path}: not drawn, there are no points")
-    figure = Figure(figsize=(8.4, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    costs = [point.cost for point in points]
-    if max(costs) / min(costs) > _WIDE_RANGE if logarithmic is None else logarithmic:
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel=cost_label, ylabel=score_label)
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.grid(alpha=0.25)
-    axes.margins(0.08, 0.1)
-    labels: list[Annotation] = []
-    handles: list[Line2D] = []
-    for ours in (False, True):
-        kind = [point for point in points if point.ours == ours]
-        front = set(pareto_front(kind))
-        labels += _plot_points(axes, kind, front, filled=ours)
-        name = "ours" if ours else "published"
-        handles += [_marker(_FRONT, f"{name}, Pareto front", filled=ours)] if front else []
-        handles += [_marker(_BEHIND, name, filled=ours)] if front != set(kind) else []
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    place_labels(figure, axes, labels)
-    save_figure(figure, path, _DPI)
-
-
-def _plot_points(axes: Axes, points: Sequence[Point], front: Set[Point], *, filled: bool) -> list[Annotation]:
-    """Plot points of one kind, those of the front on top, and return their labels, which still lie on the points."""
-    for point in sorted(points, key=lambda point: point in front):
-        colour = _FRONT if point in front else _BEHIND
-        axes.errorbar(
-            point.cost, point.score_db, yerr=point.std_db, fmt="o", markersize=6.5, color=colour, elinewidth=0.8,
-            markerfacecolor=colour if filled else "white", markeredgewidth=1.4, zorder=3 if point in front else 2,
-        )  # fmt: skip
-    places = group(points, lambda point: (point.cost, point.score_db))  # such as rows that print the same numbers
-    return [
-        axes.annotate(
-            ", ".join(point.label for point in here), place, xytext=(0, 0), textcoords="offset points", fontsize=9,
-            color=_BEHIND if front.isdisjoint(here) else _FRONT, fontweight="bold" if filled else "normal",
-            ha="center", va="center", zorder=4,
-        )
-        for place, here in places.items()
-    ]  # fmt: skip
-
-
-def _marker(colour: str, text: str, *, filled: bool) -> Line2D:
-    face = colour if filled else "white"
-    return Line2D([], [], marker="o", linestyle="", color=colour, markerfacecolor=face, label=text)
 
 
 def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocals") -> None:
@@ -291,7 +195,7 @@ def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocal
     handles.append(Line2D([], [], color="black", linestyle="--", linewidth=1.0, label="best of the run"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
     figure.suptitle(f"On {data[0].text}", fontsize=10)
-    save_figure(figure, path, _DPI)
+    save_figure(figure, path, DPI)
 
 
 # --- points ----------------------------------------------------------------------------------------------------------
@@ -317,7 +221,7 @@ def _points(found: Sequence[Measured], key: str, cost: str) -> list[Point]:
             size = RECIPES[one.name].parameters_m
         x = energy if cost == "energy" else size
         if score.mean is not None and x:
-            points.append(Point(_label(one), x, score.mean, ours=True, std_db=score.std))
+            points.append(Point(short_label(one), x, score.mean, ours=True, std_db=score.std))
     return points
 
 
@@ -335,14 +239,9 @@ def _times(scores: Sequence[Score], key: str) -> dict[DataKey, list[Point]]:
                 and all(getattr(row, name) == one.conditions[name] for name in ("fingerprint", "split", "inference"))
             ]  # fmt: skip
             if value.mean is not None and times and not one.seen:
-                point = Point(_label(measured), statistics.median(times), value.mean, ours=True, std_db=value.std)
+                point = Point(short_label(measured), statistics.median(times), value.mean, ours=True, std_db=value.std)
                 made.setdefault(data, []).append(point)
     return made
-
-
-def _label(one: Measured) -> str:
-    row = published.table2().get(one.name)
-    return with_remark(row.row if row else one.name, one.remark)
 
 
 def _data_of(runs: Sequence[RunRecord]) -> list[DataKey]:

@@ -25,6 +25,7 @@ from bandsplit.reports.page import Report, ReportFigure, SongAudio, write_report
 from bandsplit.runs.energy.report import find_runs, make_report
 from bandsplit.runs.records import RunRecord
 from bandsplit.separation.separator import Separator
+from bandsplit.studies.costs.rows import Cost, read_costs
 from bandsplit.studies.figures import StudyFigure, study_figures
 from bandsplit.studies.plans import Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
@@ -48,6 +49,8 @@ class StudyData:
     """Its runs in any state, and no others."""
     scores: tuple[Score, ...]
     """Scores on the test songs, of its recipes, and of systems without one: public weights and yardsticks."""
+    costs: tuple[Cost, ...] = ()
+    """Stored costs of its systems."""
 
     @property
     def empty(self) -> bool:
@@ -67,13 +70,14 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
     """Read the runs and scores of a study; ``note`` is called as by `read_scores`.
 
     Raises:
-        BandsplitError: the file of scores is damaged.
+        BandsplitError: the file of scores or of costs is damaged.
     """
     looked = [run.record for run in folder.look(planned_runs(study))]
     runs = tuple(record for record in looked if record is not None and not record.changes)
     recipes = {run.recipe for run in runs}
     rows = read_scores(folder.scores, note) if folder.scores.exists() else []
-    return StudyData(study, folder, runs, tuple(row for row in rows if row.recipe is None or row.recipe in recipes))
+    kept = tuple(row for row in rows if row.recipe is None or row.recipe in recipes)
+    return StudyData(study, folder, runs, kept, tuple(read_costs(folder.costs, note).values()))
 
 
 def write_tables(found: StudyData) -> StudyTables:
@@ -102,7 +106,7 @@ def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
         suffix: ``.svg``, ``.png`` or ``.pdf``.
     """
     folder = _make_folder(found.folder.path / "figures")
-    return study_figures(found.study, found.runs, found.scores, folder, suffix)
+    return study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
 
 
 def comparison_tables(found: StudyData) -> dict[str, TextTable]:

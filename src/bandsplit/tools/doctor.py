@@ -99,6 +99,12 @@ def _contains(wanted: str, found: str) -> bool:
 
 
 def _device() -> Iterator[Finding]:
+    if not has_packages("torch") and has_packages("onnxruntime"):
+        value = f"cpu, by onnxruntime {_version_of('onnxruntime')}, because PyTorch is not installed"
+        yield Finding("device", "chosen", value, "note", "for other models, and for GPUs: pip install torch")
+        yield Finding("device", "NVIDIA driver", _driver() or "none")
+        yield Finding("device", "CPU cores", str(cores()))
+        return
     import torch
 
     from bandsplit.separation.torch_network import pick_device
@@ -126,6 +132,25 @@ def _device() -> Iterator[Finding]:
     yield Finding("device", "CPU threads", f"{torch.get_num_threads()} used of {cores()} cores{by}")
     fix = "" if waiting else "import bandsplit before torch, or set GOMP_SPINCOUNT=1000"
     yield Finding("device", "waiting threads", waiting or "spin for milliseconds", "ok" if waiting else "note", fix)
+    yield _cpu_kernels()
+
+
+def _cpu_kernels() -> Finding:
+    """Say which CPU kernels run, or why none do."""
+    from bandsplit.core.errors import ConfigError
+    from bandsplit.core.kernels import NOT_INSTALLED, search_kernels
+
+    try:
+        kernels, reason, broken = search_kernels()
+    except ConfigError as error:
+        return Finding("device", "CPU kernels", str(error), "fail", "unset it, or choose one of these")
+    if kernels is not None:
+        return Finding("device", "CPU kernels", f"{kernels.name} ({', '.join(kernels.precisions)}), {reason}")
+    if broken:
+        fix = "pip install --force-reinstall 'bandsplit[kernels]', or ./kernels of the source folder"
+        return Finding("device", "CPU kernels", reason, "note", fix)
+    fix = "for quicker band-split networks: pip install 'bandsplit[kernels]', or ./kernels of the source folder"
+    return Finding("device", "CPU kernels", reason, "note", fix if reason == NOT_INSTALLED else "")
 
 
 def _driver() -> str | None:
@@ -190,7 +215,7 @@ def _extras() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     from bandsplit.core.fetching import in_gb
     from bandsplit.core.settings import cache_folder, is_offline, mirror_setting
-    from bandsplit.models.pretrained.registry import cached_files, entries
+    from bandsplit.models.pretrained.registry import cached_files, entries, known_entries
 
     folder = cache_folder()
     size_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
@@ -202,7 +227,7 @@ def _models() -> Iterator[Finding]:
     little = free_bytes < LITTLE_SPACE_BYTES
     fix = "fetching a model needs up to 5 GB for a while" if little else ""
     yield Finding("models", "free disk", in_gb(free_bytes), "note" if little else "ok", fix)
-    cached = [entry.name for entry in entries() if cached_files(entry)]
+    cached = [entry.name for entry in known_entries() if cached_files(entry)]
     best = entries()[0]
     fix = "" if cached else f"to have one: bandsplit models fetch {best.name} ({in_gb(best.source.bytes)})"
     yield Finding("models", "fetched", ", ".join(cached) or "none", "ok" if cached else "note", fix)

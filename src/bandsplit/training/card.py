@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from bandsplit.data.songs.tracks import Dataset
-from bandsplit.models.card import FineTuning, ModelCard
+from bandsplit.models.card import FineTuning, ModelCard, SemiSupervision
 from bandsplit.models.tensors import count_parameters
 from bandsplit.runs.config import RunConfig
 from bandsplit.training.averaging import WEIGHTS
 from bandsplit.training.initial import InitialModel
+from bandsplit.training.teacher import Teacher
 from bandsplit.training.validation import Validation
 
 
 def describe_model(
-    config: RunConfig, dataset: Dataset, validation: Validation, initial: InitialModel | None, learning_rate: float
+    config: RunConfig,
+    dataset: Dataset,
+    validation: Validation,
+    initial: InitialModel | None,
+    learning_rate: float,
+    teacher: Teacher | None = None,
 ) -> ModelCard:
     """Make the card of the weights that reached a validation score.
 
@@ -22,6 +28,7 @@ def describe_model(
         validation: the validation of these weights.
         initial: the model that the run started from.
         learning_rate: that of its first update.
+        teacher: its teacher until then, if it had one.
     """
     changed = f", changed by hand: {config.changes}" if config.changes else ""
     weights = "" if validation.weights == WEIGHTS else f", {validation.weights}"
@@ -37,6 +44,7 @@ def describe_model(
         saw_test_songs=True if initial and initial.card.saw_test_songs else None,
         scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         fine_tuning=_describe_fine_tuning(config, initial, learning_rate) if initial else None,
+        semi_supervision=_describe_teacher(config, dataset, teacher) if teacher else None,
     )
 
 
@@ -48,7 +56,20 @@ def _describe_songs(dataset: Dataset) -> str:
     for other in dataset.others:
         songs = sum(track.split == "train" for track in other.tracks)
         text += f"; {other.name}: {songs} songs, train {other.fingerprints.get('train', 'unknown')}"
+    if dataset.unlabelled is not None:
+        text += f"; {dataset.unlabelled.name}: {len(dataset.unlabelled.tracks)} songs without stems"
     return text
+
+
+def _describe_teacher(config: RunConfig, dataset: Dataset, teacher: Teacher) -> SemiSupervision:
+    assert config.training.unlabelled is not None and dataset.unlabelled is not None
+    return SemiSupervision(
+        teacher=teacher.hash,
+        replacements=teacher.replacements,
+        share=config.training.unlabelled.share,
+        songs=len(dataset.unlabelled.tracks),
+        fingerprint=dataset.unlabelled.fingerprints.get("train"),
+    )
 
 
 def _describe_fine_tuning(config: RunConfig, initial: InitialModel, learning_rate: float) -> FineTuning:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from bandsplit.core.bounded import BoundedFolder
 from bandsplit.core.errors import ConfigError
 from bandsplit.models.network import RepeatedPart
 from bandsplit.runs.config import TrainingConfig, TrainingPrecision
@@ -19,6 +22,8 @@ from bandsplit.separation.torch_network import pick_device
 _FABRIC_PRECISION: dict[TrainingPrecision, Any] = {
     "fp32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed",
 }  # fmt: skip
+OWN_CACHE = "pseudo-stems"
+"""Name of the cache in a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,20 @@ class Execution:
     """Seconds between saved states."""
     max_s: float | None = None
     """Seconds after which the run saves its state and stops."""
+    cache: Path | None = None
+    """Folder of what a teacher separated; None: one in the run's folder, which is removed when the run is over."""
+    cache_gb: float = 10.0
+    """Size of this folder, at most; 0 keeps nothing."""
+
+    def cache_of(self, folder: Path) -> BoundedFolder | None:
+        """Return the cache of the run in ``folder``; None if nothing is kept."""
+        path = self.cache or folder / OWN_CACHE
+        return BoundedFolder(path, round(self.cache_gb * 1e9)) if self.cache_gb else None
+
+    def remove_cache(self, folder: Path, *, finished: bool) -> None:
+        """Remove the cache of the run in ``folder`` if the run is over and no other run can use it."""
+        if finished and self.cache is None:
+            shutil.rmtree(folder / OWN_CACHE, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,11 @@ def read_initial(path: Path | None, config: RunConfig) -> InitialModel | None:
         ConfigError: the run needs a model and none is named, or the opposite, or the file is another one.
         ModelFileError: the file is not a model of PyTorch, or does not fit the run's model.
     """
+    if config.training.unlabelled is not None and config.init is None:
+        raise ConfigError(
+            "training.unlabelled: songs without stems are separated by a teacher; name the model that is the first one "
+            "and the start of the run, --init"
+        )
     if path is None or config.init is None:
         if path is not None:
             raise ConfigError(f"init: {path} is named, but the run's init is null; set it to the file's SHA-256")
@@ -66,6 +71,8 @@ def read_initial(path: Path | None, config: RunConfig) -> InitialModel | None:
     loaded = {name: tensors[name] for name in transfer.loaded}
     left_out = tuple(target for target in found_config.targets if target not in model.config.targets)
     settings = _differing(model.config, config.model)
+    if config.training.unlabelled is not None:
+        _check_teacher(path, model.config, config.model, settings)
     return InitialModel(path, card, model.config, left_out, transfer, loaded, settings)
 
 
@@ -77,6 +84,22 @@ def _check(path: Path, source: ModelConfig, config: ModelConfig) -> None:
         options = " ".join(f"--set {shlex.quote(setting)}" for setting in _differing(source, config))
         fix = f"give the run its settings: {options}" if source.family == config.family else "choose another recipe"
         raise ModelFileError(f"{path}: cannot be the start of this run: {error}; {fix}") from None
+
+
+def _check_teacher(path: Path, source: ModelConfig, config: ModelConfig, settings: tuple[str, ...]) -> None:
+    """Check that a source can teach: it estimates the targets with the very network that is trained."""
+    missing = [target for target in config.targets if target not in source.targets]
+    if missing:
+        raise ModelFileError(
+            f"{path}: cannot be the teacher: it does not estimate {', '.join(missing)}, only "
+            f"{', '.join(source.targets)}; choose another --init"
+        )
+    if settings:
+        options = " ".join(f"--set {shlex.quote(setting)}" for setting in settings)
+        raise ModelFileError(
+            f"{path}: cannot be the teacher: it has other settings than the model of the run; give the run its "
+            f"settings: {options}"
+        )
 
 
 def _differing(source: ModelConfig, config: ModelConfig) -> tuple[str, ...]:

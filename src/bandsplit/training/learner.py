@@ -22,10 +22,22 @@ from bandsplit.training.execution import BatchPlan, Execution, save_memory_and_t
 from bandsplit.training.initial import InitialModel, freeze
 from bandsplit.training.losses import compute_loss, spectrogram_loss
 from bandsplit.training.optimisation import build_optimizer
+from bandsplit.training.teacher import Teacher
+
+
+class Update:
+    """The numbers of an update, which stay on the device until they are read."""
+
+    def __init__(self, first: int) -> None:
+        """Begin with the example ``first`` of the epoch."""
+        self.first = first
+        self.losses: list[Tensor] = []
+        self.missing: list[bool] = []
+        self.norm: Any = None
 
 
 class Learner:
-    """A network in training, on the devices of ``fabric``."""
+    """A network in training, on the devices of ``fabric``, and its teacher if it has one."""
 
     def __init__(
         self,
@@ -42,6 +54,7 @@ class Learner:
         self.plain_model = build_model(config.model)
         if initial is not None:
             self.plain_model.load_state_dict({**self.plain_model.state_dict(), **initial.tensors}, strict=True)
+        self.teacher = None if self.training.unlabelled is None else Teacher(self.plain_model)
         self._frozen_norms = freeze(self.plain_model, config.frozen_tensors)
         self.averages = Averages(self.training.average, self.plain_model)
         save_memory_and_time(self.plain_model.repeated_parts(), execution)
@@ -103,10 +116,11 @@ class Learner:
         return self.scaler is not None and self.scaler.get_scale() >= 1
 
     def state(self) -> dict[str, Any]:
-        """Return everything that updates change."""
+        """Return everything that updates and validations change."""
         own = {"model": self.plain_model.state_dict(), "optimizer": self.optimizer.state_dict()}
         scale = {} if self.scaler is None else {"scaler": self.scaler.state_dict()}
-        return {**own, **self.averages.state(), **scale}
+        teacher = {} if self.teacher is None else {"teacher": self.teacher.state()}
+        return {**own, **self.averages.state(), **scale, **teacher}
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned."""
@@ -115,6 +129,8 @@ class Learner:
         self.averages.load(state)
         if self.scaler is not None:
             self.scaler.load_state_dict(state["scaler"])
+        if self.teacher is not None:
+            self.teacher.load(state["teacher"])
 
     def check_fit(self) -> None:
         """Run a step on silence, so that a batch that does not fit is reported before anything else.

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -45,10 +45,10 @@ from bandsplit.training.clock import Clock
 from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.initial import InitialModel, read_initial
 from bandsplit.training.interrupt import Interruptions
-from bandsplit.training.learner import Learner
+from bandsplit.training.learner import Learner, Update
 from bandsplit.training.optimisation import decayed, first_learning_rate
 from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
-from bandsplit.training.songs import training_examples, validation_songs
+from bandsplit.training.songs import pseudo_stems, songs_without_stems, training_examples, validation_songs
 from bandsplit.training.validation import validate_all
 
 
@@ -102,6 +102,7 @@ def train(
     try:
         run.begin(make_meter)
         with run.interruptions.watching():
+            run.validate_teacher()
             while not run.progress.finished:
                 run.train_epoch()
                 run.end_epoch()
@@ -134,6 +135,7 @@ class _Run:
         self.config, self.training, self.report, self.execution = config, config.training, report, execution
         self.dataset, self.folder, self.fabric = dataset, RunFolder(root, config), fabric
         self.valid, self.initial = validation_songs(dataset, config.model), initial
+        self.unlabelled = songs_without_stems(config, dataset)
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
         self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
         self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
@@ -142,7 +144,7 @@ class _Run:
         self.meter: Meter | None = None
         self.attempt, self.wall_before_s, self.began = 1, 0.0, time.monotonic()
         self.reported: set[str] = set()
-        self.unread: _Update | None = None
+        self.unread: Update | None = None
         self.clock = Clock()
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
@@ -192,7 +194,9 @@ class _Run:
             global_batch=self.batches.global_batch, batch_size=self.batches.batch_size,
             accumulate=self.batches.accumulate, devices=self.batches.devices, **options, environment=environment(),
         ))  # fmt: skip
-        self.examples = training_examples(self.config, self.dataset)
+        cache, teacher = self.execution.cache_of(self.folder.path), self.learner.teacher
+        pseudo = pseudo_stems(self.config, self.unlabelled, teacher, cache)
+        self.examples = training_examples(self.config, self.dataset, pseudo)
         updates = self.updates_per_epoch * self.training.max_epochs
         done, initial = self._updates_done(), self.initial
         self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, done, initial))
@@ -205,6 +209,7 @@ class _Run:
             self._log(LoggedStop(attempt=self.attempt, reason=reason, epoch=self.progress.epoch))
         finally:
             if self.fabric.is_global_zero:
+                self.execution.remove_cache(self.folder.path, finished=bool(self.progress.finished))
                 self.folder.close()
 
     def save(self) -> None:
@@ -221,9 +226,9 @@ class _Run:
         self.learner.train_mode()
         self._phase("training")
         self.clock = Clock()
-        update = _Update(self.progress.examples)
+        update = Update(self.progress.examples)
         for example in self.clock.waits_for(self._loader()):
-            self._report_missing([problem for problem in example.problem if problem])
+            self._report_problems(example)
             last = len(update.losses) + 1 == self.batches.accumulate
             update.losses.append(self.learner.backward(example, last=last))
             update.missing.append(all(example.problem))
@@ -231,8 +236,16 @@ class _Run:
             self.clock.examples += self.batches.batch_size * self.batches.devices
             if last:
                 self._step(update)
-                update = _Update(self.progress.examples)
+                update = Update(self.progress.examples)
                 self._stop_or_save()
+
+    def validate_teacher(self) -> None:
+        """Validate the network that a run with a teacher starts from, which is the first teacher."""
+        if self.learner.teacher is not None and self.progress.best_score is None:
+            self.save()
+            self._phase("validation")
+            self._validate(None)
+            self.save()
 
     def end_epoch(self) -> None:
         """Validate if it is time, keep the best model, and check whether the run is over."""
@@ -269,7 +282,7 @@ class _Run:
         )
         yield from cast(Iterator[Example], fabric.setup_dataloaders(loader, use_distributed_sampler=False))
 
-    def _step(self, update: _Update) -> None:
+    def _step(self, update: Update) -> None:
         """Update the weights, and read the losses of the update before, without waiting for the GPU."""
         rate = self._rate(before=1)  # the examples of this update are counted already
         update.norm = self.learner.update(rate)
@@ -295,7 +308,7 @@ class _Run:
                 self.progress.loss_sum += loss
                 self.progress.batches += 1
 
-    def _stop_not_finite(self, update: _Update, losses: list[float], norm: float) -> None:
+    def _stop_not_finite(self, update: Update, losses: list[float], norm: float) -> None:
         indices = list(range(update.first, update.first + self.batches.global_batch))
         songs = [self.examples.at_epoch(self.progress.epoch).songs(index) for index in indices]
         facts = {"epoch": self.progress.epoch + 1, "examples": indices, "losses": losses, "gradient_norm": norm}
@@ -315,8 +328,9 @@ class _Run:
             mean = cast(Tensor, self.fabric.all_reduce(sums, reduce_op="mean")).tolist()
             progress.loss_sum, progress.batches = mean[0], math.ceil(mean[1])
 
-    def _validate(self, loss: float) -> None:
-        progress, training = self.progress, self.training
+    def _validate(self, loss: float | None) -> None:
+        progress, training, teacher = self.progress, self.training, self.learner.teacher
+        taught_by = teacher and teacher.hash
         models = self.learner.candidates
         validation, *others = validate_all(models, self.valid, training, self.fabric, self.interruptions.stop_alone)
         score, *lower = (one.score(training) for one in (validation, *others))
@@ -327,8 +341,10 @@ class _Run:
         if best:
             progress.best_score, progress.best_epoch = score, progress.epoch
             if self.fabric.is_global_zero:
-                card = describe_model(self.config, self.dataset, validation, self.initial, self.first_rate)
+                card = describe_model(self.config, self.dataset, validation, self.initial, self.first_rate, teacher)
                 save_model(self.folder.best, models[validation.weights], card)
+            if teacher is not None:
+                teacher.replace(models[validation.weights])
         elif isinstance(training.decay, PlateauDecay):
             since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
             if since >= training.decay.patience:
@@ -340,6 +356,7 @@ class _Run:
             energy_kwh=self.meter.kwh() if self.meter else None,
             songs=tuple(SongValue(**song._asdict()) for song in validation.songs), weights=validation.weights,
             others=tuple(WeightsValue(weights=o.weights, usdr_db=o.usdr_db, loss=o.loss) for o in others),
+            teacher=taught_by,
         ))  # fmt: skip
         self.report(Validated(progress.epoch, loss, validation, best, len(others)))
 
@@ -350,9 +367,12 @@ class _Run:
         if decision.stop:
             raise self.interruptions.stopped(decision.stop)
 
-    def _report_missing(self, problems: Sequence[str]) -> None:
-        """Log why examples were left out; each reason is reported once."""
-        for problem in problems:
+    def _report_problems(self, batch: Example) -> None:
+        """Log why examples were left out, and other notes; each is reported once."""
+        for note in {*filter(None, batch.note)} - self.reported:
+            self.reported.add(note)
+            self._note(note)
+        for problem in filter(None, batch.problem):
             self._log(LoggedSkip(epoch=self.progress.epoch + 1, problem=problem))
             if problem not in self.reported:
                 self.reported.add(problem)
@@ -376,14 +396,3 @@ class _Run:
     def _rate(self, before: int = 0) -> float:
         done, decays = self._updates_done() - before, self.progress.decays
         return self.first_rate * decayed(self.training, done, self.updates_per_epoch, decays)
-
-
-class _Update:
-    """The numbers of an update, which stay on the device until they are read."""
-
-    def __init__(self, first: int) -> None:
-        self.first = first
-        """Its first example in the epoch."""
-        self.losses: list[Tensor] = []
-        self.missing: list[bool] = []
-        self.norm: Any = None

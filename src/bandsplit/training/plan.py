@@ -25,7 +25,7 @@ from bandsplit.runs.losses import least_batch
 from bandsplit.training.execution import BatchPlan, Execution, make_fabric, plan_batches
 from bandsplit.training.initial import describe_initial, read_initial
 from bandsplit.training.learner import Learner
-from bandsplit.training.songs import training_examples, validation_songs
+from bandsplit.training.songs import pseudo_stems, songs_without_stems, training_examples, validation_songs
 from bandsplit.training.validation import score_song
 
 TRIAL_S = 20.0
@@ -165,13 +165,14 @@ def plan_run(
     batches = plan_batches(config.training, devices, execution.batch_size)
     fabric = make_fabric(config.training, replace(execution, devices=1, nodes=1))
     initial = read_initial(init, config)
-    examples, songs = training_examples(config, dataset), validation_songs(dataset, config.model)
+    songs, unlabelled = validation_songs(dataset, config.model), songs_without_stems(config, dataset)
     on_gpu = fabric.device.type == "cuda"
     fits = find_fits(config, batches, execution, fabric) if on_gpu else ()
     if fits and not any(fit.examples_per_s for fit in fits):
         raise RunError(f"one example does not fit into the memory of {fabric.device}, even with --checkpointing")
-    loaded_per_s = _loader_rate(examples, batches, execution)
     learner = Learner(config, batches, execution, fabric, initial)
+    examples = training_examples(config, dataset, pseudo_stems(config, unlabelled, learner.teacher, cache=None))
+    loaded_per_s = _loader_rate(examples, batches, execution)
     if on_gpu:
         learner.check_fit()
         torch.cuda.reset_peak_memory_stats()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bandsplit.cli.costs import study_costs
 from bandsplit.cli.options import (
     DataOption,
     DatasetOptions,
@@ -92,6 +93,7 @@ class SelectionOptions:
 study_app.command()(tables)
 study_app.command()(figures)
 study_app.command()(report)
+study_app.command("costs")(study_costs)
 
 
 @study_app.command("list")

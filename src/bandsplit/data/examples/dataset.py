@@ -20,7 +20,8 @@ from bandsplit.core.errors import AudioError, DataError
 from bandsplit.data.examples import augment
 from bandsplit.data.examples.activity import segment_samples
 from bandsplit.data.examples.mixing import MixingConfig
-from bandsplit.data.examples.sampling import SPREAD_S, Regions, Sampler, StemDraw, draw_set
+from bandsplit.data.examples.sampling import SPREAD_S, Part, Regions, Sampler, StemDraw, draw_set
+from bandsplit.data.examples.unlabelled import Excerpts, PseudoStems
 from bandsplit.data.songs.tracks import Audio, Track
 
 
@@ -33,6 +34,8 @@ class Example(NamedTuple):
     """``s c samples``"""
     problem: str | Sequence[str] = ""
     """Why the example is missing, if broken songs are skipped; its signals are then zeros and must be ignored."""
+    note: str | Sequence[str] = ""
+    """A note for the user, such as a full disk of the cache; the example is complete."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class ExampleDataset(Dataset[Example]):
     """Number of channels of the songs."""
     broken_song: Literal["stop", "skip"] = "stop"
     """Treatment of an example whose song is missing or broken."""
+    pseudo: PseudoStems | None = None
+    """Unlabelled songs from which the target or the residual of some examples come."""
 
     def __len__(self) -> int:
         """Return the number of examples per epoch."""
@@ -74,14 +79,23 @@ class ExampleDataset(Dataset[Example]):
         """
         if not 0 <= index < self.examples:
             raise IndexError(f"index: {index} is not in 0 to {self.examples - 1}")
-        draw = self.sampler.draw(index)
+        draw, sampler = self.sampler.draw(index), self.sampler
         stems = np.empty((len(draw.stems), self.channels, self.excerpt_samples), np.float32)
+        pseudo = Excerpts({})
         try:
+            if self.pseudo is not None:
+                pseudo = self.pseudo.excerpts(sampler.mixing, sampler.seed, sampler.epoch, index, self.excerpt_samples)
             for row, (stem, what) in zip(stems, draw.stems.items(), strict=True):
-                self._read(row, stem, what)
+                part: Part = "target" if stem in sampler.targets else "residual"
+                if part not in pseudo.parts:
+                    self._read(row, stem, what)
+                else:
+                    row[:] = pseudo.parts[part] if part == "target" else 0.0
             mixture = stems[0].copy()
             for stem in stems[1:]:  # a fifth faster than the sum along the first axis, with the same result
                 mixture += stem
+            if "residual" in pseudo.parts:
+                mixture += pseudo.parts["residual"]
             mixture = draw.mixture.apply(mixture, self.sample_rate_hz)
             self._check_finite(mixture, index)
         except AudioError as error:
@@ -90,15 +104,19 @@ class ExampleDataset(Dataset[Example]):
             silence = torch.zeros(self.channels, self.excerpt_samples)
             return Example(silence, silence.expand(len(self.sampler.targets), -1, -1), str(error))
         order = list(draw.stems)
-        targets = stems[[order.index(target) for target in self.sampler.targets]]
-        if self.sampler.mixing.peak_normalise:
+        targets = stems[[order.index(target) for target in sampler.targets]]
+        if sampler.mixing.peak_normalise:
             peak = max(np.abs(mixture).max(), np.abs(targets).max())
             mixture, targets = (signal / peak if peak else signal for signal in (mixture, targets))
-        return Example(torch.from_numpy(mixture), torch.from_numpy(targets))
+        return Example(torch.from_numpy(mixture), torch.from_numpy(targets), note=pseudo.note)
 
     def songs(self, index: int) -> dict[str, str]:
-        """Return the name of the song of each stem of example ``index``."""
-        return {stem: self.tracks[draw.track].name for stem, draw in self.sampler.draw(index).stems.items()}
+        """Return the name of the song of each stem of example ``index``, and of each unlabelled part."""
+        sampler = self.sampler
+        found = {stem: self.tracks[draw.track].name for stem, draw in sampler.draw(index).stems.items()}
+        if self.pseudo is not None:
+            found |= self.pseudo.songs(sampler.mixing, sampler.seed, sampler.epoch, index)
+        return found
 
     def place(self, draw: StemDraw) -> tuple[Track, int, int]:
         """Return the song, the first sample and the number of samples that a draw reads."""
@@ -183,6 +201,7 @@ def make_examples(
     seed: int,
     active: Mapping[tuple[int, str], NDArray[np.int64]] | None = None,
     broken_song: Literal["stop", "skip"] = "stop",
+    pseudo: PseudoStems | None = None,
 ) -> ExampleDataset:
     """Make the examples of epoch 0.
 
@@ -197,6 +216,7 @@ def make_examples(
         seed: any integer from 0 to 2**64 - 1.
         active: first samples of the active segments by number of the track and stem, if the policy needs them.
         broken_song: treatment of an example whose song is missing or broken.
+        pseudo: unlabelled songs from which the target or the residual of some examples come.
 
     Raises:
         ConfigError: an augmentation is not installed or does not support such examples.
@@ -219,7 +239,7 @@ def make_examples(
             raise DataError("pairing: no song has all stems, which 'groups' needs; set it to 'free' for loose stems")
     sampler = Sampler(regions, together, tuple(targets), mixing, seed)
     excerpt_samples = round(excerpt_s * sample_rate_hz)
-    return ExampleDataset(tracks, sampler, excerpt_samples, examples, sample_rate_hz, channels, broken_song)
+    return ExampleDataset(tracks, sampler, excerpt_samples, examples, sample_rate_hz, channels, broken_song, pseudo)
 
 
 def _check(tracks: Sequence[Track], targets: Sequence[str], channels: int) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Subset, get_worker_info
 
 from bandsplit.core.processes import leave_signals_to_parent
 from bandsplit.data.examples.dataset import Example, Examples
@@ -71,7 +71,8 @@ class _SharedBatches:
         stacked = [
             torch.stack(parts, out=slot[: len(parts)]) for parts, slot in zip(signals, self.slots[turn], strict=True)
         ]
-        return Example(stacked[0], stacked[1], default_collate([example.problem for example in examples]))
+        problems, notes = ([getattr(example, name) for example in examples] for name in ("problem", "note"))
+        return Example(stacked[0], stacked[1], problems, notes)
 
 
 def _shared(count: int, like: Tensor) -> Tensor:

@@ -8,7 +8,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from bandsplit.core.config import Config
@@ -148,6 +156,33 @@ class MixingConfig(Config):
         if self.pairing == "groups" and self.activity:
             raise ValueError("activity: stems of a place are not chosen by activity; pairing 'groups' needs null")
         return self
+
+
+class UnlabelledConfig(Config):
+    """Use of unlabelled songs, which a teacher separates. The publication states the rule and its threshold only.
+
+    Source: BSRNN paper.
+    """
+
+    share: Probability = 0.5
+    """Probability that the target of an example, and likewise its residual, comes from an unlabelled song."""
+    threshold_db: PositiveFloat = 30.0
+    """A segment is a clean residual if its mixture has this much more energy than the estimated target, and a clean
+    target if it has this much more than the estimated residual."""
+    quietest_db: float | None = -60.0
+    """Level (RMS, of full scale) below which a segment is not used, as activity detection does for stems; null uses
+    all."""
+    segment_s: PositiveFloat = 6.0
+    """Length of the segments of a song that are separated and judged. Examples are drawn inside them."""
+    context_s: NonNegativeFloat = 1.0
+    """Seconds before and after a segment that the teacher sees, too."""
+    same_segment_probability: Probability = 0.0
+    """Probability that target and residual come from one place in one segment, as in the song; otherwise each is drawn
+    by itself."""
+    gain: bool = True
+    """Draw a level for pseudo-stems as for stems, by ``mixing.gain``."""
+    drop: bool = True
+    """Drop pseudo-stems as ``mixing.drop`` says; a residual counts as one stem."""
 
 
 UMX_LIKE: dict[str, object] = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +24,12 @@ from bandsplit.data.examples.augment import (
     draw_mixture,
     draw_stem,
 )
-from bandsplit.data.examples.mixing import DbGain, LinearGain, MixingConfig
+from bandsplit.data.examples.mixing import DbGain, LinearGain, MixingConfig, UnlabelledConfig
 
 COLUMNS = 32
 """Uniform numbers per row of the table; unused ones are reserved so that a new decision does not shift the others."""
 
-PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER, DATA_SET = range(7)
+PLACE, POSITION, GAIN, SWAP, DROP, TOGETHER, DATA_SET, UNLABELLED = range(8)
 AUGMENT_STEM, AUGMENT_MIXTURE = slice(8, 8 + len(STEM_DRAWS)), slice(24, 24 + len(MIXTURE_DRAWS))
 
 GROUP = 4
@@ -54,6 +54,23 @@ class StemDraw(NamedTuple):
     swap: bool
     drop: bool
     augmentation: StemAugmentation
+
+
+Part: TypeAlias = Literal["target", "residual"]
+"""Part of an example that an unlabelled song may replace."""
+PARTS: tuple[Part, ...] = ("target", "residual")
+
+
+class PseudoDraw(NamedTuple):
+    """Draw of one part of an example from an unlabelled song."""
+
+    segment: int
+    """Number of the segment."""
+    position: float
+    """Position of the excerpt in the segment, from 0 to 1."""
+    gain: float
+    swap: bool
+    drop: bool
 
 
 class ExampleDraw(NamedTuple):
@@ -157,6 +174,28 @@ def draw_set(weights: Sequence[float], seed: int, epoch: int, index: int) -> int
     # The first row of the table is the same for any number of stems.
     drawn = _uniforms(seed, epoch, index, 1)[0, DATA_SET] * bounds[-1]
     return min(int(np.searchsorted(bounds, drawn, side="right")), len(bounds) - 1)
+
+
+def draw_pseudo(
+    unlabelled: UnlabelledConfig, mixing: MixingConfig, segments: int, *, seed: int, epoch: int, index: int
+) -> dict[Part, PseudoDraw]:
+    """Draw those parts of example ``index`` of an epoch that come from ``segments`` segments of unlabelled songs."""
+    # The second word of the counter is 2, unlike those of examples and groups: these streams never overlap with them.
+    *rows, whole = _generator(seed, epoch, (0, 2, 0, index)).random((len(PARTS) + 1, COLUMNS))
+    together = whole[TOGETHER] < unlabelled.same_segment_probability
+    draws: dict[Part, PseudoDraw] = {}
+    for part, row in zip(PARTS, rows, strict=True):
+        place = whole if together else row
+        if place[UNLABELLED] < unlabelled.share:
+            dropped = mixing.drop == "all" or (mixing.drop == "target" and part == "target")
+            draws[part] = PseudoDraw(
+                int(place[PLACE] * segments),
+                float(place[POSITION]),
+                _gain(mixing.gain, row[GAIN]) if unlabelled.gain else 1.0,
+                bool(row[SWAP] < mixing.swap_probability),
+                unlabelled.drop and dropped and bool(row[DROP] < mixing.drop_probability),
+            )
+    return draws
 
 
 def _gain(config: LinearGain | DbGain, u: float) -> float:

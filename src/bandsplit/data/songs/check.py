@@ -143,7 +143,7 @@ class DatasetReport:
 def _digest_lines(song: SongFacts) -> list[str]:
     name = unicodedata.normalize("NFC", song.track.name)  # some systems normalise it differently in a copy
     digests = {part: facts.digest for part, facts in song.parts.items()}
-    if song.track.mixture is None:
+    if song.track.is_summed:
         digests[MIXTURE] = "sum"
     return [f"{name}/{part}/{digest}" for part, digest in digests.items()]
 
@@ -289,7 +289,7 @@ def _judge(songs: Sequence[SongFacts]) -> tuple[list[Problem], list[Problem]]:
 
 def _judge_song(song: SongFacts, broken: list[Problem], remarks: list[Problem]) -> None:
     for part, facts in song.parts.items():
-        if part == MIXTURE and song.track.mixture is None:
+        if part == MIXTURE and song.track.is_summed:
             continue  # the sum of its stems, which are reported themselves
         if not facts.finite:
             broken.append(Problem(song.label, part, "holds samples that are not finite; export it again"))
@@ -317,7 +317,7 @@ def _find_duplicates(songs: Sequence[SongFacts], broken: list[Problem], remarks:
     seen: dict[str, tuple[SongFacts, str]] = {}
     for song in songs:
         for part, facts in song.parts.items():
-            if facts.silent or (part == MIXTURE and song.track.mixture is None):
+            if facts.silent or (part == MIXTURE and song.track.is_summed):
                 continue
             first, first_part = seen.setdefault(facts.digest, (song, part))
             if first is song and first_part == part:

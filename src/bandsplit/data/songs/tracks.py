@@ -42,7 +42,8 @@ class Track:
     name: str
     split: str
     stems: dict[str, tuple[AudioFile, ...]]
-    """A stem is the sum of its files; one without files is silent."""
+    """A stem is the sum of its files; one without files is silent. The only stem of an unlabelled song is its
+    ``mixture``."""
     mixture: AudioFile | None
     """None: the mixture is the sum of the stems."""
     samples: int
@@ -53,6 +54,11 @@ class Track:
     def mixture_from(self) -> Literal["file", "sum"]:
         """Source of the mixture, as result rows record it."""
         return "sum" if self.mixture is None else "file"
+
+    @property
+    def is_summed(self) -> bool:
+        """Whether the mixture is the sum of the stems, rather than audio of its own."""
+        return self.mixture is None and MIXTURE not in self.stems
 
     @property
     def files(self) -> dict[str, tuple[AudioFile, ...]]:
@@ -129,6 +135,8 @@ class Dataset:
     """Treatment of songs with known faults; None: they are kept as they are."""
     others: tuple[Dataset, ...] = ()
     """Further data sets whose songs of the split ``train`` are trained on, too."""
+    unlabelled: Dataset | None = None
+    """Songs without stems, which a teacher separates for training."""
 
     @property
     def name(self) -> str:

@@ -8,6 +8,8 @@ from typing import Literal
 from einops import rearrange
 from torch import Tensor, nn
 
+from bandsplit.models.layers.kernel_lstm import residual_along
+
 _FOLDS = {
     "time": ("b c k t (h n) -> (b c k h) t n", "(b c k h) t n -> b c k t (h n)"),
     "band": ("b c k t (h n) -> (b c t h) k n", "(b c t h) k n -> b c k t (h n)"),
@@ -23,13 +25,15 @@ class Along(nn.Module):
     def __init__(self, axis: Literal["time", "band"], layer: nn.Module, heads: int = 1) -> None:
         """Wrap ``layer``, which maps ``(b l n/h)`` to the same shape."""
         super().__init__()
-        self.axis = axis
+        self.axis: Literal["time", "band"] = axis
         self.fold, self.unfold = _FOLDS[axis]
         self.layer = layer
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if (y := residual_along(self.layer, x, self.axis, self.heads)) is not None:
+            return y
         b, c, k, t, _ = x.shape
         sizes = {"b": b, "c": c, "h": self.heads} | ({"k": k} if "k h)" in self.fold else {"t": t})
         folded = rearrange(x, self.fold, h=self.heads)

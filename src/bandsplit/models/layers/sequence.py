@@ -94,14 +94,18 @@ class RecurrentLayer(TwoPaths):
             return self._forward_plainly(x)
         if not our_lstm_is_quicker(len(x), self.rnn.hidden_size):
             return self._forward_plainly(x)
-        weight = torch.stack([self._gate_weights(self.rnn, suffix) for suffix in ("", "_reverse")])
+        weight = self.gate_weights()
         project = rearrange(self.project.weight, "n (d m) -> d n m", d=2)
         return projected_bilstm(self.norm.standardise(x), weight, project, self.project.bias)
 
-    def _gate_weights(self, lstm: nn.LSTM, suffix: str) -> Tensor:
+    def gate_weights(self) -> Tensor:
+        """Return the weights of both directions of an LSTM, as `projected_bilstm` takes them."""
+        return torch.stack([self._gate_weights(suffix) for suffix in ("", "_reverse")])
+
+    def _gate_weights(self, suffix: str) -> Tensor:
         """Concatenate the weights of a direction, with gain and bias of the normalisation folded in."""
         names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        from_input, from_output, bias_ih, bias_hh = (getattr(lstm, f"{name}_l0{suffix}") for name in names)
+        from_input, from_output, bias_ih, bias_hh = (getattr(self.rnn, f"{name}_l0{suffix}") for name in names)
         bias = torch.addmv(bias_ih + bias_hh, from_input, self.norm.bias)
         together = torch.cat([from_input * self.norm.weight, from_output, bias.unsqueeze(1)], dim=1)
         into, forget, candidate, outof = together.chunk(4)

@@ -6,6 +6,7 @@ checkpoints or the first digits of it, or if the page of its source has an md5 t
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -17,6 +18,9 @@ from bandsplit.published.paper import AVERAGE, repository
 
 CSDR, MUSDB_TEST = "cSDR", "MUSDB18-HQ test"
 """The metric and the songs of the scores that models are ranked by."""
+
+MOST_MODEL_BYTES = 20_000_000_000
+"""Limit for a file that no registry vouches for."""
 
 _SIZE_TOLERANCE = 1.05  # of sizes that are known to three digits
 _ESTIMATE_TOLERANCE = 4  # of sizes that are estimated from weights: training stores up to three numbers more for each
@@ -142,6 +146,41 @@ class BagOfFiles(Config):
         return lines
 
 
+class ModelFile(Config):
+    """A file of a model that a user named by its page or address."""
+
+    file: str
+    """Its name in the cache."""
+    address: str
+    mirrored: str
+    """Its path in the folder of a mirror."""
+    bytes: Annotated[int, Field(ge=1, le=MOST_MODEL_BYTES)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None
+    git: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    """Its name in git, if its page has no sha256 of it: that of a bag."""
+
+    @property
+    def most_bytes(self) -> int:
+        """The largest size that a download may have."""
+        return self.bytes
+
+
+class ModelFiles(Config):
+    """Files of a model that a user named: those of a page, or one that may also be a checkpoint of other software."""
+
+    kind: Literal["files"] = "files"
+    page: str
+    """Address of a page about it, or of the file."""
+    commit: str | None = None
+    """The state of the page; None for a file that has none."""
+    files: tuple[ModelFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
 class Scores(Config):
     """Scores that the publisher states; this project has not measured them."""
 
@@ -178,7 +217,7 @@ class Entry(Config):
     """The recipe of this project that it was trained with: its architecture and its published numbers."""
     targets: tuple[str, ...]
     """All targets of its checkpoints; empty if only its configuration file names them."""
-    source: Annotated[ZipArchive | SingleCheckpoint | BagOfFiles, Field(discriminator="kind")]
+    source: Annotated[ZipArchive | SingleCheckpoint | BagOfFiles | ModelFiles, Field(discriminator="kind")]
     kept_bytes: int
     """Approximate size on the disk: the weights without the state of their training."""
     training_data: str
@@ -190,6 +229,16 @@ class Entry(Config):
     """Licence of the weights as stated by their publisher."""
     published: tuple[Scores, ...] = ()
     """Published scores, the comparable first; none for a recipe, whose scores are in `bandsplit.published`."""
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is in the registry; otherwise a user named its page or address, and its facts are its cards'."""
+        return not isinstance(self.source, ModelFiles)
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder in the cache."""
+        return re.sub("[:/]", "--", self.name)
 
     @property
     def scores(self) -> tuple[Scores, ...]:
@@ -241,9 +290,9 @@ class Entry(Config):
     def notice(self) -> str:
         """Describe the model, its size, score and licence, for users to read before it is fetched."""
         facts = {
-            "family": [self.family],
+            "family": [self.family] if self.family else [],
             "size": [f"{in_gb(self.source.bytes)} to download, about {in_gb(self.kept_bytes)} kept"],
-            "stems": [", ".join(self.targets) or "named by its configuration file"],
+            "stems": [", ".join(self.targets) or f"named by its {'configuration file' if self.listed else 'files'}"],
             "bag": self.source.describe() if isinstance(self.source, BagOfFiles) else [],
             "quality": [f"{scores.summary()} ({scores.source})" for scores in self.scores] or ["not published"],
             "training": [self.data_note],
@@ -255,7 +304,7 @@ class Entry(Config):
         return "\n".join([f"{self.name}: {self.about}", *lines])
 
 
-def _origin(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> list[str]:
-    if isinstance(source, BagOfFiles):
+def _origin(source: ZipArchive | SingleCheckpoint | BagOfFiles | ModelFiles) -> list[str]:
+    if isinstance(source, BagOfFiles | ModelFiles):
         return [source.page, *(f"{file.file} ({in_gb(file.bytes)})" for file in source.files)]
     return [f"{source.file} of {source.page}"]

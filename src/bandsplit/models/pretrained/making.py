@@ -19,7 +19,16 @@ from bandsplit.models.documents import MOST_BYTES
 from bandsplit.models.files import save_model
 from bandsplit.models.importing import read_model
 from bandsplit.models.mixers import read_mixer
-from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.access import authorization
+from bandsplit.models.pretrained.entries import (
+    BagOfFiles,
+    Entry,
+    ModelFile,
+    ModelFiles,
+    RemoteFile,
+    SingleCheckpoint,
+    ZipArchive,
+)
 from bandsplit.models.pretrained.registry import MARKER, folder_of, models_folder
 from bandsplit.models.pretrained.sources import (
     Sources,
@@ -40,10 +49,23 @@ class Making(NamedTuple):
     progress: ByteProgress
     patience: Patience
 
-    def fetch(self, file: RemoteFile, path: Path, fix: str, progress: ByteProgress | None = None) -> None:
+    def fetch(self, file: RemoteFile | ModelFile, path: Path, fix: str, progress: ByteProgress | None = None) -> None:
         """Download a file, unless it is there."""
-        url, digest = self.sources.address(file.url, file.file), digest_of(file, self.sources)
-        fetch(url, path, digest, fix, progress or self.progress, self.patience, most_bytes=file.most_bytes)
+        url, digest = self.sources.address_of(file), digest_of(file, self.sources)
+        fetch(
+            url, path, digest, fix, progress or self.progress, self.patience,
+            most_bytes=file.most_bytes, headers=authorization(url) if isinstance(file, ModelFile) else {},
+        )  # fmt: skip
+
+    def fetch_all(self, source: BagOfFiles | ModelFiles) -> None:
+        """Download several files, unless they are there; the progress is that of all."""
+        before = 0
+        if self.sources.archive is None:
+            downloads_folder(self.entry).mkdir(exist_ok=True)
+        for file in source.files:
+            so_far = _as_part(self.progress, before, source.bytes)
+            self.fetch(file, place_of(self.entry, file, self.sources), other_ways(source), so_far)
+            before += file.bytes
 
     def make_folder(self, make: Any) -> None:
         """Make the folder of the model, see `bandsplit.core.archives.make_folder`."""
@@ -52,7 +74,7 @@ class Making(NamedTuple):
 
 def hidden_folder(entry: Entry) -> Path:
     """Return the folder in which a model is made."""
-    return models_folder() / f".{entry.name}.unfinished"
+    return models_folder() / f".{entry.folder}.unfinished"
 
 
 # --- archives --------------------------------------------------------------------------------------------------------
@@ -95,7 +117,7 @@ def _import_all(
         raise ModelFileError(
             f"{source.file}: is not {entry.name}: it needs {needed}, and has {found}; {archive.if_wrong}"
         )
-    _clear(entry)
+    clear(entry)
     facts = {"name": entry.name, "doi": source.doi, "archive": source.file, "bandsplit_version": __version__}
     return made, {**facts, "files": files}
 
@@ -129,7 +151,7 @@ def make_from_checkpoint(source: SingleCheckpoint, making: Making) -> None:
         progress("import", 1, 1)
         if entry.targets:
             _check_targets(entry, [file], source.file)
-        _clear(entry)
+        clear(entry)
         facts = {"name": entry.name, "page": source.page, "checkpoint": source.file}
         return hidden, {**facts, "bandsplit_version": __version__, "files": [file]}
 
@@ -145,13 +167,7 @@ def make_from_checkpoint(source: SingleCheckpoint, making: Making) -> None:
 def make_from_files(source: BagOfFiles, making: Making) -> None:
     """Fetch the files of a bag, import them, and write the bag next to the models."""
     entry, sources, progress, _ = making
-    before = 0
-    if sources.archive is None:
-        downloads_folder(entry).mkdir(exist_ok=True)
-    for file in source.files:
-        so_far = _as_part(progress, before, source.bytes)
-        making.fetch(file, place_of(entry, file, sources), other_ways(source), so_far)
-        before += file.bytes
+    making.fetch_all(source)
 
     def make(hidden: Path) -> tuple[Path, dict[str, Any]]:
         hidden.mkdir(parents=True)
@@ -171,7 +187,7 @@ def make_from_files(source: BagOfFiles, making: Making) -> None:
             named = entry.name if name == BAG_FILE else bag.name
             write_bag(hidden / name, bag.model_copy(update={"name": named, "mixer": mixers.get(name, bag.mixer)}))
             files.append({"file": name, "bytes": size_of(hidden / name)})
-        _clear(entry)
+        clear(entry)
         facts = {"name": entry.name, "page": source.page, "bag": BAG_FILE, "bandsplit_version": __version__}
         return hidden, {**facts, "files": files}
 
@@ -271,7 +287,7 @@ def _check_targets(entry: Entry, files: Sequence[dict[str, Any]], what: str) -> 
         )
 
 
-def _clear(entry: Entry) -> None:
+def clear(entry: Entry) -> None:
     """Remove the folder of a model that is damaged, otherwise it would have been used."""
     if folder_of(entry).exists():
         shutil.rmtree(folder_of(entry))

@@ -10,11 +10,12 @@ import functools
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bandsplit.core.errors import ModelFileError
+from bandsplit.core.errors import ConfigError, ModelFileError
 from bandsplit.core.fetching import in_gb
 from bandsplit.core.settings import cache_folder
 from bandsplit.core.targets import TARGETS
@@ -29,6 +30,9 @@ DEMO_MODELS = "demo/runs/demo/*/*/best.safetensors"
 
 FETCH_FIX = "bandsplit models fetch"
 
+HUB = "hf:"
+"""Before the owner and name of a model on the Hub."""
+
 
 @functools.cache
 def entries() -> tuple[Entry, ...]:
@@ -37,13 +41,44 @@ def entries() -> tuple[Entry, ...]:
     return tuple(sorted(map(Entry.parse, json.loads(text)), key=lambda entry: -(entry.average_db or 0.0)))
 
 
+def known_entries() -> tuple[Entry, ...]:
+    """Return the registered models, then those in the cache that a user named by their page or address."""
+    return (*entries(), *unlisted_entries())
+
+
+def unlisted_entries() -> tuple[Entry, ...]:
+    """Return the models in the cache that are not registered, as their markers describe them."""
+    found = []
+    for path in sorted(models_folder().glob(f"*/{MARKER}")):
+        described = (read_marker(path.parent) or {}).get("entry")
+        with suppress(ConfigError):
+            if described is not None and folder_of(entry := Entry.parse(described)) == path.parent:
+                found.append(entry)
+    return tuple(found)
+
+
+def is_registered(name: str) -> bool:
+    """Return whether a registered model has this name or alias."""
+    return name.lower() in {alias for entry in entries() for alias in (entry.name, *entry.aliases)}
+
+
+def is_hub_name(name: object) -> bool:
+    """Return whether a model is named by its page on the Hub, as in ``hf:OWNER/NAME``."""
+    return str(name).startswith(HUB)
+
+
 def find_entry(name: str) -> Entry:
-    """Look up a registered model by its name or an alias; the case of letters does not matter.
+    """Look up a registered model by its name or an alias, whatever its case, or a fetched one by the name it got.
 
     Raises:
         ModelFileError: no model has this name; the message suggests the nearest.
     """
     named = {alias: entry for entry in entries() for alias in (entry.name, *entry.aliases)}
+    for entry in unlisted_entries():
+        if entry.name == name:
+            return entry
+    if is_hub_name(name):
+        raise ModelFileError(f"{name}: is not in the cache ({models_folder()}); fetch it first: {FETCH_FIX} {name}")
     if name.lower() not in named:
         near = difflib.get_close_matches(name.lower(), named, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
@@ -64,7 +99,7 @@ def models_folder() -> Path:
 
 def folder_of(entry: Entry) -> Path:
     """Return the folder of the model files of ``entry``, if it is cached."""
-    return models_folder() / entry.name
+    return models_folder() / entry.folder
 
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
@@ -126,15 +161,8 @@ def find_models(
 
 
 def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
-    path = Path(name)
-    if (bag := _bag_at(path)) is not None:
-        _find_members(bag, fetch, runtime)
-        return [bag]
-    if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
-        return [path]  # loading reports a file that is missing or not a model
-    for suffix in sorted(MODEL_SUFFIXES, reverse=runtime != "onnx"):
-        if files := _in_order(path, suffix):
-            return files
+    if not is_hub_name(name) and (files := _find_at(Path(name), fetch, runtime)):
+        return files
     entry = find_entry(str(name))
     if not cached_files(entry) and fetch is not None:
         fetch(entry)
@@ -144,6 +172,17 @@ def _find_named(name: str | Path, fetch: Callable[[Entry], object] | None, runti
         f"{entry.name}: is not in the cache ({models_folder()}); fetch it first ({in_gb(entry.source.bytes)}): "
         f"{FETCH_FIX} {entry.name}"
     )
+
+
+def _find_at(path: Path, fetch: Callable[[Entry], object] | None, runtime: str) -> list[Path]:
+    """Return the bag or the model files at a path."""
+    if (bag := _bag_at(path)) is not None:
+        _find_members(bag, fetch, runtime)
+        return [bag]
+    if os.path.isfile(path) or path.suffix in MODEL_SUFFIXES:
+        return [path]  # loading reports a file that is missing or not a model
+    suffixes = sorted(MODEL_SUFFIXES, reverse=runtime != "onnx")
+    return next((files for suffix in suffixes if (files := _in_order(path, suffix))), [])
 
 
 def _bag_at(path: Path) -> Path | None:
@@ -179,7 +218,7 @@ def _in_order(folder: Path, suffix: str) -> list[Path]:
 
 def _find_default(fetch: Callable[[Entry], object] | None, say: Callable[[str], None]) -> list[Path]:
     """Choose by comparable scores; a model without them is used only if no other is in the cache."""
-    cached = [entry for entry in entries() if cached_files(entry)]
+    cached = [entry for entry in known_entries() if cached_files(entry)]
     best = next((entry for entry in cached if entry.average_db is not None), None)
     recommended = entries()[0]
     if best is None and fetch is not None:

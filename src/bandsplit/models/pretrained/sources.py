@@ -9,7 +9,15 @@ from bandsplit.core.archives import Archive
 from bandsplit.core.errors import DownloadError
 from bandsplit.core.fetching import Digest
 from bandsplit.core.settings import is_offline, mirror_setting
-from bandsplit.models.pretrained.entries import BagOfFiles, Entry, RemoteFile, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.entries import (
+    BagOfFiles,
+    Entry,
+    ModelFile,
+    ModelFiles,
+    RemoteFile,
+    SingleCheckpoint,
+    ZipArchive,
+)
 from bandsplit.models.pretrained.registry import models_folder
 
 _MOST_RATIO = 2  # an archive that unpacks to more does not contain weights
@@ -31,6 +39,12 @@ class Sources(NamedTuple):
         """Return the address of a file whose registered folder is ``url``."""
         return f"{(self.mirror or mirror_setting() or url).rstrip('/')}/{file}"
 
+    def address_of(self, file: RemoteFile | ModelFile) -> str:
+        """Return the address of a file."""
+        if isinstance(file, RemoteFile):
+            return self.address(file.url, file.file)
+        return self.address("", file.mirrored) if self.mirror or mirror_setting() else file.address
+
 
 REGISTERED = Sources()
 
@@ -50,8 +64,10 @@ def _lacks_md5(entry: Entry, source: ZipArchive | SingleCheckpoint) -> DownloadE
     )
 
 
-def digest_of(file: RemoteFile, sources: Sources) -> Digest:
+def digest_of(file: RemoteFile | ModelFile, sources: Sources) -> Digest:
     """Return what is known of a file's digest."""
+    if isinstance(file, ModelFile) and file.git is not None:
+        return Digest("git", file.git)
     return Digest("md5", (sources.md5 or "").lower()) if file.sha256 is None else Digest("sha256", file.sha256)
 
 
@@ -76,7 +92,7 @@ def archive_of(entry: Entry, source: ZipArchive, sources: Sources) -> Archive:
     )
 
 
-def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: Sources) -> None:
+def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles | ModelFiles, sources: Sources) -> None:
     """Check that a checkpoint has one configuration, and each file one digest.
 
     Raises:
@@ -87,7 +103,14 @@ def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: 
             raise _lacks_md5(entry, source)
     elif sources.md5 is not None:
         of = source.file if isinstance(source, SingleCheckpoint) else f"each file of {entry.name}"
-        raise DownloadError(f"--md5 {sources.md5}: the sha256 of {of} is registered; leave --md5 out")
+        known = "registered" if entry.listed else "known"
+        raise DownloadError(f"--md5 {sources.md5}: the sha256 of {of} is {known}; leave --md5 out")
+    if isinstance(source, ModelFiles) and source.commit is not None and (sources.archive or sources.config):
+        option = f"--archive {sources.archive}" if sources.archive else f"--config {sources.config}"
+        raise DownloadError(
+            f"{option}: {entry.name} has model files, which are used as they are; leave it out, or name a local copy: "
+            f"-n FILE.safetensors"
+        )
     if sources.config is None:
         if entry.lack == "config" and isinstance(source, SingleCheckpoint):
             raise DownloadError(
@@ -95,7 +118,8 @@ def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: 
                 f"({source.page}) and give it with --config"
             )
         return
-    if isinstance(source, BagOfFiles) or source.document is not None or source.holds_settings:
+    registered = isinstance(source, SingleCheckpoint) and (source.document is not None or source.holds_settings)
+    if isinstance(source, BagOfFiles) or registered:
         raise DownloadError(
             f"--config {sources.config}: the settings of {entry.name} are registered, or in its files; leave --config "
             f"out"
@@ -105,31 +129,42 @@ def check_options(entry: Entry, source: SingleCheckpoint | BagOfFiles, sources: 
 
 
 def downloads_folder(entry: Entry) -> Path:
-    """Return the folder of the downloads of a bag, which exists until it is complete."""
-    return models_folder() / f"{entry.name}.downloads"
+    """Return the folder of the downloads of several files, which exists until the model is complete."""
+    return models_folder() / f"{entry.folder}.downloads"
 
 
-def place_of(entry: Entry, file: RemoteFile, sources: Sources) -> Path:
-    """Return the path of a downloaded file of a bag, or of the user's copy."""
+def place_of(entry: Entry, file: RemoteFile | ModelFile, sources: Sources) -> Path:
+    """Return the path of a downloaded file of a bag or a page, or of the user's copy."""
+    if isinstance(file, ModelFile):  # a page may change between two attempts: what arrived goes by its content
+        digest = digest_of(file, sources).value
+        return sources.archive or downloads_folder(entry) / f"{digest[:16]}-{file.file}"
     return (sources.archive or downloads_folder(entry)) / file.file
 
 
 def places(entry: Entry, sources: Sources) -> dict[Path, int]:
     """Return the files that are downloaded for a model, or are the user's copies, with their sizes."""
-    if isinstance(entry.source, BagOfFiles):
+    if isinstance(entry.source, BagOfFiles | ModelFiles):
         return {place_of(entry, file, sources): file.bytes for file in entry.source.files}
     return {sources.archive or models_folder() / entry.source.file: entry.source.bytes}
 
 
-def other_ways(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> str:
+def other_ways(source: ZipArchive | SingleCheckpoint | BagOfFiles | ModelFiles) -> str:
     """Write what to do if a download fails."""
+    if isinstance(source, ModelFiles) and source.commit is not None:
+        return f"name another source with --mirror, or see whether {source.page} still has it"
     return f"name another source with --mirror, or {_local_copy(source)} with --archive"
 
 
-def _local_copy(source: ZipArchive | SingleCheckpoint | BagOfFiles) -> str:
+def _local_copy(source: ZipArchive | SingleCheckpoint | BagOfFiles | ModelFiles) -> str:
     if isinstance(source, BagOfFiles):
-        return f"a folder with local copies of {', '.join(file.file for file in source.files)}"
-    return f"a local copy of {source.file}"
+        return f"a folder with local copies of {_names_in(source)}"
+    return f"a local copy of {_names_in(source)}"
+
+
+def _names_in(source: ZipArchive | SingleCheckpoint | BagOfFiles | ModelFiles) -> str:
+    if isinstance(source, BagOfFiles | ModelFiles):
+        return ", ".join(file.file for file in source.files)
+    return source.file
 
 
 def if_wrong(entry: Entry) -> str:
@@ -146,11 +181,11 @@ def check_archive(entry: Entry, sources: Sources) -> None:
     source, config = entry.source, getattr(entry.source, "config", None)
     if is_offline() and (sources.archive is None or (config is not None and sources.config is None)):
         if isinstance(source, BagOfFiles):
-            files = f"{', '.join(file.file for file in source.files)} to a folder on this machine and give that"
+            files = f"{_names_in(source)} to a folder on this machine and give that"
         elif config is not None:
-            files = f"{source.file} and {config.file} to this machine and give it"
+            files = f"{_names_in(source)} and {config.file} to this machine and give it"
         else:
-            files = f"{source.file} to this machine and give it"
+            files = f"{_names_in(source)} to this machine and give it"
         options = "--archive" if config is None else "--archive and --config"
         raise DownloadError(
             f"{entry.name}: is not in the cache, and BANDSPLIT_OFFLINE forbids downloads; unset it, or copy {files} "
@@ -161,5 +196,5 @@ def check_archive(entry: Entry, sources: Sources) -> None:
     for path in places(entry, sources):
         if not path.is_file():
             what = f"{path.name} of {source.page}"
-            fix = f"a folder with {what}" if isinstance(source, BagOfFiles) else f"{source.file} of {source.page}"
+            fix = f"a folder with {what}" if isinstance(source, BagOfFiles) else f"{_names_in(source)} of {source.page}"
             raise DownloadError(f"{path}: no such file; name {fix}")

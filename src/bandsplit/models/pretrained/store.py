@@ -31,7 +31,7 @@ from bandsplit.core.files import replacing
 from bandsplit.core.interrupt import held
 from bandsplit.core.settings import mirror_setting
 from bandsplit.models.families import find_part
-from bandsplit.models.pretrained.entries import BagOfFiles, Entry, SingleCheckpoint, ZipArchive
+from bandsplit.models.pretrained.entries import BagOfFiles, Entry, ModelFiles, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.making import (
     Making,
     hidden_folder,
@@ -39,7 +39,7 @@ from bandsplit.models.pretrained.making import (
     make_from_checkpoint,
     make_from_files,
 )
-from bandsplit.models.pretrained.registry import all_files, cached_files, folder_of, models_folder
+from bandsplit.models.pretrained.registry import all_files, cached_files, find_entry, folder_of, models_folder
 from bandsplit.models.pretrained.sources import (
     REGISTERED,
     Sources,
@@ -49,6 +49,7 @@ from bandsplit.models.pretrained.sources import (
     downloads_folder,
     places,
 )
+from bandsplit.models.pretrained.unlisted import make_from_models
 
 _UNPACKED_RATIO = 1.1  # weights and the state of their training hardly compress
 
@@ -87,7 +88,8 @@ def install_model(
     check_source(sources.mirror or mirror_setting(), sources.md5)
     if files := cached_files(entry):
         return files
-    find_part(entry.family, "weights")
+    if entry.listed:
+        find_part(entry.family, "weights")
     match entry.source:
         case ZipArchive() as source:
             archive_of(entry, source, sources)  # before anything is asked
@@ -98,6 +100,9 @@ def install_model(
         case BagOfFiles() as source:
             check_options(entry, source, sources)
             make = partial(make_from_files, source)
+        case ModelFiles() as source:
+            check_options(entry, source, sources)
+            make = partial(make_from_models, source)
     folder = models_folder()
     try:
         with _locked(entry, progress):
@@ -144,6 +149,24 @@ def remove_model(entry: Entry) -> int:
     return freed
 
 
+def entry_to_remove(name: str) -> Entry:
+    """Look up a model in the cache or the registry, also one of which only an unfinished download is there.
+
+    Raises:
+        ModelFileError: no model has this name.
+    """
+    try:
+        return find_entry(name)
+    except ModelFileError:
+        rest = Entry(
+            name=name, aliases=(), family="", about="", targets=(), source=ModelFiles(page="", files=()), kept_bytes=0,
+            training_data="", saw_test_songs=None, licence="",
+        )  # fmt: skip
+        if downloads_folder(rest).parent == models_folder() and downloads_folder(rest).is_dir():
+            return rest
+        raise
+
+
 def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     """Copy the files of a cached model to a folder, as ``<name>.safetensors`` or ``<name>-<target>.safetensors``.
 
@@ -159,10 +182,10 @@ def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
     if not files:
         raise ModelFileError(f"{entry.name}: is not in the cache; fetch it first: bandsplit models fetch {entry.name}")
     if cached_files(entry) == files:
-        names = [entry.name if len(files) == 1 else f"{entry.name}-{path.stem}" for path in files]
+        names = [entry.folder if len(files) == 1 else f"{entry.folder}-{path.stem}" for path in files]
         copies = [to / f"{name}.safetensors" for name in names]
     else:
-        to = to / entry.name
+        to = to / entry.folder
         copies = [to / path.name for path in files]
     if not force and (existing := [path for path in copies if path.exists()]):
         raise ModelFileError(f"{existing[0]}: exists already; choose another folder, or replace it with --force")
@@ -180,7 +203,7 @@ def copy_model(entry: Entry, to: Path, force: bool = False) -> list[Path]:
 @contextmanager
 def _locked(entry: Entry, progress: ByteProgress) -> Iterator[None]:
     models_folder().mkdir(parents=True, exist_ok=True)
-    lock = FileLock(models_folder() / f".{entry.name}.lock")
+    lock = FileLock(models_folder() / f".{entry.folder}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -11,6 +11,7 @@ from bandsplit.core.targets import order_targets
 from bandsplit.evaluation.groups import group
 from bandsplit.evaluation.results import METRICS, SEEN_NOTE, Score, Setting
 from bandsplit.evaluation.tables import label_settings
+from bandsplit.reports.player.markup import with_minus
 
 MISSING = "\N{EN DASH}"
 _NO_NUMBER = {"", "-", MISSING, "n/a", "not run"}
@@ -105,11 +106,6 @@ def _holds_numbers(cells: Sequence[str]) -> bool:
     if not wordy:
         return bool(cells) and set(cells) <= _NO_NUMBER
     return 2 * sum(bool(_NUMBER.match(cell)) for cell in wordy) > len(wordy)
-
-
-def with_minus(text: str) -> str:
-    """Write the sign of negative numbers as wide as a digit."""
-    return re.sub(r"(?<![\w.])-(?=\d|inf)", "\N{MINUS SIGN}", text)
 
 
 def _name_metrics(settings: Sequence[Setting]) -> dict[Setting, str]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
+from functools import partial
 from pathlib import Path
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.interrupt import held
@@ -15,8 +13,9 @@ from bandsplit.core.unfinished import hidden_folder
 from bandsplit.core.version import __version__
 from bandsplit.evaluation.results import METRICS
 from bandsplit.reports.page.content import Report
-from bandsplit.reports.page.listing import MISSING, list_scores, measured_on, number_columns, score_beside, with_minus
+from bandsplit.reports.page.listing import MISSING, list_scores, measured_on, number_columns, score_beside
 from bandsplit.reports.page.songs import write_song
+from bandsplit.reports.player.markup import ASSETS, read_asset, templates, with_minus
 
 PICTURES = (".svg", ".png", ".jpg", ".webp")
 GENERATOR = '<meta name="generator" content="bandsplit'
@@ -72,9 +71,9 @@ def _check_folder(folder: Path) -> None:
 
 
 def _write_page(folder: Path, report: Report) -> None:
-    for name in ("report.css", "scores.js", "player.js"):
-        source = files("bandsplit.reports.page") / "static" / name
-        (folder / "assets" / name).write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    own = {name: read_asset(name, "bandsplit.reports.page") for name in ("report.css", "scores.js")}
+    for name, text in {**own, **{name: read_asset(name) for name in ASSETS}}.items():
+        (folder / "assets" / name).write_text(text, encoding="utf-8")
     tables = [*report.tables, *report.comparisons, *report.energy]
     linked = {path: address for table in tables for path, address in _copy(folder, "tables", table.files)}
     pictures = {
@@ -83,14 +82,8 @@ def _write_page(folder: Path, report: Report) -> None:
         for path, address in _copy(folder, "figures", [figure.path], PICTURES)
     }
     songs = [write_song(folder, number, song) for number, song in enumerate(report.songs, start=1)]
-    environment = Environment(
-        loader=PackageLoader("bandsplit.reports.page"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(clock=_clock, minus=with_minus, number=_number)
+    environment = templates("bandsplit.reports.page")
+    environment.filters["number"] = _number
     scores = [score for score in report.scores if METRICS[score.metric].listed]
     page = environment.get_template("report.html").render(
         report=report,
@@ -101,7 +94,7 @@ def _write_page(folder: Path, report: Report) -> None:
         pictures=pictures,
         songs=songs,
         number_columns=number_columns,
-        score_beside=lambda song, system, target: score_beside(report.scores, song, system, target),
+        beside_of=lambda song: partial(score_beside, report.scores, song.name),
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
 
@@ -119,10 +112,6 @@ def _copy(folder: Path, kind: str, paths: Sequence[Path], legal: tuple[str, ...]
         copy = target / f"{sum(1 for _ in target.iterdir()) + 1}{path.suffix.lower()}"
         shutil.copyfile(path, copy)
         yield path, copy.relative_to(folder).as_posix()
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 def _number(value: float | None) -> str:

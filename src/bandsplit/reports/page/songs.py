@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,48 +21,23 @@ from bandsplit.core.errors import AudioError
 from bandsplit.core.targets import order_targets
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.reports.page.content import SongAudio
+from bandsplit.reports.player.song import MIXTURE, REFERENCE, PlayerSong, Version
 from bandsplit.reports.spectrograms import draw_strip, peak_level_db
 
 LONGEST_S = 30.0
-MIXTURE, REFERENCE = "mixture", "reference"
 
 
 @dataclass(frozen=True)
-class Version:
-    """One signal of a track: the mixture, a reference or an estimate."""
-
-    key: str
-    """Its key in the script."""
-    name: str
-    picture: str
-    """Address within the report."""
-
-
-@dataclass(frozen=True)
-class SongPart:
+class SongPart(PlayerSong):
     """A song and its excerpt, as the page describes them."""
 
-    id: str
-    name: str
     script: str
     """Address within the report."""
     bytes: int
     """Size of the script."""
     start_s: float
-    duration_s: float
     whole: bool
     """Whether the excerpt is the entire song."""
-    gain_db: float
-    """Below 0 where all signals were turned down together so that none clips."""
-    systems: tuple[str, ...]
-    tracks: Mapping[str, tuple[Version, ...]]
-    """Mixture or target -> its signals, references last."""
-
-    def starts_muted(self, track: str) -> bool:
-        """Return whether a track is muted at first: estimates sound, or references if there are no estimates."""
-        if track == MIXTURE:
-            return len(self.tracks) > 1
-        return bool(self.systems) and all(version.name == REFERENCE for version in self.tracks[track])
 
 
 def write_song(folder: Path, number: int, song: SongAudio) -> SongPart:

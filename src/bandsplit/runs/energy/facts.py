@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from bandsplit.core.errors import ConfigError
+
 GREEN_ALGORITHMS = "Lannelongue, Grealey, Inouye: Green Algorithms, Advanced Science 8(12), 2100707, 2021"
 
 MEMORY_W_PER_GB = 0.3725
@@ -51,6 +53,40 @@ GPU_TDP: tuple[Watts, ...] = (
     Watts("H100 80GB HBM3", 700, f"{_NVIDIA} (SXM)"),
     Watts("H200 NVL", 600, _NVIDIA),
     Watts("H200", 700, f"{_NVIDIA} (SXM)"),
+)
+
+
+class GpuPeak(NamedTuple):
+    """Peak rates of a GPU's products of dense matrices, in 1e12 operations per second; sums are of 32 bits."""
+
+    name: str
+    """As users name it."""
+    driver_name: str
+    """Its name in `GPU_TDP`, which has its power."""
+    fp32: float
+    tf32: float | None
+    """None where the GPU lacks the type: its products are of 32 bits then."""
+    bf16: float | None
+    fp16: float
+    source: str
+
+    @property
+    def watts(self) -> float:
+        """Rated power."""
+        return next(row.watts for row in GPU_TDP if row.name == self.driver_name)
+
+    def tflops(self, precision: str) -> float:
+        """Return the rate of a training's precision: fp32, tf32, bf16 or fp16."""
+        return {"tf32": self.tf32, "bf16": self.bf16, "fp16": self.fp16}.get(precision) or self.fp32
+
+
+GPU_PEAKS: tuple[GpuPeak, ...] = (
+    GpuPeak("RTX 2080 Ti", "RTX 2080 Ti", 13.4, None, None, 53.8, "NVIDIA Turing whitepaper (reference card)"),
+    GpuPeak("RTX 4090", "RTX 4090", 82.6, 82.6, 165.2, 165.2, "NVIDIA Ada whitepaper"),
+    GpuPeak("L40S", "L40S", 91.6, 183, 362, 362, f"{_NVIDIA}; half of its rates with sparsity"),
+    GpuPeak("A100", "A100-SXM", 19.5, 156, 312, 312, f"{_NVIDIA} (SXM)"),
+    GpuPeak("H100", "H100 80GB HBM3", 67, 494.5, 989.5, 989.5, f"{_NVIDIA} (SXM); half of its rates with sparsity"),
+    GpuPeak("H200", "H200", 67, 494.5, 989.5, 989.5, f"{_NVIDIA} (SXM); half of its rates with sparsity"),
 )
 
 _INTEL, _AMD = "Intel ARK: TDP / cores", "AMD data sheet: TDP / cores"
@@ -101,6 +137,19 @@ def find_watts(table: Sequence[Watts], name: str) -> Watts | None:
     """Return the first row whose name is part of ``name``, as complete words, or None."""
     words = _words(name)
     return next((row for row in table if f" {_words(row.name)} " in f" {words} "), None)
+
+
+def find_peak(name: str) -> GpuPeak:
+    """Return the rates of a GPU; capitals and blanks do not matter.
+
+    Raises:
+        ConfigError: the table lacks it.
+    """
+    found = next((row for row in GPU_PEAKS if _words(row.name) == _words(name)), None)
+    if found is None:
+        legal = ", ".join(row.name for row in GPU_PEAKS)
+        raise ConfigError(f"GPU {name!r}: its peak rates are not in the table; choose one of {legal}")
+    return found
 
 
 def _words(name: str) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.groups import group
-from bandsplit.models.families import count_flop
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import find_recipe
+from bandsplit.studies.costs.counts import training_flop
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun
 
@@ -89,10 +89,7 @@ def published_kwh(run: PlannedRun) -> float | None:
 
 def counted_flop(run: PlannedRun) -> float:
     """Count the operations of a run's matrix products, forward and backward, over all its epochs."""
-    config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)
-    training = config.training
-    samples = round(training.excerpt_s * config.model.sample_rate_hz)
-    return float(count_flop(config.model, samples).step) * training.examples_per_epoch * training.max_epochs
+    return float(training_flop(find_recipe(run.recipe).run_config(run.targets, seed=run.seed)))
 
 
 def estimated_gpu_hours(run: PlannedRun) -> float | None:

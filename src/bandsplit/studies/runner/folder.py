@@ -82,6 +82,7 @@ class StudyFolder:
         self.jobs = path / "jobs"
         self.parts = path / "scores"
         self.scores = path / "scores.jsonl"
+        self.costs = path / "costs.jsonl"
         self.journal = path / "study.jsonl"
 
     def append(self, event: str, **values: Any) -> None:

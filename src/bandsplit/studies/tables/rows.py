@@ -14,7 +14,7 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.comparison import Contender, contenders
 from bandsplit.evaluation.groups import group, make_remarks, with_remark
 from bandsplit.evaluation.results import Metric, Score, average_over_targets, over_songs
-from bandsplit.published.paper import AVERAGE
+from bandsplit.published.paper import AVERAGE, table2
 from bandsplit.runs.records import RunRecord, Stage
 from bandsplit.runs.schema import BEST_FILE
 
@@ -93,6 +93,12 @@ class Measured:
         """Return why a target, or the average, has no value."""
         states = [self.states.get(target, "") for target in (targets if column == AVERAGE else [column])]
         return next((state for state in (RUNNING, UNFINISHED) if state in states), NOT_RUN)
+
+
+def short_label(one: Measured) -> str:
+    """Return the row of Table II or the name, with the remark, for pictures."""
+    row = table2().get(one.name)
+    return with_remark(row.row if row else one.name, one.remark)
 
 
 class Spread(NamedTuple):

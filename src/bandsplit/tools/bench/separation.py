@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,13 +13,15 @@ import numpy as np
 import torch
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.kernels import KernelPrecision, search_kernels
 from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.processes import worker_pool
-from bandsplit.models.card import ONNX_SUFFIX, ModelCard, read_card
+from bandsplit.models.card import ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
-from bandsplit.models.files import save_model
+from bandsplit.models.files import save_untrained
 from bandsplit.models.layers.cpu_work import TwoPaths
+from bandsplit.models.layers.kernel_lstm import kernel_problem
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
@@ -25,11 +29,17 @@ from bandsplit.separation.opening import open_network
 from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
-Way = Literal["plain", "torch", "onnx"]
-"""Ways to compute a model: PyTorch's own layers and a chunk at a time; `TorchNetwork`; onnxruntime."""
+Way = Literal["plain", "torch", "kernels", "kernels-bf16", "kernels-int8", "onnx"]
+"""Ways to compute a model.
 
-RUNTIMES = ("plain", "torch", "onnx", "int8")
+PyTorch's own layers and a chunk at a time; `TorchNetwork` without the CPU kernels, and with them in each of their
+precisions; onnxruntime.
+"""
+
+RUNTIMES = ("plain", "torch", "kernels", "kernels-bf16", "kernels-int8", "onnx", "int8")
 """The ways, and onnxruntime with 8-bit integers."""
+
+_KERNELS: dict[str, KernelPrecision] = {"kernels": "fp32", "kernels-bf16": "bf16", "kernels-int8": "int8"}
 
 PROBE_S = 2.0
 """Length of the noise whose estimates are compared."""
@@ -48,6 +58,8 @@ class SeparationSpeed(NamedTuple):
     """Rate of products of large square matrices in 32 bit, measured just before and after each round."""
     share: float
     """Rate of the chunks' products over the matrix rate of the same round."""
+    peak_gop_per_s: float
+    """Most that the kernels' products can reach in registers, in all threads, in the same rounds; NaN: no kernels."""
     quicker: float
     """Speed over that of the first way in the same round."""
     peak_mb: float
@@ -86,7 +98,9 @@ def benchmark_files(
         for runtime in runtimes:
             if runtime in ("onnx", "int8") and not _is_exported(read_card(file)[0], int8=runtime == "int8"):
                 continue
-            if runtime in ("plain", "torch"):
+            if runtime in _KERNELS and not _is_in_kernels(read_card(file)[0], _KERNELS[runtime]):
+                continue
+            if runtime not in ("onnx", "int8"):
                 ways[runtime] = (runtime, file)  # type: ignore[assignment]
             else:
                 exported = folder / f"{file.stem}-{runtime}{ONNX_SUFFIX}"
@@ -98,15 +112,16 @@ def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
     return FAMILIES[config.family].onnx is not None and (not int8 or onnx_core(config).int8_problem(config) is None)
 
 
+def _is_in_kernels(config: ModelConfig, precision: KernelPrecision) -> bool:
+    with torch.device("meta"):
+        return kernel_problem(build_model(config), precision) is None
+
+
 def _untrained(recipe: str, target: str, folder: Path) -> Path:
     """Write a model of a recipe with random weights, and return its file."""
     found = find_recipe(recipe)
-    config = found.run_config([] if found.shared else [target]).model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = build_model(config)
     path = folder / f"{found.id}.safetensors"
-    save_model(path, model, ModelCard(name=found.id, training_data="none: random weights", licence="none needed"))
+    save_untrained(path, found.run_config([] if found.shared else [target]).model, found.id)
     return path
 
 
@@ -136,7 +151,7 @@ def measure_separation(
         turns = [[pool.submit(_turn).result() for pool in pools] for _ in range(rounds + 1)]
         peaks_mb = [pool.submit(_peak_mb).result() for pool in pools]
     audio_s, lengths_s, flop_per_s, probes = zip(*opened, strict=True)
-    wall_s, rates = np.moveaxis(np.array(turns[1:]), -1, 0)  # each: rounds, ways
+    wall_s, rates, peaks = np.moveaxis(np.array(turns[1:]), -1, 0)  # each: rounds, ways
     realtime = np.array(audio_s) / wall_s
     share = realtime * flop_per_s / rates
     return [
@@ -146,6 +161,7 @@ def measure_separation(
             gflop_per_10_s=10 * flop_per_s[way] / 1e9,
             matrix_gflop_per_s=float(np.median(rates[:, way])) / 1e9,
             share=float(np.median(share[:, way])),
+            peak_gop_per_s=float(np.median(peaks[:, way])) / 1e9,
             quicker=float(np.median(realtime[:, way] / realtime[:, 0])),
             peak_mb=peaks_mb[way],
             difference=float(np.abs(probes[way] - probes[0]).max() / np.abs(probes[0]).max()),
@@ -160,6 +176,8 @@ class _Work(NamedTuple):
     estimate: Callable[[np.ndarray], np.ndarray]
     chunks: np.ndarray
     device: torch.device
+    precision: KernelPrecision | None
+    """That of the kernels, if they compute."""
 
 
 _work: _Work
@@ -175,8 +193,10 @@ def _open(
     """
     global _work
     assert (way == "onnx") == (file.suffix == ONNX_SUFFIX)
-    device = torch.device("cpu" if way == "onnx" else device_name)
-    fast = precision if way == "torch" else "fp32"
+    device = torch.device("cpu" if way == "onnx" or way in _KERNELS else device_name)
+    if way not in _KERNELS:
+        os.environ["BANDSPLIT_KERNELS"] = "off"
+    fast = precision if way == "torch" else _KERNELS.get(way, "fp32")
     network = open_network(file, device, precision=fast)  # type: ignore[arg-type]
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
@@ -195,17 +215,27 @@ def _open(
         return generator.normal(0, 0.1, shape).astype(np.float32)
 
     probe, chunks = estimate(noise(1, PROBE_S)), noise(size, chunk_s or geometry.best_s or geometry.published.chunk_s)
-    _work = _Work(estimate, chunks, device)
+    _work = _Work(estimate, chunks, device, _KERNELS.get(way))
     length_s = chunks.shape[-1] / rate_hz
     flop = count_flop(config, geometry.fitting(chunks.shape[-1])).forward
     return size * length_s, length_s, flop / length_s, probe
 
 
-def _turn() -> tuple[float, float]:
-    """Estimate the chunks; return the time in seconds, and the matrix rate before and after it."""
-    before = matrix_rate(_work.device)
+def _turn() -> tuple[float, float, float]:
+    """Estimate the chunks; return the time in seconds, and the matrix rate and the kernels' peak around it."""
+    rate, peak = matrix_rate(_work.device), _kernel_peak()
     wall_s = time_s(lambda: _work.estimate(_work.chunks), _work.device)
-    return wall_s, (before + matrix_rate(_work.device)) / 2
+    return wall_s, (rate + matrix_rate(_work.device)) / 2, (peak + _kernel_peak()) / 2
+
+
+def _kernel_peak() -> float:
+    """Return the operations per second of products in registers, in as many threads as torch uses."""
+    kernels = search_kernels().kernels
+    if kernels is None or _work.precision is None:
+        return float("nan")
+    began = time.thread_time()
+    operations = kernels.dots(_work.precision, 1_000_000)
+    return torch.get_num_threads() * operations / (time.thread_time() - began)
 
 
 def _peak_mb() -> float:

@@ -55,8 +55,8 @@ class Validated:
 
     epoch: int
     """Epochs trained."""
-    loss: float
-    """Training loss, the mean of the last epoch."""
+    loss: float | None
+    """Training loss, the mean of the last epoch; None before the first."""
     validation: Validation
     best: bool
     """Whether it is the best so far."""

@@ -61,7 +61,9 @@ class TensorBoard:
 
     def _validated(self, event: Validated) -> None:
         validation = event.validation
-        values = {"train/epoch_loss": event.loss, "valid/usdr_db": validation.usdr_db, "valid/loss": validation.loss}
+        values = {"valid/usdr_db": validation.usdr_db, "valid/loss": validation.loss}
+        if event.loss is not None:
+            values["train/epoch_loss"] = event.loss
         for target in validation.songs[0].usdr_db:
             scores = [song.usdr_db[target] for song in validation.songs]
             values[f"valid/usdr_db/{target}"] = sum(scores) / len(scores)

@@ -85,8 +85,9 @@ class TerminalProgress:
             self.bar.update(self.task, best=self.best)
         mark = f", {validation.weights}" if event.others else ""
         mark += "  best" if event.best else ""
+        loss = "-" if event.loss is None else f"{event.loss:.4f}"
         self._print(
-            f"epoch {event.epoch:3d}  loss {event.loss:.4f}  validation uSDR {validation.usdr_db:6.2f} dB, "
+            f"epoch {event.epoch:3d}  loss {loss}  validation uSDR {validation.usdr_db:6.2f} dB, "
             f"loss {validation.loss:.4f}{mark}"
         )
 

@@ -91,17 +91,20 @@ class Browser:
         match event["method"]:
             case "Network.requestWillBeSent":
                 self.requests.append(params["request"]["url"])
-            case "Network.loadingFailed" | "Runtime.exceptionThrown":
+            case "Network.loadingFailed" if not params.get("canceled"):  # by the page, or as its answer has no body
+                self.problems.append(params)
+            case "Runtime.exceptionThrown":
                 self.problems.append(params)
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning"):
                 self.problems.append(params)
             case "Log.entryAdded" if params["entry"]["level"] in ("error", "warning"):
                 self.problems.append(params)
 
-    def open(self, page: Path) -> None:
-        """Load a file and all that it needs."""
-        self.call("Page.navigate", url=page.as_uri())
-        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(page.as_uri())}")
+    def open(self, page: Path | str) -> None:
+        """Load a file or an address, and all that it needs."""
+        address = page if isinstance(page, str) else page.as_uri()
+        self.call("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address.partition('#')[0])}")
 
     def run(self, script: str) -> Any:
         """Value of an expression; promises are waited for."""
@@ -129,6 +132,16 @@ class Browser:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+
+    def drop(self, selector: str, *files: Path) -> None:
+        """Drag files from elsewhere onto an element."""
+        place = self.run(
+            f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); "
+            f"return [b.left + b.width / 2, b.top + b.height / 2]; }})()"
+        )
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=place[0], y=place[1], data=data)
 
     def press(self, key: str, text: str = "") -> None:
         """Press a key where the focus is."""

@@ -1,0 +1,133 @@
+"""Rates of the CPU kernels beside PyTorch's, in one thread, by CPU time: other programs disturb them little.
+
+    .venv/bin/python benchmarks/kernels.py [--rounds 5] [--network simo-optimised]
+
+A layer of 128 features, 256 hidden features per direction, 48 sequences of 100 steps: normalisation, both directions,
+projection and residual. Each instruction set of this CPU is forced in turn, beside the peak of its products, measured
+in registers. Then a complete network with random weights on 0.8 s of noise, in every precision, with its
+signal-to-noise ratio against PyTorch's estimate in 32 bits. Everything takes turns; medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+import torch
+from torch import nn
+
+from bandsplit.core.kernels import KernelPrecision, instruction_sets, search_kernels
+from bandsplit.core.machine import describe_machine
+from bandsplit.models.layers import dual_path
+from bandsplit.models.layers.dual_path import Along
+from bandsplit.models.layers.kernel_lstm import kernel_problem, pack_lstm
+from bandsplit.models.layers.sequence import RecurrentLayer
+from bandsplit.models.network import build_model
+from bandsplit.recipes.catalogue import find_recipe
+from bandsplit.separation.torch_network import TorchNetwork
+
+N, M, SEQUENCES, STEPS = 128, 256, 48, 100
+OPERATIONS = SEQUENCES * STEPS * 2 * 2 * ((N + M) * 4 * M + M * N)
+with_kernels = dual_path.residual_along
+
+
+def without_kernels(*_: object) -> None:
+    """Leave the layer to PyTorch."""
+
+
+def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return the medians of the CPU times in seconds; the first round is a warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds + 1):
+        for name, work in works.items():
+            began = time.thread_time()
+            work()
+            times[name].append(time.thread_time() - began)
+    return {name: statistics.median(found[1:]) for name, found in times.items()}
+
+
+def measure_layer(rounds: int) -> None:
+    """Print the table of one layer."""
+    kernels = search_kernels().kernels
+    assert kernels is not None
+    torch.manual_seed(0)
+    layer = RecurrentLayer(nn.LSTM, N, M).eval()
+    along, x = Along("time", layer), torch.randn(1, 1, SEQUENCES, STEPS, N)
+    y, square = np.empty(x.shape, np.float32), torch.ones(1024, 1024)
+
+    def by_torch() -> None:
+        with torch.inference_mode():
+            dual_path.residual_along = without_kernels
+            along(x)
+            dual_path.residual_along = with_kernels
+
+    works: dict[str, Callable[[], object]] = {"torch": by_torch, "matrices": lambda: torch.mm(square, square)}
+    dots: dict[str, float] = {}
+    for one in instruction_sets(kernels.library):
+        if not kernels.library.bandsplit_set_runs(one.number):
+            continue
+        for precision in one.precisions:
+            packed, name = pack_lstm(one, layer, precision), f"{one.name} {precision}"
+            works[name] = lambda packed=packed: packed.along(x.numpy(), y, "time", 1, 1)
+            works[f"peak of {name}"] = lambda one=one, precision=precision: one.dots(precision, 1_000_000)
+            dots[name] = one.dots(precision, 1_000_000)
+    times_s = in_turns(works, rounds)
+    print(f"large matrix products: {2 * 1024**3 / times_s['matrices'] / 1e9:.0f} GFLOP/s")
+    print("| layer | Gop/s | peak | of peak | x torch |\n|---|---:|---:|---:|---:|")
+    print(f"| torch | {OPERATIONS / times_s['torch'] / 1e9:.0f} | | | 1.00 |")
+    for name, operations in dots.items():
+        rate, peak = OPERATIONS / times_s[name] / 1e9, operations / times_s[f"peak of {name}"] / 1e9
+        times = times_s["torch"] / times_s[name]
+        print(f"| {name} | {rate:.0f} | {peak:.0f} | {100 * rate / peak:.0f} % | {times:.2f} |")
+
+
+def measure_network(recipe: str, rounds: int) -> None:
+    """Print the table of a complete network."""
+    torch.manual_seed(0)
+    found = find_recipe(recipe)
+    model = build_model(found.run_config([] if found.shared else ["vocals"]).model).eval().requires_grad_(False)
+    rate_hz = model.config.sample_rate_hz
+    chunk = np.random.default_rng(0).normal(0, 0.1, (1, 2, round(0.8 * rate_hz))).astype(np.float32)
+    estimates: dict[str, np.ndarray] = {}
+
+    def estimate(name: str, precision: KernelPrecision, kernels: bool) -> Callable[[], None]:
+        network = TorchNetwork(model, torch.device("cpu"), precision=precision)
+
+        def work() -> None:
+            dual_path.residual_along = with_kernels if kernels else without_kernels
+            estimates[name] = network.estimate(chunk)
+            dual_path.residual_along = with_kernels
+
+        return work
+
+    works = {"torch": estimate("torch", "fp32", False)}
+    precisions: list[KernelPrecision] = ["fp32", "bf16", "int8"]
+    for precision in precisions:
+        if kernel_problem(model, precision) is None:
+            works[precision] = estimate(precision, precision, True)
+    times_s, exact = in_turns(works, rounds), estimates["torch"]
+    print(f"\n| {recipe}, 0.8 s | CPU, s | x torch | SNR, dB | largest difference, of the peak |")
+    print("|---|---:|---:|---:|---:|")
+    for name, time_s in times_s.items():
+        error = estimates[name] - exact
+        snr_db = 10 * np.log10(np.square(exact).sum() / max(np.square(error).sum(), 1e-30))
+        largest = np.abs(error).max() / np.abs(exact).max()
+        figures = "|" if name == "torch" else f"{snr_db:.1f} | {largest:.1e}"
+        print(f"| {name} | {time_s:.2f} | {times_s['torch'] / time_s:.2f} | {figures} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--network", default="simo-optimised", help="recipe of the complete network")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(describe_machine(torch.device("cpu")))
+    measure_layer(arguments.rounds)
+    measure_network(arguments.network, min(arguments.rounds, 3))

@@ -1,0 +1,224 @@
+"""The CPU kernels of the distribution ``bandsplit-kernels``: one shared library, loaded by ctypes, for NumPy arrays.
+
+``kernels/src`` explains how they work.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import weakref
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+
+from bandsplit.core.errors import ConfigError
+from bandsplit.core.settings import kernels_setting
+
+KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
+"""Precision of products: single; bfloat16; 8-bit integers with a scale for each row of inputs and of weights."""
+
+INTERFACE = 1
+"""Number of the library's functions as they are called here; another library has another number."""
+
+NOT_INSTALLED = "not installed"
+"""Reason of a search that found no library."""
+
+_PACKAGE = "bandsplit_kernels"
+_PRECISIONS = get_args(KernelPrecision)
+_NO_MEMORY = 1
+_NOT_FINITE = 2
+
+_INT, _LONGS, _POINTER = ctypes.c_int, ctypes.POINTER(ctypes.c_int64), ctypes.c_void_p
+_ARGUMENTS = {
+    "bandsplit_sets": [],
+    "bandsplit_set_name": [_INT],
+    "bandsplit_set_runs": [_INT],
+    "bandsplit_set_has": [_INT, _INT],
+    "bandsplit_lstm_pack": [_INT, _INT, _INT, _INT, _INT, ctypes.c_float, *[_POINTER] * 4],
+    "bandsplit_lstm_free": [_POINTER],
+    "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
+    "bandsplit_multiply": [_INT, _INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER],
+    "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
+}
+
+
+class Kernels(NamedTuple):
+    """The library, with one of its instruction sets."""
+
+    library: ctypes.CDLL
+    number: int
+    name: str
+
+    def has(self, precision: KernelPrecision) -> bool:
+        """Return whether the instruction set has products of this precision."""
+        return bool(self.library.bandsplit_set_has(self.number, _PRECISIONS.index(precision)))
+
+    @property
+    def precisions(self) -> list[KernelPrecision]:
+        """The precisions of its products."""
+        return [precision for precision in _PRECISIONS if self.has(precision)]
+
+    def multiply(self, inputs: np.ndarray, weights: np.ndarray, precision: KernelPrecision) -> np.ndarray:
+        """Multiply ``(r n)`` by ``(c n)`` as the layers do: their plain sums ``(r c)``, floats or integers."""
+        inputs, weights = _floats(inputs), _floats(weights)
+        sums = np.empty((len(inputs), len(weights)), np.int32 if precision == "int8" else np.float32)
+        sizes = len(inputs), inputs.shape[1], len(weights)
+        number = _PRECISIONS.index(precision)
+        pointers = inputs.ctypes.data, weights.ctypes.data
+        _check(self.library.bandsplit_multiply(self.number, number, *pointers, *sizes, sums.ctypes.data))
+        return sums
+
+    def dots(self, precision: KernelPrecision, repeats: int) -> float:
+        """Multiply registers ``repeats`` times; return the number of operations."""
+        return self.library.bandsplit_dots(self.number, _PRECISIONS.index(precision), repeats)
+
+
+class Search(NamedTuple):
+    """The kernels, or the reason why the search found nothing."""
+
+    kernels: Kernels | None
+    reason: str
+    broken: bool = False
+    """Whether a library is installed that cannot be used."""
+
+
+def fits(n: int, m: int, groups: int) -> bool:
+    """Return whether the kernels have LSTMs of ``n`` features in ``groups`` and ``m`` hidden features per direction."""
+    return n % (16 * groups) == 0 and m % 16 == 0
+
+
+@lru_cache
+def search_kernels() -> Search:
+    """Load the library with the instruction set that ``BANDSPLIT_KERNELS`` names, or the best one of this CPU.
+
+    A library that cannot be used, such as one of another version, is logged as a warning.
+
+    Raises:
+        ConfigError: the setting names no instruction set of the library, or one that this CPU lacks.
+    """
+    wanted = kernels_setting()
+    if wanted == "off":
+        return Search(None, "off (BANDSPLIT_KERNELS)")
+    library, reason, broken = _load()
+    if library is None:
+        if broken:
+            logging.getLogger("bandsplit").warning("CPU kernels are not used: %s", reason)
+        return Search(None, reason, broken)
+    runs = [kernels for kernels in instruction_sets(library) if library.bandsplit_set_runs(kernels.number)]
+    if wanted is None:
+        return Search(runs[-1], "the best of this CPU") if runs else Search(None, "this CPU lacks AVX2")
+    for kernels in runs:
+        if kernels.name == wanted:
+            return Search(kernels, "by BANDSPLIT_KERNELS")
+    legal = ", ".join(kernels.name for kernels in runs)
+    raise ConfigError(f"BANDSPLIT_KERNELS: {wanted!r} does not run here; legal on this CPU: {legal or 'none'}; off")
+
+
+def instruction_sets(library: ctypes.CDLL) -> list[Kernels]:
+    """List the instruction sets of a library, the best one last, including those that this CPU lacks."""
+    names = [library.bandsplit_set_name(number).decode() for number in range(library.bandsplit_sets())]
+    return [Kernels(library, number, name) for number, name in enumerate(names)]
+
+
+def load_library(path: Path) -> ctypes.CDLL:
+    """Load a library and declare its functions.
+
+    Raises:
+        OSError: it is no library for this machine.
+        ConfigError: it is of another version.
+    """
+    library = ctypes.CDLL(str(path))
+    try:
+        found = library.bandsplit_interface()
+    except AttributeError:
+        found = None
+    if found != INTERFACE:
+        raise ConfigError(f"{path}: has interface {found}, and this bandsplit needs {INTERFACE}; install both again")
+    for name, arguments in _ARGUMENTS.items():
+        getattr(library, name).argtypes = arguments
+    library.bandsplit_set_name.restype = ctypes.c_char_p
+    library.bandsplit_dots.restype = ctypes.c_double
+    return library
+
+
+def _load() -> tuple[ctypes.CDLL | None, str, bool]:
+    """Return the installed library, or else the reason, and whether one is broken."""
+    spec = find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return None, NOT_INSTALLED, False
+    files = [file for folder in spec.submodule_search_locations for file in Path(folder).glob(f"*{_PACKAGE}.*")]
+    if not files:
+        return None, f"{_PACKAGE} is installed without its library", True
+    try:
+        return load_library(files[0]), "", False
+    except OSError as error:
+        return None, f"{files[0]} cannot be loaded: {error}", True
+    except ConfigError as error:
+        return None, str(error), True
+
+
+class PackedLstm:
+    """The weights of a bidirectional LSTM between a normalisation and a linear layer, packed for the kernels."""
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        weight: np.ndarray,
+        project: np.ndarray,
+        bias: np.ndarray,
+        *,
+        groups: int,
+        eps: float,
+        precision: KernelPrecision = "fp32",
+    ) -> None:
+        """Pack weights of the gates ``(d 4m n+m+1)``, of the linear layer ``(d n m)``, and its bias ``(n)``.
+
+        The rows of the gates are those of input, forget and output gate and of the candidate, the columns those of the
+        input, of the last output and the bias. The normalisation has no gain and bias: they are part of the weights.
+
+        Raises:
+            ValueError: a weight is not finite, or the kernels lack this size or precision.
+        """
+        weight, project, bias = _floats(weight), _floats(project), _floats(bias)
+        _, n, m = project.shape
+        assert weight.shape == (2, 4 * m, n + m + 1) and bias.shape == (n,)
+        self._library, self._packed = kernels.library, _POINTER()
+        arguments = kernels.number, _PRECISIONS.index(precision), n, m, groups, eps
+        pointers = weight.ctypes.data, project.ctypes.data, bias.ctypes.data, ctypes.byref(self._packed)
+        _check(self._library.bandsplit_lstm_pack(*arguments, *pointers))
+        weakref.finalize(self, self._library.bandsplit_lstm_free, self._packed)
+        self.n = n
+
+    def along(self, x: np.ndarray, y: np.ndarray, axis: Literal["time", "band"], heads: int, threads: int) -> None:
+        """Write ``x`` plus the layer's output to ``y``, both contiguous, float32 ``(b c k t (h n))``.
+
+        Sequences run along one axis; a NaN or an infinity in one makes all of its output NaN. Threads share them, and
+        their number changes no bit. Any number of threads may call this at once.
+        """
+        b, c, k, t, n = x.shape
+        assert n == heads * self.n and y.shape == x.shape and x.dtype == y.dtype == np.float32
+        assert x.flags.c_contiguous and y.flags.c_contiguous and not np.shares_memory(x, y)
+        if axis == "time":
+            counts, strides, steps, stride = (b * c * k, 1, heads), (t * n, 0, self.n), t, n
+        else:
+            counts, strides, steps, stride = (b * c, t, heads), (k * t * n, n, self.n), k, t * n
+        of_three = ctypes.c_int64 * 3
+        run = self._library.bandsplit_lstm_run
+        arrays = self._packed, x.ctypes.data, y.ctypes.data, of_three(*counts), of_three(*strides)
+        _check(run(*arrays, steps, stride, threads))
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _check(problem: int) -> None:
+    if problem == _NO_MEMORY:
+        raise MemoryError
+    if problem:
+        what = "weights are not finite" if problem == _NOT_FINITE else "sizes or precision: not in the kernels"
+        raise ValueError(what)

@@ -1,0 +1,112 @@
+"""Bidirectional LSTM layers by the CPU kernels of ``bandsplit-kernels``: on a latent, without a folded copy."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from bandsplit.core.kernels import NOT_INSTALLED, KernelPrecision, Kernels, PackedLstm, fits, search_kernels
+from bandsplit.models.layers.cpu_work import is_plain_cpu_work
+from bandsplit.models.layers.sequence import RecurrentLayer
+
+_precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
+
+
+@contextmanager
+def products_in(precision: KernelPrecision) -> Iterator[None]:
+    """Let the kernels compute in a precision, in this thread, as `torch.autocast` does for torch's products."""
+    token = _precision.set(precision)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
+    """Return why the kernels compute no layer of a model in a precision; None if they do."""
+    kernels, reason, _ = search_kernels()
+    if kernels is None:
+        fix = "; pip install 'bandsplit[kernels]', or ./kernels of the source folder" if reason == NOT_INSTALLED else ""
+        return f"needs the CPU kernels ({reason}{fix})"
+    if precision not in kernels.precisions:
+        return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
+    if not any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
+        return "is for bidirectional LSTM layers of 16, 32, 48 ... features, such as BSRNN's, and this model has none"
+    return None
+
+
+def _suits(layer: RecurrentLayer) -> bool:
+    rnn = layer.rnn
+    lstm = isinstance(rnn, nn.LSTM) and rnn.bidirectional
+    return lstm and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups)
+
+
+def _sequences(x: Tensor, axis: Literal["time", "band"], heads: int) -> int:
+    b, c, k, t, _ = x.shape
+    return b * c * heads * (k if axis == "time" else t)
+
+
+def _is_quicker(layer: RecurrentLayer, sequences: int) -> bool:
+    """Return whether the kernels are faster than torch's LSTM, by measurement; in lower precisions they always serve.
+
+    They read all weights at every step, for up to 24 sequences at once, and torch those of the input only once.
+    """
+    rnn = layer.rnn
+    in_cache = 16 * rnn.hidden_size * (rnn.input_size + rnn.hidden_size) <= 1_000_000  # bytes of a direction
+    return _precision.get() != "fp32" or sequences >= (4 if in_cache else 18)
+
+
+def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], heads: int) -> Tensor | None:
+    """Compute ``x + layer(x)`` for ``(b c k t (h n))``, sequences along an axis; None if the kernels do not suit.
+
+    They suit a bidirectional LSTM in single precision that is not trained now, of sizes that they have, with finite
+    weights, on a CPU that has them, unless torch is quicker. Their products are in the precision of `products_in`.
+    """
+    if not isinstance(layer, RecurrentLayer) or not layer.fast or torch.is_grad_enabled() or not is_plain_cpu_work(x):
+        return None
+    kernels = search_kernels().kernels
+    if kernels is None or not _suits(layer) or not _is_quicker(layer, _sequences(x, axis, heads)):
+        return None
+    try:
+        packed = _packed(kernels, layer)
+    except ValueError:  # weights that are not finite: torch shows what they lead to
+        return None
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    packed.along(x.numpy(), y.numpy(), axis, heads, torch.get_num_threads())
+    return y
+
+
+_kept: WeakKeyDictionary[RecurrentLayer, tuple[object, PackedLstm]] = WeakKeyDictionary()
+
+
+def _packed(kernels: Kernels, layer: RecurrentLayer) -> PackedLstm:
+    """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
+
+    Weights that an optimiser may change are packed at each call: a fused one does not count its changes.
+    """
+    weights = list(layer.parameters())
+    if any(weight.requires_grad or weight.is_inference() for weight in weights):
+        return pack_lstm(kernels, layer, _precision.get())
+    state = kernels.number, _precision.get(), [(weight.data_ptr(), weight._version) for weight in weights]
+    kept = _kept.get(layer)
+    if kept is None or kept[0] != state:
+        kept = _kept[layer] = state, pack_lstm(kernels, layer, _precision.get())
+    return kept[1]
+
+
+def pack_lstm(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecision = "fp32") -> PackedLstm:
+    """Pack the weights of a bidirectional LSTM layer.
+
+    Raises:
+        ValueError: one is not finite, or the kernels lack its size or the precision.
+    """
+    with torch.no_grad():
+        project = rearrange(layer.project.weight, "n (d m) -> d n m", d=2)
+        weights = (tensor.detach().numpy() for tensor in (layer.gate_weights(), project, layer.project.bias))
+        return PackedLstm(kernels, *weights, groups=layer.norm.groups, eps=layer.norm.eps, precision=precision)

@@ -1,0 +1,226 @@
+"""Dispatcher: gives the jobs of the queue to one worker process, and starts another one when it dies."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from bandsplit.core.processes import start_worker
+from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report, Separation, Task, work
+from bandsplit.serve.job import Job, JobView, Progress, Result
+from bandsplit.serve.jobs import Jobs, UnknownJobError
+from bandsplit.serve.offers import Offers
+
+MOST_DEATHS = 3
+_PATIENCE_S = 0.2
+
+_log = logging.getLogger("bandsplit")
+
+
+class WorkerDied(Exception):  # noqa: N818  an event
+    """The worker process ended in the middle of a task."""
+
+
+class Worker:
+    """A process and the connection to it."""
+
+    def __init__(self, device: str) -> None:
+        """Start it."""
+        ours, its = multiprocessing.Pipe()
+        self.connection: Connection = ours
+        self.process: BaseProcess = start_worker(work, its, device)
+        its.close()  # so that the death of the process closes the connection
+
+    def ask(self, task: Task, follow: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
+        """Do a task.
+
+        Args:
+            task: the task.
+            follow: called with its progress.
+            wanted: called often; once it returns False the task is cancelled.
+
+        Raises:
+            WorkerDied: the process ended.
+        """
+        cancelled = False
+        try:
+            self.connection.send(task)
+            while True:
+                if not cancelled and not wanted():
+                    self.connection.send(Cancel())
+                    cancelled = True
+                if self.connection.poll(_PATIENCE_S):
+                    match self.connection.recv():
+                        case Ended() as ended:
+                            return ended
+                        case Report() as report:
+                            follow(report)
+        except (EOFError, OSError):
+            raise WorkerDied from None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Dispatcher(threading.Thread):
+    """Thread that works off the queue, and measures prices when it is empty."""
+
+    def __init__(self, jobs: Jobs, offers: Offers, device: str) -> None:
+        """Take the queue and the models; `start` begins the work."""
+        super().__init__(name="dispatcher", daemon=True)
+        self.jobs, self.offers = jobs, offers
+        self._device = device
+        self._worker: Worker | None = None
+        self._closing = threading.Event()
+        self._progress: Progress | None = None
+
+    def run(self) -> None:
+        """Work until `close`."""
+        while not self._closing.is_set():
+            offer = self.offers.unmeasured()
+            job = self.jobs.next(0 if offer else _PATIENCE_S)
+            try:
+                if job is not None:
+                    self._separate(job)
+                elif offer is not None:
+                    self._measure(offer.id)
+            except UnknownJobError:
+                pass  # deleted before it began
+            except Exception:  # the queue must not stand still
+                _log.exception("the dispatcher failed")
+                self._closing.wait(_PATIENCE_S)
+        if self._worker is not None:
+            self._worker.kill()
+
+    def close(self) -> None:
+        """Kill the worker and end; the job that runs starts again at the next start of the server."""
+        self._closing.set()
+        self.join()
+
+    def _ask(self, task: Task, follow: Callable[[Report], None], wanted: Callable[[], bool]) -> Ended:
+        if self._worker is None:
+            self._worker = Worker(self._device)
+        try:
+            return self._worker.ask(task, follow, lambda: self._check_open() and wanted())
+        except WorkerDied:
+            self._worker.kill()
+            self._worker = None
+            raise
+
+    def _check_open(self) -> bool:
+        if self._closing.is_set():
+            raise WorkerDied
+        return True
+
+    def _separate(self, job: Job) -> None:
+        self._progress = Progress(stage="load", share=0)
+        try:
+            job = self.jobs.update(job.id, state="running")
+            with self.jobs.scratch() as out:
+                self._separate_into(out, job)
+        except WorkerDied:
+            if not self._closing.is_set():
+                self._bury(job)
+        except OSError as error:
+            self.jobs.end(job.id, "failed", error=f"the stems cannot be stored ({error.strerror})")
+        finally:
+            self._progress = None
+
+    def _separate_into(self, out: Path, job: Job) -> None:
+        models = self.offers.find(job.model)
+        if models is None:
+            error = f"model {job.model!r} is no longer offered; upload the song again and choose another"
+            self.jobs.end(job.id, "failed", error=error)
+            return
+        task = Separation(models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems)
+        began: dict[str, float] = {}
+
+        def follow(report: Report) -> None:
+            now_s = time.monotonic()
+            passed_s = now_s - began.setdefault(report.stage, now_s)
+            share = min(1.0, report.done_s / report.total_s) if report.total_s else 0.0
+            left_s = passed_s * (1 - share) / share if share and passed_s else None
+            self._progress = Progress(stage=report.stage, share=share, left_s=left_s)
+
+        ended = self._ask(task, follow, lambda: self._is_wanted(job))
+        if ended.kind == "done":
+            result = Result.parse(ended.result)
+            self.jobs.finish(job.id, out, result=result)
+            if job.two_stems is None and result.audio_s >= MINUTE_S:  # it may have been measured at a busy time
+                self.offers.set_price(job.model, result.wall_s * MINUTE_S / result.audio_s)
+        elif ended.kind == "failed":
+            self.jobs.end(job.id, "failed", error=ended.error)
+
+    def _is_wanted(self, job: Job) -> bool:
+        try:
+            return self.jobs.get(job.id).state == "running"
+        except UnknownJobError:
+            return False
+
+    def _bury(self, job: Job) -> None:
+        """Let a job wait again after the death of the worker, unless it seems to be the reason."""
+        deaths = self.jobs.get(job.id).deaths + 1
+        if deaths < MOST_DEATHS:
+            if self._is_wanted(job):
+                self.jobs.update(job.id, state="queued", deaths=deaths)
+            return
+        error = (
+            f"the process that separates was killed {deaths} times at this song; the memory of the machine may be too "
+            f"small for it: choose a smaller model"
+        )
+        self.jobs.end(job.id, "failed", deaths=deaths, error=error)
+
+    def _measure(self, offer_id: str) -> None:
+        offer = self.offers.find(offer_id)
+        assert offer is not None
+        try:
+            ended = self._ask(Measurement(offer.files), lambda _: None, lambda: True)
+        except WorkerDied:
+            ended = Ended("failed", "the process died")
+        if ended.kind == "failed" and not self._closing.is_set():
+            _log.warning("%s: its speed cannot be measured (%s)", offer.id, ended.error)
+        self.offers.set_price(offer.id, ended.seconds if ended.kind == "done" else None)
+
+    def views(self) -> list[JobView]:
+        """Return all jobs as clients see them."""
+        progress, ahead_s, position = self._progress, 0.0, 0
+        views = []
+        left_s: float | None
+        for job in sorted(self.jobs.all(), key=lambda job: (job.state != "running", job.number)):
+            facts: dict[str, object] = {}
+            if job.active:
+                price_s = self.offers.price(job.model)
+                about_s = None if price_s is None or job.about_s is None else price_s * job.about_s / 60
+                left_s = about_s
+                if job.state == "running":
+                    facts["progress"] = progress
+                    if progress is not None and progress.stage not in ("load", "decode", "count"):
+                        left_s = progress.left_s
+                else:
+                    position += 1
+                    facts["position"] = position
+                ahead_s = float("nan") if left_s is None else ahead_s + left_s
+                facts["left_s"] = ahead_s if ahead_s == ahead_s else None
+            views.append(JobView.model_validate({**job.model_dump(), **facts}))
+        return sorted(views, key=lambda view: view.number)
+
+    def view(self, job_id: str) -> JobView:
+        """Return a job as clients see it.
+
+        Raises:
+            UnknownJobError: no job has this id.
+        """
+        self.jobs.get(job_id)
+        found = next((view for view in self.views() if view.id == job_id), None)
+        if found is None:
+            raise UnknownJobError("this job was deleted")
+        return found

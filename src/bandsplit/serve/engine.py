@@ -1,0 +1,146 @@
+"""The process that computes: it keeps a model loaded, and separates one song at a time."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from bandsplit.core.errors import BandsplitError, Cancelled
+from bandsplit.core.machine import cpu_threads
+from bandsplit.separation.forecast import Forecast
+from bandsplit.separation.outputs import OutputConfig
+from bandsplit.separation.separator import Separator
+from bandsplit.serve.job import Format
+from bandsplit.serve.listening import write_copies
+from bandsplit.tools.loading import load_separator
+
+CHANNELS, MINUTE_S = 2, 60
+
+_log = logging.getLogger("bandsplit")
+
+
+class Separation(NamedTuple):
+    """Task: separate a song."""
+
+    models: tuple[Path, ...]
+    song: Path
+    name: str
+    """Name of the song in messages."""
+    out: Path
+    """Empty folder for the stems."""
+    format: Format
+    two_stems: str | None
+
+
+class Measurement(NamedTuple):
+    """Task: measure what a minute of stereo music costs."""
+
+    models: tuple[Path, ...]
+
+
+class Cancel(NamedTuple):
+    """Request to drop the current task; it is ignored without one."""
+
+
+class Report(NamedTuple):
+    """Message: progress of a task."""
+
+    done_s: float
+    total_s: float
+    stage: str
+
+
+class Ended(NamedTuple):
+    """Message: end of a task."""
+
+    kind: Literal["done", "cancelled", "failed"]
+    error: str = ""
+    result: Mapping[str, Any] | None = None
+    """Fields of `bandsplit.serve.job.Result`."""
+    seconds: float = 0.0
+    """Cost of a minute."""
+
+
+Task: TypeAlias = Separation | Measurement
+
+
+def work(connection: Connection, device: str) -> None:
+    """Do the tasks that arrive, one by one, until the other end is closed."""
+    engine = Engine(device)
+
+    def progress(done_s: float, total_s: float, stage: str) -> None:
+        if connection.poll():
+            connection.recv()  # while a task runs, nothing but `Cancel` is sent
+            raise Cancelled("cancelled")
+        connection.send(Report(done_s, total_s, stage))
+
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        if not isinstance(task, Cancel):
+            connection.send(engine.do(task, progress))
+
+
+class Engine:
+    """Separator of the latest task, and the tasks done with it."""
+
+    def __init__(self, device: str) -> None:
+        """Store the device; the first task loads a model."""
+        self._device = device
+        self._key: object = None
+        self._separator: Separator | None = None
+
+    def do(self, task: Task, progress: Callable[[float, float, str], None]) -> Ended:
+        """Do a task; whatever goes wrong becomes a message, so that the next task can be done."""
+        try:
+            match task:
+                case Separation():
+                    return Ended("done", result=self._separate(task, progress))
+                case Measurement():
+                    return Ended("done", seconds=self._measure(task))
+        except Cancelled:
+            return Ended("cancelled")
+        except BandsplitError as error:
+            return Ended("failed", _public(format(error), task))
+        except Exception as error:
+            _log.exception("a task failed")
+            self._key = self._separator = None  # after an error such as a full memory, it may be useless
+            return Ended("failed", f"{type(error).__name__}: {error}")
+
+    def _load(self, models: tuple[Path, ...], targets: tuple[str, ...] | None) -> Separator:
+        if self._separator is None or self._key != (models, targets):
+            self._key = self._separator = None
+            gc.collect()  # two models may not fit into memory
+            self._separator = load_separator(models, device=self._device, targets=targets, threads=cpu_threads())
+            self._key = (models, targets)
+        return self._separator
+
+    def _separate(self, task: Separation, progress: Callable[[float, float, str], None]) -> dict[str, Any]:
+        progress(0, 1, "load")
+        separator = self._load(task.models, None if task.two_stems is None else (task.two_stems,))
+        output = OutputConfig(filename="{stem}.{ext}", ext=task.format, two_stems=task.two_stems)
+        result = separator.separate_file(task.song, task.out, progress, output=output)
+        rate_hz, gain_db = write_copies(task.out, task.song, list(result.paths.values()), progress)
+        return {
+            "stems": {stem: path.name for stem, path in result.paths.items()},
+            "audio_s": result.audio_s, "wall_s": result.wall_s, "notes": result.notes,
+            "listen_hz": rate_hz, "listen_gain_db": gain_db,
+        }  # fmt: skip
+
+    def _measure(self, task: Measurement) -> float:
+        separator = self._load(task.models, None)
+        plans = separator.plans(MINUTE_S * separator.sample_rate_hz, separator.sample_rate_hz)
+        return Forecast(separator).cost(plans, CHANNELS).seconds
+
+
+def _public(text: str, task: Task) -> str:
+    """Name the song as its owner does, and no folder of this machine."""
+    if isinstance(task, Separation):
+        text = text.replace(str(task.song), task.name).replace(f"{task.out}/", "").replace(str(task.out), "the results")
+    return text

@@ -1,0 +1,65 @@
+"""Uploads: streamed to the disk within limits, and looked at before they enter the queue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.requests import Request
+
+from bandsplit.audio import files as audio
+from bandsplit.audio.opening import UnknownFormatError
+from bandsplit.core.errors import AudioError
+from bandsplit.separation.songs import SUFFIXES
+from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
+from bandsplit.serve.service import FullDiskError, Service
+
+
+async def receive(request: Request, service: Service, name: str, wish: Wish) -> Job:
+    """Take a song into the queue; if that fails, or the client goes away, nothing of it remains.
+
+    Raises:
+        TooLargeError: it is above the limit.
+        FullDiskError: the disk has no room.
+        AudioError: it is not audio.
+        ClientDisconnect: the client went away.
+    """
+    length = request.headers.get("content-length", "")
+    stated_bytes = int(length) if length.isdecimal() else 0
+    service.limits.check_size(stated_bytes)
+    service.check_disk(stated_bytes)
+    try:
+        with service.jobs.scratch() as folder:
+            name = clean_name(name)
+            song = folder / f"song{suffix_of(name)}"
+            await _store(request, service, song)
+            about_s = await anyio.to_thread.run_sync(_look, song, name)
+            return await anyio.to_thread.run_sync(service.jobs.add, song, name, wish, about_s)
+    except OSError as error:
+        raise FullDiskError(f"the upload cannot be stored ({error.strerror}); delete results") from None
+
+
+async def _store(request: Request, service: Service, song: Path) -> None:
+    size_bytes = 0
+    with song.open("wb") as file:
+        async for block in request.stream():
+            size_bytes += len(block)
+            service.limits.check_size(size_bytes)
+            await anyio.to_thread.run_sync(file.write, block)
+
+
+def _look(song: Path, name: str) -> float | None:
+    """Return the length of a song in seconds as its header states it; None if that takes decoding.
+
+    Raises:
+        AudioError: it is not audio.
+    """
+    try:
+        found = audio.info(song)
+    except UnknownFormatError as error:
+        if song.suffix in SUFFIXES:  # it may be a format for other decoders, which the separation tries
+            return None
+        raise AudioError(str(error).replace(str(song), name)) from None
+    except AudioError as error:
+        raise AudioError(str(error).replace(str(song), name)) from None
+    return found.samples / found.sample_rate_hz

@@ -1,0 +1,202 @@
+"""The page in a real browser, against a real server."""
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+if os.name != "posix":
+    pytest.skip("the browser is driven through inherited pipes", allow_module_level=True)
+
+from browser import BROWSER, Browser
+from served import Client, Served, song
+from tiny_models import RATE_HZ
+from waiting import wait_until
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)"),
+]
+
+TOKEN = "correct-horse-battery-staple"
+NAMES = "[...document.querySelectorAll('#list h3')].map((name) => name.textContent)"
+STATES = "[...document.querySelectorAll('#list .job')].map((job) => job.dataset.state)"
+FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySelector('.facts').textContent)"
+UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
+PLAYER = "document.querySelector('.song').player"
+# Each start of a source: when in samples, from where in samples, and samples. The first one stops the clock of the
+# audio, so that a slow machine has the next piece in time, too.
+RECORD_STARTS = """(() => {
+  const start = AudioBufferSourceNode.prototype.start;
+  window.starts = [];
+  AudioBufferSourceNode.prototype.start = function (when, offset) {
+    const rate = this.context.sampleRate;
+    if (!starts.length) this.context.suspend();
+    window.starts.push([when * rate, offset * rate, this.buffer.length]);
+    return start.call(this, when, offset);
+  };
+})()"""
+# Level of what is played, in dB below full scale, at the pitch of the song.
+HEARD = """(async () => {
+  const {master} = document.querySelector(".song").player, {context} = master;
+  const analyser = new AnalyserNode(context, {fftSize: 2048, smoothingTimeConstant: 0});
+  master.connect(analyser);
+  await new Promise((done) => setTimeout(done, 350));
+  const levels = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(levels);
+  master.disconnect(analyser);
+  return Math.max(-200, levels[Math.round(800 * 2048 / context.sampleRate)]);
+})()"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("page")
+    with Served(folder / "served", "-n", model, "--keep-free", "0", "--token", TOKEN, "--max-upload", "5") as server:
+        server.client = Client(server.url, Authorization=f"Bearer {TOKEN}")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser"), "--hide-scrollbars") as browser:
+        browser.look(1200)
+        browser.open(f"{served.url}/#token={TOKEN}")
+        browser.wait("!document.querySelector('main').hidden")
+        browser.run(RECORD_STARTS)
+        yield browser
+        expected = ("status of 401", "status of 415")  # of the request without a token, and of the text file
+        problems = [
+            problem for problem in browser.problems if not any(code in json.dumps(problem) for code in expected)
+        ]
+        assert problems == []
+        assert all(request.startswith((f"{served.url}/", "data:", "about:")) for request in browser.requests)
+
+
+def click(browser: Browser, name: str, text: str) -> None:
+    """Press a button or link of a job."""
+    browser.run(f"""(() => {{
+      const jobs = [...document.querySelectorAll(".job")];
+      const job = jobs.find((found) => found.querySelector("h3").textContent === {json.dumps(name)});
+      [...job.querySelectorAll("button, a")].find((button) => button.textContent === {json.dumps(text)}).click();
+    }})()""")
+
+
+def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, served: Served, tmp_path: Path):
+    time_s = np.arange(21 * RATE_HZ) / RATE_HZ
+    soundfile.write(tmp_path / "tone <b>.wav", 0.2 * np.sin(2 * np.pi * 800 * time_s), RATE_HZ)
+    (tmp_path / "diary.txt").write_text("Dear diary")
+    (tmp_path / "large.wav").write_bytes(bytes(6_000_000))
+    browser.drop(".drop", *(tmp_path / name for name in ("tone <b>.wav", "diary.txt", "large.wav")))
+    browser.wait(STATES, lambda states: states == ["done"])
+    assert browser.run(NAMES) == ["tone <b>.wav"]
+    refused = browser.wait(UPLOADS, lambda texts: len(texts) == 2 and "is not audio" in "".join(texts))
+    assert any("diary.txt" in text and "is not audio that can be read" in text for text in refused)
+    assert any("The file has 6.0 MB; at most 5.0 MB can be uploaded" in text for text in refused)
+    assert browser.run("location.href") == f"{served.url}/"  # neither a token nor a file
+    for name in ("diary.txt", "large.wav"):
+        click(browser, name, "Remove")
+    assert browser.run(UPLOADS) == []
+
+    click(browser, "tone <b>.wav", "Listen")
+    browser.wait("Boolean(document.querySelector('.song')?.player)")
+    browser.click(".song .track:nth-child(1) .solo")  # the mixture
+    browser.click(".song .pictures", at=9.5 / 21)
+    browser.click(".song .play")
+    starts = browser.wait("starts", lambda starts: len(starts) == 6)
+    browser.run(f"{PLAYER}.master.context.resume()")
+    assert browser.wait(HEARD, lambda level: level > -30) < 0
+    browser.wait(f"{PLAYER}.position > 10.2")
+    browser.click(".song .track:nth-child(1) .solo")
+    for track in (2, 3):
+        browser.click(f".song .track:nth-child({track}) .mute")
+    browser.wait(HEARD, lambda level: level < -80)  # the mixture is muted at first
+    assert browser.run("document.querySelector('.song .play .word').textContent") == "Pause"
+    browser.click(".song .play")
+    first, second = starts[:3], starts[3:6]
+    assert first[0] == first[1] == first[2] and second[0] == second[1] == second[2]  # all signals on one sample
+    (began, offset, samples), (follows, zero, _) = first[0], second[0]
+    assert samples == 10 * RATE_HZ and zero == 0
+    assert follows - began == pytest.approx(samples - offset, abs=1e-3)  # no gap and no overlap
+
+    browser.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
+    for link, file in (("All stems (zip)", "tone _b_.zip"), ("bass", "tone _b_ - bass.wav")):
+        click(browser, "tone <b>.wav", link)
+        wait_until(lambda file=file: (tmp_path / "downloads" / file).exists(), file)
+    (job,) = served.client.get("/jobs")
+    bass = served.client.stem(job, "bass")
+    assert (tmp_path / "downloads" / "tone _b_ - bass.wav").read_bytes() == bass
+    with zipfile.ZipFile(tmp_path / "downloads" / "tone _b_.zip") as archive:
+        assert archive.read("tone _b_/bass.wav") == bass
+    click(browser, "tone <b>.wav", "Delete")
+    assert len(served.client.get("/jobs")) == 1
+    click(browser, "tone <b>.wav", "Really delete?")
+    browser.wait(NAMES, lambda names: names == [])
+
+
+def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Served, tmp_path: Path):
+    other = served.client  # another client's songs are in the same queue
+    running = other.add(song(100), "long.wav")
+    worker = served.freeze_at_work(running)
+    try:
+        (tmp_path / "mine.wav").write_bytes(song())
+        browser.drop(".drop", tmp_path / "mine.wav")
+        browser.wait(NAMES, lambda names: names == ["mine.wav", "long.wav"])
+        facts = browser.wait(FACTS, lambda facts: "Separating, " in facts[1])
+        assert facts[0].startswith("Number 1 in the queue")
+        assert browser.run("document.querySelectorAll('#list progress:not([hidden])').length") == 1
+        click(browser, "mine.wav", "Cancel")
+        browser.wait(STATES, lambda states: states == ["cancelled", "running"])
+        click(browser, "long.wav", "Cancel")
+        browser.wait(STATES, lambda states: states == ["cancelled", "cancelled"])
+        assert browser.wait("document.querySelector('#news').textContent") == "long.wav: Cancelled"
+    finally:
+        worker.resume()
+    for job in other.get("/jobs"):
+        other.ask("DELETE", f"/jobs/{job['id']}")
+
+
+def test_the_page_works_by_keyboard_and_on_a_phone(browser: Browser, served: Served, tmp_path: Path):
+    job = served.client.follow(served.client.add(song(1), f"{'long name ' * 9}.wav"))
+    browser.wait(STATES, lambda states: states == ["done"])
+    browser.run("document.querySelector('.models input').focus()")
+    reached = []
+    for _ in range(5):
+        browser.press("Tab")
+        reached.append(browser.run("document.activeElement.id || document.activeElement.textContent"))
+    assert reached == ["stems", "format", "songs", "Listen", "All stems (zip)"]
+    browser.run("document.querySelector('.listen').focus()")
+    browser.press("Enter", "\r")
+    browser.wait("Boolean(document.querySelector('.song')?.player)")
+    for width, dark in ((360, True), (1200, False)):
+        browser.look(width, dark=dark)
+        assert browser.run("document.documentElement.scrollWidth") <= width
+        browser.screenshot(tmp_path / f"{width}.png")
+        assert (tmp_path / f"{width}.png").stat().st_size > 10_000
+    served.client.ask("DELETE", f"/jobs/{job['id']}")
+    browser.wait(NAMES, lambda names: names == [])
+
+
+def test_without_the_token_the_page_asks_for_it(browser: Browser, served: Served):
+    browser.call("Network.clearBrowserCookies")
+    browser.open(f"{served.url}/")
+    browser.wait("!document.querySelector('#login').hidden")
+    assert browser.run("document.querySelector('main').hidden")
+    for token, state in (
+        ("wrong", "!document.querySelector('#wrong').hidden"),
+        (TOKEN, "!document.querySelector('main').hidden"),
+    ):
+        browser.run(f"document.querySelector('#token').value = {json.dumps(token)}")
+        browser.click("#login button")
+        browser.wait(state)
+
+
+def test_the_documentation_shows_every_route(browser: Browser, served: Served):
+    browser.open(f"{served.url}/docs")
+    routes = sum(len(methods) for methods in served.client.get("/openapi.json")["paths"].values())
+    browser.wait(f"document.querySelectorAll('#routes .route').length === {routes}")

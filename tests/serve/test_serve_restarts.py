@@ -1,0 +1,118 @@
+"""Kills, signals and full disks: the queue survives, a job starts again, and no half stem is ever offered."""
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from served import Served, song
+from waiting import wait_until
+
+LONG_S = 60
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "served"
+
+
+def test_a_job_whose_process_is_killed_starts_again(folder: Path, model: Path):
+    with Served(folder, "-n", model, "--keep-free", "0") as server:
+        client = server.client
+        undisturbed = client.follow(client.add(song(LONG_S)))
+        job = client.add(song(LONG_S))
+        server.freeze_at_work(job).kill()
+        done = client.follow(job)
+        assert (done["state"], done["deaths"]) == ("done", 1)
+        for stem in ("vocals", "bass"):
+            assert client.stem(done, stem) == client.stem(undisturbed, stem)
+        assert not any(path.startswith("work/") for path in server.left())
+
+
+@pytest.mark.slow
+def test_a_job_at_which_the_process_dies_three_times_fails_and_the_next_runs(folder: Path, model: Path):
+    with Served(folder, "-n", model, "--keep-free", "0") as server:
+        client = server.client
+        job, other = client.add(song(LONG_S)), client.add(song())
+        for deaths in range(3):
+            wait_until(lambda deaths=deaths: client.job(job["id"])["deaths"] == deaths, "the death")
+            server.freeze_at_work(job).kill()
+        failed = client.follow(job)
+        assert failed["error"].startswith("the process that separates was killed 3 times at this song; the memory")
+        assert client.ask("GET", f"/jobs/{job['id']}/stems/vocals").status_code == 404
+        assert client.follow(other)["state"] == "done"
+
+
+def test_a_server_that_is_killed_or_stopped_continues(folder: Path, model: Path):
+    options = ("-n", model, "--keep-free", "0")
+    server = Served(folder, *options)
+    job, other = server.client.add(song(LONG_S)), server.client.add(song(1, seed=1))
+    worker = server.freeze_at_work(job)
+    server.process.kill()
+    server.process.wait()
+    assert any(path.startswith("work/") for path in server.left())  # of the half stems
+    assert not (folder / "jobs" / job["id"] / "result").exists()
+    worker.resume()
+    worker.wait(timeout=120)  # it ends with the server
+
+    server = Served(folder, *options)
+    worker = server.freeze_at_work(job)  # again from the start
+    assert server.client.job(other["id"])["position"] == 1
+    worker.resume()
+    assert server.stop(signal.SIGTERM) == 0
+    assert "stopped; songs that wait are separated after the next start" in server.log.read_text()
+
+    with Served(folder, *options) as server:
+        client = server.client
+        done = client.follow(job)
+        assert (done["state"], done["deaths"]) == ("done", 0)
+        assert client.follow(other)["state"] == "done"
+        again = client.follow(client.add(song(LONG_S)))
+        for stem in ("vocals", "bass"):
+            assert client.stem(done, stem) == client.stem(again, stem)
+        assert [job["number"] for job in client.get("/jobs")] == [1, 2, 3]
+        assert not any(path.startswith("work/") for path in server.left())
+        assert server.stop() == 0
+        prices = (folder / "prices.json").read_text()
+
+    with Served(folder, *options) as server:
+        assert server.client.get("/models")[0]["measured"]  # by an earlier start
+        assert (folder / "prices.json").read_text() == prices
+
+
+def test_a_server_that_ends_takes_its_process_along(folder: Path, model: Path):
+    server = Served(folder, "-n", model)
+    wait_until(lambda: server.client.get("/models")[0]["measured"], "the price")
+    worker = server.worker()
+    assert worker is not None
+    server.process.kill()
+    server.process.wait()
+    assert worker.wait(timeout=120) is None and not psutil.pid_exists(worker.pid)
+
+
+def test_a_disk_that_fills_up_leaves_the_rest_in_order(folder: Path, model: Path):
+    limit = 200_000
+    with Served(folder, "-n", model, "--keep-free", "0", largest_bytes=limit) as server:
+        client = server.client
+        small = client.follow(client.add(song(1)))
+        before = server.left()
+        answer = client.upload(song(limit / 32_000 + 1))
+        assert answer.status_code == 507
+        assert answer.json()["detail"] == "the upload cannot be stored (File too large); delete results"
+        assert server.left() == before
+        job = client.follow(client.add(song(4)))  # half the limit; its stems have floats
+        assert job["state"] == "failed" and "cannot be written as WAV" in job["error"]
+        assert "(File too large)" in job["error"] and str(folder) not in job["error"]
+        assert client.ask("GET", f"/jobs/{job['id']}/zip").status_code == 404
+        assert not any(path.startswith("work/") for path in server.left())
+        assert client.follow(client.add(song(1)))["state"] == "done"
+        assert len(client.stem(small, "bass")) > 64_000
+
+
+def test_uploads_leave_some_of_the_disk_free(folder: Path, model: Path):
+    with Served(folder, "-n", model, "--keep-free", "1e9") as server:
+        answer = server.client.upload(song())
+        assert answer.status_code == 507
+        assert "1000000000.0 GB must stay free (--keep-free); delete results" in answer.json()["detail"]
+        assert server.left() == []
