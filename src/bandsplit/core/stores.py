@@ -15,6 +15,8 @@ from bandsplit.core.files import write_atomically
 
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 """Schemes of object stores: they have no folders to make, and making one could make a bucket."""
+SILENCE_S = 60.0
+"""Time without data after which a connection to a web server counts as broken."""
 _EXTRA = ("s3", "s3a", "gs", "gcs")
 """Schemes whose packages the extra ``remote`` installs."""
 _CREDENTIALS = {
@@ -191,9 +193,16 @@ def _open(uri: str) -> tuple[Any, str]:
     import fsspec
 
     scheme = uri.partition("://")[0].lower()
+    # Listings are not cached: other processes write, and a second listing must see it.
+    options: dict[str, Any] = {"use_listings_cache": False}
     try:
-        # Listings are not cached: other processes write, and a second listing must see it.
-        return fsspec.core.url_to_fs(uri, use_listings_cache=False)
+        if scheme in ("http", "https"):
+            import aiohttp
+
+            # By default a download may take five minutes, and a server that never answers keeps its client as long.
+            silence = aiohttp.ClientTimeout(total=None, sock_connect=SILENCE_S, sock_read=SILENCE_S)
+            options["client_kwargs"] = {"timeout": silence}
+        return fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
         fix = "pip install 'bandsplit[remote]'" if scheme in _EXTRA else str(error)
         raise ConfigError(f"{uri}: no package for {scheme}:// is installed; {fix}") from None

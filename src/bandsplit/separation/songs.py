@@ -131,10 +131,11 @@ def _expand(given: str, out: Path | str) -> list[Song]:
 
 
 def _expand_uri(given: str, out: str) -> list[Song]:
-    files = find_files(given)
-    if len(files) == 1 and not files[0].facts:
-        return [Song(Path(given), track_name(Path(given)), uri=given)]
     songs, pattern = [], any(sign in given for sign in "*?[")
+    is_song = not pattern and PurePosixPath(given).suffix.lower() in SUFFIXES  # a long list costs no questions
+    files = [] if is_song else find_files(given)
+    if is_song or (len(files) == 1 and not files[0].facts):
+        return [Song(Path(given), track_name(Path(given)), uri=given)]
     for uri, facts in files:
         path = PurePosixPath(uri)
         hidden = path.name.startswith(".") or uri.startswith(f"{out.rstrip('/')}/")
