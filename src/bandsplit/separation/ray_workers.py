@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 _WAIT_S = 0.5
+_ANSWER_S = 30.0
 _STARTS = 5
 """A worker that could not start this many times in a row ends the run."""
 
@@ -194,18 +196,28 @@ def _connect(address: str | None) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report each run to its makers
+    where = address or os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(address=address, include_dashboard=None if address else False, log_to_driver=False,
-                 logging_level=logging.CRITICAL, ignore_reinit_error=True)  # fmt: skip
+        _knock(where or "")
+        ray.init(
+            address=address, include_dashboard=None if where else False, log_to_driver=False,
+            logging_level=logging.CRITICAL, ignore_reinit_error=True,
+        )  # fmt: skip
     except Exception as error:  # of several kinds, and for the time limit Exception itself
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        where = address or os.environ.get("RAY_ADDRESS")
         if where:
             raise ConfigError(
                 f"--ray-address {where}: no Ray cluster answers there ({reason}); start one with `ray start --head`, "
                 f"or leave the option and RAY_ADDRESS out to start one on this machine"
             ) from None
         raise ConfigError(f"--runner ray: Ray cannot start on this machine ({reason}); use --runner local") from None
+
+
+def _knock(address: str) -> None:
+    """Connect to HOST:PORT, and hang up: Ray itself takes minutes to find that nobody is there."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
 
 
 @contextmanager
