@@ -200,7 +200,8 @@ def _connect(address: str | None) -> None:
     try:
         _knock(where or "")
         ray.init(
-            address=address, include_dashboard=None if where else False, log_to_driver=False,
+            address=where or "local",  # without, Ray would take any cluster of this machine, if there is one
+            include_dashboard=None if where else False, log_to_driver=False,
             logging_level=logging.CRITICAL, ignore_reinit_error=True,
         )  # fmt: skip
     except Exception as error:  # of several kinds, and for the time limit Exception itself
