@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -254,7 +255,8 @@ def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: Bat
     if batch.runner == "ray":
         from bandsplit.separation.ray_workers import RayWorkers
 
-        return work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
+        with redirect_stdout(sys.stderr):  # Ray prints to it, and it is for JSON alone
+            return work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
     with limit_threads(batch.jobs or 1):
         return work.run(songs, batch.jobs or 1)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bandsplit.cli.summary import Summary
 from bandsplit.cli.terminal import print_lines
@@ -46,6 +46,7 @@ class SongWork:
         self.batch, self.console, self.as_json = batch, console, as_json
         self.force, self.show_plan, self.patience = force, show_plan, patience
         self.summary = Summary(0)
+        self._json_to = sys.stdout  # as it is now: Ray's own messages are kept out of it
 
     def run(self, songs: Sequence[Song], jobs: int) -> int:
         """Separate the songs in this process; return how many failed."""
@@ -208,7 +209,7 @@ class SongWork:
 
     def _report_failed(self, song: Song, outcome: Outcome) -> None:
         assert outcome.error is not None and outcome.reason is not None
-        print_failure(self.console, song, outcome.error, self.as_json)
+        print_failure(self.console, song, outcome.error, self.as_json, self._json_to)
         self.summary.failures[outcome.reason] += 1
         if self.batch.catalogue is None:
             with suppress(BandsplitError):
@@ -223,19 +224,21 @@ class SongWork:
 
     def _print(self, record: dict[str, Any]) -> None:
         if self.as_json:
-            _print_json(record)
+            _print_json(record, self._json_to)
 
 
-def print_failure(console: Console, song: Song, error: BandsplitError, as_json: bool) -> None:
-    """Print why a song failed."""
+def print_failure(
+    console: Console, song: Song, error: BandsplitError, as_json: bool, json_to: TextIO | None = None
+) -> None:
+    """Print why a song failed, as JSON by default on stdout."""
     print_lines(console, f"failed: {error}", style="red")
     if as_json:
-        _print_json({"status": "failed", "input": song.name, "error": str(error)})
+        _print_json({"status": "failed", "input": song.name, "error": str(error)}, json_to or sys.stdout)
 
 
-def _print_json(record: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(record) + "\n")
-    sys.stdout.flush()
+def _print_json(record: dict[str, Any], to: TextIO) -> None:
+    to.write(json.dumps(record) + "\n")
+    to.flush()
 
 
 def _about(seconds: float) -> str:
