@@ -15,7 +15,7 @@ from bandsplit.core.files import write_atomically
 
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
 """Schemes of object stores: they have no folders to make, and making one could make a bucket."""
-SILENCE_S = 60.0
+SILENCE_S = 30.0
 """Time without data after which a connection to a web server counts as broken."""
 _EXTRA = ("s3", "s3a", "gs", "gcs")
 """Schemes whose packages the extra ``remote`` installs."""
