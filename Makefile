@@ -10,7 +10,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo study check test pythons soak lint format clean force
+.PHONY: help setup demo study docs check test pythons soak lint format clean force
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -84,12 +84,19 @@ setup: .venv/.installed .venv/.kernels ## make .venv and install everything, pin
 demo: .venv/.base ## make a small data set, train on it, evaluate, separate a song: ten minutes
 	@$(BIN)/bandsplit demo
 
-study: .venv/.base ## nine small variants, three seeds each, on songs made from nothing: 40 minutes; goes on after a stop
+study: .venv/.base ## small studies on synthetic songs: the paper's variants, each family at one price; 90 minutes, resumable
 	@$(BIN)/bandsplit data synth study/songs --songs 60 --valid 6 --test 12 --minutes 0.2 --sample-rate 16000
-	@$(BIN)/bandsplit study run mini --data study/songs --jobs 2 $(if $(SONGS),--also '$(SONGS)')
-	@$(BIN)/bandsplit study tables mini
-	@$(BIN)/bandsplit study figures mini
-	@$(BIN)/bandsplit study report mini --data study/songs
+	@for name in mini table1-mini; do \
+	  $(BIN)/bandsplit study run $$name --data study/songs --jobs 2 $(if $(SONGS),--also '$(SONGS)'); \
+	  $(BIN)/bandsplit study tables $$name; \
+	  $(BIN)/bandsplit study figures $$name; \
+	  $(BIN)/bandsplit study report $$name --data study/songs; \
+	done
+
+docs: .venv/.base ## build the site of docs/ in build/site, with search; every link in it is checked
+	@$(PINNED) $(PIP) -e '.[train,docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'build/site/index.html; with search: $(BIN)/python -m http.server -b 127.0.0.1 -d build/site'
 
 check: lint ## lint, then run the tests that are not marked slow
 	@$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'

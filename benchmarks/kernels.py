@@ -4,8 +4,9 @@
 
 A layer of 128 features, 256 hidden features per direction, 48 sequences of 100 steps: normalisation, both directions,
 projection and residual. Each instruction set of this CPU is forced in turn, beside the peak of its products, measured
-in registers. Then a complete network with random weights on 0.8 s of noise, in every precision, with its
-signal-to-noise ratio against PyTorch's estimate in 32 bits. Everything takes turns; medians of the rounds.
+in registers. Then the first TAC block, attention and mask decoder of a network, and the complete network with random
+weights on 0.8 s of noise, in every precision, with its signal-to-noise ratio against PyTorch's estimate in 32 bits.
+Everything takes turns; medians of the rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -24,21 +27,28 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, instruction_sets, search_kernels
 from bandsplit.core.machine import describe_machine
-from bandsplit.models.layers import dual_path
+from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
+from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.kernel_lstm import kernel_problem, pack_lstm
+from bandsplit.models.layers.kernel_products import products_in
 from bandsplit.models.layers.sequence import RecurrentLayer
-from bandsplit.models.network import build_model
+from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.torch_network import TorchNetwork
 
 N, M, SEQUENCES, STEPS = 128, 256, 48, 100
 OPERATIONS = SEQUENCES * STEPS * 2 * 2 * ((N + M) * 4 * M + M * N)
-with_kernels = dual_path.residual_along
 
 
-def without_kernels(*_: object) -> None:
-    """Leave the layer to PyTorch."""
+@contextmanager
+def without_kernels() -> Iterator[None]:
+    """Leave all layers to PyTorch."""
+    os.environ["BANDSPLIT_KERNELS"] = "off"
+    search_kernels.cache_clear()
+    yield
+    del os.environ["BANDSPLIT_KERNELS"]
+    search_kernels.cache_clear()
 
 
 def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
@@ -62,10 +72,8 @@ def measure_layer(rounds: int) -> None:
     y, square = np.empty(x.shape, np.float32), torch.ones(1024, 1024)
 
     def by_torch() -> None:
-        with torch.inference_mode():
-            dual_path.residual_along = without_kernels
+        with torch.inference_mode(), without_kernels():
             along(x)
-            dual_path.residual_along = with_kernels
 
     works: dict[str, Callable[[], object]] = {"torch": by_torch, "matrices": lambda: torch.mm(square, square)}
     dots: dict[str, float] = {}
@@ -87,22 +95,54 @@ def measure_layer(rounds: int) -> None:
         print(f"| {name} | {rate:.0f} | {peak:.0f} | {100 * rate / peak:.0f} % | {times:.2f} |")
 
 
-def measure_network(recipe: str, rounds: int) -> None:
-    """Print the table of a complete network."""
+def model_of(recipe: str) -> SeparationModel:
+    """Build a network with random weights."""
     torch.manual_seed(0)
     found = find_recipe(recipe)
-    model = build_model(found.run_config([] if found.shared else ["vocals"]).model).eval().requires_grad_(False)
+    return build_model(found.run_config([] if found.shared else ["vocals"]).model).eval().requires_grad_(False)
+
+
+def measure_parts(model: SeparationModel, rounds: int) -> None:
+    """Print the table of the first TAC block, attention and mask decoder."""
+    kinds = {"TAC": Tac, "attention": FrameAttention, "mask decoder": MaskDecoder}
+    parts = {name: next(one for one in model.modules() if isinstance(one, kind)) for name, kind in kinds.items()}
+    decoder = parts["mask decoder"]
+    assert isinstance(decoder, MaskDecoder)
+    bands, n = decoder.enter.weight.shape[:2]
+    x = torch.randn(1, model.config.channels, bands, 70, n)
+
+    def work_of(part: nn.Module, precision: KernelPrecision | None) -> Callable[[], None]:
+        part = deepcopy(part)  # which keeps its packed weights
+        apply = part.mask if isinstance(part, MaskDecoder) else part
+
+        def work() -> None:
+            kernels = without_kernels() if precision is None else products_in(precision)
+            with torch.inference_mode(), kernels:
+                apply(x)
+
+        return work
+
+    print("\n| part, 70 frames | torch, ms | beside LSTMs in fp32 | x torch | in int8 | x torch |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, part in parts.items():
+        works = {str(precision): work_of(part, precision) for precision in (None, "fp32", "int8")}
+        times_s = in_turns(works, rounds)
+        cells = [f"{1e3 * time_s:.1f} | {times_s['None'] / time_s:.2f}" for time_s in times_s.values()]
+        print(f"| {name} | {1e3 * times_s['None']:.1f} | {' | '.join(cells[1:])} |", flush=True)
+
+
+def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
+    """Print the table of a complete network."""
     rate_hz = model.config.sample_rate_hz
     chunk = np.random.default_rng(0).normal(0, 0.1, (1, 2, round(0.8 * rate_hz))).astype(np.float32)
     estimates: dict[str, np.ndarray] = {}
 
     def estimate(name: str, precision: KernelPrecision, kernels: bool) -> Callable[[], None]:
-        network = TorchNetwork(model, torch.device("cpu"), precision=precision)
+        network = TorchNetwork(deepcopy(model), torch.device("cpu"), precision=precision)  # which keeps packed weights
 
         def work() -> None:
-            dual_path.residual_along = with_kernels if kernels else without_kernels
-            estimates[name] = network.estimate(chunk)
-            dual_path.residual_along = with_kernels
+            with nullcontext() if kernels else without_kernels():
+                estimates[name] = network.estimate(chunk)
 
         return work
 
@@ -130,4 +170,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     print(describe_machine(torch.device("cpu")))
     measure_layer(arguments.rounds)
-    measure_network(arguments.network, min(arguments.rounds, 3))
+    model = model_of(arguments.network)
+    measure_parts(model, arguments.rounds)
+    measure_network(arguments.network, model, min(arguments.rounds, 3))

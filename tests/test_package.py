@@ -20,7 +20,7 @@ FOLDERS = (".ci", ".github", "benchmarks", "docs", "kernels", "src", "tests")
 FILES = (
     ".dockerignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile",
     "LICENSE", "MANIFEST.in", "Makefile",
-    "README.md", "constraints.txt", "pyproject.toml",
+    "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-// What the dispatch (library.cpp) and the code of each instruction set (lstm.cpp) know of each other.
+// What the dispatch (library.cpp) and the code of each instruction set (lstm.cpp, dense.h) know of each other.
 #pragma once
 #include <stdint.h>
 
@@ -32,6 +32,30 @@ struct Sequences {
     int64_t steps, stride;
 };
 
+enum Activation { NONE, PRELU, TANH };
+enum { MOST_ROWS = 48 }; // of a chunk of linear layers: their outputs stay in the second level of cache
+
+// The weights of a linear layer (sets outputs inputs), bias (sets outputs), and the slopes (outputs) of PRELU, or null.
+struct Weights {
+    int inputs, outputs, precision, activation;
+    const float *weight, *bias, *slope;
+};
+
+// A linear layer, packed: outputs = activation(inputs . weights + bias + added) + residual.
+struct Dense {
+    int inputs, outputs, precision, activation;
+    Product product;
+    float *bias, *slope; // of the columns, with zeros up to the end of a block
+};
+
+// Linear layers one after another. Each of `sets` parts of the rows has weights of its own.
+struct Stack {
+    const struct InstructionSet *set;
+    int sets, layers, mixes; // whether it is a transform-average-concatenate block
+    int widest;              // the most inputs or outputs of a layer
+    Dense *dense;            // sets x layers
+};
+
 // Memory that is measured in a first pass, with no address, and handed out in a second one.
 struct Room {
     char *address;
@@ -46,15 +70,14 @@ struct Room {
 
 // The functions that one instruction set has for a precision; all null if it lacks the instructions.
 struct Functions {
-    void (*place)(Lstm &layer, Room &room);
-    void (*pack)(Lstm &layer, const float *weight, const float *project, const float *bias);
+    void (*pack)(Lstm &layer, Room &room, const float *weight, const float *project, const float *bias);
     int64_t (*scratch)(const Lstm &layer, int count);
     void (*run)(const Lstm &layer, const float *x, float *y, const Sequences &all, int64_t first, int count, char *scratch);
-    void (*multiply)(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums);
+    Dense (*pack_dense)(const Weights &of, int set, Room &room);
+    void (*dense)(const Dense &layer, const float *x, int rows, float *y, const float *added, const float *residual,
+                  int32_t *scratch);
+    void (*multiply)(const Dense &layer, const float *inputs, int32_t *packed, int32_t *sums);
     double (*dots)(int64_t repeats);
 };
 
-struct InstructionSet {
-    const char *name;
-    Functions functions[PRECISIONS];
-};
+struct InstructionSet { const char *name; Functions functions[PRECISIONS]; };

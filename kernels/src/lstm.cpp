@@ -21,55 +21,25 @@
 //
 //     cell   = cell / (1 + ef) + (1 - eg) / ((1 + ei) (1 + eg))        tanh(cell) = (1 - ec) / (1 + ec)
 //     output = tanh(cell) / (1 + eo)
-#include "tile.h"
+#include "dense.h"
 
 namespace {
 
-const float LOG2_E = 1.44269504f;
 const float FACTORS[4] = {-LOG2_E, -LOG2_E, -LOG2_E, -2 * LOG2_E}; // of input, forget, output gate and candidate
-const float FURTHEST = 40; // three factors of 1 + 2^40 have a product, and a sigmoid of 1e-12 is 0
-
-// Return 2^z to 1e-7, z limited to -40 .. 40.
-inline Floats exp2(Floats z) {
-    z = limited(z, -FURTHEST, FURTHEST);
-    const Ints whole = rounded(z);
-    const Floats f = z - __builtin_convertvector(whole, Floats); // -0.5 .. 0.5
-    Floats power = 0.00132647272f * f + 0.00967151264f;          // the best polynomial with 1 at 0
-    power = power * f + 0.0555073374f;
-    power = power * f + 0.240222421f;
-    power = power * f + 0.693146978f;
-    power = power * f + 1.0f;
-    return (Floats)((Ints)power + (whole << 23)); // added to the exponent
-}
-
-// Pack weights (columns inputs), and zeros up to the end of the last block.
-template <class P> void pack_rows(Product &product, const float *weights, int columns, float unit) {
-    const int inputs = product.words * P::PER_WORD;
-    for (int column = 0; column < product.blocks * COLUMNS; column += LANES) {
-        const float *rows[LANES];
-        for (int lane = 0; lane < LANES; lane++) {
-            rows[lane] = column + lane < columns ? weights + (int64_t)(column + lane) * inputs : nullptr;
-        }
-        pack_columns<P>(product, column, rows, 1, unit);
-    }
-}
-
 template <class P> struct Layer {
     typedef typename P::Element Element;
 
-    static void place_all(Lstm &layer, Room &room) {
-        for (int d = 0; d < 2; d++) {
-            place<P>(layer.from_input[d], room, layer.n, 4 * layer.m);
-            place<P>(layer.from_output[d], room, layer.m, 4 * layer.m);
-            place<P>(layer.project[d], room, layer.m, layer.n);
-            layer.bias[d] = room.take<float>(4 * layer.m);
-        }
-        layer.project_bias = room.take<float>(layer.n + COLUMNS);
-    }
-
-    // Pack weights of the gates (d 4m n+m+1), of the linear layer (d n m) and its bias (n).
-    static void pack(Lstm &layer, const float *weight, const float *project, const float *bias) {
+    // Take room, and if it has an address pack weights of the gates (d 4m n+m+1), of the linear layer (d n m) and its bias.
+    static void pack(Lstm &layer, Room &room, const float *weight, const float *project, const float *bias) {
         const int n = layer.n, m = layer.m;
+        for (int d = 0; d < 2; d++) {
+            place<P>(layer.from_input[d], room, n, 4 * m);
+            place<P>(layer.from_output[d], room, m, 4 * m);
+            place<P>(layer.project[d], room, m, n);
+            layer.bias[d] = room.take<float>(4 * m);
+        }
+        layer.project_bias = room.take<float>(n + COLUMNS);
+        if (!room.address) return;
         const float unit = P::INTEGERS ? 1 / LEVELS : 1; // of outputs, which are between -1 and 1
         for (int d = 0; d < 2; d++) {
             for (int column = 0; column < 4 * m; column += LANES) {
@@ -244,26 +214,15 @@ template <class P> struct Layer {
     }
 };
 
-// Multiply rows (rows n) by weights (columns n) as the layers do: the plain sums (rows columns), for tests.
-template <class P>
-void multiply(const float *inputs, const float *weights, int rows, int n, int columns, Room &room, int32_t *sums) {
-    Product product;
-    place<P>(product, room, n, columns);
-    const ptrdiff_t stride = row_stride<P>(n);
-    int32_t *packed = room.take<int32_t>(ROWS * stride);
-    Ints *found = room.take<Ints>(ROWS * 4);
-    if (!room.address) return;
-    fill_zero<P>(packed, ROWS * stride);
-    pack_rows<P>(product, weights, columns, 1);
-    for (int r = 0; r < rows; r += ROWS) {
-        for (int i = 0; i < ROWS && r + i < rows; i++) pack_row<P>(packed + i * stride, inputs + (int64_t)(r + i) * n, n);
-        for (int block = 0; block < product.blocks; block++) {
-            multiply_block<P>(product, block, packed, stride, found);
-            for (int i = 0; i < ROWS && r + i < rows; i++) {
-                for (int j = 0; j < COLUMNS && block * COLUMNS + j < columns; j++) {
-                    sums[(int64_t)(r + i) * columns + block * COLUMNS + j] = ((int32_t *)found)[i * COLUMNS + j];
-                }
-            }
+// Multiply ROWS rows of inputs as the layers do: the plain sums (ROWS, columns of all blocks), for tests.
+template <class P> void multiply(const Dense &layer, const float *inputs, int32_t *packed, int32_t *sums) {
+    const ptrdiff_t stride = row_stride<P>(layer.inputs);
+    Ints found[ROWS * 4];
+    for (int r = 0; r < ROWS; r++) pack_row<P>(packed + r * stride, inputs + r * layer.inputs, layer.inputs);
+    for (int block = 0; block < layer.product.blocks; block++) {
+        multiply_block<P>(layer.product, block, packed, stride, found);
+        for (int i = 0; i < ROWS * COLUMNS; i++) {
+            sums[(i / COLUMNS * layer.product.blocks + block) * COLUMNS + i % COLUMNS] = ((int32_t *)found)[i];
         }
     }
 }
@@ -282,20 +241,15 @@ template <class P> double dots(int64_t repeats) {
 }
 
 template <class P> constexpr Functions functions() {
-    return {Layer<P>::place_all, Layer<P>::pack, Layer<P>::scratch, Layer<P>::run, multiply<P>, dots<P>};
+    return {Layer<P>::pack, Layer<P>::scratch, Layer<P>::run, pack_dense<P>, dense<P>, multiply<P>, dots<P>};
 }
 
 } // namespace
 
-// INSTRUCTION_SET is the name, such as avx2, that the build gives this file.
-#define TEXT_OF(name) #name
-#define TEXT(name) TEXT_OF(name)
-#define SYMBOL_OF(name) instruction_set_##name
-#define SYMBOL(name) SYMBOL_OF(name)
-
-extern const InstructionSet SYMBOL(INSTRUCTION_SET);
-const InstructionSet SYMBOL(INSTRUCTION_SET) = {
-    TEXT(INSTRUCTION_SET),
+// The build gives this file a name, such as "avx2", and with it a symbol.
+extern const InstructionSet INSTRUCTION_SET;
+const InstructionSet INSTRUCTION_SET = {
+    INSTRUCTION_SET_NAME,
     {
         functions<Fp32>(),
 #ifdef __AVX512BF16__

@@ -188,18 +188,20 @@ template <class P> inline Floats value(const Product &product, int block, int ve
 // rows do not compete for the same places of the cache.
 template <class P> inline ptrdiff_t row_stride(int elements) { return (elements / P::PER_WORD + 15) / 16 * 16 | 16; }
 
-// Write a row of n inputs, and return its scale.
+// Write a row of n inputs, and return its scale: NaN if one is not finite, since integers would hide it.
 template <class P> inline float pack_row(int32_t *to, const float *row, int n) {
     float scale = 1, inverse = 1;
     if (P::INTEGERS) {
-        Floats largest{};
+        Ints largest{}; // bits of positive floats have their order, and those of a NaN are the largest
         for (int j = 0; j < n; j += LANES) {
-            const Floats size = (Floats)((Ints)load(row + j) & 0x7fffffff);
+            const Ints size = (Ints)load(row + j) & 0x7fffffff;
             largest = size > largest ? size : largest;
         }
-        float most = 0;
-        for (int lane = 0; lane < LANES; lane++) most = largest[lane] > most ? largest[lane] : most;
-        scale = most / LEVELS;
+        int32_t bits = 0;
+        for (int lane = 0; lane < LANES; lane++) bits = largest[lane] > bits ? largest[lane] : bits;
+        float most;
+        memcpy(&most, &bits, 4);
+        scale = (most + 0 * most) / LEVELS;
         inverse = most > 0 ? LEVELS / most : 0;
     }
     for (int j = 0; j < n; j += LANES) P::narrow((typename P::Element *)to + j, load(row + j) * inverse);

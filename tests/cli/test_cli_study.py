@@ -12,6 +12,7 @@ from bandsplit.cli.main import app
 from bandsplit.cli.study.run import PASSED, check_train_options
 from bandsplit.core.errors import ConfigError
 from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.runs.budgets import Budget
 from bandsplit.studies.plans import STUDIES, PlannedRun
 from bandsplit.studies.runner.folder import StudyFolder
 from small_study import SMALL, STUDY, put
@@ -73,6 +74,35 @@ def test_a_plan_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     low, high = (float(word) for word in line.split()[3:6:2])
     assert 0 < low <= high < 1
     assert "measured energy, without PUE: all" in shown
+
+
+def test_a_plan_with_a_budget_counts_the_updates_that_it_pays_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from bandsplit.training import plan
+
+    monkeypatch.setattr(plan, "TRIAL_S", 0.01)
+    flop = SMALL["small"].run_config(["vocals"]).update_flop(2)
+    shown = ask("plan", "small", "--rows", "small", "--budget", f"{2 * 7.5 * flop}flop")
+    assert ["-", "small", "4", "0", "0", "7"] in [line.split()[:6] for line in shown.splitlines()]
+    shown = ask("plan", "small", "--rows", "small", "--budget", "20min")
+    assert ["-", "small", "4", "0", "0", "unknown"] in [line.split()[:6] for line in shown.splitlines()]
+    songs = write_dataset(tmp_path / "songs", train=3, test=1, samples=6000)
+    options = ("--data", str(songs), "--device", "cpu", "--measure", "--seeds", "1", "--targets", "vocals")
+    shown = ask("plan", "small", "--rows", "small", "--budget", "20min", *options)
+    (line,) = (line for line in shown.splitlines() if line.split()[:2] == ["-", "small"])
+    assert int(line.split()[5]) > 100
+
+
+def test_runs_with_a_budget_have_a_folder_of_their_own(tmp_path: Path):
+    put(StudyFolder(tmp_path / "study" / "small"), PlannedRun("small", ("vocals",), 1), [1.0])
+    selection = ("--rows", "small", "--seeds", "1", "--targets", "vocals")
+    assert "1 runs: 1 finished" in ask("status", "small", *selection)
+    assert "1 runs: 1 not begun" in ask("status", "small", *selection, "--budget", "20min")
+    budget = Budget(kind="time", amount=1200, models=2)
+    put(StudyFolder(tmp_path / "study" / "small-20min"), PlannedRun("small", ("vocals",), 1, budget), [1.0])
+    assert "1 runs: 1 finished" in ask("status", "small", *selection, "--budget", "20min")
+    assert "Best validation uSDR, dB, on musdb" in ask("tables", "small", "--budget", "20min", "--format", "md")
+    tables = (tmp_path / "study" / "small-20min" / "tables").glob("*.md")
+    assert all(table.read_text().splitlines()[0].endswith("; each system trained for 20min") for table in tables)
 
 
 def test_status_tells_states_what_is_left_and_why_runs_failed(tmp_path: Path):
@@ -142,8 +172,11 @@ def test_what_can_be_passed_on_are_options_of_train():
         (["plan", "papre"], "did you mean 'paper'"),
         (["plan", "small", "--seeds", "one"], "--seeds one: 'one' is not a seed"),
         (["plan", "small", "--measure"], "--measure: needs songs"),
+        (["plan", "small", "--budget", "5"], "--budget 5: is not a budget"),
+        (["run", "small", "--data", "songs", "--budget", "2flop"],
+         "budget 2flop: does not pay for an update of small, small-too, small-broken, small-long; the smallest"),
         (["status", "small", "--parts", "broken", "--rows", "small-broken", "--seeds", "2"], "seed '2' is not in"),
     ],
-)
+)  # fmt: skip
 def test_mistakes_are_told(arguments: list[str], message: str):
     assert message in refusal(*arguments)

@@ -64,6 +64,7 @@ CASES = [
     ("study costs mini --rows mini-base --gpu L40S", ""),
     ("study tables mini", "train"),
     ("study figures mini", "train"),
+    ("study prices table1-mini --budgets 1e12flop,4e12flop", "train"),
     ("study report mini --data songs", "train"),
 ]
 # All in one process, which loads PyTorch once.

@@ -70,7 +70,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from pathlib import Path
-from bandsplit.core.kernels import PackedLstm, instruction_sets, load_library
+from bandsplit.core.kernels import Dense, PackedLstm, PackedStack, instruction_sets, load_library
 
 library = load_library(Path(sys.argv[1]))
 draw = np.random.default_rng(0).normal
@@ -89,6 +89,15 @@ for kernels in instruction_sets(library):
                     x = draw(size=(*shape, 2 * n)).astype(np.float32)
                     x[0, 0, 0, 0, 0] = np.nan
                     packed.along(x, np.empty_like(x), axis, heads=2, threads=2)
+        for m in (5, 32, 80):
+            layers = [Dense(draw(size=(2, o, i)), draw(size=(2, o)), precision, "tanh") for i, o in [(32, 48), (48, m)]]
+            PackedStack(kernels, layers).apply(draw(size=(2, 1, 53, 32)).astype(np.float32), 2)
+        sizes, slopes = [(48, 32), (48, 48), (32, 48), (32, 48)], [np.ones(48), np.ones(48), None, np.ones(32)]
+        layers = [
+            Dense(draw(size=(1, m, n)), draw(size=(1, m)), precision, "none" if slope is None else "prelu", slope)
+            for (m, n), slope in zip(sizes, slopes)
+        ]
+        PackedStack(kernels, layers, mixes=True).apply(draw(size=(2, 3, 49, 32)).astype(np.float32), 2)
         kernels.multiply(draw(size=(7, 48)), draw(size=(65, 48)), precision)
         print(kernels.name, precision)
 """

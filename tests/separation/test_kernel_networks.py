@@ -49,8 +49,11 @@ def model_of(**changes: Any) -> SeparationModel:
 def by_torch(model: SeparationModel, mixture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     """Estimate without kernels."""
     with monkeypatch.context() as change:
-        change.setattr("bandsplit.models.layers.dual_path.residual_along", lambda *_: None)
-        return TorchNetwork(model, torch.device("cpu")).estimate(mixture)
+        change.setenv("BANDSPLIT_KERNELS", "off")
+        search_kernels.cache_clear()
+        estimate = TorchNetwork(model, torch.device("cpu")).estimate(mixture)
+    search_kernels.cache_clear()
+    return estimate
 
 
 def snr_db(found: np.ndarray, expected: np.ndarray) -> float:

@@ -11,7 +11,7 @@ from bandsplit.models.families import count_flop
 from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.runs.energy.facts import GPU_PEAKS, GPU_TDP, find_peak
 from bandsplit.separation.chunks import describe_chunks
-from bandsplit.studies.costs.counts import count_costs, song_flop
+from bandsplit.studies.costs.counts import count_costs, song_flop, training_flop
 from bandsplit.studies.costs.measuring import measure_separation_cost
 from bandsplit.studies.costs.rows import append_costs, read_costs
 from bandsplit.studies.costs.systems import (
@@ -266,3 +266,12 @@ def test_a_part_without_a_figure_makes_the_energy_a_lower_bound():
     parts = {"cpu": {"state": "measured", "how": "RAPL"}, "gpu": {"state": "absent", "how": "no sensor"}}
     _, table = cost_tables([CostLine("small", system)], [separation(source=system.source, parts=parts)])
     assert table.rows[0][-1] == "> 100" and "J, gpu: absent, no sensor" in table.footnotes
+
+
+def test_trainings_of_a_study_with_a_budget_are_counted_up_to_the_last_update_that_it_pays_for():
+    for name, system in systems_of(STUDIES["table1-mini"], ["mini-htdemucs", "mini-tfc-tdf"]).items():
+        assert not isinstance(system, str)
+        (run,) = system.runs
+        assert run.recipe == name and run.model.targets == ("vocals",)
+        assert [network.config.targets for network in system.networks] == [("vocals",)]
+        assert 4e12 - run.update_flop(4) < training_flop(run) <= 4e12

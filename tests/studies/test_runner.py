@@ -20,7 +20,9 @@ from bandsplit.evaluation.results import read_scores
 from bandsplit.models.chunk_config import CrossfadeConfig
 from bandsplit.published.paper import table2
 from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.runs.budgets import Budget
 from bandsplit.runs.records import Stage
+from bandsplit.studies.outcome import gather, write_tables
 from bandsplit.studies.plans import STUDIES, PlannedRun, planned_runs
 from bandsplit.studies.runner.costs import (
     CostSpan,
@@ -95,6 +97,29 @@ def test_a_run_that_fails_leaves_the_others_going_and_stays_in_the_energy_accoun
     assert result.exit_code == 1 and started(folder).count(good.name) == 1 and started(folder).count(broken.name) == 2
     account = account_energy(folder)
     assert account is not None and account.attempts == 3
+
+
+@pytest.mark.slow
+def test_runs_and_scores_of_equal_budgets_stay_apart_from_those_without(folder: StudyFolder, songs: Songs):
+    flop = max(SMALL[name].run_config(["vocals"]).update_flop(2) for name in ("small", "small-too"))
+    priced = STUDY.within(Budget(kind="flop", amount=2 * 9.5 * flop))
+    selection = (["good"], ["small", "small-too"], [1], ["vocals"])
+    for study in (STUDY, priced):
+        planned = planned_runs(study, *selection)
+        told: list[str] = []
+        result = run_study(study, planned, folder, [songs], told.append, device="cpu", command=COMMAND)
+        assert result.exit_code == 0, told
+    assert [run.record and run.record.budget for run in folder.look(planned)] == [f"{priced.budget}/2"] * 2
+    without, within = gather(STUDY, folder), gather(priced, folder)
+    assert len(without.runs) == len(within.runs) == 2
+    assert {row.budget for row in without.scores if row.recipe} == {None}
+    assert {row.budget for row in within.scores if row.recipe} == {str(priced.budget)}
+    assert {row.system for row in within.scores if not row.recipe} == {
+        row.system for row in without.scores if not row.recipe
+    }, "yardsticks have no price"
+    tables = write_tables(within).parts
+    assert all(table.caption.endswith(f"; each system trained for {priced.budget}") for table in tables.values())
+    assert [row[0] for row in tables["test"].rows][:2] == ["small", "small-too"]
 
 
 @pytest.mark.slow

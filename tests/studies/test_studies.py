@@ -7,7 +7,8 @@ import pytest
 from bandsplit.core.errors import ConfigError
 from bandsplit.published.paper import AVERAGE, COLUMNS, repository, table1, table2, table3, validation_usdr_db
 from bandsplit.recipes.catalogue import RECIPES
-from bandsplit.studies.plans import STUDIES, TEST_LINES, Experiment, PlannedRun, planned_runs
+from bandsplit.runs.budgets import parse_budget
+from bandsplit.studies.plans import STUDIES, TEST_LINES, Experiment, PlannedRun, find_study, planned_runs
 
 PAPER = STUDIES["paper"]
 PRINTED = 0.05 + 1e-9
@@ -53,6 +54,32 @@ def test_lines_of_table_3_name_what_can_be_measured():
         ("optimised-no-tac", "crossfade"), ("optimised", "crossfade"),
     ]  # fmt: skip
     assert TEST_LINES[1].published.values_db["vocals", "csdr_db"] is None
+
+
+def test_a_budget_is_the_price_of_a_system_whatever_is_chosen_of_it():
+    study = PAPER.within(parse_budget("8e18flop"))
+    assert study.about.endswith("; each system trained for 8e18flop") and find_study("paper", study.budget) == study
+    prices = {recipe: 0.0 for recipe in ("base", "simo")}
+    for run in planned_runs(study, [], list(prices), [1]):
+        assert run.budget is not None and run.budget.price == "8e18flop"
+        prices[run.recipe] += run.budget.share
+        assert run.config.training.budget == run.budget and run.config.changes == {}
+    assert prices == {"base": 8e18, "simo": 8e18}
+    (vocals,) = planned_runs(study, [], ["base"], [1], ["vocals"])
+    assert vocals.budget is not None and vocals.budget.share == 2e18
+    assert all(run.budget is None for run in planned_runs(PAPER))
+
+
+def test_the_mini_table_has_each_family_once_for_one_price():
+    runs = planned_runs(STUDIES["table1-mini"])
+    minis = {recipe.run_config(["vocals"]).model.family for recipe in RECIPES.values() if recipe.counterpart}
+    assert sorted(run.config.model.family for run in runs if run.seed == 1) == sorted(minis)
+    assert len(runs) == 3 * len(minis) >= 21
+    for run in runs:
+        update, paid = run.config.update_flop(4), run.config.paid_updates(4)
+        assert run.targets == ("vocals",), "also where the recipe shares a model between targets"
+        assert run.budget is not None and run.budget.models == 1 and paid is not None and paid > 300
+        assert run.budget.amount - update < paid * update <= run.budget.amount == 4e12
 
 
 def test_a_study_plans_each_run_once():

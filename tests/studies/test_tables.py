@@ -166,6 +166,14 @@ def test_small_counterparts_are_placed_beside_their_namesakes(tmp_path: Path) ->
     )
 
 
+def test_one_recipe_with_a_published_number_has_no_place(tmp_path: Path) -> None:
+    for recipe in ("mini-base", "mini-dttnet"):
+        write_study_run(tmp_path, recipe, 1, 3.0, data=TOY)
+    table = study_tables(STUDIES["table1-mini"], read_runs(tmp_path), [])["families"]
+    assert [row[0] for row in table.rows] == ["mini-base", "mini-dttnet"]
+    assert table.header[-1] == "energy, kWh"
+
+
 def test_the_documentation_shows_the_tables_that_the_code_makes() -> None:
     page = (ROOT / "docs" / "paper-tables.md").read_text(encoding="utf-8")
     tables = study_tables(STUDIES["paper"], [], [])

@@ -33,13 +33,14 @@ def write_run(
     max_epochs: int = 200,
     monitor: str = "usdr",
     name: str = "0123abcd",
+    budget: dict[str, Any] | None = None,
 ) -> Path:
     """Write one run of a single attempt: an epoch takes 0.5 h and 0.25 kWh; ``stop`` None: it was killed."""
     folder = root / recipe / target / f"seed-{seed}-{name}"
     folder.mkdir(parents=True)
     config = {
         "recipe": recipe, "changes": changes or {}, "seed": seed, "model": {"targets": target.split("+")},
-        "training": {"max_epochs": max_epochs, "patience": 10, "monitor": monitor},
+        "training": {"max_epochs": max_epochs, "patience": 10, "monitor": monitor, "budget": budget},
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps({"run": config, "data": {"name": "musdb"}}))
     rows: list[dict[str, Any]] = [{"kind": "start", "attempt": 1, "update": 0}]

@@ -96,10 +96,15 @@ def assert_equal(first: Any, second: Any) -> None:
          "optimizer": {"kind": "adam", "amsgrad": True}, "decay": {"kind": "step-updates", "every_updates": 4}},
         {"loss": {"kind": "masked-mse", "quantile": 0.9}, "decay": {"kind": "plateau", "patience": 1}},
         {"loss": {"kind": "masked-mse", "quantile": 0.5, "coarse": True}, "decay": {"kind": "cosine"}},
+        # Six updates, the last two in the middle of an epoch, of a schedule of eight.
+        {"budget": {"kind": "flop", "amount": 6.5 * small().update_flop(2)}, "decay": {"kind": "cosine"},
+         "examples_per_epoch": 8, "average": COMPETING, "warm_up_updates": 3},
+        {"budget": {"kind": "flop", "amount": 6.5 * small().update_flop(2)}, "examples_per_epoch": 8,
+         "decay": {"kind": "plateau", "patience": 1}},
     ],
     ids=[
         "l1-adamw-average", "weights-decayed-averages-groups", "mse-rmsprop-warm-up", "windows-amsgrad", "fine-plateau",
-        "coarse-cosine",
+        "coarse-cosine", "budget-cosine-averages", "budget-plateau",
     ],
 )  # fmt: skip
 def test_a_run_stopped_after_every_update_equals_an_uninterrupted_one_bit_for_bit(

@@ -205,7 +205,7 @@ class _Finder:
         first = system.runs[0]
         assert self._dataset is not None
         with self._console.status(f"measuring some steps of {system.name}"):
-            run = PlannedRun(first.recipe, first.model.targets, first.seed)
+            run = PlannedRun(first.recipe, first.model.targets, first.seed, first.training.budget)
             span = measure_run(run, self._dataset, Execution(self._options.device))
         if isinstance(span, str):
             raise BandsplitError(span)

@@ -38,7 +38,22 @@ TargetOption = Annotated[
 ]
 
 
-_OWN_OPTIONS = {"init": "--init", "training.freeze": "--freeze", "training.data_weights": "--data"}
+BudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        metavar="PRICE",
+        help="Stop at this price, with schedules stretched to it: 2e15flop, 0.5kWh, 20min; /4: as one of four models.",
+    ),
+]
+
+
+_OWN_OPTIONS = {
+    "init": "--init",
+    "training.freeze": "--freeze",
+    "training.data_weights": "--data",
+    "training.budget": "--budget",
+}
 """Settings of a run that are not set with ``--set``."""
 
 
@@ -66,6 +81,7 @@ class RunOptions:
         Path | None,
         typer.Option("--valid", help="Validation songs (default: those of the first --data that has any)."),
     ] = None
+    budget: BudgetOption = None
     init: Annotated[
         str | None,
         typer.Option("--init", metavar="MODEL", help="Start from this model of the same family: a file or a name."),
@@ -94,9 +110,12 @@ class RunOptions:
             ConfigError: the targets do not suit the recipe, or a setting is unknown or illegal.
             ModelFileError: there is no model to start from.
         """
+        from bandsplit.runs.budgets import parse_budget
+
         changes = dict(map(_parse_change, self.set or []))
         for path in _OWN_OPTIONS.keys() & changes.keys():
             raise ConfigError(f"--set {path}: is set by the option {_OWN_OPTIONS[path]}")
+        budget = parse_budget(self.budget) if self.budget is not None else None
         given: dict[str, Any] = {}
         if len(self.data) > 1:
             given["training.data_weights"] = [weight for _, weight in self._weighted_data()]
@@ -109,7 +128,7 @@ class RunOptions:
             given["init"] = file_hash(str(self.init_file(plain)))
         if self.unlabelled is not None and plain.training.unlabelled is None:
             given["training.unlabelled"] = {}
-        return recipe.run_config(targets, seed=self.seed, changes=changes | given)
+        return recipe.run_config(targets, seed=self.seed, changes=changes | given, budget=budget)
 
     def init_file(self, config: RunConfig) -> Path | None:
         """Find the file of the model that the run starts from: of several, the one with all targets of the run.

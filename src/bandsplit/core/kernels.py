@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import weakref
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +22,10 @@ from bandsplit.core.settings import kernels_setting
 KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 """Precision of products: single; bfloat16; 8-bit integers with a scale for each row of inputs and of weights."""
 
-INTERFACE = 1
+Activation: TypeAlias = Literal["none", "prelu", "tanh"]
+"""What follows a linear layer."""
+
+INTERFACE = 2
 """Number of the library's functions as they are called here; another library has another number."""
 
 NOT_INSTALLED = "not installed"
@@ -29,6 +33,8 @@ NOT_INSTALLED = "not installed"
 
 _PACKAGE = "bandsplit_kernels"
 _PRECISIONS = get_args(KernelPrecision)
+_ACTIVATIONS = get_args(Activation)
+_ROWS = 6  # of a tile
 _NO_MEMORY = 1
 _NOT_FINITE = 2
 
@@ -39,9 +45,11 @@ _ARGUMENTS = {
     "bandsplit_set_runs": [_INT],
     "bandsplit_set_has": [_INT, _INT],
     "bandsplit_lstm_pack": [_INT, _INT, _INT, _INT, _INT, ctypes.c_float, *[_POINTER] * 4],
-    "bandsplit_lstm_free": [_POINTER],
+    "bandsplit_free": [_POINTER],
     "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
-    "bandsplit_multiply": [_INT, _INT, _POINTER, _POINTER, _INT, _INT, _INT, _POINTER],
+    "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, _POINTER, _POINTER],
+    "bandsplit_stack_run": [_POINTER, _POINTER, _POINTER, ctypes.c_int64, _INT, ctypes.c_int64, _INT],
+    "bandsplit_stack_multiply": [_POINTER, _POINTER, _POINTER],
     "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
 }
 
@@ -64,13 +72,13 @@ class Kernels(NamedTuple):
 
     def multiply(self, inputs: np.ndarray, weights: np.ndarray, precision: KernelPrecision) -> np.ndarray:
         """Multiply ``(r n)`` by ``(c n)`` as the layers do: their plain sums ``(r c)``, floats or integers."""
-        inputs, weights = _floats(inputs), _floats(weights)
-        sums = np.empty((len(inputs), len(weights)), np.int32 if precision == "int8" else np.float32)
-        sizes = len(inputs), inputs.shape[1], len(weights)
-        number = _PRECISIONS.index(precision)
-        pointers = inputs.ctypes.data, weights.ctypes.data
-        _check(self.library.bandsplit_multiply(self.number, number, *pointers, *sizes, sums.ctypes.data))
-        return sums
+        padded = np.pad(weights, ((0, -len(weights) % 64), (0, 0)))  # to a multiple of the columns of a block
+        stack = PackedStack(self, [Dense(padded[None], np.zeros((1, len(padded))), precision)])
+        rows = _floats(np.pad(inputs, ((0, -len(inputs) % _ROWS), (0, 0))))
+        sums = np.empty((len(rows), len(padded)), np.int32 if precision == "int8" else np.float32)
+        for row in range(0, len(rows), _ROWS):
+            stack.multiply(rows[row : row + _ROWS], sums[row : row + _ROWS])
+        return sums[: len(inputs), : len(weights)]
 
     def dots(self, precision: KernelPrecision, repeats: int) -> float:
         """Multiply registers ``repeats`` times; return the number of operations."""
@@ -190,7 +198,7 @@ class PackedLstm:
         arguments = kernels.number, _PRECISIONS.index(precision), n, m, groups, eps
         pointers = weight.ctypes.data, project.ctypes.data, bias.ctypes.data, ctypes.byref(self._packed)
         _check(self._library.bandsplit_lstm_pack(*arguments, *pointers))
-        weakref.finalize(self, self._library.bandsplit_lstm_free, self._packed)
+        weakref.finalize(self, self._library.bandsplit_free, self._packed)
         self.n = n
 
     def along(self, x: np.ndarray, y: np.ndarray, axis: Literal["time", "band"], heads: int, threads: int) -> None:
@@ -210,6 +218,77 @@ class PackedLstm:
         run = self._library.bandsplit_lstm_run
         arrays = self._packed, x.ctypes.data, y.ctypes.data, of_three(*counts), of_three(*strides)
         _check(run(*arrays, steps, stride, threads))
+
+
+class Dense(NamedTuple):
+    """A linear layer of a stack: weights ``(set out in)``, bias ``(set out)``, and an activation."""
+
+    weight: np.ndarray
+    bias: np.ndarray
+    precision: KernelPrecision = "fp32"
+    activation: Activation = "none"
+    slope: np.ndarray | None = None
+    """Of each output, below zero, in "prelu"."""
+
+
+class _Weights(ctypes.Structure):
+    """The same for the library."""
+
+    _fields_ = [
+        *((name, _INT) for name in ("inputs", "outputs", "precision", "activation")),
+        *((name, _POINTER) for name in ("weight", "bias", "slope")),
+    ]
+
+
+class PackedStack:
+    """Linear layers one after another, packed for the kernels; each set of rows has weights of its own."""
+
+    def __init__(self, kernels: Kernels, layers: Sequence[Dense], *, mixes: bool = False) -> None:
+        """Pack layers, each for the outputs of the last one.
+
+        With ``mixes`` they are a block that transforms, averages and concatenates channels: the layer of each channel,
+        that of the mean of their outputs, and both parts of the last one, of the mean (no activation) and of each.
+
+        Raises:
+            ValueError: a weight is not finite, or the kernels lack this size or precision.
+        """
+        sets = len(layers[0].weight)
+        outputs, inputs = zip(*(one.weight.shape[1:] for one in layers), strict=True)
+        sources = (0, 0, 1, 0) if mixes else range(len(layers))
+        assert all(inputs[i] == outputs[j] for i, j in enumerate(sources[: len(layers) - 1], start=1))
+        arrays, weights = [], (_Weights * len(layers))()  # arrays are kept until they are packed
+        for one, given in zip(layers, weights, strict=True):
+            weight, bias = _floats(one.weight), _floats(one.bias)
+            slope = None if one.slope is None else _floats(one.slope)
+            given.outputs, given.inputs = weight.shape[1:]
+            assert len(weight) == sets and bias.shape == (sets, given.outputs)
+            assert (slope is not None) == (one.activation == "prelu") and (slope is None or len(slope) == given.outputs)
+            given.precision = _PRECISIONS.index(one.precision)
+            given.activation = _ACTIVATIONS.index(one.activation)
+            given.weight, given.bias = weight.ctypes.data, bias.ctypes.data
+            given.slope = None if slope is None else slope.ctypes.data
+            arrays.append((weight, bias, slope))
+        self._library, self._packed = kernels.library, _POINTER()
+        sizes = kernels.number, sets, len(layers), int(mixes)
+        _check(self._library.bandsplit_stack_pack(*sizes, weights, ctypes.byref(self._packed)))
+        weakref.finalize(self, self._library.bandsplit_free, self._packed)
+        self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
+
+    def multiply(self, rows: np.ndarray, sums: np.ndarray) -> None:
+        """Write the plain sums of six rows with the first weights, whose number is a multiple of 64."""
+        _check(self._library.bandsplit_stack_multiply(self._packed, rows.ctypes.data, sums.ctypes.data))
+
+    def apply(self, x: np.ndarray, threads: int) -> np.ndarray:
+        """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``; set g modulo their number serves group g.
+
+        A stack that mixes has the residual inside. Any number of threads may call this at once.
+        """
+        groups, channels, rows, n = x.shape
+        assert n == self.n_in and x.dtype == np.float32 and x.flags.c_contiguous
+        y = np.empty((groups, channels, rows, self.n_out), np.float32)
+        run = self._library.bandsplit_stack_run
+        _check(run(self._packed, x.ctypes.data, y.ctypes.data, groups, channels, rows, threads))
+        return y
 
 
 def _floats(array: np.ndarray) -> np.ndarray:

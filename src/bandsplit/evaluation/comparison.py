@@ -179,23 +179,24 @@ def seed_spread_db() -> float:
 def contenders(rows: Iterable[Score], metric: Metric) -> list[Contender]:
     """Group the rows of a metric by system and conditions, in the order of first appearance.
 
-    Seeds of one recipe under the same conditions make one contender. The later of two rows for the same seed, target
-    and song counts.
+    Seeds of one recipe and budget under the same conditions make one contender. The later of two rows for the same
+    seed, target and song counts.
     """
     alike = group(
         (row for row in rows if row.metric == metric),
-        lambda row: (row.recipe or row.system, row.recipe is None, *_conditions(row).values()),
+        lambda row: (row.recipe or row.system, row.recipe is None, row.budget, *_conditions(row).values()),
     )
-    found = []
+    found, budgets = [], []
     for group_rows in alike.values():
         values: dict[int | None, dict[str, dict[str, float | None]]] = {}
         for row in group_rows:
             values.setdefault(row.seed, {}).setdefault(row.target, {})[row.track] = row.value
         first, seen = group_rows[0], any(row.saw_test_songs for row in group_rows)
         found.append(Contender(first.recipe or first.system, _conditions(first), values, seen=seen))
+        budgets.append({"budget": first.budget or "none"})
     remarks = make_remarks(
         [one.system for one in found],
-        [one.conditions for one in found],
+        [{**one.conditions, **budget} for one, budget in zip(found, budgets, strict=True)],
         lambda field, value: f"{field}: {_text(value)}",
     )
     return [replace(one, remark=remark) for one, remark in zip(found, remarks, strict=True)]

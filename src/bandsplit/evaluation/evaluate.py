@@ -140,6 +140,7 @@ def _blank_rows(
             scored_with=tuple(scored),
             recipe=about.recipe,
             seed=about.seed,
+            budget=about.budget,
             source=about.source,
             version=__version__,
             audio_s=track.samples / track.sample_rate_hz,

@@ -87,6 +87,7 @@ class Setting(NamedTuple):
     scored_with: tuple[str, ...]
     recipe: str | None
     seed: int | None
+    budget: str | None
     source: str | None
     version: str
     errata: Literal["exclude", "relabel"] | None
@@ -96,7 +97,7 @@ class Score(Grown):
     """One number: one metric of one target of one song."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, ser_json_inf_nan="strings")
-    ADDED: ClassVar = ("errata", "saw_test_songs")
+    ADDED: ClassVar = ("errata", "saw_test_songs", "budget")
 
     system: str
     """Name of the model or yardstick that made the estimate."""
@@ -130,6 +131,8 @@ class Score(Grown):
     """Recipe of the models; None for yardsticks, for estimates of other tools and for runs changed by hand."""
     seed: int | None = None
     """Seed that the models were trained with."""
+    budget: str | None = None
+    """Price at which their training stopped; None: it stopped as the recipe does."""
     source: str | None = None
     """Hash of the model files, of the estimates' files, or of the songs that a yardstick was fitted on."""
     version: str

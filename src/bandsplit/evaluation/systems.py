@@ -32,6 +32,7 @@ class About:
     """Chunk plan, which ``inference`` describes; None for systems that do not cut songs."""
     recipe: str | None = None
     seed: int | None = None
+    budget: str | None = None
     source: str | None = None
     """Hash of the files or songs behind its estimates, where these may change under the same name."""
     targets: tuple[str, ...] | None = None
@@ -78,6 +79,7 @@ class ModelSystem:
         separator: Separator,
         recipe: str | None = None,
         seed: int | None = None,
+        budget: str | None = None,
         files: Sequence[Path] = (),
         chunks: Chunks = None,
         saw_test_songs: bool | None = None,
@@ -90,6 +92,7 @@ class ModelSystem:
             plan=separator.chunks[0] if len(separator.chunks) == 1 else None,
             recipe=recipe,
             seed=seed,
+            budget=budget,
             source=hash_files(separator.files) if files else None,
             targets=separator.targets,
             saw_test_songs=saw_test_songs,
@@ -97,7 +100,7 @@ class ModelSystem:
 
     @classmethod
     def load(cls, files: Sequence[Path], device: str, chunks: Chunks) -> ModelSystem:
-        """Load files of models and bags of different targets; a recipe or seed that they do not share becomes None.
+        """Load files of models and bags of different targets; what they do not share of recipe, seed, budget is None.
 
         Raises:
             ModelFileError: a file is not a model or a bag.
@@ -106,10 +109,12 @@ class ModelSystem:
         separator = Separator(list(files), device=device, chunks=chunks)
         cards = [read_card(file)[1] for file in separator.files if not is_bag(file)]
         recipes, seeds = {card.recipe for card in cards}, {card.seed for card in cards}
+        budgets = {card.budget for card in cards}
         return cls(
             separator,
             recipe=recipes.pop() if len(recipes) == 1 else None,
             seed=seeds.pop() if len(seeds) == 1 else None,
+            budget=budgets.pop() if len(budgets) == 1 else None,
             files=files,
             chunks=chunks,
             saw_test_songs=True if any(card.saw_test_songs for card in cards) else None,
@@ -119,7 +124,7 @@ class ModelSystem:
         """Pickle the names of the files, if there are any, instead of the weights."""
         if self._files:
             return ModelSystem.load, (self._files, str(self.separator.device), self._chunks)
-        return ModelSystem, (self.separator, self._about.recipe, self._about.seed)
+        return ModelSystem, (self.separator, self._about.recipe, self._about.seed, self._about.budget)
 
     def about(self, track: Track) -> About:
         """Describe the models and the chunk plan."""

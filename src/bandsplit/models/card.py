@@ -65,7 +65,7 @@ class SemiSupervision(Config):
 class ModelCard(Config, Grown):
     """Facts that a user must know about a model. Licence and training data have no default on purpose."""
 
-    ADDED: ClassVar = ("saw_test_songs", "fine_tuning", "semi_supervision")
+    ADDED: ClassVar = ("saw_test_songs", "fine_tuning", "semi_supervision", "budget")
 
     name: str
     """Name of the recipe or of the file it came from."""
@@ -81,6 +81,8 @@ class ModelCard(Config, Grown):
     """Recipe it was trained with; None if settings were changed by hand, and for imports."""
     seed: int | None = None
     """Seed it was trained with."""
+    budget: str | None = None
+    """Price of its system, at which the training stopped; None: it stopped as the recipe does."""
     source_sha256: str | None = None
     """Hash of the file an import was made from."""
     scores: dict[str, float] = Field(default_factory=dict)

@@ -9,12 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bandsplit.data.examples.mixing import UMX_LIKE
+from bandsplit.models.families import UNNAMED
 from bandsplit.recipes.recipe import TWO_CORES, Recipe
 
 VARIANTS = (
     "naive-stereo", "tac-prelu", "bscnn", "attention-2x16", "multi-head-2", "layers-gru-gru", "layers-conv-conv",
 )  # fmt: skip
 """The large model has a counterpart too: twice the features and 1.5 times the blocks, as in the paper."""
+
+
+def one_per_family(recipes: Mapping[str, Recipe]) -> tuple[str, ...]:
+    """Name the first small counterpart of each family of networks."""
+    first: dict[str, str] = {}
+    for id, recipe in recipes.items():
+        if recipe.counterpart is not None:
+            first.setdefault(recipe.settings["model"].get("family", UNNAMED), id)
+    return tuple(first.values())
 
 
 def mini_recipes(recipes: Mapping[str, Recipe]) -> list[Recipe]:

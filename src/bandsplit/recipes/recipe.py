@@ -10,6 +10,7 @@ from typing import Any
 from bandsplit.core.errors import ConfigError
 from bandsplit.core.targets import TARGETS
 from bandsplit.published.paper import Values, validation_usdr_db
+from bandsplit.runs.budgets import Budget
 from bandsplit.runs.config import RunConfig
 
 TWO_CORES: Mapping[str, Any] = {
@@ -64,7 +65,12 @@ class Recipe:
         return Recipe(id, about, parent=self.id, changes=change, settings=settings, **facts)
 
     def run_config(
-        self, targets: Sequence[str] = (), *, seed: int = 0, changes: Mapping[str, Any] | None = None
+        self,
+        targets: Sequence[str] = (),
+        *,
+        seed: int = 0,
+        changes: Mapping[str, Any] | None = None,
+        budget: Budget | None = None,
     ) -> RunConfig:
         """Make a run's configuration.
 
@@ -72,6 +78,7 @@ class Recipe:
             targets: what to estimate; needed unless the recipe shares one model between targets.
             seed: seed of weights and examples.
             changes: settings changed by hand, as dotted paths.
+            budget: price at which the run stops; None: it stops as the recipe does.
 
         Raises:
             ConfigError: the model does not suit the targets, or a setting is unknown or illegal.
@@ -89,7 +96,8 @@ class Recipe:
             settings["model"]["targets"] = list(targets)
         for target in targets:
             settings = apply_changes(settings, self.by_target.get(target, {}))
-        settings = apply_changes(settings, changes or {})
+        given = {} if budget is None else {"training.budget": budget.model_dump()}
+        settings = apply_changes(settings, {**(changes or {}), **given})
         return RunConfig.parse({"recipe": self.id, "changes": dict(changes or {}), "seed": seed, **settings})
 
     @property

@@ -14,8 +14,9 @@ from bandsplit.core.config import Config, hash8
 from bandsplit.core.errors import ConfigError
 from bandsplit.data.examples.mixing import MixingConfig, UnlabelledConfig
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig
-from bandsplit.models.families import UNNAMED, AnyModelConfig, tensor_shapes
+from bandsplit.models.families import UNNAMED, AnyModelConfig, count_flop, tensor_shapes
 from bandsplit.models.tensors import find_tensors, is_parameter
+from bandsplit.runs.budgets import Budget
 from bandsplit.runs.losses import (
     DEFAULT_LOSS,
     LossConfig,
@@ -31,6 +32,7 @@ TrainingPrecision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """Arithmetic of a training."""
 _ADDED: dict[str, Any] = {
     "init": None,
+    "training.budget": None,
     "training.freeze": [],
     "training.data_weights": [],
     "training.unlabelled": None,
@@ -92,6 +94,9 @@ class TrainingConfig(Config):
     """Epochs at most."""
     patience: PositiveInt = 10
     """Epochs without a new best score before training stops."""
+    budget: Budget | None = None
+    """Price at which training stops, instead of after ``max_epochs`` or by ``patience``; the schedule of the learning
+    rate, which would take ``max_epochs``, is stretched to it."""
     monitor: Literal["usdr", "loss"] = "usdr"
     """Validation quantity that selects the best epoch: mean uSDR over songs (largest) or mean loss (smallest)."""
     monitor_over: Literal["songs", "chunks"] = "songs"
@@ -129,12 +134,16 @@ class TrainingConfig(Config):
                 f"accumulate at 1, it is worked out"
             )
         check_batch(self.loss, self.batch_size)
-        update = self.global_batch or self.batch_size * self.accumulate
-        if self.examples_per_epoch < update:
+        if self.examples_per_epoch < self.update_examples:
             parts = f"batch_size {self.batch_size} x accumulate {self.accumulate}"
             what = f"global_batch {self.global_batch}" if self.global_batch else parts
             raise ValueError(f"examples_per_epoch: {self.examples_per_epoch} is less than one update of {what}")
         return self
+
+    @property
+    def update_examples(self) -> int:
+        """Examples of an update; without a global batch, those on one device."""
+        return self.global_batch or self.batch_size * self.accumulate
 
 
 class RunConfig(Config):
@@ -206,6 +215,25 @@ class RunConfig(Config):
             return find_tensors(self.model, patterns)
         except ConfigError as error:
             raise ValueError(f"{field}: {error}") from None
+
+    def update_flop(self, global_batch: int) -> int:
+        """Return the counted operations of an update: forward and backward pass of its examples."""
+        samples = round(self.training.excerpt_s * self.model.sample_rate_hz)
+        return global_batch * count_flop(self.model, samples).step
+
+    def paid_updates(self, global_batch: int) -> int | None:
+        """Return the updates that a budget in counted operations pays for; None without such a budget.
+
+        Raises:
+            ConfigError: not even one.
+        """
+        budget = self.training.budget
+        if budget is None or budget.kind != "flop":
+            return None
+        flop = self.update_flop(global_batch)
+        if budget.share < flop:
+            raise budget.too_small(f"an update of {self.recipe}", flop)
+        return int(budget.share // flop)
 
     def hash8(self) -> str:
         """Return the eight digits of the configuration, for which a setting counts once it leaves its earlier meaning.

@@ -54,17 +54,26 @@ class TrainingPosition:
     """Best validation score so far; larger is better (a loss is stored negated)."""
     best_epoch: int = 0
     """Epochs trained when it was reached."""
+    best_at: float | None = None
+    """The same, in epochs of the schedule, which a budget stretches; None in states of earlier versions."""
     decays: int = 0
     """Decays of the learning rate on a plateau so far."""
-    decayed_epoch: int = 0
-    """Epochs trained when the last of them happened."""
+    decayed_epoch: float = 0
+    """Epochs of the schedule when the last of them happened."""
+    spent: float = 0.0
+    """Seconds or kWh of all attempts, where the budget is one of time or energy."""
     finished: str = ""
-    """Why the run is over: ``finished`` (all epochs) or ``patience``; empty until then."""
+    """Why the run is over: ``finished`` (all epochs, or the budget is spent) or ``patience``; empty until then."""
 
     @property
     def mean_loss(self) -> float:
         """Mean over this epoch's batches so far; NaN before the first."""
         return self.loss_sum / self.batches if self.batches else math.nan
+
+    def plateau(self, epochs: float) -> float:
+        """Return for how many epochs of the schedule the score was not beaten and the learning rate did not decay."""
+        best = self.best_epoch if self.best_at is None else self.best_at
+        return round(epochs - max(best, self.decayed_epoch), 6)  # under a budget, epochs are rounded
 
 
 def _in_current_form(run: Any) -> Any:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
 from bandsplit.core.targets import TARGETS
+from bandsplit.runs.budgets import Budget
 from bandsplit.runs.schema import (
     ERROR,
     Description,
@@ -34,6 +35,7 @@ class _Targets(BaseModel):
 
 
 class _Training(BaseModel):
+    budget: Budget | None = None
     max_epochs: int
     patience: int | None = None
     monitor: Literal["usdr", "loss"]
@@ -124,6 +126,8 @@ class RunRecord:
     seed: int | None
     changes: dict[str, Any]
     """Settings changed by hand; a run with any is not a row of a table."""
+    budget: str | None
+    """Price at which it stops; None: it stops as its recipe does."""
     monitor: Literal["usdr", "loss"]
     max_epochs: int | None
     patience: int | None
@@ -163,8 +167,8 @@ class RunRecord:
 
     @property
     def label(self) -> str:
-        """Name of the recipe, marked where settings were changed by hand."""
-        return self.recipe + ("*" if self.changes else "")
+        """Name of the recipe, marked where settings were changed by hand, and the budget."""
+        return self.recipe + ("*" if self.changes else "") + (f" {self.budget}" if self.budget else "")
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data: every field, the best epoch, and the curve as pairs of epoch and uSDR in dB."""
@@ -220,6 +224,7 @@ def read_run(folder: Path) -> RunRecord:
         targets=run.model.targets if run else tuple(parts[-2].split("+")) if name and len(parts) > 3 else (),
         seed=run.seed if run else int(name[1]) if name else None,
         changes=run.changes if run else {},
+        budget=str(run.training.budget) if run and run.training.budget else None,
         monitor=run.training.monitor if run else "usdr",
         max_epochs=run.training.max_epochs if run else None,
         patience=run.training.patience if run else None,

@@ -189,7 +189,8 @@ class LoggedStop(_Stored):
     kind: Literal["stop"] = "stop"
     attempt: int | None = None
     reason: str
-    """``finished`` (all epochs), ``patience``, a signal's name, ``time limit``, or `ERROR` and the error."""
+    """``finished`` (all epochs, or the budget is spent), ``patience``, a signal's name, ``time limit``, or `ERROR` and
+    the error."""
     epoch: int | None = None
     """Epochs trained."""
 

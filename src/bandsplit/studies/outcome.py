@@ -17,7 +17,6 @@ from bandsplit.core.files import write_atomically
 from bandsplit.core.table import TextTable
 from bandsplit.core.text import numbered
 from bandsplit.data.songs.tracks import Audio, Dataset
-from bandsplit.evaluation.comparison import compare
 from bandsplit.evaluation.groups import group
 from bandsplit.evaluation.results import METRICS, Metric, Score, read_scores
 from bandsplit.evaluation.tables import MAIN_METRICS
@@ -30,7 +29,7 @@ from bandsplit.studies.figures import StudyFigure, study_figures
 from bandsplit.studies.plans import Study, planned_runs
 from bandsplit.studies.runner.folder import StudyFolder
 from bandsplit.studies.runner.scoring import SPLIT, Trained, find_systems
-from bandsplit.studies.tables.cells import comparison_table
+from bandsplit.studies.tables.cells import compare_systems, comparison_table
 from bandsplit.studies.tables.rows import data_of_score, validation_scores
 from bandsplit.studies.tables.systems import targets_differ
 from bandsplit.studies.tables.validation import study_tables
@@ -74,20 +73,37 @@ def gather(study: Study, folder: StudyFolder, note: Callable[[str], None] = warn
     """
     looked = [run.record for run in folder.look(planned_runs(study))]
     runs = tuple(record for record in looked if record is not None and not record.changes)
-    recipes = {run.recipe for run in runs}
+    recipes, price = {run.recipe for run in runs}, study.budget and study.budget.price
     rows = read_scores(folder.scores, note) if folder.scores.exists() else []
-    kept = tuple(row for row in rows if row.recipe is None or row.recipe in recipes)
-    return StudyData(study, folder, runs, kept, tuple(read_costs(folder.costs, note).values()))
+    mine = tuple(row for row in rows if row.recipe is None or (row.recipe in recipes and row.budget == price))
+    return StudyData(study, folder, runs, mine, tuple(read_costs(folder.costs, note).values()))
 
 
 def write_tables(found: StudyData) -> StudyTables:
     """Write all tables into ``tables/``, as Markdown, LaTeX and CSV, and return them with their files."""
-    folder = _make_folder(found.folder.path / "tables")
+    folder = make_folder(found.folder.path / "tables")
     kinds = study_tables(found.study, found.runs, found.scores), comparison_tables(found)
-    return StudyTables(*({name: _write_table(folder / name, one) for name, one in kind.items()} for kind in kinds))
+    written = (
+        {
+            name: write_table(folder / name, replace(table, caption=_priced(found.study, table.caption)))
+            for name, table in kind.items()
+        }
+        for kind in kinds
+    )
+    return StudyTables(*written)
 
 
-def _write_table(place: Path, table: TextTable) -> TextTable:
+def _priced(study: Study, caption: str) -> str:
+    """Add the price at which every system of a study stopped."""
+    return caption if study.budget is None else f"{caption}; each system trained for {study.budget.price}"
+
+
+def write_table(place: Path, table: TextTable) -> TextTable:
+    """Write a table as Markdown, LaTeX and CSV, and return it with its files.
+
+    Raises:
+        BandsplitError: a file cannot be written.
+    """
     texts = {".md": table.markdown(), ".tex": table.latex(), ".csv": table.csv()}
     files = {place.with_name(f"{place.name}{suffix}"): text for suffix, text in texts.items()}
     for file, text in files.items():
@@ -105,8 +121,9 @@ def draw_figures(found: StudyData, suffix: str = ".svg") -> list[StudyFigure]:
         found: the study.
         suffix: ``.svg``, ``.png`` or ``.pdf``.
     """
-    folder = _make_folder(found.folder.path / "figures")
-    return study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
+    folder = make_folder(found.folder.path / "figures")
+    made = study_figures(found.study, found.runs, found.scores, folder, suffix, found.costs)
+    return [one._replace(caption=_priced(found.study, one.caption)) for one in made]
 
 
 def comparison_tables(found: StudyData) -> dict[str, TextTable]:
@@ -125,7 +142,7 @@ def comparison_tables(found: StudyData) -> dict[str, TextTable]:
     tables = {}
     for name, split, rows, metric in what:
         for number, (data, some) in enumerate(group(rows, data_of_score).items(), start=1):
-            comparisons = compare(some, metric)
+            comparisons = compare_systems(some, metric)
             text = f"{split} {METRICS[metric]}"
             caption = f"Pairs of recipes, {text}, on {data.text}: paired bootstrap over songs and seeds"
             if comparisons:
@@ -278,14 +295,19 @@ def _write_all(folder: Path, signals: Mapping[str, Audio], rate_hz: int) -> dict
 
 
 def _write(path: Path, signal: Audio, rate_hz: int) -> Path:
-    _make_folder(path.parent)
+    make_folder(path.parent)
     samples = min(signal.shape[1], round(PLAYED_S * rate_hz))
     start = (signal.shape[1] - samples) // 2
     audio.write(path, np.ascontiguousarray(signal[:, start : start + samples]), rate_hz)
     return path
 
 
-def _make_folder(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
+    """Make a folder, if it does not exist.
+
+    Raises:
+        BandsplitError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from bandsplit.core.errors import ConfigError
@@ -12,10 +12,15 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.models.chunk_config import ChunkConfig, CrossfadeConfig, OverlapAddConfig
 from bandsplit.published.paper import EvaluationRow, table2, table3
 from bandsplit.recipes.catalogue import RECIPES, find_recipe
+from bandsplit.recipes.mini import one_per_family
 from bandsplit.recipes.protocol import PLAN
 from bandsplit.recipes.recipe import Recipe
 from bandsplit.recipes.table1 import StudySystem, table1_systems
+from bandsplit.runs.budgets import Budget, parse_budget
+from bandsplit.runs.config import RunConfig
 
+MINI_PRICE = "4e12flop"
+"""Price of a system of the study ``table1-mini``: docs/table1-mini.md has its score at other prices."""
 PUBLIC = "public"
 """Part of a study that is scored only: public weights."""
 
@@ -33,6 +38,13 @@ class PlannedRun(NamedTuple):
     recipe: str
     targets: tuple[str, ...]
     seed: int
+    budget: Budget | None = None
+    """Its share of the study's budget."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Configuration of the run."""
+        return find_recipe(self.recipe).run_config(self.targets, seed=self.seed, budget=self.budget)
 
 
 @dataclass(frozen=True)
@@ -44,16 +56,22 @@ class Study:
     parts: Mapping[str, tuple[Experiment, ...]]
     """Name of the part, as of its table -> its experiments; one may be in several parts."""
     targets: tuple[str, ...] = TARGETS
-    """Estimated targets: by one model each, or by one model for all if the recipe shares it."""
+    """Estimated targets: by one model each, or by one model for all of them if the recipe shares it."""
     systems: tuple[StudySystem, ...] = ()
     """Published systems, whose public weights are scored and whose recipes are trained."""
     plan: ChunkConfig | None = None
     """Chunk plan of all test scores; None: each family's own."""
+    budget: Budget | None = None
+    """Price of each system, that is, of the models of a recipe with one seed; None: each recipe's own length."""
 
     @property
     def public(self) -> tuple[str, ...]:
         """Registered names of all public weights."""
         return tuple(name for system in self.systems for name in system.public)
+
+    def within(self, budget: Budget) -> Study:
+        """Return the study with another budget."""
+        return replace(self, about=f"{self.about}; each system trained for {budget.price}", budget=budget)
 
 
 class EvaluationLine(NamedTuple):
@@ -90,24 +108,25 @@ def planned_runs(
     _check("seed", seeds, {seed for experiment in experiments for seed in experiment.seeds})
     _check("target", targets, study.targets)
     runs = [
-        PlannedRun(recipe, group, seed)
+        PlannedRun(recipe, group, seed, _share(study, find_recipe(recipe)))
         for recipe, its_seeds in experiments
         if recipe in wanted or not recipes
         for seed in its_seeds
         if seed in seeds or not seeds
-        for group in _target_groups(find_recipe(recipe), [t for t in study.targets if t in targets or not targets])
+        for group in _target_groups(find_recipe(recipe), study.targets)
+        if not targets or set(group) & set(targets)
     ]
     return list(dict.fromkeys(runs))
 
 
-def find_study(id: str) -> Study:
-    """Look a study up.
+def find_study(id: str, budget: Budget | None = None) -> Study:
+    """Look a study up, with another budget than its own if one is given.
 
     Raises:
         ConfigError: there is no study of that name.
     """
     _check("study", [id], STUDIES)
-    return STUDIES[id]
+    return STUDIES[id] if budget is None or budget == STUDIES[id].budget else STUDIES[id].within(budget)
 
 
 def planned_public(study: Study, parts: Collection[str] = (), rows: Collection[str] = ()) -> tuple[str, ...]:
@@ -130,11 +149,17 @@ def _recipes_of(name: str, study: Study, experiments: Sequence[Experiment]) -> C
     return [recipe]
 
 
-def _target_groups(recipe: Recipe, targets: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _target_groups(recipe: Recipe, targets: Collection[str]) -> Iterator[tuple[str, ...]]:
     if recipe.shared:
-        yield tuple(recipe.run_config().model.targets)
+        yield tuple(target for target in recipe.run_config().model.targets if target in targets)
     else:
         yield from ((target,) for target in targets)
+
+
+def _share(study: Study, recipe: Recipe) -> Budget | None:
+    if study.budget is None:
+        return None
+    return study.budget.model_copy(update={"models": len([*_target_groups(recipe, study.targets)])})
 
 
 def _check(what: str, names: Collection[object], legal: Collection[object]) -> None:
@@ -179,6 +204,16 @@ def _mini() -> Study:
     )
 
 
+def _table1_mini() -> Study:
+    return Study(
+        "table1-mini",
+        f"a small counterpart of each family for {MINI_PRICE} each, on synthetic songs: a toy problem for two cores",
+        {"families": tuple(Experiment(id, (1, 2, 3)) for id in one_per_family(RECIPES))},
+        ("vocals",),
+        budget=parse_budget(MINI_PRICE),
+    )
+
+
 def _table1() -> Study:
     systems = table1_systems()
     recipes = (recipe for system in systems for recipe in system.recipes)
@@ -200,7 +235,7 @@ def _evaluation_lines() -> tuple[EvaluationLine, ...]:
     return tuple(EvaluationLine(row.recipe, chunks[row.chunks], row) for row in table3() if row.recipe)
 
 
-STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1())}
+STUDIES: dict[str, Study] = {study.id: study for study in (_paper(), _mini(), _table1_mini(), _table1())}
 """All studies by name."""
 
 TEST_LINES = _evaluation_lines()

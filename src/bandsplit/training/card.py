@@ -30,17 +30,20 @@ def describe_model(
         learning_rate: that of its first update.
         teacher: its teacher until then, if it had one.
     """
+    budget = config.training.budget
     changed = f", changed by hand: {config.changes}" if config.changes else ""
     weights = "" if validation.weights == WEIGHTS else f", {validation.weights}"
+    spent = f", budget {budget}" if budget else ""
     before = f"first {initial.card.training_data}; then " if initial else ""
     also = f", and that of {initial.card.name}: {initial.card.licence}" if initial else ""
     return ModelCard(
-        name=config.recipe + ("*" if changed else ""),
+        name=config.recipe + ("*" if changed else "") + (f" {budget}" if budget else ""),
         training_data=before + _describe_songs(dataset),
         licence=f"not stated by whoever trained it; the licence of the training data applies{also}",
-        source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{weights}{changed}",
+        source=f"trained with bandsplit, recipe {config.recipe}, seed {config.seed}{spent}{weights}{changed}",
         recipe=None if changed else config.recipe,
         seed=config.seed,
+        budget=budget and budget.price,
         saw_test_songs=True if initial and initial.card.saw_test_songs else None,
         scores={"validation_usdr_db": validation.usdr_db, "validation_loss": validation.loss},
         fine_tuning=_describe_fine_tuning(config, initial, learning_rate) if initial else None,

@@ -140,14 +140,18 @@ class Learner:
         """
         size = self.batches.batch_size
         try:
-            with UnchangedStatistics(self.plain_model):
-                self.backward(self.silence(), last=True)
+            self.try_step(alone=False)
         except torch.OutOfMemoryError:
             raise RunError(
                 f"a step of {size} examples does not fit into the memory of {self.fabric.device}; try --batch "
                 f"{max(1, size // 2)} (more steps are then accumulated), --checkpointing, or `bandsplit plan`, "
                 f"which finds what fits"
             ) from None
+
+    def try_step(self, *, alone: bool = True) -> None:
+        """Run a step on silence, which changes nothing; ``alone``: other processes need not run it too."""
+        with UnchangedStatistics(self.plain_model):
+            self.backward(self.silence(), last=not alone).item()
         self.optimizer.zero_grad()
 
     def silence(self) -> Example:

@@ -17,7 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from bandsplit.core.errors import RunError, RunStopped
+from bandsplit.core.errors import BandsplitError, RunError, RunStopped
 from bandsplit.core.interrupt import stop_reason
 from bandsplit.core.machine import environment
 from bandsplit.data.examples.dataset import Example, shard_indices
@@ -46,7 +46,7 @@ from bandsplit.training.execution import Execution, make_fabric, plan_batches
 from bandsplit.training.initial import InitialModel, read_initial
 from bandsplit.training.interrupt import Interruptions
 from bandsplit.training.learner import Learner, Update
-from bandsplit.training.optimisation import decayed, first_learning_rate
+from bandsplit.training.pace import Pace, check_measured_budget
 from bandsplit.training.reporters.events import Note, Reporter, Skipped, Start, Step, Validated, report_to
 from bandsplit.training.songs import pseudo_stems, songs_without_stems, training_examples, validation_songs
 from bandsplit.training.validation import validate_all
@@ -89,7 +89,8 @@ def train(
     Raises:
         RunError: the run exists, cannot continue, does not fit the device, or its loss is not finite.
         RunStopped: a signal or the time limit stopped it; its state is saved.
-        ConfigError: the device or the batch is not possible, or the data sets or ``init`` are not those of the run.
+        ConfigError: the device or the batch is not possible, the data sets or ``init`` are not those of the run, or its
+            budget does not pay for an update and a validation.
         DataError: the songs do not fit the model.
         ModelFileError: ``init`` does not fit the model.
     """
@@ -98,7 +99,7 @@ def train(
     fabric.launch()
     initial = read_initial(init, config)
     run = _Run(config, dataset, root, report if fabric.is_global_zero else report_to(), execution, fabric, initial)
-    run.open(resume)
+    run.open(resume, make_meter)
     try:
         run.begin(make_meter)
         with run.interruptions.watching():
@@ -137,8 +138,7 @@ class _Run:
         self.valid, self.initial = validation_songs(dataset, config.model), initial
         self.unlabelled = songs_without_stems(config, dataset)
         self.batches = plan_batches(self.training, fabric.world_size, execution.batch_size)
-        self.updates_per_epoch = self.training.examples_per_epoch // self.batches.global_batch
-        self.first_rate = first_learning_rate(self.training, self.batches.global_batch)
+        self.pace = Pace(config, self.batches, fabric)
         self.progress = TrainingPosition()
         self.interruptions = Interruptions(fabric, self.folder.path, execution.save_every_s, execution.max_s)
         self.meter: Meter | None = None
@@ -149,18 +149,20 @@ class _Run:
 
     # --- beginning and ending ----------------------------------------------------------------------------------------
 
-    def open(self, resume: bool) -> None:
-        """Build the model, check that a step fits, and lock the folder."""
+    def open(self, resume: bool, make_meter: MakeMeter | None) -> None:
+        """Build the model, check that a step fits and that the budget is enough, and lock the folder."""
         self.learner = Learner(self.config, self.batches, self.execution, self.fabric, self.initial)
         if self.initial is not None:
             self.initial = replace(self.initial, tensors={})  # the network has copied them
         if self.fabric.device.type == "cuda":
             self.learner.check_fit()
-        problem: RunError | None = None
+        problem: BandsplitError | None = None
         if self.fabric.is_global_zero:
             try:
+                if self.pace.measured is not None and not self.folder.states:
+                    check_measured_budget(self.learner, self.valid, make_meter)
                 self.folder.open(self.dataset, resume=resume)
-            except RunError as error:
+            except BandsplitError as error:
                 problem = error
         problem = self.fabric.broadcast(problem)
         if problem is not None:
@@ -187,19 +189,20 @@ class _Run:
                 )
             state, self.progress = found
             self.learner.load(state)
+        self.pace.begin(self.progress, self.wall_before_s, self.meter)
         self.fabric.barrier()  # all have read the log: the first process may write to it
         options = {key: getattr(self.execution, key) for key in ("workers", "checkpointing", "compile")}
         self._log(LoggedStart(
-            attempt=self.attempt, update=self._updates_done(), learning_rate=self.first_rate,
+            attempt=self.attempt, update=self.pace.updates_done(self.progress), learning_rate=self.pace.first_rate,
             global_batch=self.batches.global_batch, batch_size=self.batches.batch_size,
             accumulate=self.batches.accumulate, devices=self.batches.devices, **options, environment=environment(),
         ))  # fmt: skip
         cache, teacher = self.execution.cache_of(self.folder.path), self.learner.teacher
         pseudo = pseudo_stems(self.config, self.unlabelled, teacher, cache)
         self.examples = training_examples(self.config, self.dataset, pseudo)
-        updates = self.updates_per_epoch * self.training.max_epochs
-        done, initial = self._updates_done(), self.initial
-        self.report(Start(self.folder.path, self.config, self.batches, self.first_rate, updates, done, initial))
+        updates, done, share = self.pace.updates, self.pace.updates_done(self.progress), self.pace.share(self.progress)
+        rate, initial = self.pace.first_rate, self.initial
+        self.report(Start(self.folder.path, self.config, self.batches, rate, updates, done, initial, share))
 
     def close(self, reason: str) -> None:
         """Log why the attempt ended, write the energy card and unlock the folder."""
@@ -216,13 +219,15 @@ class _Run:
         """Save the state."""
         self._share_losses()
         if self.fabric.is_global_zero:
-            self.folder.save(self.learner.state(), self.progress, self._updates_done())
+            self.folder.save(self.learner.state(), self.progress, self.pace.updates_done(self.progress))
         self.interruptions.just_saved()
 
     # --- an epoch ----------------------------------------------------------------------------------------------------
 
     def train_epoch(self) -> None:
-        """Do the remaining updates of this epoch."""
+        """Do the remaining updates of this epoch, or those that the budget still pays for."""
+        if self.pace.is_over(self.progress):
+            return
         self.learner.train_mode()
         self._phase("training")
         self.clock = Clock()
@@ -238,6 +243,8 @@ class _Run:
                 self._step(update)
                 update = Update(self.progress.examples)
                 self._stop_or_save()
+                if self.pace.is_over(self.progress):
+                    return
 
     def validate_teacher(self) -> None:
         """Validate the network that a run with a teacher starts from, which is the first teacher."""
@@ -254,7 +261,7 @@ class _Run:
         loss = progress.mean_loss
         if not progress.batches:
             raise RunError(f"{self.folder.path}: no example of epoch {progress.epoch + 1} could be made; see its log")
-        last = progress.epoch + 1 >= training.max_epochs
+        last = self.pace.is_over(self.progress)
         validates = last or (progress.epoch + 1) % training.validate_every == 0
         if validates:
             self.save()  # a run that stops during the validation continues with it
@@ -263,15 +270,16 @@ class _Run:
         if validates:
             self._phase("validation")
             self._validate(loss)
-        if last:
+            self.pace.spend(self.progress, now=True)
+        if last or self.pace.is_over(self.progress):
             progress.finished = "finished"
-        elif progress.epoch - progress.best_epoch >= training.patience:
+        elif training.budget is None and progress.epoch - progress.best_epoch >= training.patience:
             progress.finished = "patience"
         self.save()
 
     def _loader(self) -> Iterator[Example]:
         fabric, used = self.fabric, self.progress.examples
-        total = self.updates_per_epoch * self.batches.global_batch
+        total = self.pace.updates_per_epoch * self.batches.global_batch
         indices = shard_indices(total, used, fabric.global_rank, fabric.world_size)
         loader = load_batches(
             self.examples.at_epoch(self.progress.epoch),
@@ -284,13 +292,15 @@ class _Run:
 
     def _step(self, update: Update) -> None:
         """Update the weights, and read the losses of the update before, without waiting for the GPU."""
-        rate = self._rate(before=1)  # the examples of this update are counted already
+        rate = self.pace.rate(self.progress, before=1)  # the examples of this update are counted already
         update.norm = self.learner.update(rate)
+        self.pace.spend(self.progress)
         self._read_update()
         self.unread = update
-        done, loss = self._updates_done(), self.progress.mean_loss
+        done, loss = self.pace.updates_done(self.progress), self.progress.mean_loss
         kwh = self.meter.kwh() if self.meter else None
-        self.report(Step(self.progress.epoch + 1, done, loss, rate, self.clock.examples_per_s, self.clock.waiting, kwh))
+        speed, share = (self.clock.examples_per_s, self.clock.waiting), self.pace.share(self.progress)
+        self.report(Step(self.progress.epoch + 1, done, loss, rate, *speed, kwh, share))
 
     def _read_update(self) -> None:
         """Add the losses of the last update, or stop if they are not finite.
@@ -329,9 +339,9 @@ class _Run:
             progress.loss_sum, progress.batches = mean[0], math.ceil(mean[1])
 
     def _validate(self, loss: float | None) -> None:
-        progress, training, teacher = self.progress, self.training, self.learner.teacher
+        progress, training, place = self.progress, self.training, self.pace.epochs(self.progress)
+        teacher, models, rate = self.learner.teacher, self.learner.candidates, self.pace.first_rate
         taught_by = teacher and teacher.hash
-        models = self.learner.candidates
         validation, *others = validate_all(models, self.valid, training, self.fabric, self.interruptions.stop_alone)
         score, *lower = (one.score(training) for one in (validation, *others))
         for each in (score, *lower):
@@ -339,19 +349,18 @@ class _Run:
                 raise RunError(f"{self.folder.path}: the validation score after epoch {progress.epoch} is {each}")
         best = progress.best_score is None or score > progress.best_score
         if best:
-            progress.best_score, progress.best_epoch = score, progress.epoch
+            progress.best_score, progress.best_epoch, progress.best_at = score, progress.epoch, place
             if self.fabric.is_global_zero:
-                card = describe_model(self.config, self.dataset, validation, self.initial, self.first_rate, teacher)
+                card = describe_model(self.config, self.dataset, validation, self.initial, rate, teacher)
                 save_model(self.folder.best, models[validation.weights], card)
             if teacher is not None:
                 teacher.replace(models[validation.weights])
-        elif isinstance(training.decay, PlateauDecay):
-            since = progress.epoch - max(progress.best_epoch, progress.decayed_epoch)
-            if since >= training.decay.patience:
-                progress.decays, progress.decayed_epoch = progress.decays + 1, progress.epoch
+        elif isinstance(decay := training.decay, PlateauDecay) and progress.plateau(place) >= decay.patience:
+            progress.decays, progress.decayed_epoch = progress.decays + 1, place
         self._log(LoggedValidation(
             epoch=progress.epoch, loss=loss, validation_usdr_db=validation.usdr_db, validation_loss=validation.loss,
-            learning_rate=self._rate(), best=best, examples_per_s=self.clock.examples_per_s, waiting=self.clock.waiting,
+            learning_rate=self.pace.rate(progress), best=best, waiting=self.clock.waiting,
+            examples_per_s=self.clock.examples_per_s,
             wall_s=round(self.wall_before_s + time.monotonic() - self.began, 1),
             energy_kwh=self.meter.kwh() if self.meter else None,
             songs=tuple(SongValue(**song._asdict()) for song in validation.songs), weights=validation.weights,
@@ -389,10 +398,3 @@ class _Run:
     def _phase(self, name: Phase) -> None:
         if self.meter is not None:
             self.meter.phase(name)
-
-    def _updates_done(self) -> int:
-        return self.progress.epoch * self.updates_per_epoch + self.progress.examples // self.batches.global_batch
-
-    def _rate(self, before: int = 0) -> float:
-        done, decays = self._updates_done() - before, self.progress.decays
-        return self.first_rate * decayed(self.training, done, self.updates_per_epoch, decays)

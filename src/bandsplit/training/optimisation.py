@@ -69,12 +69,12 @@ def first_learning_rate(training: TrainingConfig, global_batch: int) -> float:
             assert_never(unreachable)
 
 
-def decayed(training: TrainingConfig, updates: int, updates_per_epoch: int, plateau_decays: int = 0) -> float:
+def decayed(training: TrainingConfig, updates: float, updates_per_epoch: int, plateau_decays: int = 0) -> float:
     """Return the factor of the learning rate of the update after ``updates`` others.
 
     Args:
         training: the schedule.
-        updates: updates done.
+        updates: updates of the schedule that are done, see `bandsplit.training.pace.Pace`; a fraction under a budget.
         updates_per_epoch: updates of an epoch.
         plateau_decays: decays so far, which `PlateauDecay` counts.
     """

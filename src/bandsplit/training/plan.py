@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,12 +12,13 @@ from typing import NamedTuple
 import torch
 from lightning_fabric import Fabric
 
-from bandsplit.core.errors import RunError
+from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.core.machine import peak_memory_mb
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.data.examples.dataset import Example, Examples
 from bandsplit.data.examples.loading import AHEAD, load_batches
 from bandsplit.data.songs.tracks import Dataset, Track
+from bandsplit.runs.budgets import Budget
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.energy.card import JOULES_PER_KWH
 from bandsplit.runs.energy.interface import MakeMeter, Place
@@ -73,12 +74,13 @@ class RunForecast:
     """Peak memory of the GPU, or of this process on a CPU."""
     watts: float | None
     """Mean power while steps ran; None without a meter."""
-    epochs: tuple[int, int]
-    """Fewest (patience runs out at once) and most."""
+    epochs: tuple[float, float]
+    """Fewest (patience runs out at once) and most; under a budget, those that it pays for."""
     validate_every: int
     fits: tuple[Fit, ...] = ()
     start: tuple[tuple[str, str], ...] = ()
     """Loaded, fresh and frozen parts of a run that starts from another model, as rows of a name and a text."""
+    budget: Budget | None = None
 
     @property
     def epoch_s(self) -> Range:
@@ -89,13 +91,35 @@ class RunForecast:
         validation_s = self.validation_s / self.validate_every
         return Range(*(value * scale * self.updates_per_epoch + validation_s for value in self.update_s))
 
-    def hours(self, epochs: int) -> Range:
+    def hours(self, epochs: float) -> Range:
         """Hours of a number of epochs."""
         return self.epoch_s.times(epochs / 3600)
 
-    def kwh(self, epochs: int) -> Range | None:
+    def kwh(self, epochs: float) -> Range | None:
         """Energy of a number of epochs on all devices, without PUE."""
         return None if self.watts is None else self.hours(epochs).times(self.watts * self.batches.devices / 1000)
+
+    @property
+    def updates(self) -> float:
+        """Updates at most."""
+        return self.epochs[1] * self.updates_per_epoch
+
+    def within(self, budget: Budget, paid_updates: int | None) -> RunForecast:
+        """Return the forecast of a run with a budget, which pays for so many updates if it is one of operations.
+
+        Raises:
+            ConfigError: the budget is one of energy, which was not measured.
+        """
+        epoch_kwh = self.kwh(1)
+        if paid_updates is not None:
+            epochs = paid_updates / self.updates_per_epoch
+        elif budget.kind == "time":
+            epochs = budget.share / self.epoch_s.middle
+        elif epoch_kwh is not None:
+            epochs = budget.share / epoch_kwh.middle
+        else:
+            raise ConfigError(f"budget {budget}: energy is not measured; leave out --no-energy")
+        return replace(self, epochs=(epochs, epochs), budget=budget)
 
     @property
     def starves(self) -> bool:
@@ -128,10 +152,13 @@ def describe_plan(
         ("peak memory", f"{plan.memory_gb:.1f} GB"),
         ("power", power),
     ]
+    if plan.budget is not None:
+        about = "" if plan.budget.kind == "flop" else "about "
+        rows.append(("budget", f"{plan.budget}: {about}{plan.updates:.0f} updates, schedules stretched to them"))
     spans = {"at least": fewest, "at most": most} if fewest < most else {"run": most}
     for name, epochs in spans.items():
         hours, kwh = plan.hours(epochs), plan.kwh(epochs)
-        text = f"{epochs} epochs: {_span(hours, 'h')}"
+        text = f"{epochs:.4g} epochs: {_span(hours, 'h')}"
         text += "" if kwh is None else f"; {_span(kwh, 'kWh')}"
         cost = Range(0, 0, 0)
         for price, amount in ((price_kwh, kwh), (price_hour, hours)):
@@ -156,7 +183,8 @@ def plan_run(
     """Measure one device's share of the run, in this process; nothing is kept.
 
     Raises:
-        ConfigError: the device or the batch is not possible, or the data sets or ``init`` are not those of the run.
+        ConfigError: the device or the batch is not possible, the data sets or ``init`` are not those of the run, or the
+            budget is too small or cannot be measured.
         DataError: the songs do not fit the model.
         ModelFileError: ``init`` does not fit the model.
         RunError: a step does not fit into memory, nor does a smaller one.
@@ -182,13 +210,11 @@ def plan_run(
     middle = statistics.median(steps_s)
     # The GPU's caching allocator keeps more than its tensors take.
     memory_gb = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else peak_memory_mb() / 1000
-    limit_s = config.training.validate_max_s or float("inf")
-    audio_s = sum(min(limit_s, song.samples / song.sample_rate_hz) for song in songs)
-    return RunForecast(
+    forecast = RunForecast(
         batches=batches,
         update_s=Range(*(step_s * batches.accumulate + update_s for step_s in (low, middle, high))),
         updates_per_epoch=config.training.examples_per_epoch // batches.global_batch,
-        validation_s=audio_s / _validation_rate(learner, config, songs[0], fabric) / devices * len(learner.candidates),
+        validation_s=validation_s(learner, songs, devices),
         loaded_per_s=loaded_per_s,
         needed_per_s=batches.batch_size / middle,
         memory_gb=memory_gb,
@@ -198,6 +224,8 @@ def plan_run(
         fits=fits,
         start=tuple(describe_initial(initial, config)) if initial else (),
     )
+    budget = config.training.budget
+    return forecast if budget is None else forecast.within(budget, config.paid_updates(batches.global_batch))
 
 
 def _time_metered(
@@ -294,10 +322,17 @@ def _loader_rate(examples: Examples, batches: BatchPlan, execution: Execution) -
     return max(loaded - early, size) / (time.perf_counter() - began)
 
 
-def _validation_rate(learner: Learner, config: RunConfig, song: Track, fabric: Fabric) -> float:
+def validation_s(learner: Learner, songs: Sequence[Track], devices: int) -> float:
+    """Estimate the seconds that a validation takes."""
+    limit_s = learner.training.validate_max_s or float("inf")
+    audio_s = sum(min(limit_s, song.samples / song.sample_rate_hz) for song in songs)
+    return audio_s / _validation_rate(learner, songs[0]) / devices * len(learner.candidates)
+
+
+def _validation_rate(learner: Learner, song: Track) -> float:
     """Measure the seconds of song separated per second, from two chunks in the middle of one."""
-    piece_s = 2 * config.training.chunks.chunk_s
-    training = config.training.model_copy(update={"validate_max_s": piece_s})
+    piece_s = 2 * learner.training.chunks.chunk_s
+    training = learner.training.model_copy(update={"validate_max_s": piece_s})
     began = time.perf_counter()
-    score_song(learner.plain_model.eval(), song, training, fabric.device)
+    score_song(learner.plain_model.eval(), song, training, learner.fabric.device)
     return min(piece_s, song.samples / song.sample_rate_hz) / (time.perf_counter() - began)

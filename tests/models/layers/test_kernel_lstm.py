@@ -11,12 +11,15 @@ from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, PackedLstm
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.kernel_lstm import pack_lstm, products_in
+from bandsplit.models.layers.kernel_lstm import pack_lstm
+from bandsplit.models.layers.kernel_products import products_in
 from bandsplit.models.layers.sequence import RecurrentLayer
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
+NEW_LAYER: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 5e-3, "int8": 3e-2}
+"""Of the norm of what a new layer adds, on noise."""
 TOLERANCE: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 1e-2, "int8": 5e-2}
-"""Of the norm of what the layer adds, on noise with weights that are twice as large as those of a new layer."""
+"""The same with weights that are twice as large as those of a new layer."""
 SHAPES = [(1, 1, 1, 1), (1, 1, 1, 9), (1, 1, 9, 1), (1, 2, 3, 5), (2, 1, 13, 7), (1, 1, 5, 31)]
 """Shapes ``b c k t``, of 1 to 62 sequences of 1 to 31 steps."""
 SIZES = [(16, 32, 1, 1), (32, 16, 2, 2), (80, 48, 1, 1), (128, 256, 4, 1)]
@@ -49,10 +52,15 @@ def noise(*shape: int) -> np.ndarray:
 
 @every_kind
 @pytest.mark.parametrize(("n", "m", "groups", "heads"), SIZES)
+@pytest.mark.parametrize("new", [True, False], ids=["new", "larger"])
 def test_every_shape_gives_what_torch_gives_in_double_precision(
-    n: int, m: int, groups: int, heads: int, name: str, precision: KernelPrecision
+    new: bool, n: int, m: int, groups: int, heads: int, name: str, precision: KernelPrecision
 ):
     kernels, layer = kernels_of(name), layer_of(n, m, groups)
+    if new:
+        torch.manual_seed(0)
+        layer = RecurrentLayer(nn.LSTM, n, m, groups)
+    tolerance = (NEW_LAYER if new else TOLERANCE)[precision]
     packed = pack_lstm(kernels, layer, precision)
     layer.double()
     for shape in SHAPES:
@@ -64,7 +72,7 @@ def test_every_shape_gives_what_torch_gives_in_double_precision(
             found = run(packed, x, axis, heads)
             error = np.linalg.norm(found - x - added) / np.linalg.norm(added)
             rounding = 1e-7 * np.linalg.norm(x) / np.linalg.norm(added)  # of the sum with x
-            assert error <= TOLERANCE[precision] + rounding, (shape, axis)
+            assert error <= tolerance + rounding, (shape, axis)
 
 
 @every_kind

@@ -20,7 +20,16 @@ from bandsplit.cli.options import (
     job_option,
     with_options,
 )
-from bandsplit.cli.study.outcome import FolderOption, StudyArgument, figures, report, tables
+from bandsplit.cli.study.outcome import (
+    BudgetOption,
+    FolderOption,
+    StudyArgument,
+    figures,
+    open_study,
+    prices,
+    report,
+    tables,
+)
 from bandsplit.cli.terminal import can_continue, make_console, print_lines, split_names
 from bandsplit.core.errors import ConfigError
 
@@ -40,7 +49,7 @@ study_app = typer.Typer(
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """Selected runs of a study, and its folder."""
+    """Selected runs of a study, their budget, and its folder."""
 
     parts: Annotated[
         str | None, typer.Option("--parts", help="Parts of the study, separated by commas (default: all).")
@@ -58,6 +67,7 @@ class SelectionOptions:
         str | None,
         typer.Option("--targets", "--target", "-t", help="Targets, separated by commas (default: those of the study)."),
     ] = None
+    budget: BudgetOption = None
     folder: FolderOption = None
 
     def choose(self, study: str) -> tuple[Study, list[PlannedRun], StudyFolder]:
@@ -65,12 +75,12 @@ class SelectionOptions:
 
         Raises:
             ConfigError: there is no such study, part, row, seed or target, or no run has all of them and no public
-                weights are selected.
+                weights are selected; the budget is not one, or does not pay for an update of each run.
         """
-        from bandsplit.studies.plans import find_study, planned_runs
-        from bandsplit.studies.runner.folder import StudyFolder
+        from bandsplit.studies.plans import planned_runs
+        from bandsplit.studies.runner.training import check_budget
 
-        found = find_study(study)
+        found, where = open_study(study, self.budget, self.folder)
         seeds = split_names(self.seeds or "")
         wrong = [seed for seed in seeds if not seed.isdecimal()]
         if wrong:
@@ -81,7 +91,12 @@ class SelectionOptions:
         planned = planned_runs(found, parts, rows, [int(seed) for seed in seeds], targets)
         if not planned and not self.choose_public(found):
             raise ConfigError(f"study {study}: no run matches all of --parts, --rows, --seeds and --targets")
-        return found, planned, StudyFolder(self.folder or Path("study") / found.id)
+        check_budget(planned)
+        return found, planned, where
+
+    def again(self, study: str) -> str:
+        """Return the words that name the study and its budget on a command line."""
+        return study if self.budget is None else f"{study} --budget {self.budget}"
 
     def choose_public(self, study: Study) -> tuple[str, ...]:
         """Return the registered names of the selected public weights of a study."""
@@ -92,6 +107,7 @@ class SelectionOptions:
 
 study_app.command()(tables)
 study_app.command()(figures)
+study_app.command()(prices)
 study_app.command()(report)
 study_app.command("costs")(study_costs)
 
@@ -215,7 +231,7 @@ def run(
         found, planned, where, sets, lambda line: _print_time(console, line), jobs=jobs, device=device,
         options=passed, evaluate=evaluate, public=public, allowed=allowed,
     )  # fmt: skip
-    _print_result(console, study, result, len(planned))
+    _print_result(console, selection.again(study), result, len(planned))
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 

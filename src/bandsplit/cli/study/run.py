@@ -56,12 +56,11 @@ def measure_run(run: PlannedRun, dataset: Dataset, execution: Execution) -> Cost
     """Measure the cost of a run on this machine; return the reason, as text, if it cannot be measured."""
     import torch
 
-    from bandsplit.recipes.catalogue import find_recipe
     from bandsplit.runs.energy.meter import meters
     from bandsplit.studies.runner.costs import span_of
     from bandsplit.training.plan import plan_run
 
-    config = find_recipe(run.recipe).run_config(run.targets, seed=run.seed)
+    config = run.config
     torch.manual_seed(config.seed)
     try:
         return span_of(plan_run(config, dataset, execution, meters()))

@@ -61,12 +61,22 @@ def cost_table(study: Study, costs: Sequence[RecipeCost]) -> Table:
     measure = any(cost.measured is not None for cost in costs)
     table = _table(
         ("row", "recipe"),
-        ("runs", "done", "begun", "kWh published", "GPU-h, about", *(("hours", "kWh measured") if measure else ())),
+        (
+            "runs",
+            "done",
+            "begun",
+            *(("updates",) if study.budget else ()),
+            "kWh published",
+            "GPU-h, about",
+            *(("hours", "kWh measured") if measure else ()),
+        ),
     )
     for cost in costs:
         row = table2().get(cost.recipe)
         begun = sum(run.record is not None for run in cost.left)
         cells = [row.row if row else "-", cost.recipe, len(cost.runs), len(cost.runs) - len(cost.left), begun]
+        if study.budget is not None:
+            cells.append("unknown" if cost.updates is None else f"{cost.updates:.0f}")
         cells += [_sum_text(cost.published_kwh), _sum_text(cost.gpu_hours)]
         if isinstance(cost.measured, str):
             cells += ["unknown", "unknown"]

@@ -41,7 +41,7 @@ def forms_table(study: Study, costs: Sequence[RecipeCost], public: Sequence[Publ
             for one in public if one.entry.name in system.public
         ] + [
             ("trained", cost.recipe, f"{len(cost.runs) - len(cost.left)} finished", str(len(cost.runs)), "-", "-",
-             three_digits(sum(counted_flop(run.planned) for run in cost.runs) / _EXA))
+             _exa(counted_flop(run.planned for run in cost.runs)))
             for cost in costs if cost.recipe in system.recipes
         ]  # fmt: skip
         scores = ", ".join(
@@ -57,6 +57,10 @@ def _published_kwh(recipe: str | None) -> str:
     return "-" if row is None else three_digits(row.energy_kwh)
 
 
+def _exa(flop: float | None) -> str:
+    return three_digits(None if flop is None else flop / _EXA)
+
+
 def forms_totals(study: Study, costs: Sequence[RecipeCost], public: Sequence[PublicState]) -> list[str]:
     """Return lines with the downloads and the operations of a plan, and the limits of its systems."""
     from bandsplit.core.fetching import in_gb
@@ -64,14 +68,14 @@ def forms_totals(study: Study, costs: Sequence[RecipeCost], public: Sequence[Pub
 
     absent = [one.entry for one in public if not one.cached and not one.scored]
     size = in_gb(sum(entry.source.bytes for entry in absent))
-    left = sum(counted_flop(run.planned) for cost in costs for run in cost.left)
-    every = sum(counted_flop(run.planned) for cost in costs for run in cost.runs)
+    left = counted_flop(run.planned for cost in costs for run in cost.left)
+    every = counted_flop(run.planned for cost in costs for run in cost.runs)
     chosen = {*(one.entry.name for one in public), *(cost.recipe for cost in costs)}
     return [
         f"public weights, scored only: {len(public)}, of which {sum(one.scored > 0 for one in public)} are scored; "
         + (f"to download: {size} ({', '.join(entry.name for entry in absent)})" if absent else "nothing to download"),
-        f"operations of training: all {three_digits(every / _EXA)}, left {three_digits(left / _EXA)} (10^18, of matrix "
-        "products, forward and backward, over all epochs)",
+        f"operations of training: all {_exa(every)}, left {_exa(left)} (10^18, of matrix "
+        f"products, forward and backward, {'over all epochs' if study.budget is None else 'within the budget'})",
         "kWh published: energy that trained these weights, for all four targets and with a PUE of 1.5 (Table II)",
         *(f"{system.name}: {system.note}" for system in study.systems if chosen & {*system.public, *system.recipes}),
     ]

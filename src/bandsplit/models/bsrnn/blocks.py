@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.kernel_stack import mixed_channels, prelu_linear
 from bandsplit.models.layers.sequence import EPS
 
 
@@ -27,6 +28,10 @@ class Tac(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if self.norm is None:
+            layers = self.transform, self.average, self.concatenate, self.activation
+            if (y := mixed_channels(self, x, *layers)) is not None:
+                return y
         z = x if self.norm is None else self._normalise(x, self.norm)
         each = self.activation(self.transform(z))
         mean = self.activation(self.average(each.mean(dim=1, keepdim=True)))
@@ -57,8 +62,12 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b t k n)`` to ``(b h t k n)`` with n = dim on the right."""
-        y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", h=len(self.weight))
-        y = F.prelu(y, self.slope)  # the slopes run along axis 1, the heads
+        heads = {"h": len(self.weight)}
+        if (found := prelu_linear(self, x, self.linear, self.slope)) is not None:
+            y = rearrange(found, "b t k (h n) -> b h t k n", **heads)
+        else:
+            y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", **heads)
+            y = F.prelu(y, self.slope)  # the slopes run along axis 1, the heads
         normed = F.layer_norm(y, y.shape[-2:], eps=EPS)
         return torch.addcmul(self.bias.unsqueeze(1), normed, self.weight.unsqueeze(1))
 

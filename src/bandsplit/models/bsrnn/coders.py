@@ -7,7 +7,7 @@ into the product that follows it. `tests/models/bsrnn/test_coders.py` has the eq
 Source: docs/numerics.md#band-encoder; docs/numerics.md#mask-decoder; paper, section III-A.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from bandsplit.models.layers.band_linear import BandLinear, constant_table
 from bandsplit.models.layers.bands import BandRun, are_side_by_side, mean_of_bands
+from bandsplit.models.layers.kernel_stack import tanh_perceptrons
 from bandsplit.models.layers.sequence import EPS
 
 
@@ -30,9 +31,12 @@ class BandNormLinear(BandLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(k b t n_in)`` to ``(k b*t n_out)``; b holds the channels too."""
-        normed = F.layer_norm(x, x.shape[-2:], eps=EPS).flatten(1, 2)
-        bias = torch.baddbmm(self.bias, self.norm_bias, self.weight)
-        return torch.baddbmm(bias, normed, self.norm_weight * self.weight)
+        weight, bias = self.folded()
+        return torch.baddbmm(bias, F.layer_norm(x, x.shape[-2:], eps=EPS).flatten(1, 2), weight)
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias with those of the normalisation folded in."""
+        return self.norm_weight * self.weight, torch.baddbmm(self.bias, self.norm_bias, self.weight)
 
 
 class BandEncoder(nn.Module):
@@ -114,14 +118,9 @@ class MaskDecoder(nn.Module):
     def mask(self, latent: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to the complex mask ``(b c j f t)`` with j taps."""
         b, _, _, t, _ = latent.shape
-        y = torch.tanh(self.enter(rearrange(latent, "b c k t n -> k (b c) t n")))
-        for layer in self.hidden:
-            y = torch.tanh(layer(y))
         parts = []
-        # Split, not sliced: the gradient of each slice would fill a tensor of the full size.
-        hidden = y.split([run.count for run in self.runs])
-        for layer, features in zip(self.leave, hidden, strict=True):
-            halves = rearrange(layer(features), "k l (m g x) -> k l m g x", m=self.merged_channels, g=2)
+        for outputs in self._perceptrons(rearrange(latent, "b c k t n -> k (b c) t n")):
+            halves = rearrange(outputs, "k l (m g x) -> k l m g x", m=self.merged_channels, g=2)
             gated = F.glu(halves, dim=-2)
             axes = {"b": b, "t": t, "j": self.taps, "r": 2}
             parts.append(rearrange(gated, "k (b c t) m 1 (j r w) -> b (c m) j (k w) t r", **axes))
@@ -129,6 +128,26 @@ class MaskDecoder(nn.Module):
         if self.places is not None and self.shares is not None:
             masks = torch.einsum("bcjfdtr,fd->bcjftr", masks[:, :, :, self.places], self.shares)
         return torch.view_as_complex(masks)
+
+    def _perceptrons(self, banded: Tensor) -> Sequence[Tensor]:
+        """Map ``(k b t n)`` to the outputs ``(k b*t m)`` of each run of bands."""
+        if (found := tanh_perceptrons(self, banded, EPS, self._folded)) is not None:
+            return found
+        y = torch.tanh(self.enter(banded))
+        for layer in self.hidden:
+            y = torch.tanh(layer(y))
+        # Split, not sliced: the gradient of each slice would fill a tensor of the full size.
+        hidden = y.split([run.count for run in self.runs])
+        return [layer(features) for layer, features in zip(self.leave, hidden, strict=True)]
+
+    def _folded(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        """Yield weights and biases of all layers, for each run of bands; the first layer takes standardised inputs."""
+        shared = [self.enter.folded(), *map(_weight_and_bias, self.hidden)]
+        start = 0
+        for run, layer in zip(self.runs, self.leave, strict=True):
+            stop = start + run.count
+            yield [*((weight[start:stop], bias[start:stop]) for weight, bias in shared), _weight_and_bias(layer)]
+            start = stop
 
     def forward(self, latent: Tensor, mixture: Tensor) -> Tensor:
         """Estimate ``(b c f t)`` from the latent and the mixture's spectrogram ``(b c f t)``."""
@@ -138,3 +157,8 @@ class MaskDecoder(nn.Module):
         context = self.taps // 2
         neighbours = F.pad(mixture, (0, 0, context, context)).unfold(2, self.taps, 1)
         return (mask * rearrange(neighbours, "b c f t j -> b c j f t")).sum(dim=2)
+
+
+def _weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, BandLinear)
+    return layer.weight, layer.bias

@@ -1,10 +1,6 @@
 """Bidirectional LSTM layers by the CPU kernels of ``bandsplit-kernels``: on a latent, without a folded copy."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
-from weakref import WeakKeyDictionary
 
 import torch
 from einops import rearrange
@@ -12,19 +8,8 @@ from torch import Tensor, nn
 
 from bandsplit.core.kernels import NOT_INSTALLED, KernelPrecision, Kernels, PackedLstm, fits, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
+from bandsplit.models.layers.kernel_products import keep_packed, precision_of_products
 from bandsplit.models.layers.sequence import RecurrentLayer
-
-_precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
-
-
-@contextmanager
-def products_in(precision: KernelPrecision) -> Iterator[None]:
-    """Let the kernels compute in a precision, in this thread, as `torch.autocast` does for torch's products."""
-    token = _precision.set(precision)
-    try:
-        yield
-    finally:
-        _precision.reset(token)
 
 
 def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
@@ -58,7 +43,7 @@ def _is_quicker(layer: RecurrentLayer, sequences: int) -> bool:
     """
     rnn = layer.rnn
     in_cache = 16 * rnn.hidden_size * (rnn.input_size + rnn.hidden_size) <= 1_000_000  # bytes of a direction
-    return _precision.get() != "fp32" or sequences >= (4 if in_cache else 18)
+    return precision_of_products() != "fp32" or sequences >= (4 if in_cache else 18)
 
 
 def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], heads: int) -> Tensor | None:
@@ -73,31 +58,13 @@ def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], h
     if kernels is None or not _suits(layer) or not _is_quicker(layer, _sequences(x, axis, heads)):
         return None
     try:
-        packed = _packed(kernels, layer)
+        packed = keep_packed(layer, kernels, lambda: pack_lstm(kernels, layer, precision_of_products()))
     except ValueError:  # weights that are not finite: torch shows what they lead to
         return None
     x = x.contiguous()
     y = torch.empty_like(x)
     packed.along(x.numpy(), y.numpy(), axis, heads, torch.get_num_threads())
     return y
-
-
-_kept: WeakKeyDictionary[RecurrentLayer, tuple[object, PackedLstm]] = WeakKeyDictionary()
-
-
-def _packed(kernels: Kernels, layer: RecurrentLayer) -> PackedLstm:
-    """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
-
-    Weights that an optimiser may change are packed at each call: a fused one does not count its changes.
-    """
-    weights = list(layer.parameters())
-    if any(weight.requires_grad or weight.is_inference() for weight in weights):
-        return pack_lstm(kernels, layer, _precision.get())
-    state = kernels.number, _precision.get(), [(weight.data_ptr(), weight._version) for weight in weights]
-    kept = _kept.get(layer)
-    if kept is None or kept[0] != state:
-        kept = _kept[layer] = state, pack_lstm(kernels, layer, _precision.get())
-    return kept[1]
 
 
 def pack_lstm(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecision = "fp32") -> PackedLstm:

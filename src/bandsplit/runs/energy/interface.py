@@ -35,6 +35,10 @@ class Meter(Protocol):
         """Energy of all attempts so far, without PUE."""
         ...
 
+    def problem(self) -> str | None:
+        """Why no energy is measured; None if it is."""
+        ...
+
     def stop(self, reason: str) -> None:
         """Stop measuring, and write the card."""
 

@@ -123,6 +123,11 @@ class EnergyMeter:
         """Return the raw energy of all attempts up to the last sample, without PUE."""
         return (self._earlier_joules + self._joules) / JOULES_PER_KWH
 
+    def problem(self) -> str | None:
+        """Return why no part is measured or estimated; None if one is."""
+        parts = list(self._components.values())
+        return None if any(part.state != "absent" for part in parts) else parts[0].how
+
     def wall_s(self) -> float:
         """Return the time of all attempts."""
         now = self._sampled if self._over.is_set() else self._clock()

@@ -175,7 +175,7 @@ def best_runs(found: Iterable[RunEnergy]) -> list[RunEnergy]:
         score, record = run.best_usdr_db, run.record
         if score is None or record.changes:
             continue
-        winners = best.setdefault(record.recipe, {})
+        winners = best.setdefault(record.label, {})
         if record.targets not in winners or score > winners[record.targets][0]:
             winners[record.targets] = score, run
 

@@ -49,13 +49,15 @@ def example_flop(run: RunConfig) -> int:
 
 
 def training_flop(run: RunConfig) -> int:
-    """Count the operations of a training to its last epoch, without validations."""
+    """Count the operations of a training to its last epoch or update, without validations."""
     return example_flop(run) * examples(run)
 
 
 def examples(run: RunConfig) -> int:
-    """Count the examples of a training to its last epoch."""
-    return run.training.examples_per_epoch * run.training.max_epochs
+    """Count the examples of a training: to its last epoch, or as many as a budget in counted operations pays for."""
+    batch = run.training.update_examples
+    paid = run.paid_updates(batch)
+    return run.training.examples_per_epoch * run.training.max_epochs if paid is None else paid * batch
 
 
 def _plan_flop(network: Network, song_s: float) -> float:

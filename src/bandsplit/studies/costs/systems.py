@@ -94,15 +94,21 @@ class CostedSystem:
             yield paths
 
 
-def recipe_system(recipe: Recipe, targets: Sequence[str] = TARGETS, chunks: ChunkConfig | None = None) -> CostedSystem:
+def recipe_system(
+    recipe: Recipe,
+    targets: Sequence[str] = TARGETS,
+    chunks: ChunkConfig | None = None,
+    runs: Sequence[RunConfig] = (),
+) -> CostedSystem:
     """Describe the models of a recipe.
 
     Args:
         recipe: the recipe.
         targets: those of the models; a model that all share has those of the recipe.
         chunks: chunk plan of all models; None: that of their authors.
+        runs: the trainings, if they are not those of the recipe alone, such as runs with a budget.
     """
-    runs = [recipe.run_config()] if recipe.shared else [recipe.run_config([target]) for target in targets]
+    runs = runs or [recipe.run_config()] if recipe.shared else [recipe.run_config([target]) for target in targets]
     models = [run.model for run in runs]
     networks = tuple(
         Network(model, choose_chunks(chunks, model, recipe.id), count_parameters(model), 4 * _count_numbers(model))
@@ -178,8 +184,14 @@ def systems_of(study: Study, rows: Sequence[str] = ()) -> dict[str, CostedSystem
     """
     recipes = dict.fromkeys(run.recipe for run in planned_runs(study, recipes=rows))
     public = planned_public(study, rows=rows)
+
+    def own(recipe: str) -> CostedSystem:
+        planned = planned_runs(study, recipes=[recipe])
+        runs = [run._replace(seed=0).config for run in planned if run.seed == planned[0].seed]
+        return recipe_system(RECIPES[recipe], study.targets, study.plan, runs)
+
     if not study.systems:
-        return {recipe: recipe_system(RECIPES[recipe], study.targets) for recipe in recipes}
+        return {recipe: own(recipe) for recipe in recipes}
     found: dict[str, CostedSystem | str] = {}
     for system in study.systems:
         found |= {name: _find_files(name) for name in system.public if name in public}
@@ -187,7 +199,7 @@ def systems_of(study: Study, rows: Sequence[str] = ()) -> dict[str, CostedSystem
             parent = RECIPES[recipe.parent or recipe.id]
             name = as_published(parent.id)
             found[name] = replace(recipe_system(parent, study.targets), name=name)
-            found[recipe.id] = recipe_system(recipe, study.targets, study.plan)
+            found[recipe.id] = own(recipe.id)
     return found
 
 

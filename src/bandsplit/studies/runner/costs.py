@@ -10,7 +10,6 @@ from bandsplit.core.targets import TARGETS
 from bandsplit.evaluation.groups import group
 from bandsplit.models.tensors import count_parameters
 from bandsplit.published.paper import table2
-from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.studies.costs.counts import training_flop
 from bandsplit.studies.plans import PlannedRun
 from bandsplit.studies.runner.folder import StudyRun
@@ -44,6 +43,8 @@ class CostSpan(NamedTuple):
     hours: Span
     kwh: Span | None
     """Without PUE; None without a meter."""
+    updates: float = 0.0
+    """Updates at most."""
 
 
 class CostSum(NamedTuple):
@@ -64,6 +65,17 @@ class RecipeCost:
     runs: tuple[StudyRun, ...]
     measured: CostSpan | str | None
     """Cost of one run; a text: why it could not be measured; None: it was not tried."""
+
+    @property
+    def updates(self) -> float | None:
+        """Updates of one run at most; None if they depend on a measurement that was not made."""
+        config = self.runs[0].config
+        training, paid = config.training, config.paid_updates(config.training.update_examples)
+        if training.budget is None:
+            return training.examples_per_epoch // training.update_examples * training.max_epochs
+        if paid is not None:
+            return paid
+        return self.measured.updates if isinstance(self.measured, CostSpan) else None
 
     @property
     def left(self) -> tuple[StudyRun, ...]:
@@ -87,9 +99,17 @@ def published_kwh(run: PlannedRun) -> float | None:
     return None if row is None else row.energy_kwh * len(run.targets) / len(TARGETS)
 
 
-def counted_flop(run: PlannedRun) -> float:
-    """Count the operations of a run's matrix products, forward and backward, over all its epochs."""
-    return float(training_flop(find_recipe(run.recipe).run_config(run.targets, seed=run.seed)))
+def counted_flop(runs: Iterable[PlannedRun]) -> float | None:
+    """Count the operations of runs: of their matrix products, forward and backward, over all epochs or their budgets.
+
+    None if the length of one depends on a measurement.
+    """
+    total = 0.0
+    for config in (run.config for run in runs):
+        if config.training.budget is not None and config.training.budget.kind != "flop":
+            return None
+        total += training_flop(config)
+    return total
 
 
 def estimated_gpu_hours(run: PlannedRun) -> float | None:
@@ -97,8 +117,7 @@ def estimated_gpu_hours(run: PlannedRun) -> float | None:
     kwh = published_kwh(run)
     if kwh is None:
         return None
-    model = find_recipe(run.recipe).run_config(run.targets, seed=run.seed).model
-    large = count_parameters(model) >= LARGE_PARAMETERS
+    large = count_parameters(run.config.model) >= LARGE_PARAMETERS
     return kwh / PUBLISHED_PUE * 1000 / (LARGE_GPU_W if large else SMALL_GPU_W)
 
 
@@ -137,6 +156,7 @@ def span_of(plan: RunForecast) -> CostSpan:
     return CostSpan(
         Span(plan.hours(fewest).low, plan.hours(most).high),
         Span(kwh[0].low, kwh[1].high) if kwh[0] is not None and kwh[1] is not None else None,
+        plan.updates,
     )
 
 

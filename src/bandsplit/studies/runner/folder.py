@@ -11,7 +11,6 @@ from typing import Any
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
-from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.records import RunRecord, RunState, Stage, read_run
 from bandsplit.studies.plans import PlannedRun
@@ -111,7 +110,7 @@ class StudyFolder:
         return [self._look(run, last.get(run_name(run))) for run in runs]
 
     def _look(self, planned: PlannedRun, event: Event | None) -> StudyRun:
-        config = find_recipe(planned.recipe).run_config(planned.targets, seed=planned.seed)
+        config = planned.config
         folder = config.folder_in(self.runs)
         record = read_run(folder) if folder.is_dir() else None
         return StudyRun(planned, config, folder, record, event)
@@ -119,4 +118,4 @@ class StudyFolder:
 
 def run_name(run: PlannedRun) -> str:
     """Return a readable name of a run."""
-    return f"{run.recipe} {'+'.join(run.targets)} seed {run.seed}"
+    return f"{run.recipe} {'+'.join(run.targets)} seed {run.seed}" + (f" {run.budget.price}" if run.budget else "")

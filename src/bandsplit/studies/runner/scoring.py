@@ -146,8 +146,9 @@ def plan_scoring(
     for songs in sets:
         for system in systems:
             for chunks in [study.plan] if study.plan is not None else chunks_of(system.recipe, lines):
-                key = f"{system.recipe}-seed-{system.seed}-{songs.key}-{_slug(chunks)}"
-                name = f"{system.recipe} seed {system.seed} on {songs.dataset.name}, {_slug(chunks)}"
+                price = f" {study.budget.price}" if study.budget else ""
+                key = f"{system.recipe}-seed-{system.seed}{price.replace(' ', '-')}-{songs.key}-{_slug(chunks)}"
+                name = f"{system.recipe} seed {system.seed}{price} on {songs.dataset.name}, {_slug(chunks)}"
                 part = folder.parts / f"{key}.{'+'.join(system.targets)}.jsonl"
                 options = (*songs.options, "--split", SPLIT, *chunk_arguments(chunks))
                 plan.append(Scoring(name, part, system.models, options))

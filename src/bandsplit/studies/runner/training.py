@@ -57,9 +57,28 @@ def check_data(runs: Sequence[StudyRun], dataset: Dataset) -> None:
                 )
 
 
+def check_budget(planned: Sequence[PlannedRun]) -> None:
+    """Check that a budget in counted operations pays for an update of each run; others are checked as runs begin.
+
+    Raises:
+        ConfigError: it does not; the message names the smallest that does.
+    """
+    missing: dict[str, float] = {}
+    for run in planned:
+        budget, config = run.budget, run.config
+        if budget is not None and budget.kind == "flop":
+            flop = config.update_flop(config.training.update_examples)
+            if budget.share < flop:
+                missing[run.recipe] = max(flop * budget.models, missing.get(run.recipe, 0.0))
+    if missing and planned[0].budget is not None:
+        system = planned[0].budget.model_copy(update={"models": 1})
+        raise system.too_small(f"an update of {', '.join(missing)}", max(missing.values()))
+
+
 def run_arguments(run: PlannedRun, folder: StudyFolder, options: Sequence[str]) -> tuple[str, ...]:
     """Return the command line of a run, without ``bandsplit``: it starts the run or continues it."""
-    where = ("--seed", str(run.seed), "--runs", str(folder.runs), "--resume")
+    price = ("--budget", str(run.budget)) if run.budget else ()
+    where = ("--seed", str(run.seed), *price, "--runs", str(folder.runs), "--resume")
     return train_arguments(run.recipe, run.targets, (*where, *options))
 
 

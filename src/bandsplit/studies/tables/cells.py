@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bandsplit.core.table import TextTable
 from bandsplit.core.text import counted, range_text
-from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, Doubt, indistinguishable_groups
+from bandsplit.evaluation.comparison import FEWEST_SONGS, Comparison, Doubt, compare, indistinguishable_groups
+from bandsplit.evaluation.groups import group
+from bandsplit.evaluation.results import Metric, Score
 from bandsplit.published import paper as published
 from bandsplit.published.paper import AVERAGE
 from bandsplit.studies.tables.rows import NOT_RUN, PUE, Measured, Spread, spread
@@ -87,6 +89,13 @@ def comparison_table(found: Sequence[Comparison], caption: str) -> TextTable:
             for one in ordered
         ),
     )  # fmt: skip
+
+
+def compare_systems(rows: Sequence[Score], metric: Metric) -> list[Comparison]:
+    """Compare every pair of systems, also across chunk plans where each system has one of its own."""
+    plans = group(rows, lambda row: row.recipe or row.system).values()
+    own = all(len({row.inference for row in some}) == 1 for some in plans)
+    return compare(rows, metric, across=("inference",) if own else ())
 
 
 def significance_notes(found: Sequence[Comparison], target: str) -> Iterator[str]:

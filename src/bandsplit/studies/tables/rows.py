@@ -135,7 +135,7 @@ def validation_scores(run: RunRecord) -> list[Score]:
             system=run.recipe, data=run.data, fingerprint=prints, benchmark=run.benchmark, split="valid",
             track=song.track, target=target, metric="usdr_db", value=value, convention="validation",
             mixture="sum" if run.mixture == "sum" else "file", inference=run.validated, scored_with=(),
-            recipe=run.recipe, seed=run.seed, version=run.version or "unknown",
+            recipe=run.recipe, seed=run.seed, budget=run.budget, version=run.version or "unknown",
         )
         for song in (best.songs if best else ())
         for target, value in song.usdr_db.items()
@@ -192,10 +192,11 @@ class _Conditions(NamedTuple):
     validation: str
     mixture: str
     version: str
+    budget: str
 
 
 def _conditions_of(run: RunRecord) -> _Conditions:
-    return _Conditions(run.validated, run.mixture or "not recorded", run.version or "unknown")
+    return _Conditions(run.validated, run.mixture or "not recorded", run.version or "unknown", run.budget or "none")
 
 
 def _measure(recipe: str, remark: str, runs: Sequence[RunRecord], targets: Sequence[str]) -> Measured:

@@ -21,6 +21,7 @@ from bandsplit.studies.tables.cells import (
     NO_VALUE,
     CellRecord,
     columns_of,
+    compare_systems,
     difference_of,
     mean_text,
     ours_text,
@@ -202,7 +203,7 @@ def _test_set_table(title: str, data: DataKey, scores: Sequence[Score], targets:
                 records.append({"data": data.text, "model": name, **fact})
         rows.append((name, *cells))
     trained = [row for row in mine if row.recipe is not None]
-    comparisons = compare(trained, "usdr_db")
+    comparisons = compare_systems(trained, "usdr_db")
     songs = counted(len({row.track for row in mine}), "song")
     seen = (SEEN_NOTE,) if any(one.seen for some in found.values() for one in some) else ()
     return TextTable(

@@ -22,6 +22,7 @@ from bandsplit.studies.tables.cells import (
     NO_VALUE,
     CellRecord,
     columns_of,
+    compare_systems,
     energy_text,
     mean_text,
     recipe_lines,
@@ -173,6 +174,7 @@ def _other_table(
     theirs = {one.name: published_db(one.name, key) for one in ordered}
     mine = {one.label: spread(one.seeds(key)).mean for one in ordered}
     both = [one for one in ordered if theirs[one.name] is not None and mine[one.label] is not None]
+    both = both if len(both) > 1 else []  # a single one has no place
     here = places_of({one.label: mine[one.label] or 0.0 for one in both})
     there = places_of({one.label: theirs[one.name] or 0.0 for one in both})
     rows, records = [], []
@@ -190,7 +192,7 @@ def _other_table(
         rows.append((one.label, *cells, seeds, size, energy_text(energy.mean), *places))
         _, facts = recipe_lines(one, {}, [None, None], columns, targets)
         records += [{"data": data.text, "model": one.label, **fact} for fact in facts]
-    comparisons = compare(_validated(runs, [data]), "usdr_db")
+    comparisons = compare_systems(_validated(runs, [data]), "usdr_db")
     notes = list(significance_notes(comparisons, key))
     notes += describe_agreement(comparisons, key)
     places_header = (f"place here ({key})", f"place on {BENCHMARK}, published") if both else ()

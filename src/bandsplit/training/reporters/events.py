@@ -22,12 +22,14 @@ class Start:
     batches: BatchPlan
     learning_rate: float
     """Learning rate of the first update, worked out from the global batch."""
-    updates: int
-    """Updates at most."""
+    updates: int | None
+    """Updates at most; None under a budget of energy or time."""
     done: int
     """Updates done before."""
     initial: InitialModel | None = None
     """The model that the run starts from."""
+    share: float = 0.0
+    """Share of the run that was done before, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Step:
     """Share of that time in which this process waited for examples, 0 to 1."""
     kwh: float | None
     """Energy of all attempts so far, without PUE; None where it is not measured."""
+    share: float = 0.0
+    """Share of the run that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)

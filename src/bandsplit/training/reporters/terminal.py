@@ -59,23 +59,28 @@ class TerminalProgress:
                 assert_never(event)
 
     def _start(self, start: Start) -> None:
-        config, epochs = start.config, start.config.training.max_epochs
+        config, training = start.config, start.config.training
         self._print(
             f"{config.recipe} ({', '.join(config.model.targets)}), seed {config.seed}, learning rate "
-            f"{start.learning_rate:.3g} ({config.training.learning_rate_rule}), {start.batches}, in {start.folder}"
+            f"{start.learning_rate:.3g} ({training.learning_rate_rule}), {start.batches}, in {start.folder}"
         )
+        if training.budget is not None:
+            updates = "" if start.updates is None else f", {start.updates} updates"
+            self._print(f"budget {training.budget}{updates}; the schedule of the learning rate is stretched to it")
         for what, text in describe_initial(start.initial, config) if start.initial else ():
             self._print(f"{what}: {text}")
-        epoch = start.done // (start.updates // epochs) + 1
-        fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
-        self.task = self.bar.add_task("train", total=start.updates, completed=start.done, **fields)
-        self.unit = " dB" if config.training.monitor == "usdr" else ""
+        length = training.examples_per_epoch // start.batches.global_batch
+        epochs = "?" if start.updates is None else -(-start.updates // length)
+        fields = {"epoch": start.done // length + 1, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
+        self.task = self.bar.add_task("train", total=1.0, **fields)
+        self.bar.update(self.task, completed=start.share)
+        self.unit = " dB" if training.monitor == "usdr" else ""
 
     def _step(self, step: Step) -> None:
         assert self.task is not None
         kwh = "" if step.kwh is None else f"  {step.kwh:.3f} kWh"
         speed = f"  {step.examples_per_s:.1f} ex/s  wait {step.waiting:.0%}{kwh}"
-        self.bar.update(self.task, completed=step.update, epoch=step.epoch, loss=f"{step.loss:.3f}", speed=speed)
+        self.bar.update(self.task, completed=step.share, epoch=step.epoch, loss=f"{step.loss:.3f}", speed=speed)
 
     def _validated(self, event: Validated) -> None:
         assert self.task is not None

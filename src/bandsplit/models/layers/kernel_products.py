@@ -1,0 +1,53 @@
+"""The precision of the CPU kernels' products, and the packed weights of layers that they compute."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+from weakref import WeakKeyDictionary
+
+from torch import nn
+
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedStack
+
+Packed = TypeVar("Packed", PackedLstm, list[PackedStack])
+_precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
+_kept: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictionary()
+
+
+@contextmanager
+def products_in(precision: KernelPrecision) -> Iterator[None]:
+    """Let the kernels compute in a precision, in this thread, as `torch.autocast` does for torch's products."""
+    token = _precision.set(precision)
+    try:
+        yield
+    finally:
+        _precision.reset(token)
+
+
+def precision_of_products() -> KernelPrecision:
+    """Return the precision of `products_in`, in this thread."""
+    return _precision.get()
+
+
+def precision_of_linear_layers(kernels: Kernels) -> KernelPrecision:
+    """Return the precision of linear layers beside LSTMs in `precision_of_products`.
+
+    They cost less than the LSTMs, and rounding shows more in their outputs: bfloat16 beside integers, otherwise single.
+    """
+    return "bf16" if _precision.get() == "int8" and kernels.has("bf16") else "fp32"
+
+
+def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed:
+    """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
+
+    Weights that an optimiser may change are packed at each call: a fused one does not count its changes.
+    """
+    weights = list(layer.parameters())
+    if any(weight.requires_grad or weight.is_inference() for weight in weights):
+        return pack()
+    state = kernels.number, _precision.get(), [(weight.data_ptr(), weight._version) for weight in weights]
+    kept = _kept.get(layer)
+    if kept is None or kept[0] != state:
+        kept = _kept[layer] = state, pack()
+    return kept[1]  # type: ignore[return-value]
