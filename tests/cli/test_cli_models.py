@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bandsplit.cli.model_choice import choose_models, choose_separator
+from bandsplit.cli.model_choice import choose_models
 from bandsplit.cli.terminal import make_console
 from bandsplit.core.errors import ModelFileError
 from bandsplit.models.pretrained import registry
@@ -172,8 +172,7 @@ def test_nothing_is_asked_or_fetched_where_nobody_can_answer_or_says_no(
 def test_yes_fetches_without_asking(store: Store):
     store.has(BASS)
     store.patch.setattr(sys, "stdin", Answer("", tty=False))
-    separator = choose_separator(make_console(), (), yes=True, device="cpu")
-    assert list(separator.files) == cached_files(store.entry) != []
+    assert choose_models(make_console(), (), yes=True) == cached_files(store.entry) != []
 
 
 def test_several_names_are_all_their_files(store: Store, tmp_path: Path):

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 import torch
 
-import bandsplit.separation.batch
+import bandsplit.separation.songs
 from bandsplit.audio import files as audio
 from command_line import run_command
 from tiny_models import RATE_HZ, write_tiny_model
@@ -524,7 +524,7 @@ def test_ctrl_c_before_the_first_song_ends_with_1_too(capsys, model, monkeypatch
         raise KeyboardInterrupt
 
     song("a.wav")
-    monkeypatch.setattr(bandsplit.separation.batch, "find_songs", stop)
+    monkeypatch.setattr(bandsplit.separation.songs, "find_songs", stop)
     assert run(capsys, "a.wav", "-n", model)[::2] == (1, "stopped")
 
 

@@ -10,9 +10,10 @@ from test_cli_separate import RATE_HZ, listing, run, save, song
 
 from bandsplit.audio import files as audio
 from bandsplit.core.errors import AudioError
-from bandsplit.separation.batch import Batch, find_songs
+from bandsplit.separation.batch import Batch
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.separator import Separator
+from bandsplit.separation.songs import find_songs
 
 
 @pytest.fixture(autouse=True)

@@ -26,6 +26,8 @@ CASES = [
     ("separate songs/test/*/mixture.wav -n m.safetensors", ""),
     ("separate songs/test/*/mixture.wav -n m.onnx", "onnx"),
     ("serve -n m.safetensors --port 0", "serve"),
+    ("separate songs/test/*/mixture.wav -n m.safetensors --runner ray", "ray"),
+    ("separate songs/test/*/mixture.wav -n m.safetensors -o s3://bucket", "remote"),
     ("evaluate m.safetensors --data songs --yardsticks -o rows.jsonl -d cpu", ""),
     ("train base -t vocals --data songs --device cpu", "train"),
     ("plan base -t vocals --data songs --device cpu", "train"),

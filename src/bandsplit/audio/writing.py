@@ -1,5 +1,6 @@
 """Writing audio files block by block, under a temporary name until they are complete."""
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +13,7 @@ import soundfile
 from typing_extensions import Self
 
 from bandsplit.audio.opening import ForwardSound, channel_order, file_name, reason
-from bandsplit.core.errors import AudioError
+from bandsplit.core.errors import AudioError, OutputError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, temporary_name
 
@@ -26,6 +27,8 @@ _WRITABLE = {
 _LARGEST_WAV_BYTES = 0xFFFF0000
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_16": 2, "PCM_24": 3}
 _MP3_KBPS = (32, 320)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Errors that no other song would avoid."""
 
 TAGS = ("title", "artist", "album", "tracknumber", "date", "genre", "comment", "copyright", "license")
 """Tags of a file, as libsndfile names them."""
@@ -189,20 +192,22 @@ class Writer:
             self._unfinished.remove()
 
     def _refusal(self, error: BaseException) -> AudioError:
-        return AudioError(
-            f"{self.path}: cannot be written as {self._what} ({self._reason(error)}); check that the folder exists, is "
+        cause = self._cause(error)
+        kind = OutputError if isinstance(cause, OSError) and cause.errno in _DISK_ERRORS else AudioError
+        return kind(
+            f"{self.path}: cannot be written as {self._what} ({reason(cause)}); check that the folder exists, is "
             f"writable and has room, and that the format allows this"
         )
 
-    def _reason(self, error: BaseException) -> str:
+    def _cause(self, error: BaseException) -> BaseException:
         if not isinstance(error, soundfile.LibsndfileError) or not self.temporary.exists():
-            return reason(error)
+            return error
         try:  # libsndfile reports every error of the disk as "System error"
             with self.temporary.open("ab") as file:
                 file.write(bytes(1 << 16))
         except OSError as problem:
-            return reason(problem)
-        return reason(error)
+            return problem
+        return error
 
 
 def commit_together(files: Sequence[Writer]) -> None:

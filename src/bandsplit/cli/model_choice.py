@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -14,43 +14,28 @@ if TYPE_CHECKING:
 
     from bandsplit.models.pretrained.entries import Entry
     from bandsplit.models.pretrained.sources import Sources
-    from bandsplit.separation.separator import Separator
 
 from bandsplit.cli.terminal import byte_progress, print_lines
 
 
-def choose_models(console: Console, names: Sequence[str | Path] = ()) -> list[Path]:
+def choose_models(
+    console: Console, names: Sequence[str | Path] = (), yes: bool = False, runtime: str = "auto"
+) -> list[Path]:
     """Find the model files that a user names; offer to fetch one that is not in the cache, if somebody can answer.
 
     Args:
         console: asks the question and prints the choice.
         names: paths or registered names; empty for the best model installed.
+        yes: fetch without asking.
+        runtime: as for `find_models`.
 
     Raises:
         BandsplitError: there is no such model, or it cannot be fetched.
     """
     from bandsplit.models.pretrained.registry import find_models
 
-    _offer_pages(console, names)
-    return find_models(names, *_conversation(console))
-
-
-def choose_separator(console: Console, names: Sequence[str | Path], yes: bool, **options: Any) -> Separator:
-    """Load the models that a user names, as `choose_models` finds them.
-
-    Args:
-        console: as for `choose_models`.
-        names: as for `choose_models`.
-        yes: fetch without asking.
-        options: those of `Separator`.
-
-    Raises:
-        BandsplitError: as `choose_models`, or the models cannot be used.
-    """
-    from bandsplit.tools.loading import load_separator
-
     _offer_pages(console, names, yes)
-    return load_separator(names, *_conversation(console, yes), **options)
+    return find_models(names, *_conversation(console, yes), runtime)
 
 
 def _conversation(console: Console, yes: bool = False) -> tuple[Callable[[Entry], None], Callable[[str], None]]:

@@ -6,23 +6,25 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, complete_models, with_options
-from bandsplit.cli.song_work import SongWork, limit_threads, print_failure
+from bandsplit.cli.song_work import Patience, SongWork, limit_threads, print_failure
 from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bandsplit.separation.batch import Song
     from bandsplit.separation.outputs import OutputConfig
+    from bandsplit.separation.ray_workers import BatchRecipe
+    from bandsplit.separation.songs import Song
 
 _models, _output, _levels, _part, _batch = (
     partial(typer.Option, rich_help_panel=panel) for panel in ("Models", "Output", "Levels", "Part", "Batch")
@@ -68,9 +70,10 @@ class ModelOptions:
 class OutputOptions:
     """Stems that are written, their folder, names and format."""
 
-    out: Annotated[Path, _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl.")] = Path(
-        "separated"
-    )
+    out: Annotated[
+        str,
+        _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl, or URI of a catalogue."),
+    ] = "separated"
     filename: Annotated[
         str, _output("--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {stem} {ext} {model}.")
     ] = "{track}/{stem}.{ext}"
@@ -144,13 +147,47 @@ class SongChunkOptions(ChunkOptions):
 class BatchOptions:
     """Processing of several songs."""
 
-    jobs: Annotated[int, _batch("--jobs", "-j", metavar="N", help="Songs at the same time.", min=1)] = 1
+    jobs: Annotated[
+        int | None,
+        _batch(
+            "--jobs", "-j", metavar="N", help="Songs at the same time (default: 1; on Ray one per GPU, or node).", min=1
+        ),
+    ] = None
     shard: Annotated[
         str | None, _batch("--shard", metavar="I/N", help="Separate every N-th song, from the I-th on.")
+    ] = None
+    runner: Annotated[
+        Literal["local", "ray"], _batch("--runner", help="This process, or the workers of a Ray cluster.")
+    ] = "local"
+    ray_address: Annotated[
+        str | None, _batch("--ray-address", metavar="HOST:PORT", help="Ray cluster (default: RAY_ADDRESS, else local).")
+    ] = None
+    attempts: Annotated[
+        int, _batch("--attempts", metavar="N", help="Attempts at a song of a catalogue until it has failed.", min=1)
+    ] = 3
+    time_limit: Annotated[
+        float | None,
+        _batch("--time-limit", metavar="S", help="Seconds for a song (default: 3600 on Ray, else none).", min=0.1),
     ] = None
     force: Annotated[bool, _batch("--force", "-f", help="Separate again songs that are done.")] = False
     as_json: Annotated[bool, _batch("--json", help="Print one JSON object per file on stdout.")] = False
     dry_run: Annotated[bool, _batch("--dry-run", help="Print what would be done, and about how long it takes.")] = False
+
+    def patience(self, is_catalogue: bool) -> Patience:
+        """Return the attempts at each song, and their time limit."""
+        limit_s = self.time_limit or (3600.0 if self.runner == "ray" else None)
+        return Patience(self.attempts if is_catalogue else 1, limit_s)
+
+    def check(self, songs: Sequence[Song]) -> None:
+        """Refuse options that do not go together.
+
+        Raises:
+            ConfigError: there are such options.
+        """
+        if self.ray_address is not None and self.runner != "ray":
+            raise ConfigError(f"--ray-address {self.ray_address}: is for --runner ray; add that, or leave it out")
+        if self.dry_run and any(song.uri for song in songs):
+            raise ConfigError("--dry-run: opens the songs, which must be local files; leave it out for URIs")
 
 
 @with_options
@@ -171,30 +208,38 @@ def separate(
 
     Songs that the same models and settings separated before are skipped. Exit code 0: all done; 1: some failed.
     """
-    from bandsplit.cli.model_choice import choose_separator
+    from bandsplit.cli.model_choice import choose_models
     from bandsplit.core.machine import cpu_threads
+    from bandsplit.core.stores import Store, is_uri
     from bandsplit.separation.batch import Batch
     from bandsplit.separation.chunks import work_notes
+    from bandsplit.separation.ray_workers import BatchRecipe
+    from bandsplit.separation.separator import Separator
+    from bandsplit.separation.songs import choose_shard
 
-    config, settings = output.config(), chunks.settings()
+    config, options = output.config(), _separator_options(models, chunks, output.two_stems)
     console = make_console()
-    songs = _find_songs(console, files, output.out, batch)
-    separator = choose_separator(
-        console, models.model or [], models.yes, device=models.device, chunks=settings, batch_size=chunks.batch_size,
-        targets=_choose_stems(models.stems, output.two_stems), runtime=models.runtime,
-        threads=max(1, cpu_threads() // batch.jobs), precision=models.precision, sequential=models.sequential,
-    )  # fmt: skip
-    todo = Batch(separator, output.out, config, start_s=part.start, duration_s=part.duration, shard=batch.shard)
+    store = Store(output.out) if batch.runner == "ray" or is_uri(output.out) else None
+    listed = _find_songs(console, files, output.out, batch, is_catalogue=store is not None)
+    files_of_models = choose_models(console, models.model or [], models.yes, models.runtime)
+    threads = max(1, cpu_threads() // (batch.jobs or 1)) if batch.runner == "local" else None
+    separator = Separator(files_of_models, threads=threads, **options)
+    times = {"start_s": part.start, "duration_s": part.duration}
+    todo = Batch(separator, store or Path(output.out), config, **times, shard=batch.shard)
     for note in (*todo.notes, *work_notes(separator.chunks)):
         print_lines(console, f"note: {note}")
+    songs = choose_shard(listed, batch.shard) if batch.shard else listed
     todo.check(songs)
-    work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan)
+    work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan,
+                    patience=batch.patience(store is not None))  # fmt: skip
     if batch.dry_run:
         failed = work.print_forecast(songs)
     else:
+        if todo.catalogue is not None:
+            print_lines(console, f"list of the songs: {output.out}/{todo.catalogue.write_list(listed)}")
+        recipe = BatchRecipe.of(files_of_models, options, output.out, config, times)
         try:
-            with limit_threads(batch.jobs):
-                failed = work.run(songs, batch.jobs)
+            failed = _run(work, songs, batch, recipe)
         except KeyboardInterrupt:
             print_lines(
                 console, "stopped; finished songs are kept; run the same command again for the others", style="red"
@@ -205,16 +250,44 @@ def separate(
         raise typer.Exit(1)
 
 
-def _find_songs(console: Console, files: Sequence[str], out: Path, batch: BatchOptions) -> list[Song]:
-    """Find the songs to separate; exit if none of them exists, before a model is searched for or even fetched."""
+def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: BatchRecipe) -> int:
+    """Separate the songs by the runner that was chosen; return how many failed."""
+    if batch.runner == "ray":
+        from bandsplit.separation.ray_workers import RayWorkers
+
+        with redirect_stdout(sys.stderr):  # Ray prints to it, and it is for JSON alone
+            return work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
+    with limit_threads(batch.jobs or 1):
+        return work.run(songs, batch.jobs or 1)
+
+
+def _separator_options(models: ModelOptions, chunks: SongChunkOptions, two_stems: str | None) -> dict[str, Any]:
+    """Return options of `Separator`, but for the threads, which depend on where it runs."""
+    return {
+        "device": models.device, "chunks": chunks.settings(), "batch_size": chunks.batch_size,
+        "targets": _choose_stems(models.stems, two_stems), "runtime": models.runtime, "precision": models.precision,
+        "sequential": models.sequential,
+    }  # fmt: skip
+
+
+def _find_songs(
+    console: Console, files: Sequence[str], out: str, batch: BatchOptions, *, is_catalogue: bool
+) -> list[Song]:
+    """Find the songs, sorted for a catalogue; exit if none exists, before a model is searched for or even fetched."""
     from bandsplit.audio.opening import open_sound
-    from bandsplit.separation.batch import choose_shard, find_songs
+    from bandsplit.separation.songs import choose_shard, find_songs, look_up
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # file names may not be valid UTF-8
     songs = find_songs(files, out, sys.stdin if "-" in files else ())
-    songs = choose_shard(songs, batch.shard) if batch.shard else songs
-    if not songs or any(os.path.exists(song.path) for song in songs):
+    if batch.shard:
+        choose_shard(songs, batch.shard)  # a wrong one is reported before the models are loaded
+    batch.check(songs)
+    if is_catalogue:
+        songs = sorted((song.absolute() for song in look_up(songs)), key=lambda song: song.name)
+    elif any(song.uri for song in songs):
+        songs = look_up(songs)
+    if not songs or any(song.uri or os.path.exists(song.path) for song in songs):
         return songs
     for song in songs:
         try:

@@ -1,52 +1,120 @@
-"""The work of ``bandsplit separate`` on each song, and its output."""
+"""The work of ``bandsplit separate`` on its songs, and its output."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
 
+from bandsplit.cli.summary import Summary
 from bandsplit.cli.terminal import print_lines
-from bandsplit.core.errors import BandsplitError, Cancelled
+from bandsplit.core.errors import AudioError, BandsplitError, OutputError
 from bandsplit.core.interrupt import check, stopping
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-    from bandsplit.separation.batch import Batch, Song
+    from bandsplit.separation.batch import Batch, Outcome
     from bandsplit.separation.forecast import Forecast
+    from bandsplit.separation.ray_workers import RayWorkers
+    from bandsplit.separation.schedule import End
+    from bandsplit.separation.songs import Song
+    from bandsplit.separation.workers import Workers
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Attempts at a song, and the time that one may take."""
+
+    attempts: int = 1
+    limit_s: float | None = None
 
 
 class SongWork:
-    """Separation of songs, one by one or several at a time, and the lines printed about it."""
+    """Separation of songs by any kind of workers, and the lines printed about it."""
 
-    def __init__(self, batch: Batch, console: Console, *, as_json: bool, force: bool, show_plan: bool) -> None:
+    def __init__(
+        self, batch: Batch, console: Console, *, as_json: bool, force: bool, show_plan: bool, patience: Patience
+    ) -> None:
         """Keep the batch and the options of the command."""
         self.batch, self.console, self.as_json = batch, console, as_json
-        self.force, self.show_plan = force, show_plan
+        self.force, self.show_plan, self.patience = force, show_plan, patience
+        self.summary = Summary(0)
+        self._json_to = sys.stdout  # as it is now: Ray's own messages are kept out of it
 
     def run(self, songs: Sequence[Song], jobs: int) -> int:
-        """Separate the songs; return how many failed."""
-        from concurrent.futures import ThreadPoolExecutor
+        """Separate the songs in this process; return how many failed."""
+        from bandsplit.separation.workers import MainThread, Threads
 
+        with self._bar() as bar:
+            attempt = partial(self._attempt, bar=bar)
+            if jobs == 1:
+                return self._work_off(songs, MainThread(attempt))
+            threads = Threads(attempt, jobs, partial(_use_threads, _threads()))
+            try:
+                return self._work_off(songs, threads)
+            finally:
+                threads.close()
+
+    def run_on(self, workers: RayWorkers, songs: Sequence[Song]) -> int:
+        """Separate the songs on a cluster; return how many failed."""
+        with self._bar() as bar:
+            task = bar.add_task("songs", total=len(songs))
+            try:
+                return self._work_off(songs, workers, limit_s=self.patience.limit_s, copies=True,
+                                      step=lambda: bar.advance(task))  # fmt: skip
+            finally:
+                workers.close()
+
+    def _bar(self) -> Progress:
         from rich.progress import Progress
 
-        bar = Progress(console=self.console, transient=True, disable=not self.console.is_terminal)
-        with bar:
-            if jobs == 1:
-                failed = sum(not self._separate(song, bar) for song in songs)
-            else:
-                with ThreadPoolExecutor(jobs, initializer=_use_threads, initargs=(_threads(),)) as pool:
-                    try:
-                        futures = [pool.submit(self._separate, song, bar) for song in songs]
-                        failed = sum(not future.result() for future in futures)
-                    finally:
-                        pool.shutdown(cancel_futures=True)
+        return Progress(console=self.console, transient=True, disable=not self.console.is_terminal)
+
+    def _work_off(
+        self,
+        songs: Sequence[Song],
+        workers: Workers,
+        *,
+        limit_s: float | None = None,
+        copies: bool = False,
+        step: Callable[[], object] = lambda: None,
+    ) -> int:
+        """Separate the songs, in a catalogue the longest first."""
+        from bandsplit.separation.schedule import Schedule
+        from bandsplit.separation.songs import about_s
+        from bandsplit.separation.workers import work_off
+
+        began = time.monotonic()
+        missing = list(songs)
+        if self.batch.catalogue is not None and not self.force:
+            missing = [song for song in songs if not self._is_done_for_sure(song)]
+        self.summary = Summary(len(songs) - len(missing))
+        lengths_s = [about_s(song) if self.batch.catalogue is not None else 0.0 for song in missing]
+        schedule = Schedule(lengths_s, attempts=self.patience.attempts, limit_s=limit_s, copies=copies)
+
+        def report(song: Song, outcome: Outcome, end: End) -> None:
+            self._report(song, outcome, end)
+            step()
+
+        work_off(schedule, missing, workers, report)
         check()
-        return failed
+        if self.batch.catalogue is not None:
+            wall_s = time.monotonic() - began
+            print_lines(self.console, *self.summary.lines(wall_s))
+            self._print(self.summary.as_json(wall_s))
+        return self.summary.failures.total()
+
+    def _is_done_for_sure(self, song: Song) -> bool:
+        with suppress(AudioError):  # its stems can have no names, which is reported when its turn comes
+            return self.batch.is_done(song)
+        return False
 
     def print_forecast(self, songs: Sequence[Song]) -> int:
         """Print what would be done and about how long it would take; return how many songs cannot be separated."""
@@ -57,7 +125,8 @@ class SongWork:
             try:
                 record = self._forecast_song(song, forecast)
             except BandsplitError as error:
-                failed += not self._fail(song, error)
+                print_failure(self.console, song, error, self.as_json)
+                failed += 1
                 continue
             self._print(record)
             if record["status"] == "planned":
@@ -81,73 +150,95 @@ class SongWork:
                 what = f"{' + '.join(plan.title for plan in plans)}; {_about(cost.seconds)}{memory}"
                 record |= {"about_s": cost.seconds, "about_mb": cost.megabytes}
         print_lines(
-            self.console, f"{song.path} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})"
+            self.console, f"{song.name} -> {self.batch.out_dir}: {', '.join(record['outputs'].values())} ({what})"
         )
         for note in (source.note, *notes) if not is_done else ():
             if note:
                 print_lines(self.console, f"note: {song.path.name}: {note}")
         return record
 
-    def _separate(self, song: Song, bar: Progress) -> bool:
+    def _attempt(self, song: Song, bar: Progress) -> Outcome:
+        """Separate a song, in any thread."""
         from rich.markup import escape
 
         from bandsplit.core.printable import printable
 
-        if stopping():
-            return False
-        try:
-            if self._is_done(song):
-                print_lines(self.console, f"{song.path}: done already; --force separates it again")
-                self._print(self.batch.describe(song, "skipped"))
-                return True
-            task = bar.add_task(escape(printable(song.path.name)))
-            try:
-                result, record = self.batch.separate(song, self._progress(bar, task))
-            finally:
-                bar.remove_task(task)
-        except Cancelled:
-            return False  # reported by the code that stopped it
-        except BandsplitError as error:
-            return self._fail(song, error)
-        for note in result.notes:
-            print_lines(self.console, f"note: {song.path.name}: {note}")
-        if self.show_plan:
-            print_lines(self.console, *(line for plan in result.plans for line in str(plan).splitlines()))
-        times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
-        where = next(iter(result.paths.values())).parent
-        print_lines(self.console, f"{song.path} -> {where}  ({times})")
-        self._print(record)
-        return True
+        began = time.monotonic()
+        task = bar.add_task(escape(printable(song.path.name)))
 
-    def _progress(self, bar: Progress, task: Any) -> Callable[[float, float, str], bool]:
         def progress(done_s: float, total_s: float, _stage: str) -> bool:
             bar.update(task, completed=done_s, total=total_s)
             return not stopping()
 
-        return progress
+        def is_late() -> bool:
+            return self.patience.limit_s is not None and time.monotonic() - began > self.patience.limit_s
+
+        try:
+            return self.batch.attempt(song, progress, force=self.force, limit=is_late)
+        finally:
+            bar.remove_task(task)
+
+    def _report(self, song: Song, outcome: Outcome, end: End) -> None:
+        from bandsplit.separation.schedule import End
+
+        match end:
+            case End.DONE:
+                self._report_done(song, outcome)
+            case End.FAILED:
+                self._report_failed(song, outcome)
+            case End.AGAIN:
+                print_lines(self.console, f"note: another attempt follows: {outcome.error}")
+            case End.SETTLED:
+                pass
+
+    def _report_done(self, song: Song, outcome: Outcome) -> None:
+        result = outcome.result
+        if result is None:
+            print_lines(self.console, f"{song.name}: done already; --force separates it again")
+        else:
+            for note in result.notes:
+                print_lines(self.console, f"note: {song.path.name}: {note}")
+            if self.show_plan:
+                print_lines(self.console, *(line for plan in result.plans for line in str(plan).splitlines()))
+            times = f"{result.audio_s:.1f} s in {result.wall_s:.1f} s, {result.audio_s / result.wall_s:.1f} x real time"
+            print_lines(self.console, f"{song.name} -> {self.batch.place(song)}  ({times})")
+        if self.batch.catalogue is not None:
+            self.summary.add(outcome.record)
+            self.batch.forgive(song)
+        self._print(outcome.record)
+
+    def _report_failed(self, song: Song, outcome: Outcome) -> None:
+        assert outcome.error is not None and outcome.reason is not None
+        print_failure(self.console, song, outcome.error, self.as_json, self._json_to)
+        self.summary.failures[outcome.reason] += 1
+        if self.batch.catalogue is None:
+            with suppress(BandsplitError):
+                self.batch.record_failure(song, outcome)
+            return
+        if outcome.reason == "output":  # it would be that of all other songs, too
+            raise OutputError(*outcome.error.args, "stopped; run the same command again to continue")
+        self.batch.record_failure(song, outcome)
 
     def _is_done(self, song: Song) -> bool:
         return not self.force and self.batch.is_done(song)
 
-    def _fail(self, song: Song, error: BandsplitError) -> bool:
-        print_failure(self.console, song, error, self.as_json)
-        return False
-
     def _print(self, record: dict[str, Any]) -> None:
         if self.as_json:
-            _print_json(record)
+            _print_json(record, self._json_to)
 
 
-def print_failure(console: Console, song: Song, error: BandsplitError, as_json: bool) -> None:
-    """Print why a song failed."""
+def print_failure(
+    console: Console, song: Song, error: BandsplitError, as_json: bool, json_to: TextIO | None = None
+) -> None:
+    """Print why a song failed, as JSON by default on stdout."""
     print_lines(console, f"failed: {error}", style="red")
     if as_json:
-        _print_json({"status": "failed", "input": str(song.path), "error": str(error)})
+        _print_json({"status": "failed", "input": song.name, "error": str(error)}, json_to or sys.stdout)
 
 
-def _print_json(record: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(record) + "\n")
-    sys.stdout.flush()
+def _print_json(record: dict[str, Any], to: TextIO) -> None:
+    to.write(json.dumps(record) + "\n")
+    to.flush()
 
 
 def _about(seconds: float) -> str:

@@ -24,6 +24,14 @@ class AudioError(BandsplitError):
     """An audio file cannot be read or written, or an array is not audio."""
 
 
+class OutputError(AudioError):
+    """Results cannot be written, whatever the song: the disk is full or gone, or a store refuses."""
+
+
+class StoreError(BandsplitError):
+    """A file of a store, such as a bucket, cannot be read."""
+
+
 class DataError(BandsplitError):
     """A data set is not laid out as expected."""
 

@@ -47,6 +47,12 @@ def describe_machine(device: torch.device) -> str:
     return f"{computes}, torch {facts['torch']}"
 
 
+def memory_gb() -> float:
+    """Return the memory of this machine; 0 where the system does not report it."""
+    names = getattr(os, "sysconf_names", {})
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30 if "SC_PHYS_PAGES" in names else 0.0
+
+
 def has_packages(*names: str) -> bool:
     """Return whether all these packages are installed, without importing them."""
     return all(find_spec(name) is not None for name in names)

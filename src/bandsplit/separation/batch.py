@@ -1,88 +1,50 @@
-"""Batches of songs: the files to separate, those that are done already, and the manifest of results."""
+"""Batches of songs: one way to separate, applied to many, with a record of each."""
 
-import glob
-import json
+from __future__ import annotations
+
 import os
-import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pooch import file_hash
 
 from bandsplit.audio.streams import SecondsProgress
-from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError
-from bandsplit.core.files import Journal
+from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError, OutputError, StoreError
+from bandsplit.core.machine import cpu_name, cpu_threads, memory_gb
+from bandsplit.core.stores import Store, fetch_file
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.core.version import __version__
-from bandsplit.separation.outputs import OutputConfig, track_name
+from bandsplit.separation.outputs import OutputConfig
+from bandsplit.separation.records import CatalogueRecords, Manifest, Records
 from bandsplit.separation.separator import FileResult, Separator
+from bandsplit.separation.songs import Song
 
-SUFFIXES = frozenset(
-    "." + suffix
-    for suffix in (
-        *("wav", "flac", "mp3", "ogg", "oga", "opus", "aif", "aiff", "caf"),
-        *("m4a", "m4b", "mp4", "aac", "mov", "webm", "mka", "mkv", "wma"),
-    )
-)
-"""Suffixes of the files that are taken from folders."""
+Reason = Literal["song", "fetch", "output", "time", "worker"]
+"""Reason of a failure: the song itself, its store, the disk or store of the results, the time limit, or a worker that
+ended while it separated the song."""
 
 
-@dataclass(frozen=True)
-class Song:
-    """A file, and the name of the folder for its stems, with the folders above the file if it was found in one."""
+class Outcome(NamedTuple):
+    """Result of one attempt at a song."""
 
-    path: Path
-    track: str
-
-
-def find_songs(inputs: Iterable[str], out_dir: Path, stdin: Iterable[str] = ()) -> list[Song]:
-    """Find the files that the inputs name, each once.
-
-    Args:
-        inputs: files, folders (all audio in them, at any depth), patterns such as ``*.flac``, ``@list.txt`` (a name a
-            line), and ``-`` (names from ``stdin``).
-        out_dir: the output folder; files in it are not taken.
-        stdin: lines with names.
-
-    Raises:
-        ConfigError: a list cannot be read, or a folder or pattern has no audio files.
-    """
-    songs: dict[str, Song] = {}
-    for given in inputs:
-        if given == "-":
-            found = [song for line in _names(stdin) for song in _expand(line, out_dir)]
-        elif given.startswith("@") and not os.path.exists(given):
-            found = [song for line in _names(_lines(Path(given[1:]))) for song in _expand(line, out_dir)]
-        else:
-            found = _expand(given, out_dir)
-        for song in found:
-            songs.setdefault(os.path.realpath(song.path), song)
-    if not songs:
-        raise ConfigError("no audio files were named; give files, folders, patterns, @list.txt, or - for stdin")
-    return list(songs.values())
-
-
-def choose_shard(songs: Sequence[Song], shard: str) -> list[Song]:
-    """Return the songs that the I-th of N processes takes, for ``shard`` "I/N".
-
-    Raises:
-        ConfigError: it has another form, or I is not in 1 to N.
-    """
-    number, _, count = shard.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ConfigError(f"shard: {shard!r} is not I/N with 1 <= I <= N, such as 2/8")
-    return list(songs[int(number) - 1 :: int(count)])
+    status: Literal["done", "skipped", "failed", "cancelled"]
+    record: dict[str, Any]
+    result: FileResult | None = None
+    error: BandsplitError | None = None
+    reason: Reason | None = None
 
 
 class Batch:
-    """One way to separate, applied to many songs; ``manifest.jsonl`` in the output folder records the results."""
+    """One way to separate, applied to many songs, each of which gets a record."""
 
     def __init__(
         self,
         separator: Separator,
-        out_dir: Path,
+        out: Path | Store,
         output: OutputConfig,
         *,
         start_s: float = 0,
@@ -93,7 +55,8 @@ class Batch:
 
         Args:
             separator: the models, loaded from files.
-            out_dir: the output folder.
+            out: the output folder, whose ``manifest.jsonl`` records the results; or the store of a catalogue, which
+                has a file for each song.
             output: the stems and their files.
             start_s: start of the separated part of each song.
             duration_s: its greatest length.
@@ -103,8 +66,12 @@ class Batch:
             ConfigError: ``output`` does not fit the separator's targets.
         """
         output.check(separator.targets)
-        self.separator, self.out_dir, self.output = separator, out_dir, output
+        self.separator, self.output = separator, output
         self.part = {"start_s": start_s, "duration_s": duration_s}
+        self._store = out if isinstance(out, Store) else None
+        self.out_dir = Path(out.local or out.name) if isinstance(out, Store) else out
+        self.catalogue = None if self._store is None else CatalogueRecords(self._store)
+        self._records: Records = self.catalogue or Manifest(self.out_dir, shard)
         plans = [chunks.model_dump(mode="json") for chunks in separator.chunks]
         settings = {"chunks": plans, "output": output.model_dump(mode="json")}
         self._how = {
@@ -112,9 +79,11 @@ class Batch:
             "settings": settings | self.part | {"targets": list(separator.targets), "precision": separator.precision},
             "version": __version__,
         }
-        name = "manifest.jsonl" if shard is None else f"manifest.{shard.replace('/', '-of-')}.jsonl"
-        self._manifest = Journal(out_dir / name)
-        self._done, self.notes = _read_manifests(out_dir)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Notes for the user on earlier records that were left out."""
+        return self._records.notes
 
     def check(self, songs: Sequence[Song]) -> None:
         """Refuse songs whose stems would share a name, or replace another song.
@@ -122,8 +91,8 @@ class Batch:
         Raises:
             ConfigError: there are such songs; the message names both.
         """
-        sources = {os.path.realpath(song.path) for song in songs}
-        owners: dict[Path, Path] = {}
+        sources = {os.path.realpath(song.path) for song in songs if song.uri is None}
+        owners: dict[Path, str] = {}
         for song in songs:
             try:
                 paths = self.paths(song)
@@ -131,11 +100,11 @@ class Batch:
                 continue  # reported when its turn comes
             for path in paths.values():
                 if os.path.realpath(path) in sources:
-                    raise ConfigError(f"{path}: is a song and would become a stem of {song.path}; choose another -o")
-                other = owners.setdefault(path, song.path)
-                if other != song.path:
+                    raise ConfigError(f"{path}: is a song and would become a stem of {song.name}; choose another -o")
+                other = owners.setdefault(path, song.name)
+                if other != song.name:
                     raise ConfigError(
-                        f"{other} and {song.path}: the stems of both would be called {path}; choose another "
+                        f"{other} and {song.name}: the stems of both would be called {path}; choose another "
                         f"--filename, such as '{{track}}.{{trackext}}/{{stem}}.{{ext}}', or separate them one by one"
                     )
 
@@ -144,142 +113,142 @@ class Batch:
         separator = self.separator
         return self.output.paths(self.out_dir, song.path, separator.targets, track=song.track, model=separator.name)
 
+    def place(self, song: Song) -> str:
+        """Name the folder of the stems of a song, as users know it."""
+        folder = next(iter(self.paths(song).values())).parent
+        if self._store is None or self._store.local is not None:
+            return str(folder)
+        return f"{self._store.name}/{folder.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
+
     def is_done(self, song: Song) -> bool:
-        """Return whether the stems exist and were made from this file by these models and settings."""
-        record = self._done.get(str(song.path))
-        wanted = self._key(song)
-        return (
-            record is not None
-            and all(record.get(name) == value for name, value in wanted.items())
-            and all(os.path.isfile(path) for path in self.paths(song).values())
-        )
+        """Return whether the stems exist and were made from this file by these models and settings.
+
+        Raises:
+            AudioError: the stems can have no names.
+            StoreError: the records cannot be read.
+        """
+        return self._records.is_done(self._facts(song))
+
+    def attempt(
+        self, song: Song, progress: SecondsProgress | None = None, *, force: bool = False, limit: Callable[[], bool]
+    ) -> Outcome:
+        """Separate a song unless it is done. A failure is returned, not recorded: there may be more attempts.
+
+        Args:
+            song: the song.
+            progress: as for `Separator.separate_file`.
+            force: separate it even if it is done.
+            limit: asked often whether the time for this song is over.
+        """
+        late = False
+
+        def report(done_s: float, total_s: float, stage: str) -> bool:
+            nonlocal late
+            late = limit()
+            return not late and (progress is None or progress(done_s, total_s, stage) is not False)
+
+        try:
+            if not force and self.is_done(song):
+                return Outcome("skipped", self.describe(song, "skipped"))
+            result, record = self.separate(song, report)
+        except Cancelled:
+            if late:
+                return Outcome("failed", {}, error=time_error(song), reason="time")
+            return Outcome("cancelled", {})  # reported by the code that stopped it
+        except BandsplitError as error:
+            kinds: dict[type[BandsplitError], Reason] = {OutputError: "output", StoreError: "fetch"}
+            return Outcome("failed", {}, error=error, reason=kinds.get(type(error), "song"))
+        return Outcome("done", record, result)
 
     def separate(self, song: Song, progress: SecondsProgress | None = None) -> tuple[FileResult, dict[str, Any]]:
         """Separate a song and record the result.
 
         Raises:
-            BandsplitError: it failed; the failure is recorded too.
+            BandsplitError: it failed.
         """
-        key = self._key(song)  # of the file as it is before the separation
-        try:
+        facts = self._facts(song)  # of the file as it is before the separation
+        remote = self._store if self._store is not None and self._store.local is None else None
+        with _on_disk(song) as path, nullcontext(self.out_dir) if remote is None else _folder() as out_dir:
             result = self.separator.separate_file(
-                song.path, self.out_dir, progress, output=self.output, track=song.track, **self.part
+                path, out_dir, progress, output=self.output, track=song.track, **self.part
             )
-        except Cancelled:
-            raise
-        except BandsplitError as error:
-            with suppress(BandsplitError):
-                self.record({"status": "failed", **key, "error": str(error)})
-            raise
-        record = {"status": "done", **key, "gain": result.gain, "audio_s": result.audio_s}
+            if remote is not None:
+                for stem, name in facts["outputs"].items():
+                    remote.put(result.paths[stem], name)
+        record = {"status": "done", **facts, "gain": result.gain, "audio_s": result.audio_s}
         record |= {"wall_s": round(result.wall_s, 3), "notes": list(result.notes)}
-        return result, self.record(record)
+        record |= {} if self.catalogue is None else {"machine": self._machine()}
+        return replace(result, paths=self.paths(song)), self._records.write(facts, record)
+
+    def record_failure(self, song: Song, outcome: Outcome) -> None:
+        """Record that a song failed for good.
+
+        Raises:
+            AudioError: as `Records.write`.
+        """
+        try:
+            facts = self._facts(song)
+        except AudioError:  # its stems can have no names
+            facts = {"input": song.name, **song.identify(), "outputs": {}, **self._how}
+        record = {"status": "failed", **facts, "error": str(outcome.error)}
+        self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
+
+    def forgive(self, song: Song) -> None:
+        """Forget an earlier failure of a song of a catalogue, which is done now."""
+        if self.catalogue is not None:
+            self.catalogue.forgive(self._facts(song))
 
     def describe(self, song: Song, status: str) -> dict[str, Any]:
         """Return a record without writing it."""
-        return {"status": status, **self._key(song)}
+        return {"status": status, **self._facts(song)}
 
-    def record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Append to the manifest, in one write; return what was written.
+    def _machine(self) -> dict[str, Any]:
+        """Describe what computes a song; for the estimate of energy."""
+        torch = sys.modules.get("torch")
+        gpu = torch is not None and str(self.separator.device).startswith("cuda")
+        return {
+            "cpu": cpu_name(),
+            "cores": os.cpu_count() or 1,
+            "threads": torch.get_num_threads() if torch is not None else cpu_threads(),
+            "memory_gb": round(memory_gb(), 1),
+            "gpu": torch.cuda.get_device_name(self.separator.device) if torch is not None and gpu else None,
+        }
 
-        Raises:
-            AudioError: the disk is full, or gone.
-        """
-        record = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **record}
-        try:
-            if os.path.isdir(self.out_dir):  # not created only to record a failure
-                self._manifest.append(json.dumps(record))
-        except OSError as error:
-            raise AudioError(
-                f"{self._manifest.path}: cannot be written ({error.strerror}); the stems are complete, but the "
-                f"next run will separate this song again"
-            ) from None
-        return record
-
-    def _key(self, song: Song) -> dict[str, Any]:
-        try:
-            facts = song.path.stat()
-            file = {"bytes": facts.st_size, "modified_ns": facts.st_mtime_ns}
-        except OSError:
-            file = {}
+    def _facts(self, song: Song) -> dict[str, Any]:
         outputs = {stem: path.relative_to(self.out_dir).as_posix() for stem, path in self.paths(song).items()}
-        return {"input": str(song.path), **file, "outputs": outputs, **self._how}
+        return {"input": song.name, **song.identify(), "outputs": outputs, **self._how}
+
+
+def time_error(song: Song) -> BandsplitError:
+    """Return the error of a song that took longer than it may."""
+    return BandsplitError(f"{song.name}: took longer than the time limit; raise it with --time-limit")
+
+
+@contextmanager
+def _on_disk(song: Song) -> Iterator[Path]:
+    """Yield the file of a song: a temporary copy if it is elsewhere, whose name errors do not show."""
+    if song.uri is None:
+        yield song.path
+        return
+    with _folder() as folder:
+        path = fetch_file(song.uri, folder)
+        try:
+            yield path
+        except BandsplitError as error:
+            raise type(error)(*(str(line).replace(str(path), song.uri) for line in error.args)) from None
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    try:
+        folder = temporary_folder()
+    except OSError as error:
+        raise OutputError(f"no temporary folder can be made ({error.strerror}); set TMPDIR to another disk") from None
+    with folder as name:
+        yield Path(name)
 
 
 def _named(files: Sequence[Path]) -> dict[str, Path]:
     """Name files of models: by their paths where several have one name."""
     names = [path.name for path in files]
     return {path.name if names.count(path.name) == 1 else str(path): path for path in files}
-
-
-def _expand(given: str, out_dir: Path) -> list[Song]:
-    path = Path(given)
-    if os.path.isdir(given):  # unlike Path.is_dir, it accepts names that are too long
-        found = _walk(path, out_dir)
-    elif glob.has_magic(given) and not os.path.lexists(given):
-        found = []
-        for name in sorted(_deep_glob(given) if "**" in given else glob.glob(given)):
-            matched = Path(name)
-            found += _walk(matched, out_dir) if os.path.isdir(name) else [Song(matched, track_name(matched))]
-    else:
-        return [Song(path, track_name(path))]
-    if not found:
-        raise ConfigError(f"{given}: no audio files were found; the folder or pattern must have wav, flac, mp3, ...")
-    return found
-
-
-def _deep_glob(pattern: str) -> list[str]:
-    """Expand a pattern with ``**`` as `glob.glob` does, but without following links, which may lead in circles."""
-    wanted = Path(pattern)
-    return [
-        str(path)
-        for path in Path(wanted.anchor).glob(str(wanted.relative_to(wanted.anchor)))
-        if not any(part.startswith(".") and part not in wanted.parts for part in path.parts)
-    ]
-
-
-def _walk(folder: Path, out_dir: Path) -> list[Song]:
-    """Find the audio below a folder, without following links to folders, which may lead in circles."""
-    outputs = os.path.realpath(out_dir)
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and os.path.realpath(Path(place, name)) != outputs
-        )
-        for name in sorted(names):
-            path = Path(place, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                found.append(Song(path, (path.parent.relative_to(folder) / track_name(path)).as_posix()))
-    return found
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        # Not splitlines, which also splits at characters that names may contain; Notepad of Windows writes a BOM first.
-        return path.read_bytes().decode("utf-8-sig", "surrogateescape").split("\n")
-    except OSError as error:
-        raise ConfigError(f"@{path}: the list cannot be read ({error.strerror}); check its name") from None
-
-
-def _names(lines: Iterable[str]) -> list[str]:
-    names = [line.strip("\r\n") for line in lines if line.strip()]
-    if any("\0" in name for name in names):
-        raise ConfigError("the list of names contains a null byte; it must be text, one name a line")
-    return names
-
-
-def _read_manifests(out_dir: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the last record of each input that was separated, and notes for the user on lines that were left out."""
-    done: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
-    for path in sorted(out_dir.glob("manifest*.jsonl")) if os.path.isdir(out_dir) else ():
-        try:
-            content = Journal(path).read()
-        except OSError:
-            continue  # reported when the first record is written
-        notes += [content.damage] if content.damage else []
-        for line in content.lines:
-            match line.value:
-                case {"status": "done", "input": str(song)}:
-                    done[song] = line.value
-    return done, notes

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
 from bandsplit.core.errors import AudioError
-from bandsplit.separation.batch import SUFFIXES
+from bandsplit.separation.songs import SUFFIXES
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
 from bandsplit.serve.service import FullDiskError, Service
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, ValidationError
 
 from bandsplit.core.files import write_atomically
+from bandsplit.core.machine import memory_gb
 from bandsplit.runs.energy.facts import (
     ANY_CORE_W,
     CORE_POWER,
@@ -238,9 +239,7 @@ _R = TypeVar("_R", Attempt, EnergyCard)
 
 def plain_hardware() -> Hardware:
     """Describe this machine as far as Python itself can."""
-    names = getattr(os, "sysconf_names", {})
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else 0
-    return Hardware(cpu=platform.processor() or "unknown", cores=os.cpu_count() or 0, memory_gb=pages / 2**30)
+    return Hardware(cpu=platform.processor() or "unknown", cores=os.cpu_count() or 0, memory_gb=memory_gb())
 
 
 def attempt_file(folder: Path, attempt: int, node: int = 0) -> Path:

@@ -1,0 +1,250 @@
+"""Catalogues on a real Ray cluster of this machine: actors and drivers that are killed, songs that hang."""
+
+import json
+import os
+import random
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import soundfile
+
+import s3
+from bandsplit.audio import files as audio
+from tiny_models import RATE_HZ, write_tiny_model
+from waiting import wait_until
+
+pytest.importorskip("ray")
+pytest.importorskip("s3fs")
+MODEL = "small.safetensors"
+DEADLINE_S = 280
+_STARTS = 6
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    write_tiny_model(MODEL)
+
+
+class Cluster(NamedTuple):
+    """A Ray cluster of this machine, and the S3 server that its workers use."""
+
+    address: str
+    process: "subprocess.Popen[str]"
+    store: s3.S3
+
+    def runner(self, *arguments: str) -> tuple[str, ...]:
+        """Return arguments with those that choose this cluster."""
+        return (*arguments, "--runner", "ray", "--ray-address", self.address, "--jobs", "2")
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with pytest.MonkeyPatch.context() as patch, s3.running(patch) as store, socket.create_server(("", 0)) as free:
+        for name, value in {
+            "OMP_NUM_THREADS": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        }.items():
+            patch.setenv(name, value)
+        port = free.getsockname()[1]
+        free.close()
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus", "2"]
+        command += ["--port", str(port), "--node-ip-address", "127.0.0.1", "--include-dashboard", "false"]
+        log = tmp_path_factory.mktemp("ray") / "log"
+
+        def start_ray() -> "subprocess.Popen[str]":
+            with log.open("w") as file:
+                return subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+
+        processes = [start_ray()]
+
+        def started() -> bool:
+            if processes[-1].poll() is not None:  # Ray waits 30 s for itself, which a busy machine may exceed
+                assert len(processes) < _STARTS, log.read_text()
+                processes.append(start_ray())
+            return "Ray runtime started" in log.read_text()
+
+        try:
+            wait_until(started, "the cluster", DEADLINE_S)
+            yield Cluster(f"127.0.0.1:{port}", processes[-1], store)
+        finally:
+            processes[-1].terminate()
+            processes[-1].wait()
+
+
+@pytest.fixture
+def cluster(running: Cluster) -> Cluster:
+    """Return the cluster, with empty buckets."""
+    running.store.reset()
+    running.store.make("music", "out")
+    return running
+
+
+@pytest.fixture
+def store(cluster: Cluster) -> s3.S3:
+    return cluster.store
+
+
+def songs(count: int, folder: str = "in") -> None:
+    Path(folder).mkdir()
+    for number in range(count):
+        noise = np.random.default_rng(number).uniform(-0.3, 0.3, (2, 2000 + 10 * number))
+        audio.write(Path(folder, f"{number:03}.wav"), noise.astype(np.float32), RATE_HZ)
+
+
+def start(*arguments: str, **options: object) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "bandsplit", "separate", *arguments, "-n", MODEL]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **(pipes | options))  # pyright: ignore[reportArgumentType,reportCallIssue]
+
+
+def finish(process: "subprocess.Popen[str]") -> tuple[int, list[dict], str]:
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert "Traceback" not in err, err
+    return process.returncode, [json.loads(line) for line in out.splitlines()], " ".join(err.split())
+
+
+def separate(*arguments: str) -> tuple[int, list[dict], str]:
+    return finish(start(*arguments, "--json"))
+
+
+def stems(content: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: data for name, data in content.items() if name.endswith(".wav")}
+
+
+def in_folder(folder: str) -> dict[str, bytes]:
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def actors(ancestor: int) -> list[int]:
+    """Return the processes of actors that descend from one process."""
+    parents, names = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                names[int(folder.name)] = (folder / "cmdline").read_bytes()
+            except OSError:
+                continue
+            parents[int(folder.name)] = int(fields[1])
+
+    def descends(process: int) -> bool:
+        while process in parents and process != ancestor:
+            process = parents[process]
+        return process == ancestor
+
+    return [process for process, name in names.items() if name.startswith(b"ray::Actor") and descends(process)]
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """Accept connections, and never answer."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.slow
+def test_actors_give_the_stems_of_one_process(cluster, store):
+    songs(12)
+    store.upload(Path("in"), "music")
+    assert separate("in", "-o", "plain")[0] == 0
+    code, rows, text = separate(*cluster.runner("s3://music", "-o", "s3://out/a"))
+    assert code == 0, text
+    content = {name.removeprefix("a/"): data for name, data in store.content("out").items()}
+    assert stems(content) == stems(in_folder("plain"))
+    assert rows[-1]["done"] == 12
+    assert sum(name.startswith("done/") for name in content) == 12
+    code, rows, _ = separate("s3://music", "-o", "s3://out/a", "--shard", "1/2")  # the records are those of any runner
+    assert (code, [row["status"] for row in rows], rows[-1]["skipped"]) == (0, ["summary"], 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_at_random_moments_lose_no_song_and_change_no_bit(cluster, store):
+    songs(60)
+    store.upload(Path("in"), "music")
+    assert separate("in", "-o", "plain")[0] == 0
+    draw, command = random.Random(0), cluster.runner("s3://music", "-o", "s3://out", "--attempts", "20")
+
+    def done() -> int:
+        return sum(name.startswith("done/") for name in store.content("out"))
+
+    kills = {"actor": 0, "driver": 0}
+    while kills["driver"] < 2:
+        driver = start(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(4):
+            goal = done() + draw.randrange(1, 5)
+            wait_until(lambda: done() >= goal or driver.poll() is not None, "songs that are done")  # noqa: B023
+            found = actors(cluster.process.pid)
+            if found and driver.poll() is None:
+                os.kill(draw.choice(found), signal.SIGKILL)
+                kills["actor"] += 1
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        kills["driver"] += 1
+    assert kills["actor"] == 8 and 0 < done() < 60
+    code, rows, text = separate(*command)
+    assert code == 0, text
+    assert rows[-1]["done"] + rows[-1]["skipped"] == 60 and not rows[-1]["failures"]
+    content = store.content("out")
+    assert stems(content) == stems(in_folder("plain"))
+    assert sum(name.startswith("done/") for name in content) == 60
+    assert not [name for name in content if name.startswith("failed/")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_broken_huge_and_hanging_songs_among_200_do_not_stop_the_others(cluster, store):
+    songs(200)
+    Path("in/broken.wav").write_bytes(Path("in/000.wav").read_bytes()[:3000])
+    Path("in/text.mp3").write_text("la")
+    store.upload(Path("in"), "music")
+    minute = np.random.default_rng(0).uniform(-0.3, 0.3, (RATE_HZ * 60, 2))
+    with soundfile.SoundFile("huge.wav", "w", RATE_HZ, 2, "PCM_16") as file:
+        for _ in range(600):
+            file.write(minute)
+    with silent_server() as address:
+        Path("list.txt").write_text(f"s3://music\n{address}/hangs.wav\nhuge.wav\n")
+        code, rows, text = separate(
+            *cluster.runner("@list.txt", "-o", "s3://out", "--attempts", "2", "--time-limit", "20")
+        )
+    assert code == 1, text
+    assert rows[-1]["done"] == 200 and rows[-1]["failures"] == {"song": 2, "time": 2}, text
+    failed = [json.loads(data) for name, data in store.content("out").items() if name.startswith("failed/")]
+    assert sorted((record["input"].rpartition("/")[2], record["reason"]) for record in failed) == [
+        ("broken.wav", "song"), ("hangs.wav", "time"), ("huge.wav", "time"), ("text.mp3", "song"),
+    ]  # fmt: skip
+    assert len(stems(store.content("out"))) == 400
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_cluster_and_the_same_command_continues(tmp_path):
+    songs(40)
+    process = start("in", "-o", "out", "--runner", "ray", "--jobs", "2")
+    wait_until(lambda: process.poll() is not None or list(Path("out").glob("done/*.json")), "the first song")
+    process.send_signal(signal.SIGTERM)
+    code, _, text = finish(process)
+    assert code == 1 and "stopped; finished songs are kept; run the same command again for the others" in text
+    assert not actors(process.pid)
+    code, rows, text = separate("in", "-o", f"file://{tmp_path}/out")
+    assert code == 0 and rows[-1]["skipped"] > 0 and rows[-1]["done"] + rows[-1]["skipped"] == 40, text
+
+
+def test_a_cluster_that_does_not_answer_is_named():
+    songs(1)
+    code, rows, text = separate("in", "-o", "out", "--runner", "ray", "--ray-address", "127.0.0.1:1")
+    assert (code, rows) == (2, []) and "--ray-address 127.0.0.1:1: no Ray cluster answers there" in text, text
+    assert not Path("out/done").exists()
