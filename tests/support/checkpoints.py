@@ -18,7 +18,7 @@ from bandsplit.models.bsrnn.tensor_names import _source
 from bandsplit.models.network import build_model
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained import store as model_store
-from bandsplit.models.pretrained.entries import BagOfFiles, Entry, ZipArchive
+from bandsplit.models.pretrained.entries import Entry, SingleCheckpoint, ZipArchive
 from bandsplit.models.pretrained.sources import Sources
 from downloads import CALM, zip_of
 from webserver import Behaviour, Server, serve
@@ -107,7 +107,7 @@ class Store:
         self.patch.setattr(registry, "entries", lambda: (entry,))
 
     def does(self, *behaviours: Behaviour) -> None:
-        assert not isinstance(self.entry.source, BagOfFiles)
+        assert isinstance(self.entry.source, ZipArchive | SingleCheckpoint)
         self.server.pages[f"/models/{self.entry.source.file}"] = list(behaviours)
 
     def install(

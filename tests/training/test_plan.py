@@ -30,6 +30,8 @@ class Metered:
     def kwh(self) -> float:
         return 1e-3
 
+    def problem(self) -> None: ...
+
     def stop(self, reason: str) -> None: ...
 
 
