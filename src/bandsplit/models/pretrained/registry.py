@@ -48,8 +48,10 @@ def known_entries() -> tuple[Entry, ...]:
 
 def unlisted_entries() -> tuple[Entry, ...]:
     """Return the models in the cache that are not registered, as their markers describe them."""
-    found = []
-    for path in sorted(models_folder().glob(f"*/{MARKER}")):
+    found, markers = [], []
+    with suppress(OSError):  # as for each marker: what cannot be read is not there
+        markers = sorted(models_folder().glob(f"*/{MARKER}"))
+    for path in markers:
         described = (read_marker(path.parent) or {}).get("entry")
         with suppress(ConfigError):
             if described is not None and folder_of(entry := Entry.parse(described)) == path.parent:
