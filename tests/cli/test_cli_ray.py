@@ -192,7 +192,7 @@ def test_kills_at_random_moments_lose_no_song_and_change_no_bit(cluster, store):
             if found and driver.poll() is None:
                 os.kill(draw.choice(found), signal.SIGKILL)
                 kills["actor"] += 1
-        os.kill(driver.pid, signal.SIGKILL)
+        driver.kill()
         driver.wait()
         kills["driver"] += 1
     assert kills["actor"] >= 1  # up to eight: on a fast machine all songs may be done before
