@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
-from pydantic import ConfigDict, ValidationError, field_validator
+from pydantic import ConfigDict, field_validator
 
 from bandsplit.core.config import Grown
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
+from bandsplit.core.rows import read_rows
 from bandsplit.models.chunk_config import ChunkConfig
 
 Metric = Literal[
@@ -182,22 +183,11 @@ def read_scores(path: str | Path, note: Callable[[str], None] = warnings.warn) -
         BandsplitError: there is no such file, or a line is neither a score nor the beginning of one.
     """
     try:
-        content = Journal(Path(path)).read()
+        rows, damage = read_rows(Path(path), Score.model_validate_json, "score", "evaluate that song again")
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be read as scores ({error}); give a file that evaluate wrote") from None
-    rows: list[Score] = []
-    for line in sorted(content.lines + content.foreign):
-        try:
-            rows.append(Score.model_validate_json(line.text))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            reason = f"{where}: {problem['msg']}" if where else problem["msg"]
-            raise BandsplitError(
-                f"{path}, line {line.number}: not a score ({reason}); delete the line and evaluate that song again"
-            ) from None
-    if content.damage:
-        note(f"{content.damage}; evaluate the songs in question again")
+    if damage:
+        note(f"{damage}; evaluate the songs in question again")
     return rows
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from bandsplit.core.errors import ConfigError, RunError
 from bandsplit.core.files import Journal, write_atomically
 from bandsplit.core.machine import environment
+from bandsplit.core.rows import first_problem
 from bandsplit.data.songs.tracks import Dataset
 from bandsplit.runs.config import RunConfig
 from bandsplit.runs.schema import (
@@ -26,7 +27,6 @@ from bandsplit.runs.schema import (
     OtherSongs,
     SongsDescription,
     UnlabelledSongs,
-    first_problem,
 )
 
 LOCK_WAIT_S = 10.0

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bandsplit.core.errors import RunError
 from bandsplit.core.files import Journal
+from bandsplit.core.rows import first_problem
 from bandsplit.core.targets import TARGETS
 from bandsplit.runs.budgets import Budget
 from bandsplit.runs.schema import (
@@ -24,7 +25,6 @@ from bandsplit.runs.schema import (
     LoggedValidation,
     LogRow,
     SongsDescription,
-    first_problem,
 )
 
 _FOLDER_NAME = re.compile(r"seed-(\d+)-[0-9a-f]{8}")

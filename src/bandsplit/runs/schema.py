@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from bandsplit.core.config import Grown
 
@@ -196,10 +196,3 @@ class LoggedStop(_Stored):
 
 
 LogRow = LoggedStart | LoggedValidation | LoggedSkip | LoggedNote | LoggedStop
-
-
-def first_problem(error: ValidationError) -> str:
-    """Describe the first fault of a file or a line, and its place."""
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}" if where else problem["msg"]

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, TypeAlias, Union
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter, ValidationError
+from pydantic import Field, NonNegativeFloat, PositiveFloat, TypeAdapter
 
 from bandsplit.core.config import Config
 from bandsplit.core.errors import BandsplitError
 from bandsplit.core.files import Journal
+from bandsplit.core.rows import read_rows
 from bandsplit.core.version import __version__
 from bandsplit.runs.energy.card import Component, Part
 
@@ -124,21 +125,10 @@ def read_costs(path: Path, note: Callable[[str], None] = warnings.warn) -> dict[
     """
     if not path.exists():
         return {}
-    rows: dict[Key, Cost] = {}
     try:
-        content = Journal(path).read()
+        rows, damage = read_rows(path, _ROW.validate_json, "cost", "measure again")
     except OSError as error:
         raise BandsplitError(f"{path}: cannot be read as costs ({error.strerror})") from None
-    for line in sorted(content.lines + content.foreign):
-        try:
-            row = _ROW.validate_json(line.text)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"]))
-            raise BandsplitError(
-                f"{path}, line {line.number}: not a cost ({where}: {problem['msg']}); delete the line and measure again"
-            ) from None
-        rows[row.key] = row
-    if content.damage:
-        note(f"{content.damage}; measure the systems in question again")
-    return rows
+    if damage:
+        note(f"{damage}; measure the systems in question again")
+    return {row.key: row for row in rows}
