@@ -109,7 +109,7 @@ class Separator:
             runtime: "torch", "onnx", or "auto": onnxruntime for .onnx files, which need no PyTorch, else PyTorch.
             threads: CPU threads of a call of onnxruntime, by default OMP_NUM_THREADS or all cores; those of PyTorch
                 are set with `torch.set_num_threads`.
-            precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels of BSRNN models "int8". All but
+            precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels for LSTMs "int8". All but
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
             sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and
                 estimates wait in a temporary file. Models that see what others left stay with these.

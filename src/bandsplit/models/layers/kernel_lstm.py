@@ -21,7 +21,7 @@ def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
     if precision not in kernels.precisions:
         return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
     if not any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
-        return "is for bidirectional LSTM layers of 16, 32, 48 ... features, such as BSRNN's, and this model has none"
+        return "is for bidirectional LSTM layers of 16, 32, 48 ... features, and this model has none"
     return None
 
 
@@ -57,9 +57,8 @@ def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], h
     kernels = search_kernels().kernels
     if kernels is None or not _suits(layer) or not _is_quicker(layer, _sequences(x, axis, heads)):
         return None
-    try:
-        packed = keep_packed(layer, kernels, lambda: pack_lstm(kernels, layer, precision_of_products()))
-    except ValueError:  # weights that are not finite: torch shows what they lead to
+    packed = keep_packed(layer, kernels, lambda: pack_lstm(kernels, layer, precision_of_products()))
+    if packed is None:
         return None
     x = x.contiguous()
     y = torch.empty_like(x)

@@ -38,11 +38,19 @@ def precision_of_linear_layers(kernels: Kernels) -> KernelPrecision:
     return "bf16" if _precision.get() == "int8" and kernels.has("bf16") else "fp32"
 
 
-def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed:
+def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed | None:
     """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
 
-    Weights that an optimiser may change are packed at each call: a fused one does not count its changes.
+    Weights that an optimiser may change are packed at each call: a fused one does not count its changes. None if the
+    weights are not finite, which torch then shows, or of a size that the kernels lack.
     """
+    try:
+        return _keep_packed(layer, kernels, pack)
+    except ValueError:
+        return None
+
+
+def _keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed:
     weights = list(layer.parameters())
     if any(weight.requires_grad or weight.is_inference() for weight in weights):
         return pack()

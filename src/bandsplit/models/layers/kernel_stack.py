@@ -39,12 +39,10 @@ def mixed_channels(
         precision = precision_of_linear_layers(kernels)
         return [pack_tac(kernels, transform, average, concatenate, activation, precision)]
 
-    try:
-        (packed,) = keep_packed(tac, kernels, pack)
-    except ValueError:  # weights that are not finite: torch shows what they lead to
+    if (stacks := keep_packed(tac, kernels, pack)) is None:
         return None
     rows = x.contiguous().numpy().reshape(b, c, k * t, n)
-    return torch.from_numpy(packed.apply(rows, torch.get_num_threads())).view(x.shape)
+    return torch.from_numpy(stacks[0].apply(rows, torch.get_num_threads())).view(x.shape)
 
 
 @torch.no_grad()
@@ -97,13 +95,11 @@ def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) 
         weight, bias = linear.weight.detach().numpy()[None], linear.bias.detach().numpy()[None]
         return [PackedStack(kernels, [Dense(weight, bias, "fp32", "prelu", slopes)])]
 
-    try:
-        (packed,) = keep_packed(owner, kernels, pack)
-    except ValueError:  # weights that are not finite: torch shows what they lead to
+    if (stacks := keep_packed(owner, kernels, pack)) is None:
         return None
     swapped = x.transpose(1, 2).is_contiguous()  # rows are independent: no copy is needed
     rows = x.transpose(1, 2) if swapped else x.contiguous()
-    found = packed.apply(rows.reshape(1, 1, -1, linear.in_features).numpy(), torch.get_num_threads())
+    found = stacks[0].apply(rows.reshape(1, 1, -1, linear.in_features).numpy(), torch.get_num_threads())
     y = torch.from_numpy(found).view(*rows.shape[:-1], linear.out_features)
     return y.transpose(1, 2) if swapped else y
 
@@ -120,11 +116,10 @@ def tanh_perceptrons(owner: nn.Module, x: Tensor, eps: float, layers: Callable[[
     kernels = kernels_for(x, [x.shape[-1]])
     if kernels is None:
         return None
-    try:
-        stacks = keep_packed(
-            owner, kernels, lambda: pack_perceptrons(kernels, layers(), precision_of_linear_layers(kernels))
-        )
-    except ValueError:  # weights that are not finite, or sizes that the kernels lack
+    stacks = keep_packed(
+        owner, kernels, lambda: pack_perceptrons(kernels, layers(), precision_of_linear_layers(kernels))
+    )
+    if stacks is None:
         return None
     rows = F.layer_norm(x, x.shape[-2:], eps=eps).flatten(1, 2).unsqueeze(1).contiguous().numpy()
     threads, start, found = torch.get_num_threads(), 0, []
