@@ -141,15 +141,18 @@ def check_measured_budget(learner: Learner, songs: Sequence[Track], make_meter: 
     Raises:
         ConfigError: it does not, or the energy cannot be measured.
     """
-    budget, device = learner.training.budget, learner.fabric.device
+    budget = learner.training.budget
     assert budget is not None
     by_energy = budget.kind == "energy"
     instead = "or give a budget in flop or time"
     if by_energy and make_meter is None:
         raise ConfigError(f"budget {budget}: energy is not measured; leave out --no-energy, {instead}")
     with temporary_folder() as folder:
-        place = Place(device, (device.index or 0,) if device.type == "cuda" else ())
-        meter = make_meter(Path(folder), 1, place) if by_energy and make_meter is not None else None
+        meter = (
+            make_meter(Path(folder), 1, Place.of(learner.fabric.device))
+            if by_energy and make_meter is not None
+            else None
+        )
         if meter is not None:
             meter.start()
         learner.try_step()  # the first one takes longer

@@ -234,9 +234,8 @@ def _time_metered(
     """Return the result of `_time_steps`, and the mean power in watts meanwhile; None without a meter."""
     if make_meter is None:
         return *_time_steps(learner, batches), None
-    device = learner.fabric.device
     with temporary_folder() as folder:
-        meter = make_meter(Path(folder), 1, Place(device, (device.index or 0,) if device.type == "cuda" else ()))
+        meter = make_meter(Path(folder), 1, Place.of(learner.fabric.device))
         meter.start()
         meter.phase("training")
         began = time.perf_counter()
@@ -271,7 +270,7 @@ def _try(config: RunConfig, batches: BatchPlan, execution: Execution, fabric: Fa
         learner.check_fit()
         began = time.perf_counter()
         for _ in range(3):
-            learner.backward(learner.silence(), last=True).item()
+            learner.try_step()
         rate = 3 * batches.batch_size / (time.perf_counter() - began)
     except (RunError, torch.OutOfMemoryError):
         return Fit(batches.batch_size, execution.checkpointing, None, None)

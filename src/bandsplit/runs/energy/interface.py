@@ -21,6 +21,11 @@ class Place(NamedTuple):
     node: int = 0
     """Number of this machine among those of the run."""
 
+    @classmethod
+    def of(cls, device: torch.device) -> Place:
+        """Return the place of work on one device of this machine."""
+        return cls(device, (device.index or 0,) if device.type == "cuda" else ())
+
 
 class Meter(Protocol):
     """Measures the energy of a run, one on each machine; see `bandsplit.runs.energy.meter.EnergyMeter`."""
