@@ -24,7 +24,8 @@ from bandsplit.models.pretrained.registry import HUB
 
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REVISION = r"[\w.-]+(?:/[\w.-]+)*"
-_FILE = re.compile(r"[A-Za-z0-9_][\w.+-]{0,200}", re.ASCII)
+FILE = re.compile(r"[A-Za-z0-9_][\w.+-]{0,200}", re.ASCII)
+"""Form of the names of files."""
 _MOST_FILES = 100
 _TOKEN = "set HF_TOKEN, or run: hf auth login"
 
@@ -106,6 +107,11 @@ def look_up(text: str) -> Entry:
     )
 
 
+def is_of_model(path: str) -> bool:
+    """Return whether a file of a page is a model or the bag, which are at its top level."""
+    return "/" not in path and (path.endswith(".safetensors") or path == BAG_FILE)
+
+
 def _wanted(name: HubName, listed: list[tuple[Any, Any]]) -> list[tuple[str, Any]]:
     """Return the model files and the bag at the top level of a page.
 
@@ -119,9 +125,8 @@ def _wanted(name: HubName, listed: list[tuple[Any, Any]]) -> list[tuple[str, Any
                 f"{name}: {name.page} has a file {shorten(str(path), 80)!r}, which leads out of its folder; nothing "
                 f"was fetched"
             )
-    found = [(path, sibling) for path, sibling in listed
-             if "/" not in path and (path.endswith(".safetensors") or path == BAG_FILE)]  # fmt: skip
-    if strange := [path for path, _ in found if not _FILE.fullmatch(path)]:
+    found = [(path, sibling) for path, sibling in listed if is_of_model(path)]
+    if strange := [path for path, _ in found if not FILE.fullmatch(path)]:
         raise DownloadError(
             f"{name}: {name.page} has a file {shorten(strange[0], 80)!r}; names of model files may have letters, "
             f"digits and ._+-; nothing was fetched"

@@ -23,7 +23,7 @@ from bandsplit.models.card import ModelCard, read_card
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.files import load_model
 from bandsplit.models.pretrained.access import endpoint, token
-from bandsplit.models.pretrained.hub import HubName, explained
+from bandsplit.models.pretrained.hub import FILE, HubName, explained, is_of_model
 
 PAGE = "README.md"
 
@@ -100,7 +100,7 @@ def _check(path: Path, rename: bool) -> Published:
     load_model(path)
     config, card = read_card(path)
     file = f"{config.targets[0]}.safetensors" if rename and len(config.targets) == 1 else path.name
-    if not re.fullmatch(r"[A-Za-z0-9_][\w.+-]{0,200}", file, re.ASCII):
+    if not FILE.fullmatch(file):
         raise ModelFileError(f"{path}: its name must have letters, digits and ._+- only; rename it")
     return Published(file, path, config, card)
 
@@ -210,8 +210,7 @@ def publish(publication: Publication, public: bool = False) -> str:
     with explained(name):
         api.create_repo(name.repository, private=not public, exist_ok=True)
         there = [sibling.rfilename for sibling in api.model_info(name.repository).siblings or ()]
-        gone = [path for path in there if path not in files and "/" not in path
-                and (path.endswith(".safetensors") or path == BAG_FILE)]  # fmt: skip
+        gone = [path for path in there if path not in files and is_of_model(path)]
         operations = [
             *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=content) for file, content in files.items()),
             *(CommitOperationDelete(path_in_repo=path) for path in gone),
