@@ -27,10 +27,11 @@ from bandsplit.recipes.catalogue import RECIPES
 from bandsplit.reports.curves import draw_validation_curves
 from bandsplit.reports.scatter import DPI, LEGEND, Point, draw_scores
 from bandsplit.runs.records import RunRecord
-from bandsplit.studies.costs.pictures import cost_pictures
+from bandsplit.studies.costs.pictures import KWH, cost_pictures
 from bandsplit.studies.costs.rows import Cost
 from bandsplit.studies.plans import Study
 from bandsplit.studies.systems_figure import draw_systems
+from bandsplit.studies.tables.cells import columns_of
 from bandsplit.studies.tables.rows import (
     ANY_BENCHMARK,
     PUE,
@@ -108,11 +109,11 @@ def _draw_costs(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: s
     parts = ["table2"] if "table2" in study.parts else list(study.parts)
     recipes = list(dict.fromkeys(experiment.recipe for part in parts for experiment in study.parts[part]))
     by_data = measure_runs([run for run in runs if run.recipe in recipes], study.targets)
-    key = _column_of(study)
+    key = columns_of(study.targets)[-1]
     keys = [data for data in by_data if data.published] or ([ANY_BENCHMARK] if study.id == "paper" else [])
     keys += [data for data in by_data if not data.published]
     costs = (
-        ("energy", f"energy of training, kWh (PUE {PUE:g})", "the energy of training", None),
+        ("energy", KWH, "the energy of training", None),
         ("parameters", "parameters, millions", "parameters", True),
     )
     for number, data in enumerate(keys, start=1):
@@ -128,7 +129,7 @@ def _draw_costs(study: Study, runs: Sequence[RunRecord], folder: Path, suffix: s
 
 def _draw_times(study: Study, scores: Sequence[Score], folder: Path, suffix: str) -> Iterator[StudyFigure]:
     """Draw test uSDR against separation time for each data set."""
-    key = _column_of(study)
+    key = columns_of(study.targets)[-1]
     for number, (data, points) in enumerate(_times(scores, key).items(), start=1):
         path = folder / f"{numbered('score-time', number)}{suffix}"
         axis = "seconds to separate one second of audio"
@@ -149,10 +150,6 @@ def _draw_stored(
         path = folder / f"{one.name}{suffix}"
         draw_scores(path, one.points, one.cost_label, one.score_label, one.title)
         yield StudyFigure(one.caption, path)
-
-
-def _column_of(study: Study) -> str:
-    return study.targets[0] if len(study.targets) == 1 else AVERAGE
 
 
 def draw_convergence(path: Path, runs: Sequence[RunRecord], target: str = "vocals") -> None:

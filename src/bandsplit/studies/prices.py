@@ -17,13 +17,12 @@ from bandsplit.core.text import numbered
 from bandsplit.evaluation.results import Score
 from bandsplit.evaluation.yardsticks import STATIC_GAIN
 from bandsplit.recipes.catalogue import RECIPES
+from bandsplit.reports.scatter import DPI
 from bandsplit.runs.budgets import Budget
 from bandsplit.studies.outcome import StudyData, make_folder, write_table
 from bandsplit.studies.plans import Study
 from bandsplit.studies.tables.cells import CellRecord, columns_of, mean_text, record_of
 from bandsplit.studies.tables.rows import NOT_RUN, DataKey, Measured, measure_scores, measured_of, spread
-
-_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -149,4 +148,4 @@ def draw_prices(path: Path, scores: PricedScores) -> None:
     axes.set_title(f"On {scores.data.text}", fontsize=10, loc="left")
     axes.grid(alpha=0.25)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
-    save_figure(figure, path, _DPI)
+    save_figure(figure, path, DPI)

@@ -14,13 +14,12 @@ from bandsplit.core.pictures import save_figure
 from bandsplit.core.text import numbered
 from bandsplit.evaluation.results import Score
 from bandsplit.recipes.table1 import StudySystem
+from bandsplit.reports.scatter import DPI
 from bandsplit.runs.records import RunRecord
 from bandsplit.studies.plans import Study
 from bandsplit.studies.tables.cells import columns_of
 from bandsplit.studies.tables.rows import spread
 from bandsplit.studies.tables.systems import Line, systems_lines
-
-_DPI = 130
 
 
 class _Look(NamedTuple):
@@ -102,4 +101,4 @@ def _draw(
         for look in _LOOKS if look in used
     ]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    save_figure(figure, path, _DPI)
+    save_figure(figure, path, DPI)

@@ -24,6 +24,7 @@ from bandsplit.runs.records import RunRecord
 from bandsplit.studies.costs.rows import Cost, SeparationCost, TrainingCost
 from bandsplit.studies.costs.systems import as_published
 from bandsplit.studies.plans import Study
+from bandsplit.studies.tables.cells import columns_of
 from bandsplit.studies.tables.rows import (
     ANY_BENCHMARK,
     PUE,
@@ -72,7 +73,7 @@ def cost_pictures(
     """
     field = Field(study, runs, scores) if study.systems else None
     legend = LEGEND + (". Systems with extra data are on no front" if field else "")
-    key = study.targets[0] if len(study.targets) == 1 else AVERAGE
+    key = columns_of(study.targets)[-1]
     score = f"test cSDR, dB ({AVERAGE})" if field else f"validation uSDR, dB ({key})"
     separations = group((row for row in costs if isinstance(row, SeparationCost)), lambda row: row.machine)
     number = 0
