@@ -56,10 +56,8 @@ def _look(song: Path, name: str) -> float | None:
     """
     try:
         found = audio.info(song)
-    except UnknownFormatError as error:
-        if song.suffix in SUFFIXES:  # it may be a format for other decoders, which the separation tries
-            return None
-        raise AudioError(str(error).replace(str(song), name)) from None
     except AudioError as error:
+        if isinstance(error, UnknownFormatError) and song.suffix in SUFFIXES:
+            return None  # it may be a format for other decoders, which the separation tries
         raise AudioError(str(error).replace(str(song), name)) from None
     return found.samples / found.sample_rate_hz
