@@ -12,7 +12,7 @@ from bandsplit.cli.options import as_arguments
 from bandsplit.cli.training_options import RunOptions
 from bandsplit.models.card import read_card
 from bandsplit.recipes.catalogue import find_recipe
-from command_line import run_command
+from command_line import run_command, run_training
 from places import CHECKPOINT
 from songs import noise_stems, write_dataset, write_song
 from tiny_models import TINY_CHANGES, write_tiny_model
@@ -24,10 +24,7 @@ SMALL = [
 
 
 def run(capsys: pytest.CaptureFixture[str], command: str, *options: str | Path) -> tuple[int, str]:
-    """Run ``train`` or ``plan`` for vocals; return exit code and all output, unwrapped."""
-    changes = [part for change in SMALL for part in ("--set", change)]
-    ended = run_command(capsys, command, "base", "-t", "vocals", "--device", "cpu", "--no-energy", *changes, *options)
-    return ended.code, " ".join((ended.out + ended.err).split())
+    return run_training(capsys, command, "base", SMALL, *options)
 
 
 @pytest.fixture(autouse=True)
