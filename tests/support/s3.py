@@ -35,10 +35,14 @@ class S3:
             if path.is_file():
                 self.client.upload_file(str(path), bucket, path.relative_to(folder).as_posix())
 
+    def names(self, bucket: str, start: str = "") -> list[str]:
+        """List the objects of a bucket whose names start like this."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=start)
+        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
     def content(self, bucket: str) -> dict[str, bytes]:
         """Read all objects of a bucket."""
-        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
-        names = [item["Key"] for page in pages for item in page.get("Contents", [])]
+        names = self.names(bucket)
         return {name: self.client.get_object(Bucket=bucket, Key=name)["Body"].read() for name in names}
 
     def remove(self, bucket: str) -> None:
