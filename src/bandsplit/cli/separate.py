@@ -51,8 +51,12 @@ class ModelOptions:
     ] = None
     device: Annotated[str, _models("--device", "-d", metavar="DEVICE", help=DEVICE_HELP)] = "auto"
     runtime: Annotated[
-        Literal["auto", "torch", "onnx"],
-        _models("--runtime", help="Library that computes; auto: onnxruntime for .onnx files, else PyTorch."),
+        Literal["auto", "torch", "onnx", "native"],
+        _models(
+            "--runtime",
+            help="Library that computes; native: the CPU kernels; auto: onnxruntime for .onnx files, native where it "
+            "computes the model on a CPU, else PyTorch.",
+        ),
     ] = "auto"
     precision: Annotated[
         Literal["fp32", "bf16", "fp16", "int8"],

@@ -70,6 +70,18 @@ class Kernels(NamedTuple):
         """The precisions of its products."""
         return [precision for precision in _PRECISIONS if self.has(precision)]
 
+    @property
+    def is_quick(self) -> bool:
+        """Whether linear layers are quicker than PyTorch's: with AVX2 they gain too little, by measurement."""
+        return self.name.startswith("avx512")
+
+    def beside(self, precision: KernelPrecision) -> KernelPrecision:
+        """Return the precision of linear layers beside LSTMs in ``precision``: bfloat16 beside integers, else single.
+
+        They cost less than the LSTMs, and rounding shows more in their outputs.
+        """
+        return "bf16" if precision == "int8" and self.has("bf16") else "fp32"
+
     def multiply(self, inputs: np.ndarray, weights: np.ndarray, precision: KernelPrecision) -> np.ndarray:
         """Multiply ``(r n)`` by ``(c n)`` as the layers do: their plain sums ``(r c)``, floats or integers."""
         padded = np.pad(weights, ((0, -len(weights) % 64), (0, 0)))  # to a multiple of the columns of a block
@@ -92,6 +104,17 @@ class Search(NamedTuple):
     reason: str
     broken: bool = False
     """Whether a library is installed that cannot be used."""
+
+
+def describe_problem(precision: KernelPrecision) -> str | None:
+    """Return why there are no kernels for a precision here; None if there are."""
+    kernels, reason, _ = search_kernels()
+    if kernels is None:
+        fix = "; pip install 'bandsplit[kernels]', or ./kernels of the source folder" if reason == NOT_INSTALLED else ""
+        return f"needs the CPU kernels ({reason}{fix})"
+    if precision not in kernels.precisions:
+        return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
+    return None
 
 
 def fits(n: int, m: int, groups: int) -> bool:

@@ -58,6 +58,12 @@ def has_packages(*names: str) -> bool:
     return all(find_spec(name) is not None for name in names)
 
 
+def may_have_gpu() -> bool:
+    """Return whether PyTorch might find a GPU, without importing it: on Linux, whether a driver's device is there."""
+    files = "/dev/nvidiactl", "/dev/kfd", "/dev/dxg"  # of NVIDIA, AMD, and Windows' subsystem for Linux
+    return not sys.platform.startswith("linux") or any(map(os.path.exists, files))
+
+
 def forget_peak() -> bool:
     """Reset the peak of the memory in use; return whether that worked (only Linux supports it)."""
     try:
@@ -95,6 +101,8 @@ def cores() -> int:
 
 
 def cpu_threads() -> int:
-    """Return OMP_NUM_THREADS if it is a positive number, else `cores`."""
+    """Return the threads of PyTorch if it is loaded, else OMP_NUM_THREADS if it is a positive number, else `cores`."""
+    if "torch" in sys.modules:
+        return sys.modules["torch"].get_num_threads()
     given = os.environ.get("OMP_NUM_THREADS", "")
     return int(given) if given.isdecimal() and int(given) else cores()

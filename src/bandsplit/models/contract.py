@@ -6,7 +6,7 @@ families.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ from bandsplit.core.sizes import at_least, missing_to_multiple
 from bandsplit.models.chunk_config import ChunkConfig
 
 if TYPE_CHECKING:
+    from bandsplit.core.kernels import KernelPrecision, Kernels
     from bandsplit.models.onnx.metadata import Graph, OnnxFile
 
 Shape = tuple[int, ...]
@@ -90,6 +91,10 @@ class ModelConfig(Config):
     def geometry(self) -> Geometry:
         """The lengths of signals that the model takes, and how its authors cut songs."""
         raise ConfigError(f"family {self.family!r} lacks its part 'geometry': the lengths of signals that it takes")
+
+    def narrowed(self, targets: Sequence[str]) -> Self:
+        """Return the configuration without targets that the wanted ones do not need."""
+        return self
 
     @property
     def loss_stft(self) -> StftConfig | None:
@@ -173,5 +178,33 @@ class OnnxCore(Protocol):
 
         Raises:
             ValueError: it takes more.
+        """
+        ...
+
+
+class NativeCore(Protocol):
+    """Networks of a family in the CPU kernels and NumPy, without PyTorch; equal to PyTorch's up to rounding."""
+
+    def problem(self, config: Any) -> str | None:
+        """Return why the kernels do not suit a configuration; None if they do."""
+        ...
+
+    def pack(
+        self, config: Any, arrays: Mapping[str, np.ndarray], kernels: Kernels, precision: KernelPrecision
+    ) -> Callable[[np.ndarray, int], np.ndarray]:
+        """Pack the weights of a model.
+
+        Args:
+            config: its configuration, perhaps with fewer targets.
+            arrays: its weights in single precision, by the names of its state dict.
+            kernels: the kernels.
+            precision: of the largest products.
+
+        Returns:
+            The network: maps signals ``b c samples``, of any length that a chunk may have, and a number of threads to
+            signals ``b s c samples``. Threads may call it in parallel.
+
+        Raises:
+            ValueError: a weight is too large, or the kernels lack a size or the precision.
         """
         ...

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, SerializeAsAny
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.models.contract import Flop, ModelConfig, OnnxCore, Shapes
+from bandsplit.models.contract import Flop, ModelConfig, NativeCore, OnnxCore, Shapes
 
 if TYPE_CHECKING:
     from bandsplit.models.network import SeparationModel
@@ -37,6 +37,8 @@ class Family:
     raises ModelFileError or ConfigError for one that is, and cannot be read."""
     onnx: str | None = None
     """Class without arguments that is an `OnnxCore`."""
+    native: str | None = None
+    """Class without arguments that is a `NativeCore`."""
 
 
 FAMILIES = {
@@ -47,6 +49,7 @@ FAMILIES = {
         flop="bandsplit.models.bsrnn.flop:count_flop",
         weights="bandsplit.models.bsrnn.checkpoint:read_checkpoint",
         onnx="bandsplit.models.bsrnn.onnx_core:BsrnnOnnx",
+        native="bandsplit.models.bsrnn.native:BsrnnNative",
     ),
     "htdemucs": Family(
         config="bandsplit.models.demucs.config:HtDemucsConfig",
@@ -127,6 +130,7 @@ UNNAMED = "bsrnn"
 _MISSING = {
     "weights": "checkpoints of other software cannot be imported",
     "onnx": "its models cannot be exported to ONNX; separate with the .safetensors model",
+    "native": "its models need PyTorch or onnxruntime",
 }
 """The parts that a family may lack, and the consequence of each for users."""
 
@@ -203,3 +207,12 @@ def onnx_core(config: ModelConfig) -> OnnxCore:
         ConfigError: the family has none.
     """
     return find_part(config.family, "onnx")()
+
+
+def native_core(config: ModelConfig) -> NativeCore:
+    """Return the networks of the family in the CPU kernels.
+
+    Raises:
+        ConfigError: the family has none.
+    """
+    return find_part(config.family, "native")()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,73 +11,38 @@ from typing import Any
 import numpy as np
 
 from bandsplit.core.errors import ConfigError, ModelFileError
-from bandsplit.core.machine import cpu_threads
 from bandsplit.models.card import read_onnx
 from bandsplit.models.families import onnx_core
+from bandsplit.separation.pooled import PooledNetwork
 
 _SETUP = "pip install 'bandsplit[onnx]', or onnxruntime alone"
 
 
-class OnnxNetwork:
-    """A model in onnxruntime, on the CPU.
-
-    Attributes:
-        name: name of its file.
-        config: the model's; all its targets are computed, since they share one graph.
-        device: always "cpu".
-    """
+class OnnxNetwork(PooledNetwork):
+    """A model in onnxruntime, on the CPU; all its targets are computed, since they share one graph."""
 
     def __init__(self, path: Path | str, threads: int | None = None) -> None:
         """Load the model.
 
         Args:
             path: the file.
-            threads: CPU threads that one call uses; by default OMP_NUM_THREADS, else one per usable core.
+            threads: CPU threads that one call uses; by default those of `PooledNetwork`.
 
         Raises:
             ModelFileError: the file is missing, damaged, names other files, or `bandsplit export` did not write it.
             ConfigError: onnxruntime is not installed.
         """
         path = Path(path)
-        data, self.config, _ = read_onnx(path)
-        self._core = onnx_core(self.config)
-        self.name, self.device = path.stem, "cpu"
+        data, config, _ = read_onnx(path)
+        super().__init__(path.stem, config, threads)
+        self._core = onnx_core(config)
         self._lock = threading.Lock()
         self._sessions: dict[int, Any] = {}
         self._data, self._path = data, path
-        self._threads = threads or cpu_threads()
-        self._pool = ThreadPoolExecutor(self._threads)
-        self._check(path, self._session(min(self._threads, self._separable(1, self.config.channels))))
+        self._check(path, self._session(min(self._threads, self._separable(1, config.channels))))
 
-    @property
-    def batch_size(self) -> int:
-        """Best number of chunks to estimate at once: one for each thread."""
-        return self._threads
-
-    def estimate(self, batch: np.ndarray) -> np.ndarray:
-        """Estimate chunks, float32 ``b c samples``: float32 ``b s c samples``. Threads may call it in parallel.
-
-        Raises:
-            MemoryError: the machine has too little memory.
-            ModelFileError: the graph fails.
-        """
-        b, c, samples = batch.shape
-        count = self._separable(b, c)
-        parts = np.array_split(batch.reshape(count, -1, samples), min(self._threads, count))
-        session = self._session(len(parts))
-        if len(parts) == 1:
-            estimates = self._estimate(session, parts[0])
-        else:
-            found = list(self._pool.map(lambda part: self._estimate(session, part), parts))
-            estimates = np.concatenate(found)
-        return estimates.reshape(b, -1, *estimates.shape[1:]).swapaxes(1, 2).reshape(b, -1, c, samples)
-
-    def _separable(self, b: int, c: int) -> int:
-        """Return the number of independent parts of a batch: chunks, or channels unless the network mixes them."""
-        return b * c if self.config.any_channels else b
-
-    def _estimate(self, session: Any, batch: np.ndarray) -> np.ndarray:
-        """Map ``b c samples`` to ``b s c samples``."""
+    def _estimate(self, batch: np.ndarray, calls: int) -> np.ndarray:
+        session = self._session(calls)
         mixture = self._core.before(self.config, batch)
         try:
             (estimates,) = session.run(["estimates"], {"mixture": mixture})
@@ -92,10 +56,7 @@ class OnnxNetwork:
         return self._core.after(self.config, estimates, batch.shape[-1])
 
     def _session(self, calls: int) -> Any:
-        """Return a session for ``calls`` parallel calls, which share the threads.
-
-        One thread per channel is much faster than two on one: no thread waits, and the data stay in the caches.
-        """
+        """Return a session for ``calls`` parallel calls, which share the threads."""
         threads = self._threads - calls + 1  # each call brings its own
         with self._lock:
             if threads not in self._sessions:

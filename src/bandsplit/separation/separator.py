@@ -106,8 +106,9 @@ class Separator:
             batch_size: chunks estimated at once, which takes memory; by default one for each thread of a CPU, and a few
                 on a GPU.
             targets: the wanted targets, None for all. Models of others are not loaded, and their decoders not run.
-            runtime: "torch", "onnx", or "auto": onnxruntime for .onnx files, which need no PyTorch, else PyTorch.
-            threads: CPU threads of a call of onnxruntime, by default OMP_NUM_THREADS or all cores; those of PyTorch
+            runtime: "torch", "onnx", "native" (the CPU kernels), or "auto": onnxruntime for .onnx files; the kernels,
+                on a CPU, for models of PyTorch that they compute completely; else PyTorch. Only "torch" needs PyTorch.
+            threads: CPU threads of a call in the others, by default OMP_NUM_THREADS or all cores; those of PyTorch
                 are set with `torch.set_num_threads`.
             precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels for LSTMs "int8". All but
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
@@ -133,7 +134,7 @@ class Separator:
         self.channels = next((count for config in self._configs if (count := needed_channels(config))), None)
         stages = make_stages(needed, sequential)
         self.chunks = tuple(dict.fromkeys(stage.chunks for stage in stages))
-        self._load = partial(load_stage, device=device, threads=threads, precision=precision)
+        self._load = partial(load_stage, device=device, threads=threads, precision=precision, runtime=runtime)
         kept = stages[:1] if sequential else stages
         networks = {member: network for stage in kept for member, network in self._load(stage).items()}
         self.device = next(iter(networks.values())).device

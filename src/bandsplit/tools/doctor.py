@@ -88,8 +88,16 @@ def _versions() -> Iterator[Finding]:
 
 
 def _without_torch() -> tuple[Status, str]:
-    """Return status and text of a missing PyTorch: with onnxruntime, .onnx models still work."""
-    return ("note", ": only .onnx models can be used") if has_packages("onnxruntime") else ("fail", "")
+    """Return status and text of a missing PyTorch: the CPU kernels and onnxruntime still compute some models."""
+    models = {"models that the CPU kernels compute": _has_kernels(), ".onnx models": has_packages("onnxruntime")}
+    there = [name for name, is_there in models.items() if is_there]
+    return ("note", f": only {' and '.join(there)} can be used") if there else ("fail", "")
+
+
+def _has_kernels() -> bool:
+    from bandsplit.core.kernels import search_kernels
+
+    return search_kernels().kernels is not None
 
 
 def _contains(wanted: str, found: str) -> bool:
@@ -99,11 +107,14 @@ def _contains(wanted: str, found: str) -> bool:
 
 
 def _device() -> Iterator[Finding]:
-    if not has_packages("torch") and has_packages("onnxruntime"):
-        value = f"cpu, by onnxruntime {_version_of('onnxruntime')}, because PyTorch is not installed"
+    if not has_packages("torch") and _without_torch()[0] == "note":
+        by = ["the CPU kernels"] if _has_kernels() else []
+        by += [f"onnxruntime {version}"] if (version := _version_of("onnxruntime")) else []
+        value = f"cpu, by {' and '.join(by)}, because PyTorch is not installed"
         yield Finding("device", "chosen", value, "note", "for other models, and for GPUs: pip install torch")
         yield Finding("device", "NVIDIA driver", _driver() or "none")
         yield Finding("device", "CPU cores", str(cores()))
+        yield _cpu_kernels()
         return
     import torch
 

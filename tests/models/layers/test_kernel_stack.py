@@ -12,8 +12,9 @@ from bandsplit.core.kernels import Activation, Dense, KernelPrecision, PackedSta
 from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.bands import BandRun
-from bandsplit.models.layers.kernel_products import products_in
-from bandsplit.models.layers.kernel_stack import kernels_for, pack_perceptrons, pack_tac
+from bandsplit.models.layers.kernel_packing import pack_mixing, pack_perceptrons
+from bandsplit.models.layers.kernel_products import arrays_of, products_in
+from bandsplit.models.layers.kernel_stack import kernels_for
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
 TOLERANCE: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 5e-3, "int8": 3e-2}
@@ -85,8 +86,7 @@ def test_tac_is_that_of_torch_in_double_precision(
 ):
     torch.manual_seed(0)
     tac = Tac(32, 48, activation, norm=False)
-    layers = tac.transform, tac.average, tac.concatenate, tac.activation
-    packed = pack_tac(kernels_of(name), *layers, precision)
+    packed = pack_mixing(kernels_of(name), arrays_of(tac), precision)
     x = noise(*shape, 32)
     b, c, k, t, n = x.shape
     found = packed.apply(x.reshape(b, c, k * t, n), 1).reshape(x.shape)
@@ -213,7 +213,7 @@ def test_weights_that_are_not_finite_are_left_to_torch():
     with torch.no_grad():
         tac.transform.weight[3, 5] = np.nan
         assert tac(x).isnan().all()
-    runs = [[(torch.full((1, 16, 16), np.inf), torch.zeros(1, 1, 16))]]
+    runs = [[(np.full((1, 16, 16), np.inf), np.zeros((1, 1, 16)))]]
     with pytest.raises(ValueError, match="not finite"):
         pack_perceptrons(installed_kernels(), runs, "fp32")
 

@@ -10,8 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.epsilon import EPS
 from bandsplit.models.layers.kernel_stack import mixed_channels, prelu_linear
-from bandsplit.models.layers.sequence import EPS
 
 
 class Tac(nn.Module):
@@ -28,10 +28,8 @@ class Tac(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
-        if self.norm is None:
-            layers = self.transform, self.average, self.concatenate, self.activation
-            if (y := mixed_channels(self, x, *layers)) is not None:
-                return y
+        if self.norm is None and (y := mixed_channels(self, x, self.average.in_features)) is not None:
+            return y
         z = x if self.norm is None else self._normalise(x, self.norm)
         each = self.activation(self.transform(z))
         mean = self.activation(self.average(each.mean(dim=1, keepdim=True)))

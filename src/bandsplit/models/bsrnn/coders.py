@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from bandsplit.models.layers.band_linear import BandLinear, constant_table
 from bandsplit.models.layers.bands import BandRun, are_side_by_side, mean_of_bands
+from bandsplit.models.layers.epsilon import EPS
 from bandsplit.models.layers.kernel_stack import tanh_perceptrons
-from bandsplit.models.layers.sequence import EPS
 
 
 class BandNormLinear(BandLinear):

@@ -5,6 +5,7 @@ Variants are unions tagged by ``kind``; `bandsplit.models.bsrnn.build` turns eac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, WrapValidator, field_validator, model_validator
@@ -268,6 +269,12 @@ class BsrnnConfig(ModelConfig):
     def merged_channels(self) -> int:
         """Channels that the coders project together."""
         return self.channels if self.stereo.kind == "merged" else 1
+
+    def narrowed(self, targets: Sequence[str]) -> Self:
+        """Leave out other targets, unless estimates depend on all of them."""
+        if self.residual is not None or self.mixture_consistency:
+            return self
+        return self.model_copy(update={"targets": tuple(target for target in self.targets if target in targets)})
 
     @property
     def geometry(self) -> Geometry:

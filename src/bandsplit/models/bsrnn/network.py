@@ -61,12 +61,11 @@ class BandSplitModel(SeparationModel):
 
     def narrowed(self, targets: Sequence[str]) -> "BandSplitModel":
         """Leave out the decoders of other targets, unless estimates depend on all of them."""
-        config = self.config
-        if config.residual is not None or config.mixture_consistency:
-            return self
-        wanted = tuple(target for target in config.targets if target in targets)
-        decoders = nn.ModuleDict({target: self.decoders[target] for target in wanted})
-        return BandSplitModel(config.model_copy(update={"targets": wanted}), self.encoder, self.blocks, decoders)
+        config = self.config.narrowed(targets)
+        decoders = nn.ModuleDict(
+            {target: self.decoders[target] for target in config.targets if target in self.decoders}
+        )
+        return BandSplitModel(config, self.encoder, self.blocks, decoders)
 
     def repeated_parts(self) -> Iterable[RepeatedPart]:
         """Return the blocks."""

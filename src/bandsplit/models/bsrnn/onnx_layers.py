@@ -15,7 +15,8 @@ from bandsplit.models.bsrnn.coders import BandEncoder, BandNormLinear, MaskDecod
 from bandsplit.models.bsrnn.config import BsrnnConfig
 from bandsplit.models.layers.band_linear import BandLinear
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.sequence import EPS, ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
+from bandsplit.models.layers.epsilon import EPS
+from bandsplit.models.layers.sequence import ConvLayer, DilatedStack, NormConv, RecurrentLayer, SequenceNorm
 from bandsplit.models.onnx.nodes import Nodes, Scan
 
 _LARGEST = 4.0  # divides standardised inputs, so that one 8-bit scale serves them and outputs up to 1

@@ -3,23 +3,19 @@
 from typing import Literal
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
-from bandsplit.core.kernels import NOT_INSTALLED, KernelPrecision, Kernels, PackedLstm, fits, search_kernels
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, describe_problem, fits, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
-from bandsplit.models.layers.kernel_products import keep_packed, precision_of_products
+from bandsplit.models.layers.kernel_packing import pack_recurrent
+from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
 from bandsplit.models.layers.sequence import RecurrentLayer
 
 
 def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
     """Return why the kernels compute no layer of a model in a precision; None if they do."""
-    kernels, reason, _ = search_kernels()
-    if kernels is None:
-        fix = "; pip install 'bandsplit[kernels]', or ./kernels of the source folder" if reason == NOT_INSTALLED else ""
-        return f"needs the CPU kernels ({reason}{fix})"
-    if precision not in kernels.precisions:
-        return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
+    if (problem := describe_problem(precision)) is not None:
+        return problem
     if not any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
         return "is for bidirectional LSTM layers of 16, 32, 48 ... features, and this model has none"
     return None
@@ -72,7 +68,5 @@ def pack_lstm(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecisio
     Raises:
         ValueError: one is not finite, or the kernels lack its size or the precision.
     """
-    with torch.no_grad():
-        project = rearrange(layer.project.weight, "n (d m) -> d n m", d=2)
-        weights = (tensor.detach().numpy() for tensor in (layer.gate_weights(), project, layer.project.bias))
-        return PackedLstm(kernels, *weights, groups=layer.norm.groups, eps=layer.norm.eps, precision=precision)
+    norm = layer.norm
+    return pack_recurrent(kernels, arrays_of(layer), groups=norm.groups, eps=norm.eps, precision=precision)

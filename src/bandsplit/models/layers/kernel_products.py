@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from torch import nn
 
 from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedStack
@@ -30,12 +31,9 @@ def precision_of_products() -> KernelPrecision:
     return _precision.get()
 
 
-def precision_of_linear_layers(kernels: Kernels) -> KernelPrecision:
-    """Return the precision of linear layers beside LSTMs in `precision_of_products`.
-
-    They cost less than the LSTMs, and rounding shows more in their outputs: bfloat16 beside integers, otherwise single.
-    """
-    return "bf16" if _precision.get() == "int8" and kernels.has("bf16") else "fp32"
+def arrays_of(layer: nn.Module) -> dict[str, np.ndarray]:
+    """Return the arrays of a layer on the CPU by the names of its state dict."""
+    return {name: tensor.detach().numpy() for name, tensor in layer.state_dict().items()}
 
 
 def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed | None:

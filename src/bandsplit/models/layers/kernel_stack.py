@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack, search_kernels
+from bandsplit.core.kernels import Kernels, PackedStack, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
-from bandsplit.models.layers.kernel_products import keep_packed, precision_of_linear_layers
+from bandsplit.models.layers.kernel_packing import pack_head_projection, pack_mixing, pack_perceptrons
+from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
 
 
 def kernels_for(x: Tensor, sizes: Sequence[int]) -> Kernels | None:
@@ -20,64 +20,24 @@ def kernels_for(x: Tensor, sizes: Sequence[int]) -> Kernels | None:
     if torch.is_grad_enabled() or not is_plain_cpu_work(x) or x.numel() == 0 or any(size % 16 for size in sizes):
         return None
     kernels = search_kernels().kernels
-    return kernels if kernels is not None and kernels.name.startswith("avx512") else None
+    return kernels if kernels is not None and kernels.is_quick else None
 
 
-def mixed_channels(
-    tac: nn.Module, x: Tensor, transform: nn.Linear, average: nn.Linear, concatenate: nn.Linear, activation: nn.Module
-) -> Tensor | None:
-    """Compute a transform-average-concatenate block, with its residual, on ``(b c k t n)``.
+def mixed_channels(tac: nn.Module, x: Tensor, hidden: int) -> Tensor | None:
+    """Compute a transform-average-concatenate block of ``hidden`` features, with its residual, on ``(b c k t n)``.
 
-    The layers are parts of ``tac``. None if the kernels do not suit.
+    The block has no normalisation. None if the kernels do not suit.
     """
-    kernels = kernels_for(x, [transform.in_features, average.in_features])
+    b, c, k, t, n = x.shape
+    kernels = kernels_for(x, [n, hidden])
     if kernels is None:
         return None
-    b, c, k, t, n = x.shape
-
-    def pack() -> list[PackedStack]:
-        precision = precision_of_linear_layers(kernels)
-        return [pack_tac(kernels, transform, average, concatenate, activation, precision)]
-
-    if (stacks := keep_packed(tac, kernels, pack)) is None:
+    precision = kernels.beside(precision_of_products())
+    stacks = keep_packed(tac, kernels, lambda: [pack_mixing(kernels, arrays_of(tac), precision)])
+    if stacks is None:
         return None
     rows = x.contiguous().numpy().reshape(b, c, k * t, n)
     return torch.from_numpy(stacks[0].apply(rows, torch.get_num_threads())).view(x.shape)
-
-
-@torch.no_grad()
-def pack_tac(
-    kernels: Kernels,
-    transform: nn.Linear,
-    average: nn.Linear,
-    concatenate: nn.Linear,
-    activation: nn.Module,
-    precision: KernelPrecision = "fp32",
-) -> PackedStack:
-    """Pack a transform-average-concatenate block, whose layers share `nn.Tanh`, or `nn.PReLU` of one slope.
-
-    Raises:
-        ValueError: a weight is not finite, or the kernels lack its size or the precision.
-    """
-    slope = float(activation.weight) if isinstance(activation, nn.PReLU) else None
-    from_each, from_mean = concatenate.weight.detach().chunk(2, dim=1)
-
-    def layer(weight: Tensor, bias: Tensor | None, activated: bool = True) -> Dense:
-        stacked = weight.detach().numpy()[None]
-        biases = np.zeros((1, len(weight))) if bias is None else bias.detach().numpy()[None]
-        if not activated:
-            return Dense(stacked, biases, precision)
-        if slope is None:
-            return Dense(stacked, biases, precision, "tanh")
-        return Dense(stacked, biases, precision, "prelu", np.full(len(weight), slope))
-
-    layers = [
-        layer(transform.weight, transform.bias),
-        layer(average.weight, average.bias),
-        layer(from_mean, concatenate.bias, activated=False),
-        layer(from_each, None),
-    ]
-    return PackedStack(kernels, layers, mixes=True)
 
 
 def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) -> Tensor | None:
@@ -91,9 +51,8 @@ def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) 
         return None
 
     def pack() -> list[PackedStack]:
-        slopes = slope.detach().repeat_interleave(linear.out_features // len(slope)).numpy()
-        weight, bias = linear.weight.detach().numpy()[None], linear.bias.detach().numpy()[None]
-        return [PackedStack(kernels, [Dense(weight, bias, "fp32", "prelu", slopes)])]
+        arrays = {"linear.weight": linear.weight, "linear.bias": linear.bias, "slope": slope}
+        return [pack_head_projection(kernels, {name: tensor.detach().numpy() for name, tensor in arrays.items()})]
 
     if (stacks := keep_packed(owner, kernels, pack)) is None:
         return None
@@ -116,10 +75,12 @@ def tanh_perceptrons(owner: nn.Module, x: Tensor, eps: float, layers: Callable[[
     kernels = kernels_for(x, [x.shape[-1]])
     if kernels is None:
         return None
-    stacks = keep_packed(
-        owner, kernels, lambda: pack_perceptrons(kernels, layers(), precision_of_linear_layers(kernels))
-    )
-    if stacks is None:
+
+    def pack() -> list[PackedStack]:
+        arrays = ([(weight.numpy(), bias.numpy()) for weight, bias in run] for run in layers())
+        return pack_perceptrons(kernels, arrays, kernels.beside(precision_of_products()))
+
+    if (stacks := keep_packed(owner, kernels, pack)) is None:
         return None
     rows = F.layer_norm(x, x.shape[-2:], eps=eps).flatten(1, 2).unsqueeze(1).contiguous().numpy()
     threads, start, found = torch.get_num_threads(), 0, []
@@ -127,22 +88,3 @@ def tanh_perceptrons(owner: nn.Module, x: Tensor, eps: float, layers: Callable[[
         found.append(torch.from_numpy(stack.apply(rows[start : start + stack.sets], threads)).squeeze(1))
         start += stack.sets
     return found
-
-
-@torch.no_grad()
-def pack_perceptrons(kernels: Kernels, runs: Layers, precision: KernelPrecision) -> list[PackedStack]:
-    """Pack perceptrons with tanh between their layers; the first and the last one are always in single precision.
-
-    Raises:
-        ValueError: a weight is not finite, or the kernels lack a size or the precision.
-    """
-    stacks = []
-    for layers in runs:
-        packed = [
-            Dense(weight.detach().mT.numpy(), bias.detach().squeeze(1).numpy(), precision, "tanh")
-            for weight, bias in layers
-        ]
-        packed[0] = packed[0]._replace(precision="fp32")
-        packed[-1] = packed[-1]._replace(precision="fp32", activation="none")
-        stacks.append(PackedStack(kernels, packed))
-    return stacks

@@ -9,12 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.models.layers.cpu_work import TwoPaths, is_plain_cpu_work, lacks_bf16_lstm
+from bandsplit.models.layers.epsilon import EPS
 from bandsplit.models.layers.lstm import projected_bilstm
 from bandsplit.models.layers.threads import apply_apart, is_apart
-
-EPS = 1e-7
-"""Epsilon of every normalisation, except inside the dilated stack where stated."""
-
 
 LEAST_NUMBERS_APART = 200_000
 """Count of numbers in the sequences from which sharing them among threads is faster, by measurement."""

@@ -120,7 +120,7 @@ def _open(files: Sequence[Path], chunks: ChunkConfig | None, device: str, thread
     """Load the models and make the noise; return its length in seconds."""
     global _work
     torch.set_num_threads(threads)
-    separator = Separator(list(files), device=device, chunks=chunks)
+    separator = Separator(list(files), device=device, chunks=chunks, threads=threads)
     noise_s = noise_s or separator.chunks_at_once * max(plan.chunk_s for plan in separator.chunks)
     shape = (separator.channels or 2, round(noise_s * separator.sample_rate_hz))
     _work = separator, np.random.default_rng(0).uniform(-0.1, 0.1, shape).astype(np.float32)

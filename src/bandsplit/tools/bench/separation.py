@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -25,21 +25,28 @@ from bandsplit.models.layers.kernel_lstm import kernel_problem
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model
+from bandsplit.separation.native_network import native_problem
 from bandsplit.separation.opening import open_network
 from bandsplit.separation.torch_network import TorchNetwork
 from bandsplit.tools.bench.matrix_rate import matrix_rate, time_s
 
-Way = Literal["plain", "torch", "kernels", "kernels-bf16", "kernels-int8", "onnx"]
+Way = Literal[
+    "plain", "torch", "kernels", "kernels-bf16", "kernels-int8", "native", "native-bf16", "native-int8", "onnx"
+]
 """Ways to compute a model.
 
 PyTorch's own layers and a chunk at a time; `TorchNetwork` without the CPU kernels, and with them in each of their
-precisions; onnxruntime.
+precisions; the kernels without PyTorch; onnxruntime.
 """
 
-RUNTIMES = ("plain", "torch", "kernels", "kernels-bf16", "kernels-int8", "onnx", "int8")
+RUNTIMES = (*get_args(Way), "int8")
 """The ways, and onnxruntime with 8-bit integers."""
 
-_KERNELS: dict[str, KernelPrecision] = {"kernels": "fp32", "kernels-bf16": "bf16", "kernels-int8": "int8"}
+_KERNELS: dict[str, KernelPrecision] = {
+    f"{by}{suffix}": precision
+    for by in ("kernels", "native")
+    for suffix, precision in (("", "fp32"), ("-bf16", "bf16"), ("-int8", "int8"))
+}
 
 PROBE_S = 2.0
 """Length of the noise whose estimates are compared."""
@@ -98,7 +105,7 @@ def benchmark_files(
         for runtime in runtimes:
             if runtime in ("onnx", "int8") and not _is_exported(read_card(file)[0], int8=runtime == "int8"):
                 continue
-            if runtime in _KERNELS and not _is_in_kernels(read_card(file)[0], _KERNELS[runtime]):
+            if runtime in _KERNELS and not _is_in_kernels(read_card(file)[0], runtime):
                 continue
             if runtime not in ("onnx", "int8"):
                 ways[runtime] = (runtime, file)  # type: ignore[assignment]
@@ -112,7 +119,10 @@ def _is_exported(config: ModelConfig, *, int8: bool) -> bool:
     return FAMILIES[config.family].onnx is not None and (not int8 or onnx_core(config).int8_problem(config) is None)
 
 
-def _is_in_kernels(config: ModelConfig, precision: KernelPrecision) -> bool:
+def _is_in_kernels(config: ModelConfig, runtime: str) -> bool:
+    precision = _KERNELS[runtime]
+    if runtime.startswith("native"):
+        return native_problem(config, precision) is None
     with torch.device("meta"):
         return kernel_problem(build_model(config), precision) is None
 
@@ -197,7 +207,8 @@ def _open(
     if way not in _KERNELS:
         os.environ["BANDSPLIT_KERNELS"] = "off"
     fast = precision if way == "torch" else _KERNELS.get(way, "fp32")
-    network = open_network(file, device, precision=fast)  # type: ignore[arg-type]
+    runtime = "onnx" if way == "onnx" else "native" if way.startswith("native") else "torch"
+    network = open_network(file, device, precision=fast, runtime=runtime)  # type: ignore[arg-type]
     estimate, size = network.estimate, network.batch_size
     if way == "plain":
         assert isinstance(network, TorchNetwork)

@@ -1,0 +1,101 @@
+"""Weights of layers, by the names of their state dicts, packed for the CPU kernels; nothing here needs PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from bandsplit.core.kernels import Activation, Dense, KernelPrecision, Kernels, PackedLstm, PackedStack
+
+Arrays = Mapping[str, np.ndarray]
+"""Arrays in single precision by their names in a layer."""
+
+
+def part(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a part of a layer, by their names in that part."""
+    return {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+
+
+def pack_recurrent(
+    kernels: Kernels, arrays: Arrays, *, groups: int, eps: float, precision: KernelPrecision
+) -> PackedLstm:
+    """Pack a `RecurrentLayer` with a bidirectional LSTM.
+
+    Raises:
+        ValueError: a weight is not finite, or the kernels lack its size or the precision.
+    """
+    bias = arrays["project.bias"]
+    project = arrays["project.weight"].reshape(len(bias), 2, -1).swapaxes(0, 1)
+    weight = np.stack([_gates(arrays, suffix) for suffix in ("", "_reverse")])
+    return PackedLstm(kernels, weight, project, bias, groups=groups, eps=eps, precision=precision)
+
+
+def _gates(arrays: Arrays, suffix: str) -> np.ndarray:
+    """Join the weights of a direction ``(4m n+m+1)``, with gain and bias of the normalisation folded in."""
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    from_input, from_output, bias_ih, bias_hh = (arrays[f"rnn.{name}_l0{suffix}"] for name in names)
+    bias = bias_ih + bias_hh + from_input @ arrays["norm.bias"]
+    joined = np.concatenate([from_input * arrays["norm.weight"], from_output, bias[:, None]], axis=1)
+    into, forget, candidate, outof = np.split(joined, 4)
+    return np.concatenate([into, forget, outof, candidate])
+
+
+def pack_mixing(kernels: Kernels, arrays: Arrays, precision: KernelPrecision) -> PackedStack:
+    """Pack a transform-average-concatenate block without its normalisation.
+
+    Its layers share a PReLU of one slope, ``activation.weight``, or have tanh if there is none.
+
+    Raises:
+        ValueError: a weight is not finite, or the kernels lack its size or the precision.
+    """
+    slope = arrays.get("activation.weight")
+    kind: Activation = "tanh" if slope is None else "prelu"
+    from_each, from_mean = np.split(arrays["concatenate.weight"], 2, axis=1)
+
+    def layer(weight: np.ndarray, bias: np.ndarray, kind: Activation = kind) -> Dense:
+        slopes = np.full(len(weight), slope) if slope is not None and kind == "prelu" else None
+        return Dense(weight[None], bias[None], precision, kind, slopes)
+
+    layers = [
+        *(layer(arrays[f"{name}.weight"], arrays[f"{name}.bias"]) for name in ("transform", "average")),
+        layer(from_mean, arrays["concatenate.bias"], "none"),
+        layer(from_each, np.zeros(len(from_each), np.float32)),
+    ]
+    return PackedStack(kernels, layers, mixes=True)
+
+
+def pack_head_projection(kernels: Kernels, arrays: Arrays) -> PackedStack:
+    """Pack a linear layer with a slope for each head; always in single precision, since its rounding shows most.
+
+    Raises:
+        ValueError: a weight is not finite, or the kernels lack its size.
+    """
+    weight, slope = arrays["linear.weight"], arrays["slope"]
+    slopes = np.repeat(slope, len(weight) // len(slope))
+    return PackedStack(kernels, [Dense(weight[None], arrays["linear.bias"][None], "fp32", "prelu", slopes)])
+
+
+def fold_norm(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight ``(k in out)`` and bias ``(k 1 out)`` of a `BandNormLinear` with its normalisation folded in."""
+    weight = arrays["norm_weight"] * arrays["weight"]
+    return weight, arrays["bias"] + arrays["norm_bias"] @ arrays["weight"]
+
+
+Layers = Iterable[Sequence[tuple[np.ndarray, np.ndarray]]]
+"""Weights ``(k in out)`` and biases ``(k 1 out)`` of the layers of each run of k bands."""
+
+
+def pack_perceptrons(kernels: Kernels, runs: Layers, precision: KernelPrecision) -> list[PackedStack]:
+    """Pack perceptrons with tanh between their layers; the first and the last one are always in single precision.
+
+    Raises:
+        ValueError: a weight is not finite, or the kernels lack a size or the precision.
+    """
+    stacks = []
+    for layers in runs:
+        packed = [Dense(weight.swapaxes(1, 2), bias[:, 0], precision, "tanh") for weight, bias in layers]
+        packed[0] = packed[0]._replace(precision="fp32")
+        packed[-1] = packed[-1]._replace(precision="fp32", activation="none")
+        stacks.append(PackedStack(kernels, packed))
+    return stacks
