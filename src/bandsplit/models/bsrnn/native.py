@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from bandsplit.audio.stft_numpy import istft, stft
+from bandsplit.core.kernel_attention import attend
 from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedStack, fits
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig, TacStereo
 from bandsplit.models.bsrnn.native_coders import NativeDecoder, NativeEncoder, standardised
@@ -154,7 +155,7 @@ class _Attention:
     """Self-attention over frames, with its residual."""
 
     def __init__(self, arrays: Arrays, kernels: Kernels) -> None:
-        self.kernels = kernels
+        self.kernels, self.heads = kernels, len(arrays["query.slope"])
         self.query, self.key, self.value, self.project = (
             _HeadProjection(part(arrays, name), kernels) for name in ("query", "key", "value", "project")
         )
@@ -163,18 +164,8 @@ class _Attention:
         b, c, k, t, n = x.shape
         frames = x.reshape(b * c, k, t, n)
         found = (one(frames, threads) for one in (self.query, self.key, self.value))
-        query, key, value = (one.reshape(*one.shape[:3], -1) for one in found)
-        attended = attend(query, key, value)
-        joined = attended.reshape(b * c, -1, t, k, n // attended.shape[1]).transpose(0, 3, 2, 1, 4)
+        query, key, value = (one.reshape(b * c * self.heads, t, -1) for one in found)
+        attended = attend(self.kernels, query, key, value, threads)
+        joined = attended.reshape(b * c, self.heads, t, k, n // self.heads).transpose(0, 3, 2, 1, 4)
         y = self.project(np.ascontiguousarray(joined).reshape(b * c, k, t, n), threads)
         return x + y[:, 0].swapaxes(1, 2).reshape(x.shape)
-
-
-def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Return ``softmax(query key^T / sqrt(n)) value`` of ``(b h t n)``."""
-    scores = query @ key.swapaxes(-1, -2)
-    scores /= np.sqrt(query.shape[-1], dtype=np.float32)
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores @ value

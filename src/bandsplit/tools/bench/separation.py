@@ -42,11 +42,8 @@ precisions; the kernels without PyTorch; onnxruntime.
 RUNTIMES = (*get_args(Way), "int8")
 """The ways, and onnxruntime with 8-bit integers."""
 
-_KERNELS: dict[str, KernelPrecision] = {
-    f"{by}{suffix}": precision
-    for by in ("kernels", "native")
-    for suffix, precision in (("", "fp32"), ("-bf16", "bf16"), ("-int8", "int8"))
-}
+_KERNELS: dict[str, KernelPrecision] = {"kernels": "fp32", "kernels-bf16": "bf16", "kernels-int8": "int8"}
+_KERNELS |= {way.replace("kernels", "native"): precision for way, precision in _KERNELS.items()}
 
 PROBE_S = 2.0
 """Length of the noise whose estimates are compared."""
