@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bandsplit.core.extras import requirements
+from environments import needed_by
+from places import ROOT
 from run_folders import write_run
 
 COMMAND = """
@@ -44,3 +49,11 @@ def test_reading_listing_and_tables_do_not_load_torch(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     loaded = json.loads(done.stdout)
     assert loaded == dict.fromkeys(STATEMENTS, False), "the first that is true loads it; after it, all are"
+
+
+@pytest.mark.parametrize("page", ["onnx.md", "kernels.md"])
+def test_the_smallest_set_of_packages_is_complete(page: str):
+    lines = (ROOT / "docs" / page).read_text().splitlines()
+    (given,) = [line.split()[2:] for line in lines if line.endswith("soundfile soxr typer")]
+    found = {name for package in given if package != "onnxruntime" for name in needed_by(package)}
+    assert {name for name, _, _ in requirements()} - found == {"torch"}

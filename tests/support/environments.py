@@ -22,7 +22,7 @@ class Environment:
             pytest.skip("virtual environments lie elsewhere here, and links need rights")
         venv.create(folder, with_pip=False)
         (site,) = folder.glob("lib/python*/site-packages")
-        for name in _needed("bandsplit", extras, set(without)):
+        for name in needed_by("bandsplit", extras, without):
             for top in _files(name):
                 if not (site / top.name).exists():
                     (site / top.name).symlink_to(top)
@@ -39,9 +39,9 @@ class Environment:
         )  # fmt: skip
 
 
-def _needed(name: str, extras: Iterable[str], without: set[str]) -> set[str]:
+def needed_by(name: str, extras: Iterable[str] = (), without: Iterable[str] = ()) -> set[str]:
     """Name a package and all that it needs, as far as installed."""
-    found, todo = set(), [(name, extra) for extra in ("", *extras)]
+    found, todo, without = set(), [(name, extra) for extra in ("", *extras)], set(without)
     while todo:
         name, extra = todo.pop()
         if name in without or (name, extra) in found:

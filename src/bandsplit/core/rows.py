@@ -28,7 +28,7 @@ def read_rows(path: Path, parse: Callable[[str], Row], kind: str, fix: str) -> t
         path: the file.
         parse: makes a row of the text of a line.
         kind: noun for a row, such as "score".
-        fix: what a user does about a line that is none, after deleting it.
+        fix: what a user does after deleting a line that is not a row.
 
     Returns:
         The rows, and `Content.damage`: a line about incomplete rows, whose writer was stopped, that were left out.

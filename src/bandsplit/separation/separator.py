@@ -108,8 +108,7 @@ class Separator:
             targets: the wanted targets, None for all. Models of others are not loaded, and their decoders not run.
             runtime: "torch", "onnx", "native" (the CPU kernels), or "auto": onnxruntime for .onnx files; the kernels,
                 on a CPU, for models of PyTorch that they compute completely; else PyTorch. Only "torch" needs PyTorch.
-            threads: CPU threads of a call in the others, by default OMP_NUM_THREADS or all cores; those of PyTorch
-                are set with `torch.set_num_threads`.
+            threads: CPU threads of a call, by default as many as `cpu_threads`; PyTorch has `torch.set_num_threads`.
             precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels for LSTMs "int8". All but
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
             sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and

@@ -44,7 +44,7 @@ def _gates(arrays: Arrays, suffix: str) -> np.ndarray:
 def pack_mixing(kernels: Kernels, arrays: Arrays, precision: KernelPrecision) -> PackedStack:
     """Pack a transform-average-concatenate block without its normalisation.
 
-    Its layers share a PReLU of one slope, ``activation.weight``, or have tanh if there is none.
+    Its layers share a PReLU of one slope, ``activation.weight``; without one they have tanh.
 
     Raises:
         ValueError: a weight is not finite, or the kernels lack its size or the precision.
