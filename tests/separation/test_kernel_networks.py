@@ -75,6 +75,21 @@ def test_networks_are_near_those_of_pytorch(name: str, precision: KernelPrecisio
     assert snr_db(found, expected) >= LEAST_DB[precision]
 
 
+@pytest.mark.parametrize(("precision", "least_db"), [("fp32", 110), ("int8", 25)])
+@pytest.mark.parametrize("recipe", ["mini-bs-roformer", "mini-htdemucs"])
+def test_transformers_are_near_those_of_pytorch(
+    recipe: str, precision: KernelPrecision, least_db: float, monkeypatch: pytest.MonkeyPatch
+):
+    if not installed_kernels().is_quick:
+        pytest.skip("torch computes linear layers here")
+    torch.manual_seed(0)
+    model = build_model(find_recipe(recipe).run_config(["vocals"]).model).eval().requires_grad_(False)
+    mixture = noise(2, model.config.geometry.fitting(20_000))[None]
+    expected = by_torch(model, mixture, monkeypatch)
+    found = TorchNetwork(model, torch.device("cpu"), precision=precision).estimate(mixture)
+    assert least_db <= snr_db(found, expected) < 200
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_the_number_of_threads_changes_no_bit(precision: KernelPrecision):
     if precision not in installed_kernels().precisions:

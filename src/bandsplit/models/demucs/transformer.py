@@ -14,6 +14,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.linear import Linear
 from bandsplit.models.network import RepeatedPart
 
 
@@ -52,7 +53,7 @@ class Attention(nn.Module):
         super().__init__()
         self.in_proj_weight = nn.Parameter(torch.empty(3 * n_features, n_features))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * n_features))
-        self.out_proj = nn.Linear(n_features, n_features)
+        self.out_proj = Linear(n_features, n_features)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
         self.heads, self.dropout = heads, dropout
@@ -83,8 +84,8 @@ class TransformerLayer(RepeatedPart):
             self.cross_attn = attention
         else:
             self.self_attn = attention
-        self.linear1 = nn.Linear(n_features, hidden)
-        self.linear2 = nn.Linear(hidden, n_features)
+        self.linear1 = Linear(n_features, hidden)
+        self.linear2 = Linear(hidden, n_features)
         self.norm1 = nn.LayerNorm(n_features)
         self.norm2 = nn.LayerNorm(n_features)
         if cross:

@@ -5,6 +5,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.linear import Linear
 from bandsplit.models.layers.rms_norm import RmsNorm
 from bandsplit.models.layers.rotary import Rotary
 
@@ -21,9 +22,9 @@ class GatedAttention(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.norm = RmsNorm(n_features)
         self.rotary = Rotary(head_features)
-        self.qkv = nn.Linear(n_features, 3 * heads * head_features, bias=False)
-        self.gate = nn.Linear(n_features, heads)
-        self.out = nn.Linear(heads * head_features, n_features, bias=False)
+        self.qkv = Linear(n_features, 3 * heads * head_features, bias=False)
+        self.gate = Linear(n_features, heads)
+        self.out = Linear(heads * head_features, n_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
@@ -47,9 +48,9 @@ class CrossCovarianceAttention(nn.Module):
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.norm = RmsNorm(n_features)
-        self.qkv = nn.Linear(n_features, 3 * heads * head_features, bias=False)
+        self.qkv = Linear(n_features, 3 * heads * head_features, bias=False)
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
-        self.out = nn.Linear(heads * head_features, n_features, bias=False)
+        self.out = Linear(heads * head_features, n_features, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""

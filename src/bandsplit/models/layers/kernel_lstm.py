@@ -9,6 +9,7 @@ from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, describ
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
 from bandsplit.models.layers.kernel_packing import pack_recurrent
 from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
+from bandsplit.models.layers.linear import Linear
 from bandsplit.models.layers.sequence import RecurrentLayer
 
 
@@ -16,9 +17,14 @@ def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
     """Return why the kernels compute no layer of a model in a precision; None if they do."""
     if (problem := describe_problem(precision)) is not None:
         return problem
-    if not any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
-        return "is for bidirectional LSTM layers of 16, 32, 48 ... features, and this model has none"
-    return None
+    if any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
+        return None
+    # Networks without LSTMs have other products, which autocast has in bfloat16, too.
+    if precision != "bf16" and any(isinstance(module, Linear) for module in model.modules()):
+        return None
+    return (
+        "is for bidirectional LSTM layers of 16, 32, 48 ... features and for transformers, and this model has neither"
+    )
 
 
 def _suits(layer: RecurrentLayer) -> bool:

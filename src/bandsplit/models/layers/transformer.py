@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bandsplit.models.layers.linear import Linear
 from bandsplit.models.layers.rms_norm import RmsNorm
 
 
@@ -19,8 +20,8 @@ class FeedForward(nn.Module):
         super().__init__()
         self.dropout = dropout
         self.norm = RmsNorm(n_features)
-        self.enter = nn.Linear(n_features, hidden)
-        self.leave = nn.Linear(hidden, n_features)
+        self.enter = Linear(n_features, hidden)
+        self.leave = Linear(hidden, n_features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b l n)`` to ``(b l n)``."""
