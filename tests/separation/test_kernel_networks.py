@@ -84,7 +84,7 @@ def test_transformers_are_near_those_of_pytorch(
         pytest.skip("torch computes linear layers here")
     torch.manual_seed(0)
     model = build_model(find_recipe(recipe).run_config(["vocals"]).model).eval().requires_grad_(False)
-    mixture = noise(2, model.config.geometry.fitting(20_000))[None]
+    mixture = noise(2, model.config.geometry.fixed_samples or 20_480)[None]
     expected = by_torch(model, mixture, monkeypatch)
     found = TorchNetwork(model, torch.device("cpu"), precision=precision).estimate(mixture)
     assert least_db <= snr_db(found, expected) < 200
