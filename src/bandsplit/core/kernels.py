@@ -301,14 +301,17 @@ class PackedStack:
         """Write the plain sums of six rows with the first weights, whose number is a multiple of 64."""
         _check(self._library.bandsplit_stack_multiply(self._packed, rows.ctypes.data, sums.ctypes.data))
 
-    def apply(self, x: np.ndarray, threads: int) -> np.ndarray:
+    def apply(self, x: np.ndarray, threads: int, y: np.ndarray | None = None) -> np.ndarray:
         """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``; set g modulo their number serves group g.
 
-        A stack that mixes has the residual inside. Any number of threads may call this at once.
+        A stack that mixes has the residual inside. The outputs are written to ``y`` if it is given, which shares no
+        memory with ``x``. Any number of threads may call this at once.
         """
         groups, channels, rows, n = x.shape
         assert n == self.n_in and x.dtype == np.float32 and x.flags.c_contiguous
-        y = np.empty((groups, channels, rows, self.n_out), np.float32)
+        if y is None:
+            y = np.empty((groups, channels, rows, self.n_out), np.float32)
+        assert y.shape == (groups, channels, rows, self.n_out) and y.dtype == np.float32 and y.flags.c_contiguous
         run = self._library.bandsplit_stack_run
         _check(run(self._packed, x.ctypes.data, y.ctypes.data, groups, channels, rows, threads))
         return y

@@ -1,0 +1,92 @@
+"""Attention by the CPU kernels, on NumPy arrays: keys and values are the weights of linear layers, packed at each call.
+
+Packing costs as much as some forty queries, so that many queries make it worthwhile.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack
+
+_UNIT = 16  # inputs of a linear layer are a multiple
+
+
+def attend(
+    kernels: Kernels,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    threads: int,
+    precision: KernelPrecision = "fp32",
+) -> np.ndarray:
+    """Return softmax(query key^T / sqrt(d)) value for each group: ``(g l d)``, ``(g j d)``, ``(g j v)`` to ``(g l v)``.
+
+    All are float32. A group is a channel of a head, for example. Threads share the groups, and the queries of a group
+    if there are more of them; their number changes no bit. NumPy computes a group with a key or value that is not
+    finite, so that NaN is where it belongs.
+    """
+    groups, queries, _ = query.shape
+    found = np.empty((groups, queries, value.shape[-1]), np.float32)
+    inner = -(-threads // max(groups, 1))
+
+    def attend_group(g: int) -> None:
+        with np.errstate(all="ignore"):  # they show in the outputs
+            try:
+                _attend(kernels, query[g], key[g], value[g], found[g], inner, precision)
+            except ValueError:  # weights are not finite
+                found[g] = _softmax(query[g] @ key[g].T, query.shape[-1]) @ value[g]
+
+    if threads <= 1 or groups <= 1:
+        for g in range(groups):
+            attend_group(g)
+        return found
+    with ThreadPoolExecutor(min(threads, groups)) as pool:
+        list(pool.map(attend_group, range(groups)))
+    return found
+
+
+def _attend(
+    kernels: Kernels,
+    query: np.ndarray,
+    key: np.ndarray,
+    value: np.ndarray,
+    found: np.ndarray,
+    threads: int,
+    precision: KernelPrecision,
+) -> None:
+    """Write the outputs of one group; the kernels refuse keys and values that are not finite."""
+    scores = _products(kernels, _padded(query), _padded(key), threads, precision)
+    shares = _padded(_softmax(scores, query.shape[-1]))
+    values = np.zeros((value.shape[-1], shares.shape[-1]), np.float32)
+    values[:, : len(value)] = value.T
+    _products(kernels, shares, values, threads, precision, found)
+
+
+def _products(
+    kernels: Kernels,
+    rows: np.ndarray,
+    weights: np.ndarray,
+    threads: int,
+    precision: KernelPrecision,
+    found: np.ndarray | None = None,
+) -> np.ndarray:
+    """Multiply ``(l n)`` by ``(m n)``: ``(l m)``."""
+    stack = PackedStack(kernels, [Dense(weights[None], np.zeros((1, len(weights)), np.float32), precision)])
+    return stack.apply(rows[None, None], threads, None if found is None else found[None, None])[0, 0]
+
+
+def _padded(rows: np.ndarray) -> np.ndarray:
+    missing = -rows.shape[-1] % _UNIT
+    return np.pad(rows, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(rows)
+
+
+def _softmax(scores: np.ndarray, d: int) -> np.ndarray:
+    """Return the softmax of ``(l j)`` over j, after a division by sqrt(d), in the same memory."""
+    scores -= scores.max(-1, keepdims=True)
+    scores *= np.float32(d**-0.5)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(-1, keepdims=True)
+    return scores
