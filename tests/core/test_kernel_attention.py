@@ -77,5 +77,9 @@ def test_what_is_not_finite_is_nan_where_it_is_in_double_precision(which: int, b
     np.testing.assert_allclose(found[np.isfinite(expected)], expected[np.isfinite(expected)], atol=1e-5)
 
 
-def test_no_groups_are_nothing_to_do():
-    assert attend(installed_kernels(), *noise(0, 4, 4, 16, 5), 2).shape == (0, 4, 5)
+@EVERY_SET
+def test_groups_may_be_arrays_of_their_own(name: str):
+    arrays = noise(3, 7, 9, 32, 40)
+    found = attend(kernels_of(name), *(list(one) for one in arrays), 2)
+    np.testing.assert_array_equal(found, attend(kernels_of(name), *arrays, 2))
+    assert attend(kernels_of(name), [], [], [], 2).size == 0

@@ -1,45 +1,51 @@
 """Attention by the CPU kernels, on NumPy arrays: keys and values are the weights of linear layers, packed at each call.
 
-Packing costs as much as some forty queries, so that many queries make it worthwhile.
+Packing costs as much as some forty queries.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack
 
+LEAST_QUERIES = 100
+"""Of each group, from which packing is worthwhile, by measurement."""
+
 _UNIT = 16  # inputs of a linear layer are a multiple
 
 
 def attend(
     kernels: Kernels,
-    query: np.ndarray,
-    key: np.ndarray,
-    value: np.ndarray,
+    query: Sequence[np.ndarray] | np.ndarray,
+    key: Sequence[np.ndarray] | np.ndarray,
+    value: Sequence[np.ndarray] | np.ndarray,
     threads: int,
     precision: KernelPrecision = "fp32",
 ) -> np.ndarray:
     """Return softmax(query key^T / sqrt(d)) value for each group: ``(g l d)``, ``(g j d)``, ``(g j v)`` to ``(g l v)``.
 
-    All are float32. A group is a channel of a head, for example. Threads share the groups, and the queries of a group
-    if there are more of them; their number changes no bit. NumPy computes a group with a key or value that is not
-    finite, so that NaN is where it belongs.
+    All are float32, in one array or one for each group, which is a channel of a head, for example. Threads share the
+    groups, and the queries of a group if there are more of them; their number changes no bit. NumPy computes a group
+    with a key or value that is not finite, so that NaN is where it belongs.
     """
-    groups, queries, _ = query.shape
-    found = np.empty((groups, queries, value.shape[-1]), np.float32)
-    inner = -(-threads // max(groups, 1))
+    groups = len(query)
+    if not groups:
+        return np.empty((0, 0, 0), np.float32)
+    found = np.empty((groups, len(query[0]), value[0].shape[-1]), np.float32)
+    inner = -(-threads // groups)
 
     def attend_group(g: int) -> None:
         with np.errstate(all="ignore"):  # they show in the outputs
             try:
                 _attend(kernels, query[g], key[g], value[g], found[g], inner, precision)
             except ValueError:  # weights are not finite
-                found[g] = _softmax(query[g] @ key[g].T, query.shape[-1]) @ value[g]
+                found[g] = _softmax(query[g] @ key[g].T, query[g].shape[-1]) @ value[g]
 
-    if threads <= 1 or groups <= 1:
+    if threads <= 1 or groups == 1:
         for g in range(groups):
             attend_group(g)
         return found

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.models.layers.epsilon import EPS
+from bandsplit.models.layers.kernel_frames import attended_frames
 from bandsplit.models.layers.kernel_stack import mixed_channels, prelu_linear
 
 
@@ -83,6 +84,8 @@ class FrameAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if (found := attended_frames(self, x, EPS)) is not None:
+            return found
         frames = rearrange(x, "b c k t n -> (b c) t k n")
         query, key, value = (part(frames).flatten(-2) for part in (self.query, self.key, self.value))
         # The default scale is 1 / sqrt(size of a query), a query being (encoding_dim, band) flattened.
