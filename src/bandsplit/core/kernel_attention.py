@@ -12,10 +12,11 @@ import numpy as np
 
 from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack
 
-LEAST_QUERIES = 100
+LEAST_QUERIES = 128
 """Of each group, from which packing is worthwhile, by measurement."""
 
 _UNIT = 16  # inputs of a linear layer are a multiple
+_MOST_FEATURES = 256  # in one sum of a score: it is a sum in order, and rounding shows most in scores
 
 
 def attend(
@@ -64,29 +65,34 @@ def _attend(
     precision: KernelPrecision,
 ) -> None:
     """Write the outputs of one group; the kernels refuse keys and values that are not finite."""
-    scores = _products(kernels, _padded(query), _padded(key), threads, precision)
-    shares = _padded(_softmax(scores, query.shape[-1]))
+    pieces = -(-query.shape[-1] // _MOST_FEATURES)
+    rows, weights = (_padded(one, pieces * _UNIT).reshape(len(one), pieces, -1).swapaxes(0, 1) for one in (query, key))
+    scores = np.empty((pieces, 1, len(query), len(key)), np.float32)
+    _multiply(kernels, rows, weights, scores, threads, precision)
+    for piece in scores[1:, 0]:
+        scores[0, 0] += piece
+    shares = _padded(_softmax(scores[0, 0], query.shape[-1]), _UNIT)
     values = np.zeros((value.shape[-1], shares.shape[-1]), np.float32)
     values[:, : len(value)] = value.T
-    _products(kernels, shares, values, threads, precision, found)
+    _multiply(kernels, shares[None], values[None], found[None, None], threads, precision)
 
 
-def _products(
+def _multiply(
     kernels: Kernels,
     rows: np.ndarray,
     weights: np.ndarray,
+    found: np.ndarray,
     threads: int,
     precision: KernelPrecision,
-    found: np.ndarray | None = None,
-) -> np.ndarray:
-    """Multiply ``(l n)`` by ``(m n)``: ``(l m)``."""
-    stack = PackedStack(kernels, [Dense(weights[None], np.zeros((1, len(weights)), np.float32), precision)])
-    return stack.apply(rows[None, None], threads, None if found is None else found[None, None])[0, 0]
+) -> None:
+    """Multiply ``(s l n)`` by ``(s m n)``: ``(s 1 l m)``."""
+    stack = PackedStack(kernels, [Dense(weights, np.zeros(weights.shape[:2], np.float32), precision)])
+    stack.apply(np.ascontiguousarray(rows[:, None]), threads, found)
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
-    missing = -rows.shape[-1] % _UNIT
-    return np.pad(rows, ((0, 0), (0, missing))) if missing else np.ascontiguousarray(rows)
+def _padded(rows: np.ndarray, unit: int) -> np.ndarray:
+    missing = -rows.shape[-1] % unit
+    return np.pad(rows, ((0, 0), (0, missing))) if missing else rows
 
 
 def _softmax(scores: np.ndarray, d: int) -> np.ndarray:

@@ -63,7 +63,10 @@ def pack_frames(kernels: Kernels, arrays: Mapping[str, np.ndarray]) -> list[Pack
 
 def _pack(kernels: Kernels, arrays: Mapping[str, np.ndarray], names: Sequence[str]) -> PackedStack:
     weights, biases = ([arrays[f"{name}.linear.{kind}"] for name in names] for kind in ("weight", "bias"))
-    slopes = [np.repeat(one, len(bias) // len(one)) for one, bias in zip((arrays[f"{name}.slope"] for name in names), biases, strict=True)]
+    slopes = [
+        np.repeat(one, len(bias) // len(one))
+        for one, bias in zip((arrays[f"{name}.slope"] for name in names), biases, strict=True)
+    ]
     weight, bias, slope = (np.concatenate(one) for one in (weights, biases, slopes))
     return PackedStack(kernels, [Dense(weight[None], bias[None], "fp32", "prelu", slope)])
 
