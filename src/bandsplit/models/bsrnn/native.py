@@ -16,7 +16,7 @@ from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedS
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig, TacStereo
 from bandsplit.models.bsrnn.native_coders import NativeDecoder, NativeEncoder, standardised
 from bandsplit.models.layers.epsilon import EPS
-from bandsplit.models.layers.kernel_packing import Arrays, pack_head_projection, pack_mixing, pack_recurrent, part
+from bandsplit.models.layers.kernel_packing import Arrays, pack_head_projections, pack_mixing, pack_recurrent, part
 
 Part = Callable[[np.ndarray, int], np.ndarray]
 """Part of a block: maps ``(b c k t n)`` to the same shape with a number of threads."""
@@ -136,7 +136,7 @@ class _HeadProjection:
     """Linear layer, PReLU and normalisation: one of Q, K, V of all heads."""
 
     def __init__(self, arrays: Arrays, kernels: Kernels) -> None:
-        self.layer = pack_head_projection(kernels, arrays)
+        self.layer = pack_head_projections(kernels, arrays)
         self.gain, self.bias = arrays["weight"][:, None], arrays["bias"][:, None]  # (h 1 k n)
 
     def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
