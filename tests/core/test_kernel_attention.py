@@ -7,7 +7,7 @@ from bandsplit.core.kernel_attention import attend
 from bandsplit.core.kernels import KernelPrecision
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
-TOLERANCE: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 1e-2, "int8": 6e-2}
+TOLERANCE: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 5e-3, "int8": 3e-2}
 """Of the norm of the outputs, on noise."""
 SIZES = [(1, 1, 16, 1), (2, 2, 16, 7), (7, 7, 20, 64), (5, 33, 912, 100), (70, 70, 48, 65)]
 """Queries, keys, their features and those of values."""

@@ -31,7 +31,8 @@ def attend(
 
     All are float32, in one array or one for each group, which is a channel of a head, for example. Threads share the
     groups, and the queries of a group if there are more of them; their number changes no bit. NumPy computes a group
-    with a key or value that is not finite, so that NaN is where it belongs.
+    with a key or value that is not finite, so that NaN is where it belongs. The precision is that of the products with
+    values: rounding would show most in scores, which are always in single precision.
     """
     groups = len(query)
     if not groups:
@@ -68,7 +69,7 @@ def _attend(
     pieces = -(-query.shape[-1] // _MOST_FEATURES)
     rows, weights = (_padded(one, pieces * _UNIT).reshape(len(one), pieces, -1).swapaxes(0, 1) for one in (query, key))
     scores = np.empty((pieces, 1, len(query), len(key)), np.float32)
-    _multiply(kernels, rows, weights, scores, threads, precision)
+    _multiply(kernels, rows, weights, scores, threads, "fp32")
     for piece in scores[1:, 0]:
         scores[0, 0] += piece
     shares = _padded(_softmax(scores[0, 0], query.shape[-1]), _UNIT)

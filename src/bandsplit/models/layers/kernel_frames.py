@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from bandsplit.core.kernel_attention import LEAST_QUERIES, attend
 from bandsplit.core.kernels import Kernels, PackedStack
 from bandsplit.models.layers.kernel_packing import pack_head_projections, part
-from bandsplit.models.layers.kernel_products import arrays_of, keep_packed
+from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
 from bandsplit.models.layers.kernel_stack import kernels_for
 
 _ENTERING = "query", "key", "value"
@@ -18,7 +18,8 @@ def attended_frames(owner: nn.Module, x: Tensor, eps: float) -> Tensor | None:
     """Attend over the frames of ``(b c k t n)``, with the residual.
 
     The owner has `query`, `key`, `value` and `project`: each a linear layer to all heads, PReLU and a normalisation.
-    All is in single precision, since rounding shows most here. None if the kernels do not suit.
+    All is in single precision, since rounding shows most here, but for the products with values beside LSTMs in
+    integers. None if the kernels do not suit.
     """
     kernels = kernels_for(x, x.shape[-1:])
     if kernels is None:
@@ -63,4 +64,6 @@ def _attend(kernels: Kernels, query: list[Tensor], key: list[Tensor], value: lis
     if query[0].shape[1] < LEAST_QUERIES:
         return torch.stack([F.scaled_dot_product_attention(*one) for one in zip(query, key, value, strict=True)])
     groups = ([array for head in heads for array in head.numpy()] for heads in (query, key, value))
-    return torch.from_numpy(attend(kernels, *groups, torch.get_num_threads())).view(len(query), *value[0].shape)
+    precision = kernels.beside(precision_of_products())
+    found = torch.from_numpy(attend(kernels, *groups, torch.get_num_threads(), precision))
+    return found.view(len(query), *value[0].shape)
