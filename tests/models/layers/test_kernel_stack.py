@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bandsplit.core.kernels import Activation, Dense, KernelPrecision, PackedStack
-from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
+from bandsplit.models.bsrnn.blocks import Tac
 from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.bands import BandRun
 from bandsplit.models.layers.kernel_packing import pack_mixing, pack_perceptrons
@@ -180,22 +180,6 @@ def test_mask_decoders_are_those_of_torch(merged: int, precision: KernelPrecisio
         exact = torch.view_as_real(copy.deepcopy(decoder).double().mask(latent.double())).numpy()
     # In integers the middle layer is in bfloat16 where the kernels have it.
     assert relative(found, exact) <= (2e-6 if precision != "int8" else 5e-3)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-@pytest.mark.parametrize("heads", [1, 2])
-def test_attention_is_that_of_torch(heads: int, precision: KernelPrecision):
-    x = torch.from_numpy(noise(2, 2, 5, 7, 32))
-    serving(x)
-    torch.manual_seed(0)
-    attention = FrameAttention(32, 5, heads, 4)
-    with torch.no_grad(), products_in(precision):
-        for parameter in attention.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-        added = (attention(x) - x).numpy()
-        exact = (copy.deepcopy(attention).double()(x.double()) - x.double()).numpy()
-    assert relative(added, exact) <= 5e-6
-    assert relative(added, exact) > 0
 
 
 def test_with_gradients_torch_computes():

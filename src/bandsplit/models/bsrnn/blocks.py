@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bandsplit.models.layers.epsilon import EPS
-from bandsplit.models.layers.kernel_stack import mixed_channels, prelu_linear
+from bandsplit.models.layers.kernel_frames import attended_frames
+from bandsplit.models.layers.kernel_stack import mixed_channels
 
 
 class Tac(nn.Module):
@@ -60,12 +61,8 @@ class HeadProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b t k n)`` to ``(b h t k n)`` with n = dim on the right."""
-        heads = {"h": len(self.weight)}
-        if (found := prelu_linear(self, x, self.linear, self.slope)) is not None:
-            y = rearrange(found, "b t k (h n) -> b h t k n", **heads)
-        else:
-            y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", **heads)
-            y = F.prelu(y, self.slope)  # the slopes run along axis 1, the heads
+        y = rearrange(self.linear(x), "b t k (h n) -> b h t k n", h=len(self.weight))
+        y = F.prelu(y, self.slope)  # the slopes run along axis 1, the heads
         normed = F.layer_norm(y, y.shape[-2:], eps=EPS)
         return torch.addcmul(self.bias.unsqueeze(1), normed, self.weight.unsqueeze(1))
 
@@ -83,6 +80,8 @@ class FrameAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(b c k t n)`` to ``(b c k t n)``."""
+        if (found := attended_frames(self, x, EPS)) is not None:
+            return found
         frames = rearrange(x, "b c k t n -> (b c) t k n")
         query, key, value = (part(frames).flatten(-2) for part in (self.query, self.key, self.value))
         # The default scale is 1 / sqrt(size of a query), a query being (encoding_dim, band) flattened.

@@ -17,7 +17,7 @@ from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedS
 from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig, TacStereo
 from bandsplit.models.bsrnn.native_coders import NativeDecoder, NativeEncoder, standardised
 from bandsplit.models.layers.epsilon import EPS
-from bandsplit.models.layers.kernel_packing import Arrays, pack_head_projection, pack_mixing, pack_recurrent, part
+from bandsplit.models.layers.kernel_packing import Arrays, pack_head_projections, pack_mixing, pack_recurrent, part
 
 Part = Callable[[np.ndarray, int], np.ndarray]
 """Part of a block: maps ``(b c k t n)`` to the same shape with a number of threads."""
@@ -99,7 +99,7 @@ def _block(config: BsrnnConfig, arrays: Arrays, kernels: Kernels, precision: Ker
         norm = (layer["norm.weight"], layer["norm.bias"]) if config.stereo.norm else None
         parts.append(_Tac(packed, norm))
     if config.attention is not None:
-        parts.append(_Attention(part(arrays, "attention"), kernels))
+        parts.append(_Attention(part(arrays, "attention"), kernels, kernels.beside(precision)))
     return parts
 
 
@@ -133,39 +133,43 @@ class _Tac(NamedTuple):
         return x + (mixed - normed)
 
 
-class _HeadProjection:
-    """Linear layer, PReLU and normalisation: one of Q, K, V of all heads."""
+class _Heads:
+    """Linear layers of several projections as one, PReLU, and a normalisation of each head over (bands, features)."""
 
-    def __init__(self, arrays: Arrays, kernels: Kernels) -> None:
-        self.layer = pack_head_projection(kernels, arrays)
-        self.gain, self.bias = arrays["weight"][:, None], arrays["bias"][:, None]  # (h 1 k n)
+    def __init__(self, kernels: Kernels, *projections: Arrays) -> None:
+        self.layer = pack_head_projections(kernels, *projections)
+        self.gains, self.biases = ([one[name][:, None] for one in projections] for name in ("weight", "bias"))
+        ends = np.cumsum([one["linear.bias"].size for one in projections])
+        self.places = [slice(end - one["linear.bias"].size, end) for end, one in zip(ends, projections, strict=True)]
 
-    def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
-        """Map ``(b k t n)`` to ``(b h t k n)``."""
+    def __call__(self, x: np.ndarray, threads: int) -> list[np.ndarray]:
+        """Map ``(b k t n)`` to ``(b h t k n)`` of each projection."""
         b, k, t, n = x.shape
-        heads = len(self.gain)
-        y = self.layer.apply(x.reshape(1, 1, b * k * t, n), threads).reshape(b, k, t, heads, -1)
-        y = standardised(np.ascontiguousarray(y.transpose(0, 3, 2, 1, 4)), 2)
-        y *= self.gain
-        y += self.bias
-        return y
+        features = self.layer.apply(x.reshape(1, 1, b * k * t, n), threads).reshape(b, k, t, -1)
+        found = []
+        for place, gain, bias in zip(self.places, self.gains, self.biases, strict=True):
+            heads = features[..., place].reshape(b, k, t, len(gain), -1)
+            normed = standardised(np.ascontiguousarray(heads.transpose(0, 3, 2, 1, 4)), 2)
+            normed *= gain
+            normed += bias
+            found.append(normed)
+        return found
 
 
 class _Attention:
     """Self-attention over frames, with its residual."""
 
-    def __init__(self, arrays: Arrays, kernels: Kernels) -> None:
-        self.kernels, self.heads = kernels, len(arrays["query.slope"])
-        self.query, self.key, self.value, self.project = (
-            _HeadProjection(part(arrays, name), kernels) for name in ("query", "key", "value", "project")
-        )
+    def __init__(self, arrays: Arrays, kernels: Kernels, precision: KernelPrecision) -> None:
+        self.kernels, self.precision = kernels, precision
+        self.enter = _Heads(kernels, *(part(arrays, name) for name in ("query", "key", "value")))
+        self.leave = _Heads(kernels, part(arrays, "project"))
 
     def __call__(self, x: np.ndarray, threads: int) -> np.ndarray:
         b, c, k, t, n = x.shape
-        frames = x.reshape(b * c, k, t, n)
-        found = (one(frames, threads) for one in (self.query, self.key, self.value))
-        query, key, value = (one.reshape(b * c * self.heads, t, -1) for one in found)
-        attended = attend(self.kernels, query, key, value, threads)
-        joined = attended.reshape(b * c, self.heads, t, k, n // self.heads).transpose(0, 3, 2, 1, 4)
-        y = self.project(np.ascontiguousarray(joined).reshape(b * c, k, t, n), threads)
+        parts = self.enter(x.reshape(b * c, k, t, n), threads)
+        heads = parts[0].shape[1]
+        query, key, value = (one.reshape(b * c * heads, t, -1) for one in parts)
+        attended = attend(self.kernels, query, key, value, threads, self.precision)
+        joined = attended.reshape(b * c, heads, t, k, n // heads).transpose(0, 3, 2, 1, 4)
+        (y,) = self.leave(np.ascontiguousarray(joined).reshape(b * c, k, t, n), threads)
         return x + y[:, 0].swapaxes(1, 2).reshape(x.shape)

@@ -65,15 +65,15 @@ def pack_mixing(kernels: Kernels, arrays: Arrays, precision: KernelPrecision) ->
     return PackedStack(kernels, layers, mixes=True)
 
 
-def pack_head_projection(kernels: Kernels, arrays: Arrays) -> PackedStack:
-    """Pack a linear layer with a slope for each head; always in single precision, since its rounding shows most.
+def pack_head_projections(kernels: Kernels, *projections: Arrays) -> PackedStack:
+    """Pack linear layers as one, each with a slope for each head; in single precision, since rounding shows most here.
 
     Raises:
         ValueError: a weight is not finite, or the kernels lack its size.
     """
-    weight, slope = arrays["linear.weight"], arrays["slope"]
-    slopes = np.repeat(slope, len(weight) // len(slope))
-    return PackedStack(kernels, [Dense(weight[None], arrays["linear.bias"][None], "fp32", "prelu", slopes)])
+    weight, bias = (np.concatenate([one[f"linear.{kind}"] for one in projections]) for kind in ("weight", "bias"))
+    slopes = [np.repeat(one["slope"], len(one["linear.bias"]) // len(one["slope"])) for one in projections]
+    return PackedStack(kernels, [Dense(weight[None], bias[None], "fp32", "prelu", np.concatenate(slopes))])
 
 
 def fold_norm(arrays: Arrays) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from bandsplit.core.kernels import Kernels, PackedStack, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
-from bandsplit.models.layers.kernel_packing import pack_head_projection, pack_mixing, pack_perceptrons
+from bandsplit.models.layers.kernel_packing import pack_mixing, pack_perceptrons
 from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
 
 
@@ -38,29 +38,6 @@ def mixed_channels(tac: nn.Module, x: Tensor, hidden: int) -> Tensor | None:
         return None
     rows = x.contiguous().numpy().reshape(b, c, k * t, n)
     return torch.from_numpy(stacks[0].apply(rows, torch.get_num_threads())).view(x.shape)
-
-
-def prelu_linear(owner: nn.Module, x: Tensor, linear: nn.Linear, slope: Tensor) -> Tensor | None:
-    """Apply a linear layer and PReLU to ``(b t k n)``: ``(b t k (h m))`` with ``h`` slopes.
-
-    Both are parts of ``owner``. Products are in single precision: rounding shows most in those of attention. None if
-    the kernels do not suit.
-    """
-    kernels = kernels_for(x, [linear.in_features])
-    if kernels is None:
-        return None
-
-    def pack() -> list[PackedStack]:
-        arrays = {"linear.weight": linear.weight, "linear.bias": linear.bias, "slope": slope}
-        return [pack_head_projection(kernels, {name: tensor.detach().numpy() for name, tensor in arrays.items()})]
-
-    if (stacks := keep_packed(owner, kernels, pack)) is None:
-        return None
-    swapped = x.transpose(1, 2).is_contiguous()  # rows are independent: no copy is needed
-    rows = x.transpose(1, 2) if swapped else x.contiguous()
-    found = stacks[0].apply(rows.reshape(1, 1, -1, linear.in_features).numpy(), torch.get_num_threads())
-    y = torch.from_numpy(found).view(*rows.shape[:-1], linear.out_features)
-    return y.transpose(1, 2) if swapped else y
 
 
 Layers = Iterable[Sequence[tuple[Tensor, Tensor]]]
