@@ -160,7 +160,8 @@ class _Attention:
     """Self-attention over frames, with its residual."""
 
     def __init__(self, arrays: Arrays, kernels: Kernels, precision: KernelPrecision) -> None:
-        self.kernels, self.precision = kernels, precision
+        self.kernels = kernels
+        self.precision: KernelPrecision = precision
         self.enter = _Heads(kernels, *(part(arrays, name) for name in ("query", "key", "value")))
         self.leave = _Heads(kernels, part(arrays, "project"))
 

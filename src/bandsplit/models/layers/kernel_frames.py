@@ -63,7 +63,7 @@ def _attend(kernels: Kernels, query: list[Tensor], key: list[Tensor], value: lis
     """Attend over frames: for each head ``(b t d)``, ``(b t d)``, ``(b t v)`` to ``(h b t v)``."""
     if query[0].shape[1] < LEAST_QUERIES:
         return torch.stack([F.scaled_dot_product_attention(*one) for one in zip(query, key, value, strict=True)])
-    groups = ([array for head in heads for array in head.numpy()] for heads in (query, key, value))
+    queries, keys, values = ([array for head in heads for array in head.numpy()] for heads in (query, key, value))
     precision = kernels.beside(precision_of_products())
-    found = torch.from_numpy(attend(kernels, *groups, torch.get_num_threads(), precision))
+    found = torch.from_numpy(attend(kernels, queries, keys, values, torch.get_num_threads(), precision))
     return found.view(len(query), *value[0].shape)
