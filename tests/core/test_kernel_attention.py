@@ -79,7 +79,7 @@ def test_what_is_not_finite_is_nan_where_it_is_in_double_precision(which: int, b
 
 @EVERY_SET
 def test_groups_may_be_arrays_of_their_own(name: str):
-    arrays = noise(3, 7, 9, 32, 40)
-    found = attend(kernels_of(name), *(list(one) for one in arrays), 2)
-    np.testing.assert_array_equal(found, attend(kernels_of(name), *arrays, 2))
+    query, key, value = noise(3, 7, 9, 32, 40)
+    found = attend(kernels_of(name), list(query), list(key), list(value), 2)
+    np.testing.assert_array_equal(found, attend(kernels_of(name), query, key, value, 2))
     assert attend(kernels_of(name), [], [], [], 2).size == 0

@@ -51,7 +51,7 @@ def test_with_gradients_and_after_training_steps_the_numbers_are_those_of_the_we
     with torch.no_grad():
         before = ours(x)
         ours.weight *= 2
-        ours.bias *= 2
+        ours.bias.mul_(2)
         np.testing.assert_allclose(ours(x), 2 * before, rtol=1e-5, atol=1e-6)
     ours.requires_grad_(True)
     ours(x).sum().backward()
