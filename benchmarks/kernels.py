@@ -109,9 +109,8 @@ def measure_parts(model: SeparationModel, rounds: int) -> None:
     decoder = parts["mask decoder"]
     assert isinstance(decoder, MaskDecoder)
     bands, n = decoder.enter.weight.shape[:2]
-    x = torch.randn(1, model.config.channels, bands, 70, n)
 
-    def work_of(part: nn.Module, precision: KernelPrecision | None) -> Callable[[], None]:
+    def work_of(part: nn.Module, x: torch.Tensor, precision: KernelPrecision | None) -> Callable[[], None]:
         part = deepcopy(part)  # which keeps its packed weights
         apply = part.mask if isinstance(part, MaskDecoder) else part
 
@@ -122,13 +121,14 @@ def measure_parts(model: SeparationModel, rounds: int) -> None:
 
         return work
 
-    print("\n| part, 70 frames | torch, ms | beside LSTMs in fp32 | x torch | in int8 | x torch |")
+    print("\n| part | torch, ms | beside LSTMs in fp32 | x torch | in int8 | x torch |")
     print("|---|---:|---:|---:|---:|---:|")
-    for name, part in parts.items():
-        works = {str(precision): work_of(part, precision) for precision in (None, "fp32", "int8")}
+    for name, frames in [("TAC", 70), ("attention", 70), ("attention", 431), ("mask decoder", 70)]:
+        x = torch.randn(1, model.config.channels, bands, frames, n)
+        works = {str(precision): work_of(parts[name], x, precision) for precision in (None, "fp32", "int8")}
         times_s = in_turns(works, rounds)
         cells = [f"{1e3 * time_s:.1f} | {times_s['None'] / time_s:.2f}" for time_s in times_s.values()]
-        print(f"| {name} | {1e3 * times_s['None']:.1f} | {' | '.join(cells[1:])} |", flush=True)
+        print(f"| {name}, {frames} frames | {1e3 * times_s['None']:.1f} | {' | '.join(cells[1:])} |", flush=True)
 
 
 def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
