@@ -30,8 +30,8 @@ from bandsplit.core.machine import describe_machine
 from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.kernel_lstm import kernel_problem, pack_lstm
 from bandsplit.models.layers.kernel_products import products_in
+from bandsplit.models.layers.kernel_recurrent import kernel_problem, pack_layer
 from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.recipes.catalogue import find_recipe
@@ -81,7 +81,7 @@ def measure_layer(rounds: int) -> None:
         if not kernels.library.bandsplit_set_runs(one.number):
             continue
         for precision in one.precisions:
-            packed, name = pack_lstm(one, layer, precision), f"{one.name} {precision}"
+            packed, name = pack_layer(one, layer, precision), f"{one.name} {precision}"
             works[name] = lambda packed=packed: packed.along(x.numpy(), y, "time", 1, 1)
             works[f"peak of {name}"] = lambda one=one, precision=precision: one.dots(precision, 1_000_000)
             dots[name] = one.dots(precision, 1_000_000)

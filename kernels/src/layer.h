@@ -13,8 +13,9 @@ struct Product {
     float *scale;    // value of one unit of the sums, if they are integers: blocks x COLUMNS
 };
 
-// A bidirectional LSTM between a normalisation and a linear layer. Each direction d has weights of its own.
+// A bidirectional LSTM or GRU between a normalisation and a linear layer. Each direction d has weights of its own.
 struct Lstm {
+    int gru;    // whether it is a GRU
     int n, m;   // features, and hidden features of a direction
     int groups; // of the normalisation
     float eps;

@@ -33,7 +33,7 @@ const InstructionSet *const SETS[] = { // the best one last
     &instruction_set_avx512bf16,
 #endif
 };
-const int INTERFACE = 2; // changes with the functions below
+const int INTERFACE = 3; // changes with the functions below
 const int ROWS = 6, CHUNK = 24; // sequences of a tile and at most of a chunk: few, so that they stay in the cache
 
 enum Problem { DONE, NO_MEMORY, NOT_FINITE, UNFIT };
@@ -92,15 +92,15 @@ EXPORTED const char *bandsplit_set_name(int set) { return SETS[set]->name; }
 EXPORTED int bandsplit_set_runs(int set) { return runs(SETS[set]->name); }
 EXPORTED int bandsplit_set_has(int set, int precision) { return SETS[set]->functions[precision].run != nullptr; }
 
-// Pack a layer: weights of the gates (d 4m n+m+1), in the order input, forget, output, candidate, with the bias as the
-// last column; those of the linear layer (d n m), and its bias (n). The weights are not needed afterwards.
-EXPORTED int bandsplit_lstm_pack(int set, int precision, int n, int m, int groups, float eps, const float *weight,
+// Pack a layer: weights of the gates (d 4m n+m+1), in the order of FACTORS, with the bias as the last column; those of
+// the linear layer (d n m), and its bias (n). The weights are not needed afterwards.
+EXPORTED int bandsplit_lstm_pack(int set, int precision, int gru, int n, int m, int groups, float eps, const float *weight,
                                  const float *project, const float *bias, void **packed) {
     const Functions *known = functions(set, precision);
     if (!known || n <= 0 || m <= 0 || groups <= 0 || n % (16 * groups) || m % 16) return UNFIT;
     const bool small = are_small(weight, (int64_t)8 * m * (n + m + 1)) && are_small(project, (int64_t)2 * n * m);
     if (!small || !are_small(bias, n)) return NOT_FINITE;
-    Lstm layer{n, m, groups, eps, (Precision)precision, SETS[set], {}, {}, {}, {}, {}};
+    Lstm layer{gru, n, m, groups, eps, (Precision)precision, SETS[set], {}, {}, {}, {}, {}};
     Room room{nullptr, 0};
     for (int pass = 0; pass < 2; pass++) { // measure, then pack
         if (pass && !(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;

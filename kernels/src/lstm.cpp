@@ -21,11 +21,14 @@
 //
 //     cell   = cell / (1 + ef) + (1 - eg) / ((1 + ei) (1 + eg))        tanh(cell) = (1 - ec) / (1 + ec)
 //     output = tanh(cell) / (1 + eo)
+//
+// The gates of a GRU are | reset | update | candidate's part of input | its part of last output |, and with s for a sum
+//     output = (last (1 + ec) + (1 - ec) eu) / ((1 + eu) (1 + ec))           ec = e(s of input + s of last / (1 + er))
 #include "dense.h"
 
 namespace {
 
-const float FACTORS[4] = {-LOG2_E, -LOG2_E, -LOG2_E, -2 * LOG2_E}; // of input, forget, output gate and candidate
+const float A = -LOG2_E, B = -2 * LOG2_E, FACTORS[2][4] = {{A, A, A, B}, {A, A, B, B}}; // of gates: LSTM, GRU
 template <class P> struct Layer {
     typedef typename P::Element Element;
 
@@ -40,7 +43,7 @@ template <class P> struct Layer {
         }
         layer.project_bias = room.take<float>(n + COLUMNS);
         if (!room.address) return;
-        const float unit = P::INTEGERS ? 1 / LEVELS : 1; // of outputs, which are between -1 and 1
+        const float *const factors = FACTORS[layer.gru], unit = P::INTEGERS ? 1 / LEVELS : 1; // outputs are in -1 .. 1
         for (int d = 0; d < 2; d++) {
             for (int column = 0; column < 4 * m; column += LANES) {
                 const int gate = column % COLUMNS / LANES, feature = column / COLUMNS * LANES;
@@ -48,10 +51,10 @@ template <class P> struct Layer {
                 for (int lane = 0; lane < LANES; lane++) {
                     rows[lane] = weight + ((int64_t)(4 * d + gate) * m + feature + lane) * (n + m + 1);
                     last[lane] = rows[lane] + n;
-                    layer.bias[d][column + lane] = last[lane][m] * FACTORS[gate];
+                    layer.bias[d][column + lane] = last[lane][m] * factors[gate];
                 }
-                pack_columns<P>(layer.from_input[d], column, rows, FACTORS[gate], 1);
-                pack_columns<P>(layer.from_output[d], column, last, FACTORS[gate], unit);
+                pack_columns<P>(layer.from_input[d], column, rows, factors[gate], 1);
+                pack_columns<P>(layer.from_output[d], column, last, factors[gate], unit);
             }
             pack_rows<P>(layer.project[d], project + (int64_t)d * n * m, n, unit);
         }
@@ -137,9 +140,7 @@ template <class P> struct Layer {
     // Integers and limited exponents would hide that.
     void show_nan(int r) {
         float sound = 0;
-        for (int g = 0; g < layer.groups; g++) {
-            sound += 0 * mean[r * layer.groups + g] + 0 * rstd[r * layer.groups + g];
-        }
+        for (int i = r * layer.groups; i < (r + 1) * layer.groups; i++) sound += 0 * mean[i] + 0 * rstd[i];
         if (sound == 0) return;
         for (int64_t t = 0; t < all.steps; t++) {
             for (int j = 0; j < layer.n; j++) y[start[r] + t * all.stride + j] = __builtin_nanf("");
@@ -152,8 +153,7 @@ template <class P> struct Layer {
         memset(cell, 0, sizeof(float) * rows * layer.m);
         for (int64_t step = 0; step < all.steps; step++) {
             const int64_t at = (d ? all.steps - 1 - step : step) * all.stride;
-            const int32_t *last = output[step % 2];
-            int32_t *next = output[1 - step % 2];
+            int32_t *const last = output[step % 2], *const next = output[1 - step % 2];
             for (int r = 0; r < count; r++) take(r, at);
             for (int block = 0; block < layer.from_input[d].blocks; block++) {
                 for (int r = 0; r < rows; r += ROWS) {
@@ -185,29 +185,34 @@ template <class P> struct Layer {
     void gates(int d, int block, int r, int32_t *next) {
         const Floats *bias = (const Floats *)layer.bias[d] + 4 * block;
         float *cells = cell + (int64_t)r * layer.m + block * LANES;
-        auto power = [&](int gate, int i) {
+        auto sum = [&](int gate, int i) {
             const Floats from_input = value<P>(layer.from_input[d], block, gate, sums[0][4 * i + gate], scale[r + i]);
-            const Floats from_output = value<P>(layer.from_output[d], block, gate, sums[1][4 * i + gate], 1);
-            return exp2(from_input + (from_output + bias[gate]));
+            return from_input + (value<P>(layer.from_output[d], block, gate, sums[1][4 * i + gate], 1) + bias[gate]);
         };
-        for (int i = 0; i < ROWS; i++) {
-            const Floats into = 1.0f + power(0, i), forget = 1.0f + power(1, i), candidate = power(3, i);
+        auto keep = [&](int i, Floats h) {
+            P::narrow((Element *)(next + (r + i) * output_stride) + block * LANES, P::INTEGERS ? h * LEVELS : h);
+        };
+        for (int i = 0; layer.gru && i < ROWS; i++) {
+            const Floats reset = reciprocal(1.0f + exp2(sum(0, i))), update = exp2(sum(1, i));
+            const Floats candidate = exp2(sum(2, i) + sum(3, i) * reset), both = (1.0f + update) * (1.0f + candidate);
+            Floats &h = *(Floats *)(cells + i * layer.m);
+            keep(i, h = (h * (1.0f + candidate) + (1.0f - candidate) * update) * reciprocal(both));
+        }
+        for (int i = 0; !layer.gru && i < ROWS; i++) {
+            const Floats into = 1.0f + exp2(sum(0, i)), forget = 1.0f + exp2(sum(1, i)), candidate = exp2(sum(3, i));
             const Floats both = into * (1.0f + candidate);
             Floats &c = *(Floats *)(cells + i * layer.m);
             c = (c * both + (1.0f - candidate) * forget) * reciprocal(both * forget);
         }
-        for (int i = 0; i < ROWS; i++) {
+        for (int i = 0; !layer.gru && i < ROWS; i++) {
             const Floats c = exp2(*(Floats *)(cells + i * layer.m) * (-2 * LOG2_E));
-            const Floats h = (1.0f - c) * reciprocal((1.0f + c) * (1.0f + power(2, i)));
-            P::narrow((Element *)(next + (r + i) * output_stride) + block * LANES, P::INTEGERS ? h * LEVELS : h);
+            keep(i, (1.0f - c) * reciprocal((1.0f + c) * (1.0f + exp2(sum(2, i)))));
         }
     }
 
     void add(int d, int block, int r, int i, int64_t at) {
         const int64_t place = start[r + i] + at;
-        for (int v = 0; v < 4; v++) {
-            const int j = block * COLUMNS + v * LANES;
-            if (j >= layer.n) return;
+        for (int v = 0, j = block * COLUMNS; v < 4 && j < layer.n; v++, j += LANES) {
             const Floats found = value<P>(layer.project[d], block, v, sums[0][4 * i + v], 1);
             store(y + place + j, d ? load(y + place + j) + found : load(x + place + j) + (load(layer.project_bias + j) + found));
         }
@@ -248,15 +253,8 @@ template <class P> constexpr Functions functions() {
 
 // The build gives this file a name, such as "avx2", and with it a symbol.
 extern const InstructionSet INSTRUCTION_SET;
-const InstructionSet INSTRUCTION_SET = {
-    INSTRUCTION_SET_NAME,
-    {
-        functions<Fp32>(),
 #ifdef __AVX512BF16__
-        functions<Bf16>(),
+const InstructionSet INSTRUCTION_SET = {INSTRUCTION_SET_NAME, {functions<Fp32>(), functions<Bf16>(), functions<Int8>()}};
 #else
-        {},
+const InstructionSet INSTRUCTION_SET = {INSTRUCTION_SET_NAME, {functions<Fp32>(), {}, functions<Int8>()}};
 #endif
-        functions<Int8>(),
-    },
-};

@@ -70,7 +70,7 @@ SCRIPT = """
 import sys
 import numpy as np
 from pathlib import Path
-from bandsplit.core.kernels import Dense, PackedLstm, PackedStack, instruction_sets, load_library
+from bandsplit.core.kernels import Dense, PackedRecurrent, PackedStack, instruction_sets, load_library
 
 library = load_library(Path(sys.argv[1]))
 draw = np.random.default_rng(0).normal
@@ -83,7 +83,8 @@ for kernels in instruction_sets(library):
         for n, m, groups in [(16, 16, 1), (80, 48, 5), (96, 32, 2)]:
             sizes = (2, 4 * m, n + m + 1), (2, n, m), (n,)
             weights = (draw(size=size) for size in sizes)
-            packed = PackedLstm(kernels, *weights, groups=groups, eps=1e-7, precision=precision)
+            gru = groups == 2
+            packed = PackedRecurrent(kernels, *weights, gru=gru, groups=groups, eps=1e-7, precision=precision)
             for shape in [(1, 1, 1, 1), (1, 2, 5, 3), (2, 1, 3, 13)]:
                 for axis in ("time", "band"):
                     x = draw(size=(*shape, 2 * n)).astype(np.float32)

@@ -24,7 +24,8 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "groups and heads": {"n_features": 64, "norm_groups": 2, "heads": 2},
     "tac": {"stereo": {"kind": "tac", "activation": "prelu"}, "attention": {"heads": 2, "encoding_dim": 4}},
     "merged": {"stereo": {"kind": "merged"}},
-    "one layer of two": {"band": {"kind": "gru"}},
+    "one layer of two": {"band": {"kind": "conv"}},
+    "gru": {"time": {"kind": "gru"}, "band": {"kind": "gru"}},
 }
 
 
@@ -142,8 +143,10 @@ def test_without_kernels_integers_are_refused_and_bf16_is_pytorchs():
 
 def test_models_without_such_layers_are_refused_in_integers():
     installed_kernels()
-    for model in (tiny_model(), model_of(time={"kind": "conv", "kernel": 3}, band={"kind": "gru"})):
-        with pytest.raises(ConfigError, match=r"^precision: 'int8' is for bidirectional LSTM layers of 16, 32, 48"):
+    for model in (tiny_model(), model_of(time={"kind": "conv", "kernel": 3}, band={"kind": "dilated"})):
+        with pytest.raises(
+            ConfigError, match=r"^precision: 'int8' is for bidirectional recurrent layers of 16, 32, 48"
+        ):
             Separator(model, device="cpu", precision="int8")
 
 

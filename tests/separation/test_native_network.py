@@ -23,7 +23,7 @@ from onnx_models import ARCHITECTURES, CARD, write_model
 from songs import noise
 
 WIDE = {"n_features": 32}
-OTHER_LAYERS = ["gru", "conv", "dilated", "heads and groups"]
+OTHER_LAYERS = ["conv", "dilated", "heads and groups"]
 LEAST_DB: dict[KernelPrecision, float] = {"bf16": 45, "int8": 30}
 
 
@@ -62,7 +62,7 @@ def test_every_architecture_equals_that_of_pytorch(name: str, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("precision", LEAST_DB)
-@pytest.mark.parametrize("name", ["TAC norm", "attention", "overlapping bands, merged, context"])
+@pytest.mark.parametrize("name", ["TAC norm", "gru", "attention", "overlapping bands, merged, context"])
 def test_lower_precisions_are_near_it(
     name: str, precision: KernelPrecision, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -141,9 +141,9 @@ def test_auto_chooses_it_on_a_cpu_for_what_it_computes(model: Path, tmp_path: Pa
     assert runtime_for(model, "auto", "auto", "fp32") == (
         "torch" if torch.cuda.is_available() or not quick else "native"
     )
-    (tmp_path / "gru").mkdir()
-    gru = write_model(tmp_path / "gru", ARCHITECTURES["gru"] | WIDE)
-    assert runtime_for(gru, "cpu", "auto", "fp32") == "torch"
+    (tmp_path / "conv").mkdir()
+    conv = write_model(tmp_path / "conv", ARCHITECTURES["conv"] | WIDE)
+    assert runtime_for(conv, "cpu", "auto", "fp32") == "torch"
 
 
 def test_what_it_lacks_is_said(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -158,7 +158,7 @@ def test_what_it_lacks_is_said(model: Path, tmp_path: Path, monkeypatch: pytest.
         Separator(load_model(model), runtime="native")
     for name in OTHER_LAYERS:
         path = write_model(tmp_path, ARCHITECTURES[name] | WIDE)
-        assert "has LSTM layers only, and the layer 'time' of this model is" in refused(path)
+        assert "has recurrent layers only, and the layer 'time' of this model is" in refused(path)
     narrow = write_model(tmp_path, ARCHITECTURES["heads"])
     assert "needs features in multiples of 16 per head and group; this model has 4" in refused(narrow)
     monkeypatch.setenv("BANDSPLIT_KERNELS", "off")
@@ -184,10 +184,10 @@ def test_the_command_separates_without_pytorch(model: Path, tmp_path: Path):
         assert np.abs(ours - theirs).max() <= 1e-6 * np.abs(theirs).max()
     ended = environment.run(*command, "-o", "rough", "--precision", "int8")
     assert ended.returncode == 0, ended.stderr
-    gru = write_model(tmp_path, ARCHITECTURES["gru"] | WIDE)
-    ended = environment.run("-m", "bandsplit", "separate", tmp_path / "song.wav", "-n", gru)
+    conv = write_model(tmp_path, ARCHITECTURES["conv"] | WIDE)
+    ended = environment.run("-m", "bandsplit", "separate", tmp_path / "song.wav", "-n", conv)
     assert ended.returncode == 2
-    assert "needs PyTorch, which is not installed here (runtime 'native' has LSTM layers only" in " ".join(
+    assert "needs PyTorch, which is not installed here (runtime 'native' has recurrent layers only" in " ".join(
         ended.stderr.split()
     )
     report = environment.run("-m", "bandsplit", "doctor").stdout

@@ -25,7 +25,7 @@ KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
 Activation: TypeAlias = Literal["none", "prelu", "tanh"]
 """What follows a linear layer."""
 
-INTERFACE = 2
+INTERFACE = 3
 """Number of the library's functions as they are called here; another library has another number."""
 
 NOT_INSTALLED = "not installed"
@@ -44,7 +44,7 @@ _ARGUMENTS = {
     "bandsplit_set_name": [_INT],
     "bandsplit_set_runs": [_INT],
     "bandsplit_set_has": [_INT, _INT],
-    "bandsplit_lstm_pack": [_INT, _INT, _INT, _INT, _INT, ctypes.c_float, *[_POINTER] * 4],
+    "bandsplit_lstm_pack": [*[_INT] * 6, ctypes.c_float, *[_POINTER] * 4],
     "bandsplit_free": [_POINTER],
     "bandsplit_lstm_run": [_POINTER, _POINTER, _POINTER, _LONGS, _LONGS, ctypes.c_int64, ctypes.c_int64, _INT],
     "bandsplit_stack_pack": [_INT, _INT, _INT, _INT, _POINTER, _POINTER],
@@ -118,7 +118,7 @@ def describe_problem(precision: KernelPrecision) -> str | None:
 
 
 def fits(n: int, m: int, groups: int) -> bool:
-    """Return whether the kernels have LSTMs of ``n`` features in ``groups`` and ``m`` hidden features per direction."""
+    """Return whether the kernels have layers of ``n`` features in ``groups`` and ``m`` hidden ones per direction."""
     return n % (16 * groups) == 0 and m % 16 == 0
 
 
@@ -192,8 +192,8 @@ def _load() -> tuple[ctypes.CDLL | None, str, bool]:
         return None, str(error), True
 
 
-class PackedLstm:
-    """The weights of a bidirectional LSTM between a normalisation and a linear layer, packed for the kernels."""
+class PackedRecurrent:
+    """The weights of a bidirectional LSTM or GRU between a normalisation and a linear layer, packed for the kernels."""
 
     def __init__(
         self,
@@ -202,14 +202,17 @@ class PackedLstm:
         project: np.ndarray,
         bias: np.ndarray,
         *,
+        gru: bool = False,
         groups: int,
         eps: float,
         precision: KernelPrecision = "fp32",
     ) -> None:
         """Pack weights of the gates ``(d 4m n+m+1)``, of the linear layer ``(d n m)``, and its bias ``(n)``.
 
-        The rows of the gates are those of input, forget and output gate and of the candidate, the columns those of the
-        input, of the last output and the bias. The normalisation has no gain and bias: they are part of the weights.
+        The rows of the gates are those of input, forget and output gate and of the candidate; in a GRU those of reset
+        and update gate and of the candidate's parts of input and of last output, of which each has zeros for the other.
+        The columns are those of the input, of the last output and the bias. The normalisation has no gain and bias:
+        they are part of the weights.
 
         Raises:
             ValueError: a weight is not finite, or the kernels lack this size or precision.
@@ -218,7 +221,7 @@ class PackedLstm:
         _, n, m = project.shape
         assert weight.shape == (2, 4 * m, n + m + 1) and bias.shape == (n,)
         self._library, self._packed = kernels.library, _POINTER()
-        arguments = kernels.number, _PRECISIONS.index(precision), n, m, groups, eps
+        arguments = kernels.number, _PRECISIONS.index(precision), int(gru), n, m, groups, eps
         pointers = weight.ctypes.data, project.ctypes.data, bias.ctypes.data, ctypes.byref(self._packed)
         _check(self._library.bandsplit_lstm_pack(*arguments, *pointers))
         weakref.finalize(self, self._library.bandsplit_free, self._packed)

@@ -14,8 +14,8 @@ from bandsplit.core.kernels import KernelPrecision
 from bandsplit.core.memory import keep_freed_memory
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.files import load_model
-from bandsplit.models.layers.kernel_lstm import kernel_problem
 from bandsplit.models.layers.kernel_products import products_in
+from bandsplit.models.layers.kernel_recurrent import kernel_problem
 from bandsplit.models.layers.threads import map_apart
 from bandsplit.models.network import SeparationModel
 from bandsplit.separation.network import Model, Precision

@@ -13,8 +13,8 @@ import numpy as np
 
 from bandsplit.audio.stft_numpy import istft, stft
 from bandsplit.core.kernel_attention import attend
-from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedStack, fits
-from bandsplit.models.bsrnn.config import BsrnnConfig, LstmConfig, TacStereo
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, PackedStack, fits
+from bandsplit.models.bsrnn.config import BsrnnConfig, GruConfig, LstmConfig, TacStereo
 from bandsplit.models.bsrnn.native_coders import NativeDecoder, NativeEncoder, standardised
 from bandsplit.models.layers.epsilon import EPS
 from bandsplit.models.layers.kernel_packing import Arrays, pack_head_projections, pack_mixing, pack_recurrent, part
@@ -27,13 +27,13 @@ class BsrnnNative:
     """The `NativeCore` of the family."""
 
     def problem(self, config: BsrnnConfig) -> str | None:
-        """Return why the kernels do not suit: they have LSTM layers of certain sizes."""
+        """Return why the kernels do not suit: they have recurrent layers of certain sizes."""
         n = config.n_features // config.heads
         for axis, layer in (("time", config.time), ("band", config.band)):
             if layer is None:
                 continue
-            if not isinstance(layer, LstmConfig):
-                return f"has LSTM layers only, and the layer {axis!r} of this model is {layer.kind!r}"
+            if not isinstance(layer, LstmConfig | GruConfig):
+                return f"has recurrent layers only, and the layer {axis!r} of this model is {layer.kind!r}"
             if not fits(n, layer.hidden_factor * n, config.norm_groups):
                 return f"needs features in multiples of 16 per head and group; this model has {n // config.norm_groups}"
         return None if config.n_features % 16 == 0 else f"needs features in multiples of 16, not {config.n_features}"
@@ -106,7 +106,7 @@ def _block(config: BsrnnConfig, arrays: Arrays, kernels: Kernels, precision: Ker
 class _Along(NamedTuple):
     """A layer along an axis, with its residual."""
 
-    layer: PackedLstm
+    layer: PackedRecurrent
     axis: Literal["time", "band"]
     heads: int
 

@@ -8,7 +8,7 @@ from typing import Literal
 from einops import rearrange
 from torch import Tensor, nn
 
-from bandsplit.models.layers.kernel_lstm import residual_along
+from bandsplit.models.layers.kernel_recurrent import residual_along
 
 _FOLDS = {
     "time": ("b c k t (h n) -> (b c k h) t n", "(b c k h) t n -> b c k t (h n)"),

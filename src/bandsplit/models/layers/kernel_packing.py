@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from bandsplit.core.kernels import Activation, Dense, KernelPrecision, Kernels, PackedLstm, PackedStack
+from bandsplit.core.kernels import Activation, Dense, KernelPrecision, Kernels, PackedRecurrent, PackedStack
 
 Arrays = Mapping[str, np.ndarray]
 """Arrays in single precision by their names in a layer."""
@@ -19,26 +19,41 @@ def part(arrays: Arrays, name: str) -> dict[str, np.ndarray]:
 
 def pack_recurrent(
     kernels: Kernels, arrays: Arrays, *, groups: int, eps: float, precision: KernelPrecision
-) -> PackedLstm:
-    """Pack a `RecurrentLayer` with a bidirectional LSTM.
+) -> PackedRecurrent:
+    """Pack a `RecurrentLayer` with a bidirectional LSTM or GRU.
 
     Raises:
         ValueError: a weight is not finite, or the kernels lack its size or the precision.
     """
     bias = arrays["project.bias"]
     project = arrays["project.weight"].reshape(len(bias), 2, -1).swapaxes(0, 1)
-    weight = np.stack([_gates(arrays, suffix) for suffix in ("", "_reverse")])
-    return PackedLstm(kernels, weight, project, bias, groups=groups, eps=eps, precision=precision)
+    gru = len(arrays["rnn.weight_hh_l0"]) == 3 * project.shape[-1]
+    gates = _gru_gates if gru else _lstm_gates
+    weight = np.stack([gates(*_with_norm(arrays, suffix)) for suffix in ("", "_reverse")])
+    return PackedRecurrent(kernels, weight, project, bias, gru=gru, groups=groups, eps=eps, precision=precision)
 
 
-def _gates(arrays: Arrays, suffix: str) -> np.ndarray:
-    """Join the weights of a direction ``(4m n+m+1)``, with gain and bias of the normalisation folded in."""
+def _with_norm(arrays: Arrays, suffix: str) -> tuple[np.ndarray, ...]:
+    """Return weights of input and of last output and both biases of a direction, with gain and bias of the norm in."""
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     from_input, from_output, bias_ih, bias_hh = (arrays[f"rnn.{name}_l0{suffix}"] for name in names)
-    bias = bias_ih + bias_hh + from_input @ arrays["norm.bias"]
-    joined = np.concatenate([from_input * arrays["norm.weight"], from_output, bias[:, None]], axis=1)
+    bias_ih = bias_ih + from_input @ arrays["norm.bias"]
+    return from_input * arrays["norm.weight"], from_output, bias_ih[:, None], bias_hh[:, None]
+
+
+def _lstm_gates(
+    from_input: np.ndarray, from_output: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray
+) -> np.ndarray:
+    joined = np.concatenate([from_input, from_output, bias_ih + bias_hh], axis=1)
     into, forget, candidate, outof = np.split(joined, 4)
     return np.concatenate([into, forget, outof, candidate])
+
+
+def _gru_gates(from_input: np.ndarray, from_output: np.ndarray, bias_ih: np.ndarray, bias_hh: np.ndarray) -> np.ndarray:
+    inputs = np.concatenate([from_input, np.zeros_like(from_output), bias_ih], axis=1)
+    outputs = np.concatenate([np.zeros_like(from_input), from_output, bias_hh], axis=1)
+    both = 2 * len(from_output) // 3  # reset and update gate
+    return np.concatenate([inputs[:both] + outputs[:both], inputs[both:], outputs[both:]])
 
 
 def pack_mixing(kernels: Kernels, arrays: Arrays, precision: KernelPrecision) -> PackedStack:

@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from torch import nn
 
-from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, PackedStack
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, PackedStack
 
-Packed = TypeVar("Packed", PackedLstm, list[PackedStack])
+Packed = TypeVar("Packed", PackedRecurrent, list[PackedStack])
 _precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
 _kept: WeakKeyDictionary[nn.Module, tuple[object, object]] = WeakKeyDictionary()
 

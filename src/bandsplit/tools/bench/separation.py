@@ -21,7 +21,7 @@ from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, count_flop, onnx_core
 from bandsplit.models.files import save_untrained
 from bandsplit.models.layers.cpu_work import TwoPaths
-from bandsplit.models.layers.kernel_lstm import kernel_problem
+from bandsplit.models.layers.kernel_recurrent import kernel_problem
 from bandsplit.models.network import build_model
 from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.export import export_model

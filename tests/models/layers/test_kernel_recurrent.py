@@ -9,10 +9,10 @@ import torch
 from einops import rearrange
 from torch import nn
 
-from bandsplit.core.kernels import KernelPrecision, PackedLstm
+from bandsplit.core.kernels import KernelPrecision, PackedRecurrent
 from bandsplit.models.layers.dual_path import Along
-from bandsplit.models.layers.kernel_lstm import pack_lstm
 from bandsplit.models.layers.kernel_products import products_in
+from bandsplit.models.layers.kernel_recurrent import pack_layer
 from bandsplit.models.layers.sequence import RecurrentLayer
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
@@ -28,10 +28,10 @@ SIZES = [(16, 32, 1, 1), (32, 16, 2, 2), (80, 48, 1, 1), (128, 256, 4, 1)]
 every_kind = pytest.mark.parametrize(("name", "precision"), KINDS)
 
 
-def layer_of(n: int, m: int, groups: int = 1) -> RecurrentLayer:
+def layer_of(n: int, m: int, groups: int = 1, kind: type[nn.LSTM] | type[nn.GRU] = nn.LSTM) -> RecurrentLayer:
     """A layer whose parameters are all away from their start."""
     torch.manual_seed(0)
-    layer = RecurrentLayer(nn.LSTM, n, m, groups)
+    layer = RecurrentLayer(kind, n, m, groups)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.add_(torch.randn_like(parameter) / m**0.5 / 2)
@@ -39,7 +39,7 @@ def layer_of(n: int, m: int, groups: int = 1) -> RecurrentLayer:
 
 
 def run(
-    packed: PackedLstm, x: np.ndarray, axis: Literal["time", "band"] = "time", heads: int = 1, threads: int = 1
+    packed: PackedRecurrent, x: np.ndarray, axis: Literal["time", "band"] = "time", heads: int = 1, threads: int = 1
 ) -> np.ndarray:
     y = np.full_like(x, 7)
     packed.along(x, y, axis, heads, threads)
@@ -53,15 +53,23 @@ def noise(*shape: int) -> np.ndarray:
 @every_kind
 @pytest.mark.parametrize(("n", "m", "groups", "heads"), SIZES)
 @pytest.mark.parametrize("new", [True, False], ids=["new", "larger"])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 def test_every_shape_gives_what_torch_gives_in_double_precision(
-    new: bool, n: int, m: int, groups: int, heads: int, name: str, precision: KernelPrecision
+    kind: type[nn.LSTM] | type[nn.GRU],
+    new: bool,
+    n: int,
+    m: int,
+    groups: int,
+    heads: int,
+    name: str,
+    precision: KernelPrecision,
 ):
-    kernels, layer = kernels_of(name), layer_of(n, m, groups)
+    kernels, layer = kernels_of(name), layer_of(n, m, groups, kind)
     if new:
         torch.manual_seed(0)
-        layer = RecurrentLayer(nn.LSTM, n, m, groups)
+        layer = RecurrentLayer(kind, n, m, groups)
     tolerance = (NEW_LAYER if new else TOLERANCE)[precision]
-    packed = pack_lstm(kernels, layer, precision)
+    packed = pack_layer(kernels, layer, precision)
     layer.double()
     for shape in SHAPES:
         for axis in ("time", "band"):
@@ -81,13 +89,13 @@ def test_zeros_in_give_what_torch_gives(name: str, precision: KernelPrecision):
     x = np.zeros((1, 1, 3, 4, 16), np.float32)
     with torch.no_grad():
         expected = Along("time", layer)(torch.from_numpy(x)).numpy()
-    found = run(pack_lstm(kernels, layer, precision), x)
+    found = run(pack_layer(kernels, layer, precision), x)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE[precision] * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("rows", range(1, 14))
 def test_any_number_of_sequences_is_computed_as_each_alone(rows: int):
-    packed = pack_lstm(installed_kernels(), layer_of(16, 32))
+    packed = pack_layer(installed_kernels(), layer_of(16, 32))
     x = noise(1, 1, rows, 6, 16)
     found = run(packed, x)
     for row in range(rows):
@@ -96,7 +104,7 @@ def test_any_number_of_sequences_is_computed_as_each_alone(rows: int):
 
 @every_kind
 def test_threads_and_chunks_change_no_bit(name: str, precision: KernelPrecision):
-    packed = pack_lstm(kernels_of(name), layer_of(32, 48), precision)
+    packed = pack_layer(kernels_of(name), layer_of(32, 48), precision)
     x = noise(1, 2, 41, 3, 32)  # 82 sequences: several chunks, the last tile not full
     one = run(packed, x)
     for threads in (2, 3, 7, 100):
@@ -104,7 +112,7 @@ def test_threads_and_chunks_change_no_bit(name: str, precision: KernelPrecision)
 
 
 def test_threads_of_the_caller_do_not_disturb_each_other():
-    packed = pack_lstm(installed_kernels(), layer_of(32, 48))
+    packed = pack_layer(installed_kernels(), layer_of(32, 48))
     x, found = noise(1, 2, 20, 30, 32), {}
 
     def work(number: int) -> None:
@@ -123,7 +131,7 @@ def test_threads_of_the_caller_do_not_disturb_each_other():
 @every_kind
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_a_nan_shows_in_all_of_its_sequence_and_nowhere_else(value: float, name: str, precision: KernelPrecision):
-    packed = pack_lstm(kernels_of(name), layer_of(32, 48, groups=2), precision)
+    packed = pack_layer(kernels_of(name), layer_of(32, 48, groups=2), precision)
     x = noise(1, 1, 9, 5, 32)
     expected = run(packed, x)
     x[0, 0, 4, 2, 20] = value
@@ -140,18 +148,18 @@ def test_weights_that_are_not_finite_or_absurd_are_refused(parameter: str, value
     with torch.no_grad():
         layer.get_parameter(parameter).view(-1)[3] = value
     with pytest.raises(ValueError, match="not finite"):
-        pack_lstm(installed_kernels(), layer)
+        pack_layer(installed_kernels(), layer)
 
 
 @pytest.mark.parametrize(("n", "m", "groups"), [(24, 32, 1), (16, 24, 1), (32, 32, 4)])
 def test_sizes_that_the_kernels_lack_are_refused(n: int, m: int, groups: int):
     with pytest.raises(ValueError, match="not in the kernels"):
-        pack_lstm(installed_kernels(), layer_of(n, m, groups))
+        pack_layer(installed_kernels(), layer_of(n, m, groups))
 
 
 @pytest.mark.parametrize("shape", [(0, 1, 3, 4), (1, 0, 3, 4), (1, 1, 0, 4), (1, 1, 3, 0)], ids=str)
 def test_no_sequences_and_no_steps_are_nothing_to_do(shape: tuple[int, ...]):
-    packed = pack_lstm(installed_kernels(), layer_of(16, 32))
+    packed = pack_layer(installed_kernels(), layer_of(16, 32))
     for axis in ("time", "band"):
         assert run(packed, noise(*shape, 16), axis).size == 0
 
@@ -241,7 +249,7 @@ def direction_in_integers(rows: np.ndarray, weight: np.ndarray, project: np.ndar
 def test_the_layer_in_integers_is_numpys(name: str):
     layer = layer_of(32, 48)
     x = noise(1, 1, 7, 12, 32)
-    found = run(pack_lstm(kernels_of(name), layer, "int8"), x) - x
+    found = run(pack_layer(kernels_of(name), layer, "int8"), x) - x
     with torch.no_grad():
         rows = layer.norm.standardise(torch.from_numpy(x[0, 0])).numpy()
         weight, project = layer.gate_weights().numpy(), rearrange(layer.project.weight, "n (d m) -> d n m", d=2).numpy()
@@ -260,7 +268,7 @@ def test_features_of_different_size_cost_little_accuracy():
     x = noise(1, 1, 6, 20, 32)
     x[:, :, :, ::2] *= 0.01
     wide = torch.from_numpy(x).double()
-    found = run(pack_lstm(installed_kernels(), layer, "int8"), x) - x
+    found = run(pack_layer(installed_kernels(), layer, "int8"), x) - x
     with torch.no_grad():
         added = (Along("time", layer.double())(wide) - wide).numpy()
     assert np.linalg.norm(found - added) <= 0.06 * np.linalg.norm(added)

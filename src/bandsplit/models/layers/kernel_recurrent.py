@@ -1,11 +1,11 @@
-"""Bidirectional LSTM layers by the CPU kernels of ``bandsplit-kernels``: on a latent, without a folded copy."""
+"""Bidirectional recurrent layers by the CPU kernels of ``bandsplit-kernels``: on a latent, without a folded copy."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from bandsplit.core.kernels import KernelPrecision, Kernels, PackedLstm, describe_problem, fits, search_kernels
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, describe_problem, fits, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
 from bandsplit.models.layers.kernel_packing import pack_recurrent
 from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
@@ -19,18 +19,17 @@ def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
         return problem
     if any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
         return None
-    # Networks without LSTMs have other products, which autocast has in bfloat16, too.
+    # Networks without such layers have other products, which autocast has in bfloat16, too.
     if precision != "bf16" and any(isinstance(module, Linear) for module in model.modules()):
         return None
     return (
-        "is for bidirectional LSTM layers of 16, 32, 48 ... features and for transformers, and this model has neither"
+        "is for bidirectional recurrent layers of 16, 32, 48 ... features and for transformers; this model has neither"
     )
 
 
 def _suits(layer: RecurrentLayer) -> bool:
     rnn = layer.rnn
-    lstm = isinstance(rnn, nn.LSTM) and rnn.bidirectional
-    return lstm and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups)
+    return rnn.bidirectional and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups)
 
 
 def _sequences(x: Tensor, axis: Literal["time", "band"], heads: int) -> int:
@@ -39,7 +38,7 @@ def _sequences(x: Tensor, axis: Literal["time", "band"], heads: int) -> int:
 
 
 def _is_quicker(layer: RecurrentLayer, sequences: int) -> bool:
-    """Return whether the kernels are faster than torch's LSTM, by measurement; in lower precisions they always serve.
+    """Return whether the kernels are faster than torch's, by measurement; in lower precisions they always serve.
 
     They read all weights at every step, for up to 24 sequences at once, and torch those of the input only once.
     """
@@ -51,7 +50,7 @@ def _is_quicker(layer: RecurrentLayer, sequences: int) -> bool:
 def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], heads: int) -> Tensor | None:
     """Compute ``x + layer(x)`` for ``(b c k t (h n))``, sequences along an axis; None if the kernels do not suit.
 
-    They suit a bidirectional LSTM in single precision that is not trained now, of sizes that they have, with finite
+    They suit a bidirectional layer in single precision that is not trained now, of sizes that they have, with finite
     weights, on a CPU that has them, unless torch is quicker. Their products are in the precision of `products_in`.
     """
     if not isinstance(layer, RecurrentLayer) or not layer.fast or torch.is_grad_enabled() or not is_plain_cpu_work(x):
@@ -59,7 +58,7 @@ def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], h
     kernels = search_kernels().kernels
     if kernels is None or not _suits(layer) or not _is_quicker(layer, _sequences(x, axis, heads)):
         return None
-    packed = keep_packed(layer, kernels, lambda: pack_lstm(kernels, layer, precision_of_products()))
+    packed = keep_packed(layer, kernels, lambda: pack_layer(kernels, layer, precision_of_products()))
     if packed is None:
         return None
     x = x.contiguous()
@@ -68,8 +67,8 @@ def residual_along(layer: nn.Module, x: Tensor, axis: Literal["time", "band"], h
     return y
 
 
-def pack_lstm(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecision = "fp32") -> PackedLstm:
-    """Pack the weights of a bidirectional LSTM layer.
+def pack_layer(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecision = "fp32") -> PackedRecurrent:
+    """Pack the weights of a bidirectional layer.
 
     Raises:
         ValueError: one is not finite, or the kernels lack its size or the precision.
