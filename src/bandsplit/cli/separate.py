@@ -62,7 +62,7 @@ class ModelOptions:
         Literal["fp32", "bf16", "fp16", "int8"],
         _models(
             "--precision",
-            help="Of products; bf16 and fp16 are faster on GPUs, bf16 and int8 in the CPU kernels for LSTMs.",
+            help="Of products; bf16 and fp16 are faster on GPUs, bf16 and int8 in the CPU kernels.",
         ),
     ] = "fp32"
     sequential: Annotated[

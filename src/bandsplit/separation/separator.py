@@ -109,7 +109,7 @@ class Separator:
             runtime: "torch", "onnx", "native" (the CPU kernels), or "auto": onnxruntime for .onnx files; the kernels,
                 on a CPU, for models of PyTorch that they compute completely; else PyTorch. Only "torch" needs PyTorch.
             threads: CPU threads of a call, by default as many as `cpu_threads`; PyTorch has `torch.set_num_threads`.
-            precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels for LSTMs "int8". All but
+            precision: of products: "fp32", "bf16", on a GPU "fp16", in the CPU kernels "int8". All but
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
             sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and
                 estimates wait in a temporary file. Models that see what others left stay with these.

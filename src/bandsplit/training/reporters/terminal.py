@@ -70,8 +70,11 @@ class TerminalProgress:
         for what, text in describe_initial(start.initial, config) if start.initial else ():
             self._print(f"{what}: {text}")
         length = training.examples_per_epoch // start.batches.global_batch
-        epochs = "?" if start.updates is None else -(-start.updates // length)
-        fields = {"epoch": start.done // length + 1, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
+        epoch, epochs = start.done // length + 1, "?"
+        if start.updates is not None:
+            epochs = -(-start.updates // length)
+            epoch = min(epoch, epochs)  # a run that is finished has no next one
+        fields = {"epoch": epoch, "epochs": epochs, "loss": "-", "best": "-", "speed": ""}
         self.task = self.bar.add_task("train", total=1.0, **fields)
         self.bar.update(self.task, completed=start.share)
         self.unit = " dB" if training.monitor == "usdr" else ""
