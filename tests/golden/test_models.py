@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from bandsplit.models.bsrnn.build import build_layer
@@ -16,6 +15,7 @@ from bandsplit.models.files import model_from_tensors
 from bandsplit.models.importing import import_checkpoint
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.tensors import count_parameters
+from golden_files import read_golden
 
 DATA = Path(__file__).parent / "data"
 MODELS = [
@@ -24,12 +24,6 @@ MODELS = [
 ]  # fmt: skip
 BLOCKS = ["dilated-conv-3-3", "dilated-conv-time-only-4"]
 CHECKPOINTS = ["bass", "separator"]
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """All tensors and the metadata of a file."""
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:
@@ -46,7 +40,7 @@ def test_every_golden_file_is_tested(shared: Path):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_model_with_the_authors_weights_gives_the_authors_output(shared: Path, name: str):
-    tensors, metadata = read(shared / "golden" / "models" / f"{name}.safetensors")
+    tensors, metadata = read_golden(shared / "golden" / "models" / f"{name}.safetensors")
     config = config_from_authors(json.loads(metadata["config"]))
     theirs = {key.removeprefix("weight/"): tensor for key, tensor in tensors.items() if key.startswith("weight/")}
     shapes = {key: tuple(tensor.shape) for key, tensor in theirs.items()}
@@ -63,7 +57,7 @@ def test_model_with_the_authors_weights_gives_the_authors_output(shared: Path, n
 def test_dilated_block_gives_the_authors_output(name: str, request: pytest.FixtureRequest):
     here = DATA / f"{name}.safetensors"
     path = here if here.exists() else request.getfixturevalue("shared") / "golden" / "blocks" / here.name
-    tensors, metadata = read(path)
+    tensors, metadata = read_golden(path)
     settings = json.loads(metadata["config"])
     output = tensors["input"].permute(0, 1, 3, 2).unsqueeze(1)  # their b k n t is our b c k t n
     for axis in ("time", "band"):
@@ -87,7 +81,7 @@ def test_dilated_block_gives_the_authors_output(name: str, request: pytest.Fixtu
 def test_imported_checkpoint_gives_the_authors_output(name: str, request: pytest.FixtureRequest):
     folder = DATA if (DATA / f"{name}.ckpt").exists() else request.getfixturevalue("shared") / "golden" / "checkpoints"
     model, card = import_checkpoint(folder / f"{name}.ckpt")
-    tensors, _ = read(folder / f"{name}.io.safetensors")
+    tensors, _ = read_golden(folder / f"{name}.io.safetensors")
     with torch.inference_mode():
         output = model(tensors["input"]).signal
     assert relative_difference(output, tensors["output"]) <= 1e-6

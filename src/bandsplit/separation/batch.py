@@ -209,7 +209,7 @@ class Batch:
         return {
             "cpu": cpu_name(),
             "cores": os.cpu_count() or 1,
-            "threads": torch.get_num_threads() if torch is not None else cpu_threads(),
+            "threads": cpu_threads(),
             "memory_gb": round(memory_gb(), 1),
             "gpu": torch.cuda.get_device_name(self.separator.device) if torch is not None and gpu else None,
         }
