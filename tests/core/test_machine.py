@@ -1,6 +1,7 @@
 """Facts of the machine."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ def test_the_peak_of_the_memory_holds_what_was_freed_again():
 @pytest.mark.parametrize("given", ["", "0", "many"])
 def test_threads_are_those_that_were_asked_for_or_one_for_each_usable_core(given: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert cpu_threads() == torch.get_num_threads() == 1
+    monkeypatch.delitem(sys.modules, "torch")
     assert cpu_threads() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", given)
     assert 1 <= cpu_threads() == cores() <= (os.cpu_count() or 1)
