@@ -12,7 +12,7 @@ from bandsplit.core.kernels import search_kernels
 from bandsplit.core.machine import has_packages, may_have_gpu
 from bandsplit.models.card import MODEL_SUFFIXES, ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
-from bandsplit.separation.native_network import native_problem
+from bandsplit.separation.native_network import NativeNetwork, native_problem
 from bandsplit.separation.network import Model, Network, Precision
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx", "native"]
@@ -47,8 +47,6 @@ def open_network(
 
         return OnnxNetwork(model, threads)  # type: ignore[arg-type]
     if chosen == "native":
-        from bandsplit.separation.native_network import NativeNetwork
-
         return NativeNetwork(model, targets, threads, precision)  # type: ignore[arg-type]
     from bandsplit.separation.torch_network import TorchNetwork, pick_device
 
@@ -141,16 +139,18 @@ def _runtime_problem(model: Model, device: str, runtime: Runtime, precision: Pre
     if runtime == "onnx":
         out = Path(model).with_suffix(ONNX_SUFFIX).name
         return f"{model}: is not an .onnx file (runtime 'onnx'); make one with: bandsplit export {model} {out}"
+    if runtime != "native" and has_packages("torch"):
+        return None
     problem = native_problem(read_card(model)[0], precision) if on_cpu else "computes on 'cpu' only"
-    if runtime == "native" and problem:
-        return f"{model}: runtime 'native' {problem}; use 'torch'"
-    if runtime != "native" and not has_packages("torch") and (problem or runtime == "torch"):
-        why = f" (runtime 'native' {problem})" if problem else ""
-        return (
-            f"{model}: needs PyTorch, which is not installed here{why}; pip install torch, or give an .onnx file, "
-            f"which `bandsplit export` writes on a machine with PyTorch"
-        )
-    return None
+    if runtime == "native":
+        return f"{model}: runtime 'native' {problem}; use 'torch'" if problem else None
+    if runtime == "auto" and not problem:
+        return None
+    why = f" (runtime 'native' {problem})" if problem else ""
+    return (
+        f"{model}: needs PyTorch, which is not installed here{why}; pip install torch, or give an .onnx file, "
+        f"which `bandsplit export` writes on a machine with PyTorch"
+    )
 
 
 def check_wanted(targets: Sequence[str], there: Sequence[str]) -> None:

@@ -139,16 +139,15 @@ class _Heads:
     def __init__(self, kernels: Kernels, *projections: Arrays) -> None:
         self.layer = pack_head_projections(kernels, *projections)
         self.gains, self.biases = ([one[name][:, None] for one in projections] for name in ("weight", "bias"))
-        ends = np.cumsum([one["linear.bias"].size for one in projections])
-        self.places = [slice(end - one["linear.bias"].size, end) for end, one in zip(ends, projections, strict=True)]
+        self.ends = np.cumsum([len(one["linear.bias"]) for one in projections])
 
     def __call__(self, x: np.ndarray, threads: int) -> list[np.ndarray]:
         """Map ``(b k t n)`` to ``(b h t k n)`` of each projection."""
         b, k, t, n = x.shape
         features = self.layer.apply(x.reshape(1, 1, b * k * t, n), threads).reshape(b, k, t, -1)
-        found = []
-        for place, gain, bias in zip(self.places, self.gains, self.biases, strict=True):
-            heads = features[..., place].reshape(b, k, t, len(gain), -1)
+        found, parts = [], np.split(features, self.ends[:-1], axis=-1)
+        for one, gain, bias in zip(parts, self.gains, self.biases, strict=True):
+            heads = one.reshape(b, k, t, len(gain), -1)
             normed = standardised(np.ascontiguousarray(heads.transpose(0, 3, 2, 1, 4)), 2)
             normed *= gain
             normed += bias

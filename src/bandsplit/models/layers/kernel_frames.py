@@ -9,7 +9,7 @@ from bandsplit.core.kernel_attention import LEAST_QUERIES, attend
 from bandsplit.core.kernels import Kernels, PackedStack
 from bandsplit.models.layers.kernel_packing import pack_head_projections, part
 from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
-from bandsplit.models.layers.kernel_stack import kernels_for
+from bandsplit.models.layers.kernel_stack import apply_to_rows, kernels_for
 
 _ENTERING = "query", "key", "value"
 
@@ -33,20 +33,14 @@ def attended_frames(owner: nn.Module, x: Tensor, eps: float) -> Tensor | None:
     if (stacks := keep_packed(owner, kernels, pack)) is None:
         return None
     weights = {name: tensor.detach() for name, tensor in owner.state_dict().items()}
-    features = rearrange(_apply(stacks[0], x.contiguous()), "b c k t n -> (b c) t k n")
+    features = rearrange(apply_to_rows(stacks[0], x), "b c k t n -> (b c) t k n")
     sizes = [len(weights[f"{name}.linear.bias"]) for name in _ENTERING]
     parts = features.split(sizes, dim=-1)
     query, key, value = (_normalised_heads(*one, weights, eps) for one in zip(_ENTERING, parts, strict=True))
     attended = _attend(kernels, query, key, value)
-    joined = rearrange(attended, "h b t (k n) -> b t k (h n)", k=x.shape[2]).contiguous()
-    (left,) = _normalised_heads("project", _apply(stacks[1], joined), weights, eps)
+    joined = rearrange(attended, "h b t (k n) -> b t k (h n)", k=x.shape[2])
+    (left,) = _normalised_heads("project", apply_to_rows(stacks[1], joined), weights, eps)
     return x + rearrange(left, "(b c) t (k n) -> b c k t n", b=x.shape[0], k=x.shape[2])
-
-
-def _apply(stack: PackedStack, x: Tensor) -> Tensor:
-    """Map contiguous ``(... n)`` to ``(... m)``."""
-    found = stack.apply(x.numpy().reshape(1, 1, -1, stack.n_in), torch.get_num_threads())
-    return torch.from_numpy(found).view(*x.shape[:-1], stack.n_out)
 
 
 def _normalised_heads(name: str, x: Tensor, weights: dict[str, Tensor], eps: float) -> list[Tensor]:

@@ -23,6 +23,12 @@ def kernels_for(x: Tensor, sizes: Sequence[int]) -> Kernels | None:
     return kernels if kernels is not None and kernels.is_quick else None
 
 
+def apply_to_rows(stack: PackedStack, x: Tensor) -> Tensor:
+    """Map ``(... n)`` to ``(... m)``; the stack has one set of weights."""
+    found = stack.apply(x.contiguous().numpy().reshape(1, 1, -1, stack.n_in), torch.get_num_threads())
+    return torch.from_numpy(found).view(*x.shape[:-1], stack.n_out)
+
+
 def mixed_channels(tac: nn.Module, x: Tensor, hidden: int) -> Tensor | None:
     """Compute a transform-average-concatenate block of ``hidden`` features, with its residual, on ``(b c k t n)``.
 

@@ -1,12 +1,11 @@
 """Linear layers of transformers, which the CPU kernels compute in separation where they serve."""
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from bandsplit.core.kernels import Dense, PackedStack
 from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
-from bandsplit.models.layers.kernel_stack import kernels_for
+from bandsplit.models.layers.kernel_stack import apply_to_rows, kernels_for
 
 _LEAST_ROWS = 48  # fewer do not fill a chunk of the kernels
 
@@ -30,8 +29,5 @@ class Linear(nn.Linear):
             bias = arrays.get("bias", np.zeros(self.out_features, np.float32))
             return [PackedStack(kernels, [Dense(arrays["weight"][None], bias[None], precision_of_products())])]
 
-        if (stacks := keep_packed(self, kernels, pack)) is None:
-            return None
-        rows = x.contiguous().numpy().reshape(1, 1, -1, self.in_features)
-        found = stacks[0].apply(rows, torch.get_num_threads())
-        return torch.from_numpy(found).view(*x.shape[:-1], self.out_features)
+        stacks = keep_packed(self, kernels, pack)
+        return None if stacks is None else apply_to_rows(stacks[0], x)
