@@ -205,7 +205,7 @@ def test_two_clients_at_once_share_the_queue(client: Client, served: Served):
 
 
 def test_jobs_are_cancelled_and_deleted_in_every_state(client: Client, served: Served):
-    running = client.add(song(60), "running.wav")
+    running = client.add(song(300), "running.wav")
     waiting = [client.add(song(1), f"waits {number}.wav") for number in range(3)]
     worker = served.freeze_at_work(running)
     try:
@@ -234,7 +234,7 @@ def test_jobs_are_cancelled_and_deleted_in_every_state(client: Client, served: S
 
 
 def test_a_job_is_deleted_while_it_runs(client: Client, served: Served):
-    job = client.add(song(60))
+    job = client.add(song(300))
     served.freeze_at_work(job).resume()
     assert client.ask("DELETE", f"/jobs/{job['id']}").status_code == 204
     assert client.follow(client.add(song()))["state"] == "done"

@@ -9,7 +9,7 @@ import pytest
 from served import Served, song
 from waiting import wait_until
 
-LONG_S = 60
+LONG_S = 300
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ class Served:
         return next((child for child in children if "--multiprocessing-fork" in child.cmdline()), None)
 
     def freeze_at_work(self, job: dict[str, Any]) -> psutil.Process:
-        """Suspend the process that computes in the middle of a job of a minute or more; return it.
+        """Suspend the process that computes in the middle of a job of five minutes or more; return it.
 
         It runs in slices of a few milliseconds until then, so that the middle is not missed on a busy machine.
         """
