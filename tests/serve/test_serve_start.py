@@ -1,6 +1,8 @@
 """What keeps `bandsplit serve` from starting, and what it says then; a folder that is not in order."""
 
+import errno
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -106,6 +108,24 @@ def test_a_deleted_job_is_unknown_and_a_cancelled_one_has_no_stems(tmp_path: Pat
     jobs.cancel(ids[1])
     with pytest.raises(NoResultError, match="the job is cancelled; it has stems once it is done"):
         zip_blocks(jobs, jobs.get(ids[1]))
+    jobs.close()
+
+
+def test_a_job_is_deleted_where_the_disk_has_no_room_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    jobs = Jobs(tmp_path)
+    with jobs.scratch() as folder:
+        (folder / "song").write_bytes(b"abc")
+        job = jobs.add(folder / "song", "song", Wish(model="small"), None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "mkdir", refuse)
+    with pytest.raises(OSError, match="No space left"), jobs.scratch():
+        pass
+    jobs.remove(job.id)
+    assert jobs.all() == []
+    assert [list((tmp_path / name).iterdir()) for name in ("jobs", "work")] == [[], []]
     jobs.close()
 
 

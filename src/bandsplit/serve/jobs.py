@@ -203,11 +203,14 @@ class Jobs:
         Raises:
             UnknownJobError: no job has this id.
         """
-        with self.scratch() as folder, self._change:
+        deleted = self.folder / "work" / secrets.token_hex(8)
+        with self._change:
             job = self.get(job_id)
-            self.place(job).rename(folder / "deleted")  # at once, so that no half job remains
+            # At once, so that no half job remains; a new folder would need room, and the disk may be full.
+            self.place(job).rename(deleted)
             del self._jobs[job_id]
             self._change.notify_all()
+        shutil.rmtree(deleted, ignore_errors=True)
 
 
 def _write(folder: Path, job: Job) -> None:
