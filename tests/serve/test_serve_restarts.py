@@ -30,6 +30,19 @@ def test_a_job_whose_process_is_killed_starts_again(folder: Path, model: Path):
         assert not any(path.startswith("work/") for path in server.left())
 
 
+def test_a_process_that_does_not_stop_at_a_cancelled_or_deleted_job_is_replaced(folder: Path, model: Path):
+    with Served(folder, "-n", model, "--keep-free", "0", constants={"dispatcher.CANCEL_S": 0.5}) as server:
+        client = server.client
+        for method, address, status in (("POST", "/jobs/{}/cancel", 200), ("DELETE", "/jobs/{}", 204)):
+            job, other = client.add(song(LONG_S)), client.add(song())
+            frozen = server.freeze_at_work(job)
+            assert client.ask(method, address.format(job["id"])).status_code == status
+            assert (client.follow(other)["state"], client.job(other["id"])["deaths"]) == ("done", 0)
+            assert not frozen.is_running()
+        assert [job["state"] for job in client.get("/jobs")] == ["cancelled", "done", "done"]
+        assert not any(path.startswith("work/") for path in server.left())
+
+
 @pytest.mark.slow
 def test_a_job_at_which_the_process_dies_three_times_fails_and_the_next_runs(folder: Path, model: Path):
     with Served(folder, "-n", model, "--keep-free", "0") as server:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -34,19 +34,38 @@ def song(seconds: float = 0.5, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
+class Frozen(psutil.Process):
+    """A suspended process."""
+
+    def resume(self) -> None:
+        """Let it run again, unless the server, which waits for a moment only, has killed it."""
+        with suppress(psutil.NoSuchProcess):
+            super().resume()
+
+
 class Served:
     """A server on a free port of this machine; its folder outlives it."""
 
-    def __init__(self, folder: Path, *options: str | Path, largest_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str | Path,
+        largest_bytes: int | None = None,
+        constants: Mapping[str, float] | None = None,
+    ) -> None:
         """Start it and wait for its address.
 
         Args:
             folder: folder of jobs.
             options: of the command.
             largest_bytes: size that no file of it can exceed, as on a full disk.
+            constants: other values for constants, such as ``dispatcher.CANCEL_S``.
         """
         self.folder, self.log = folder, folder.with_suffix(".log")
-        words = [sys.executable, "-m", "bandsplit", "serve", "--folder", folder, "--port", "0", "-d", "cpu", *options]
+        changes = [f"import bandsplit.serve.{name.partition('.')[0]}" for name in constants or {}]
+        changes += [f"bandsplit.serve.{name} = {value!r}" for name, value in (constants or {}).items()]
+        start = ["-c", "\n".join([*changes, "from bandsplit.__main__ import main", "main()"])]
+        words = [sys.executable, *start, "serve", "--folder", folder, "--port", "0", "-d", "cpu", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "BANDSPLIT_CACHE": str(folder.parent / "cache")}
         environment.pop("BANDSPLIT_TOKEN", None)
         limit = nullcontext() if largest_bytes is None else largest_file(largest_bytes)
@@ -69,12 +88,12 @@ class Served:
         children = psutil.Process(self.process.pid).children()
         return next((child for child in children if "--multiprocessing-fork" in child.cmdline()), None)
 
-    def freeze_at_work(self, job: dict[str, Any]) -> psutil.Process:
+    def freeze_at_work(self, job: dict[str, Any]) -> Frozen:
         """Suspend the process that computes in the middle of a job of five minutes or more; return it.
 
         It runs in slices of a few milliseconds until then, so that the middle is not missed on a busy machine.
         """
-        found: list[psutil.Process] = []
+        found: list[Frozen] = []
 
         def separates() -> bool:
             with suppress(psutil.NoSuchProcess):  # it was just killed
@@ -83,7 +102,7 @@ class Served:
                     worker.suspend()
                     now = self.client.job(job["id"])
                     if now["state"] == "running" and now["progress"]["stage"] == "separate":
-                        found.append(worker)
+                        found.append(Frozen(worker.pid))
                         return True
                     worker.resume()
                     assert now["state"] in ("queued", "running"), now

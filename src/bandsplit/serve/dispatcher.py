@@ -18,6 +18,8 @@ from bandsplit.serve.jobs import Jobs, UnknownJobError
 from bandsplit.serve.offers import Offers
 
 MOST_DEATHS = 3
+CANCEL_S = 10.0
+"""Time that the worker has to drop a cancelled task before it is killed."""
 _PATIENCE_S = 0.2
 
 _log = logging.getLogger("bandsplit")
@@ -46,15 +48,20 @@ class Worker:
             wanted: called often; once it returns False the task is cancelled.
 
         Raises:
-            WorkerDied: the process ended.
+            WorkerDied: the process ended, or did not drop the cancelled task in time.
         """
-        cancelled = False
+        cancelled_s: float | None = None
         try:
             self.connection.send(task)
             while True:
-                if not cancelled and not wanted():
-                    self.connection.send(Cancel())
-                    cancelled = True
+                if not wanted():
+                    now_s = time.monotonic()
+                    if cancelled_s is None:
+                        self.connection.send(Cancel())
+                        cancelled_s = now_s
+                    elif now_s - cancelled_s > CANCEL_S:  # a decoder or the loading of a model may hang
+                        _log.warning("the process that separates did not stop in %g s, and is killed", CANCEL_S)
+                        raise WorkerDied
                 if self.connection.poll(_PATIENCE_S):
                     match self.connection.recv():
                         case Ended() as ended:
