@@ -93,7 +93,8 @@ def test_the_models_have_all_that_helps_to_choose(client: Client, served: Served
         "id": "small", "about": "trained with bandsplit", "targets": ["vocals", "bass"], "sample_rate_hz": RATE_HZ,
         "scores": [], "licence": "CC0", "training_data": "none", "bytes": model.stat().st_size, "measured": True,
     }  # fmt: skip
-    assert list(json.loads((served.folder / "prices.json").read_text()).values()) == [price_s]
+    ((separate_s, listen_s),) = json.loads((served.folder / "prices.json").read_text()).values()
+    assert separate_s == price_s and listen_s > 0
 
 
 def test_a_file_that_is_not_audio_is_refused_and_leaves_nothing(client: Client, served: Served):
@@ -244,15 +245,30 @@ def test_a_job_is_deleted_while_it_runs(client: Client, served: Served):
 
 def test_progress_and_time_left_are_sent_as_events(client: Client):
     states = [event[0] for event in client.events(f"/jobs/{client.add(song(60))['id']}/events")]
-    shares = [
-        job["progress"]["share"]
-        for job in states
-        if job["state"] == "running" and job["progress"]["stage"] == "separate"
-    ]
+    shares = [job["progress"]["share"] for job in states if job["state"] == "running"]
     assert shares == sorted(shares) and all(0 <= share <= 1 for share in shares)
     assert states[-1]["state"] == "done" and states[-1]["progress"] is None
     left = [job["left_s"] for job in states if job["left_s"] is not None]
     assert all(seconds >= 0 for seconds in left)
+
+
+def test_the_time_left_of_songs_that_wait_adds_up(client: Client, served: Served):
+    wait_until(lambda: client.get("/models")[0]["measured"], "the price")
+    running = client.add(song(300))
+    waiting = [client.add(song(seconds)) for seconds in (60, 30)]
+    waiting.append(client.add(song(60), two_stems="vocals"))
+    worker = served.freeze_at_work(running)
+    try:
+        ((separate_s, listen_s),) = json.loads((served.folder / "prices.json").read_text()).values()
+        running, *waiting = [client.job(job["id"]) for job in (running, *waiting)]
+    finally:
+        worker.resume()
+    assert running["left_s"] == running["progress"]["left_s"] > 14 * listen_s  # 15 minutes of copies are still to be made
+    left = [job["left_s"] for job in (running, *waiting)]
+    price_s = separate_s + 3 * listen_s  # of a song and two stems
+    assert np.diff(left) == pytest.approx([price_s, price_s / 2, price_s])
+    for job in (running, *waiting):
+        client.ask("DELETE", f"/jobs/{job['id']}")
 
 
 def test_every_route_is_documented(client: Client):

@@ -16,6 +16,7 @@ from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report,
 from bandsplit.serve.job import Job, JobView, Progress, Result
 from bandsplit.serve.jobs import Jobs, UnknownJobError
 from bandsplit.serve.offers import Offers
+from bandsplit.serve.timing import Timing
 
 MOST_DEATHS = 3
 CANCEL_S = 10.0
@@ -129,7 +130,7 @@ class Dispatcher(threading.Thread):
         return True
 
     def _separate(self, job: Job) -> None:
-        self._progress = Progress(stage="load", share=0)
+        self._progress = Progress(stage="load", share=0, left_s=self._cost(job))
         try:
             job = self.jobs.update(job.id, state="running")
             with self.jobs.scratch() as out:
@@ -149,21 +150,17 @@ class Dispatcher(threading.Thread):
             self.jobs.end(job.id, "failed", error=error)
             return
         task = Separation(models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems)
-        began: dict[str, float] = {}
+        timing = Timing(self.offers.price(job.model), job.about_s, models.signals(job.two_stems))
 
         def follow(report: Report) -> None:
-            now_s = time.monotonic()
-            passed_s = now_s - began.setdefault(report.stage, now_s)
-            share = min(1.0, report.done_s / report.total_s) if report.total_s else 0.0
-            left_s = passed_s * (1 - share) / share if share and passed_s else None
-            self._progress = Progress(stage=report.stage, share=share, left_s=left_s)
+            self._progress = timing.follow(report.stage, report.done_s, report.total_s, time.monotonic())
 
         ended = self._ask(task, follow, lambda: self._is_wanted(job))
         if ended.kind == "done":
             result = Result.parse(ended.result)
             self.jobs.finish(job.id, out, result=result)
             if job.two_stems is None and result.audio_s >= MINUTE_S:  # it may have been measured at a busy time
-                self.offers.set_price(job.model, result.wall_s * MINUTE_S / result.audio_s)
+                self.offers.set_price(job.model, ended.price)
         elif ended.kind == "failed":
             self.jobs.end(job.id, "failed", error=ended.error)
 
@@ -195,23 +192,19 @@ class Dispatcher(threading.Thread):
             ended = Ended("failed", "the process died")
         if ended.kind == "failed" and not self._closing.is_set():
             _log.warning("%s: its speed cannot be measured (%s)", offer.id, ended.error)
-        self.offers.set_price(offer.id, ended.seconds if ended.kind == "done" else None)
+        self.offers.set_price(offer.id, ended.price)
 
     def views(self) -> list[JobView]:
         """Return all jobs as clients see them."""
         progress, ahead_s, position = self._progress, 0.0, 0
         views = []
-        left_s: float | None
         for job in sorted(self.jobs.all(), key=lambda job: (job.state != "running", job.number)):
             facts: dict[str, object] = {}
             if job.active:
-                price_s = self.offers.price(job.model)
-                about_s = None if price_s is None or job.about_s is None else price_s * job.about_s / 60
-                left_s = about_s
+                left_s = self._cost(job)
                 if job.state == "running":
                     facts["progress"] = progress
-                    if progress is not None and progress.stage not in ("load", "decode", "count"):
-                        left_s = progress.left_s
+                    left_s = left_s if progress is None else progress.left_s
                 else:
                     position += 1
                     facts["position"] = position
@@ -219,6 +212,13 @@ class Dispatcher(threading.Thread):
                 facts["left_s"] = ahead_s if ahead_s == ahead_s else None
             views.append(JobView.model_validate({**job.model_dump(), **facts}))
         return sorted(views, key=lambda view: view.number)
+
+    def _cost(self, job: Job) -> float | None:
+        """Return the time that a job takes, as far as it is known before it begins."""
+        offer, price = self.offers.find(job.model), self.offers.price(job.model)
+        if offer is None or price is None or job.about_s is None:
+            return None
+        return sum(price.costs(job.about_s, offer.signals(job.two_stems)))
 
     def view(self, job_id: str) -> JobView:
         """Return a job as clients see it.

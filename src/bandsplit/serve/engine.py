@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+
+from bandsplit.audio import files as audio
 from bandsplit.core.errors import BandsplitError, Cancelled
 from bandsplit.core.machine import cpu_threads
+from bandsplit.core.unfinished import temporary_folder
 from bandsplit.separation.forecast import Forecast
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.separator import Separator
 from bandsplit.serve.job import Format
-from bandsplit.serve.listening import write_copies
+from bandsplit.serve.listening import PIECE_S, write_copies
+from bandsplit.serve.timing import Price
 from bandsplit.tools.loading import load_separator
 
 CHANNELS, MINUTE_S = 2, 60
@@ -61,8 +67,8 @@ class Ended(NamedTuple):
     error: str = ""
     result: Mapping[str, Any] | None = None
     """Fields of `bandsplit.serve.job.Result`."""
-    seconds: float = 0.0
-    """Cost of a minute."""
+    price: Price | None = None
+    """Only of tasks that are done."""
 
 
 Task: TypeAlias = Separation | Measurement
@@ -101,9 +107,9 @@ class Engine:
         try:
             match task:
                 case Separation():
-                    return Ended("done", result=self._separate(task, progress))
+                    return self._separate(task, progress)
                 case Measurement():
-                    return Ended("done", seconds=self._measure(task))
+                    return Ended("done", price=self._measure(task))
         except Cancelled:
             return Ended("cancelled")
         except BandsplitError as error:
@@ -121,22 +127,39 @@ class Engine:
             self._key = (models, targets)
         return self._separator
 
-    def _separate(self, task: Separation, progress: Callable[[float, float, str], None]) -> dict[str, Any]:
+    def _separate(self, task: Separation, progress: Callable[[float, float, str], None]) -> Ended:
         progress(0, 1, "load")
         separator = self._load(task.models, None if task.two_stems is None else (task.two_stems,))
         output = OutputConfig(filename="{stem}.{ext}", ext=task.format, two_stems=task.two_stems)
         result = separator.separate_file(task.song, task.out, progress, output=output)
+        began_s = time.perf_counter()
         rate_hz, gain_db = write_copies(task.out, task.song, list(result.paths.values()), progress)
-        return {
+        copies_s = time.perf_counter() - began_s
+        fields = {
             "stems": {stem: path.name for stem, path in result.paths.items()},
             "audio_s": result.audio_s, "wall_s": result.wall_s, "notes": result.notes,
             "listen_hz": rate_hz, "listen_gain_db": gain_db,
         }  # fmt: skip
+        minutes = result.audio_s / MINUTE_S
+        price = Price(result.wall_s / minutes, copies_s / minutes / (1 + len(result.paths)))
+        return Ended("done", result=fields, price=price)
 
-    def _measure(self, task: Measurement) -> float:
+    def _measure(self, task: Measurement) -> Price:
         separator = self._load(task.models, None)
-        plans = separator.plans(MINUTE_S * separator.sample_rate_hz, separator.sample_rate_hz)
-        return Forecast(separator).cost(plans, CHANNELS).seconds
+        rate_hz = separator.sample_rate_hz
+        plans = separator.plans(MINUTE_S * rate_hz, rate_hz)
+        return Price(Forecast(separator).cost(plans, CHANNELS).seconds, _copy_s(rate_hz))
+
+
+def _copy_s(rate_hz: int) -> float:
+    """Measure the time that the copy of a minute takes, with one piece of noise."""
+    with temporary_folder() as name:
+        folder, song = Path(name), Path(name, "song.wav")
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, (CHANNELS, PIECE_S * rate_hz)).astype(np.float32)
+        audio.write(song, noise, rate_hz)
+        began_s = time.perf_counter()
+        write_copies(folder, song, [song])
+        return (time.perf_counter() - began_s) * MINUTE_S / (2 * PIECE_S)
 
 
 def _public(text: str, task: Task) -> str:

@@ -35,7 +35,7 @@ class Result(Config):
     audio_s: float
     """Length of the song."""
     wall_s: float
-    """Time of the separation."""
+    """Time of the separation, without that of the copies."""
     notes: tuple[str, ...]
     """Notes for the user: channels duplicated, audio resampled, levels changed."""
     listen_hz: int
@@ -92,9 +92,9 @@ class Progress(Config):
     stage: str
     """``load``, ``decode``, ``count``, ``separate``, ``write`` or ``listen``."""
     share: float
-    """Part of the stage that is done, 0 to 1."""
+    """Part of the job that is done, 0 to 1 over all stages."""
     left_s: float | None = None
-    """Time left, as far as it can be known."""
+    """Time until the job is done, as far as it can be known."""
 
 
 class JobView(Job):

@@ -21,6 +21,7 @@ from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.entries import Entry
 from bandsplit.separation.members import members_of
 from bandsplit.separation.systems import read_system
+from bandsplit.serve.timing import Price
 
 _VALIDATION = "validation_"
 _LOSS = "validation_loss"
@@ -50,7 +51,7 @@ class ModelView(Config):
     bytes: int
     """Size of its files."""
     seconds_per_minute: float | None = None
-    """Time that a minute of stereo music takes on this machine; null until it is measured."""
+    """Time of the separation of a minute of stereo music on this machine; null until it is measured."""
     measured: bool = False
     """Whether that was tried."""
 
@@ -69,6 +70,10 @@ class Offer(Config):
         """Its name."""
         return self.view.id
 
+    def signals(self, two_stems: str | None) -> int:
+        """Return the number of signals to listen to: the song and its stems."""
+        return 3 if two_stems is not None else 1 + len(self.view.targets)
+
 
 class Offers:
     """The models, and their prices, which a file keeps for the next start."""
@@ -77,18 +82,20 @@ class Offers:
         """Take the models and read the prices."""
         self._offers = {offer.id: offer for offer in offers}
         self._path = prices
-        self._prices: dict[str, float | None] = {}
-        with suppress(OSError, ValueError, TypeError, AttributeError):
+        self._prices: dict[str, Price | None] = {}
+        with suppress(OSError, ValueError, TypeError, AttributeError):  # other versions have other prices
             known = json.loads(prices.read_text(encoding="utf-8"))
-            self._prices.update({str(key): float(price) for key, price in known.items()})
+            self._prices.update({str(key): Price(*map(float, price)) for key, price in known.items()})
 
     def views(self) -> list[ModelView]:
         """Return the models as clients see them."""
         prices = self._prices
-        return [
-            offer.view.model_copy(update={"seconds_per_minute": prices.get(offer.key), "measured": offer.key in prices})
-            for offer in self._offers.values()
-        ]
+        views = []
+        for offer in self._offers.values():
+            price = prices.get(offer.key)
+            facts = {"seconds_per_minute": price and price.separate_s, "measured": offer.key in prices}
+            views.append(offer.view.model_copy(update=facts))
+        return views
 
     def find(self, offer_id: str) -> Offer | None:
         """Return the model with this id, if there is one."""
@@ -108,8 +115,8 @@ class Offers:
             raise ConfigError(f"two_stems: {two_stems!r} is not estimated by {offer_id}; legal: {legal}")
         return offer
 
-    def price(self, offer_id: str) -> float | None:
-        """Return the seconds that a minute of music takes, if they are known."""
+    def price(self, offer_id: str) -> Price | None:
+        """Return the price of a model, if it is known."""
         offer = self.find(offer_id)
         return self._prices.get(offer.key) if offer else None
 
@@ -117,9 +124,9 @@ class Offers:
         """Return a model whose price was not measured yet."""
         return next((offer for offer in self._offers.values() if offer.key not in self._prices), None)
 
-    def set_price(self, offer_id: str, seconds: float | None) -> None:
+    def set_price(self, offer_id: str, price: Price | None) -> None:
         """Store a price; None if it cannot be measured, which the next start tries again."""
-        self._prices = {**self._prices, self._offers[offer_id].key: seconds}
+        self._prices = {**self._prices, self._offers[offer_id].key: price}
         known = {key: price for key, price in self._prices.items() if price is not None}
         try:
             write_atomically(self._path, json.dumps(known, indent=1).encode())
