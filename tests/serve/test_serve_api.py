@@ -263,7 +263,9 @@ def test_the_time_left_of_songs_that_wait_adds_up(client: Client, served: Served
         running, *waiting = [client.job(job["id"]) for job in (running, *waiting)]
     finally:
         worker.resume()
-    assert running["left_s"] == running["progress"]["left_s"] > 14 * listen_s  # 15 minutes of copies are still to be made
+    assert (
+        running["left_s"] == running["progress"]["left_s"] > 14 * listen_s
+    )  # 15 minutes of copies are still to be made
     left = [job["left_s"] for job in (running, *waiting)]
     price_s = separate_s + 3 * listen_s  # of a song and two stems
     assert np.diff(left) == pytest.approx([price_s, price_s / 2, price_s])

@@ -1,11 +1,13 @@
 """Kills, signals and full disks: the queue survives, a job starts again, and no half stem is ever offered."""
 
+import re
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
 
+from disks import small_disk
 from served import Served, song
 from waiting import wait_until
 
@@ -15,6 +17,11 @@ LONG_S = 300
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "served"
+
+
+def stored(folder: Path) -> int:
+    """Return the size of all unfinished files."""
+    return sum(path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file())
 
 
 def test_a_job_whose_process_is_killed_starts_again(folder: Path, model: Path):
@@ -121,6 +128,34 @@ def test_a_disk_that_fills_up_leaves_the_rest_in_order(folder: Path, model: Path
         assert not any(path.startswith("work/") for path in server.left())
         assert client.follow(client.add(song(1)))["state"] == "done"
         assert len(client.stem(small, "bass")) > 64_000
+
+
+def test_uploads_and_stems_leave_free_what_must_stay_free(tmp_path: Path, folder: Path, model: Path):
+    """The disk has 24 MB, of which 10 must stay free."""
+    with small_disk(folder, 24), Served(folder, "-n", model, "--keep-free", "0.01") as server:
+        client = server.client
+        refusal = (
+            r"the disk of the server has [\d.]+ MB free{} and 10\.0 MB must stay free \(--keep-free\); delete results"
+        )
+        endless = client.upload(bytes(100_000) for _ in range(200))  # without a length
+        assert endless.status_code == 507 and re.fullmatch(refusal.format(""), endless.json()["detail"])
+        assert server.left() == []
+
+        head = b"POST /jobs?name=a.wav&model=small HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8000001\r\n\r\n"
+        with client.connect() as one, client.connect() as other:  # each would fit alone
+            sent = 0
+            for connection, start in ((one, head), (other, head), (one, b""), (other, b"")):
+                connection.sendall(start + bytes(4_000_000))
+                sent += 4_000_000
+                if sent < 16_000_000:
+                    wait_until(lambda sent=sent: stored(folder) > sent - 100_000, "the upload")
+            assert other.makefile("rb").readline().split()[1] == b"507"
+        wait_until(lambda: server.left() == [], "the removal of the uploads")
+
+        job = client.follow(client.add(song(60)))
+        assert job["state"] == "failed"
+        assert re.fullmatch(refusal.format(r", this needs up to 13\.4 MB,"), job["error"])
+        assert client.follow(client.add(song(10)))["state"] == "done"
 
 
 def test_uploads_leave_some_of_the_disk_free(folder: Path, model: Path):

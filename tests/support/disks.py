@@ -35,6 +35,18 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@contextmanager
+def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
+    """Make a folder that is a file system of so many MB."""
+    folder.mkdir()
+    if not _mount("-t", "tmpfs", "-o", f"size={megabytes * 1_000_000}", "tmpfs", folder):
+        pytest.skip("this user may not mount a file system here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 class Disk:
     """A folder that can be made to take no more."""
 

@@ -10,11 +10,12 @@ from starlette.requests import ClientDisconnect
 from bandsplit.core.errors import AudioError, BandsplitError, ConfigError
 from bandsplit.core.version import __version__
 from bandsplit.reports.player.markup import ASSETS, read_asset
+from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.guard import Guard
 from bandsplit.serve.jobs import UnknownJobError
 from bandsplit.serve.results import NoResultError
 from bandsplit.serve.routes import router
-from bandsplit.serve.service import FullDiskError, Service, TooLargeError
+from bandsplit.serve.service import Service, TooLargeError
 
 _STATUS: dict[type[BandsplitError], int] = {
     UnknownJobError: 404, NoResultError: 404, TooLargeError: 413, AudioError: 415, ConfigError: 422, FullDiskError: 507,

@@ -82,11 +82,11 @@ class Worker:
 class Dispatcher(threading.Thread):
     """Thread that works off the queue, and measures prices when it is empty."""
 
-    def __init__(self, jobs: Jobs, offers: Offers, device: str) -> None:
-        """Take the queue and the models; `start` begins the work."""
+    def __init__(self, jobs: Jobs, offers: Offers, device: str, keep_free_bytes: int) -> None:
+        """Take the queue, the models, and the space that stays free on the disk; `start` begins the work."""
         super().__init__(name="dispatcher", daemon=True)
         self.jobs, self.offers = jobs, offers
-        self._device = device
+        self._device, self._keep_free_bytes = device, keep_free_bytes
         self._worker: Worker | None = None
         self._closing = threading.Event()
         self._progress: Progress | None = None
@@ -149,7 +149,9 @@ class Dispatcher(threading.Thread):
             error = f"model {job.model!r} is no longer offered; upload the song again and choose another"
             self.jobs.end(job.id, "failed", error=error)
             return
-        task = Separation(models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems)
+        task = Separation(
+            models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems, self._keep_free_bytes
+        )
         timing = Timing(self.offers.price(job.model), job.about_s, models.signals(job.two_stems))
 
         def follow(report: Report) -> None:

@@ -13,12 +13,13 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from bandsplit.audio import files as audio
-from bandsplit.core.errors import BandsplitError, Cancelled
+from bandsplit.core.errors import AudioError, BandsplitError, Cancelled
 from bandsplit.core.machine import cpu_threads
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.separation.forecast import Forecast
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.separator import Separator
+from bandsplit.serve.disk import check_room, output_bytes
 from bandsplit.serve.job import Format
 from bandsplit.serve.listening import PIECE_S, write_copies
 from bandsplit.serve.timing import Price
@@ -40,6 +41,8 @@ class Separation(NamedTuple):
     """Empty folder for the stems."""
     format: Format
     two_stems: str | None
+    keep_free_bytes: int
+    """Space that stays free on the disk."""
 
 
 class Measurement(NamedTuple):
@@ -131,7 +134,15 @@ class Engine:
         progress(0, 1, "load")
         separator = self._load(task.models, None if task.two_stems is None else (task.two_stems,))
         output = OutputConfig(filename="{stem}.{ext}", ext=task.format, two_stems=task.two_stems)
-        result = separator.separate_file(task.song, task.out, progress, output=output)
+        stems = len(output.stems(separator.targets))
+
+        def check(done_s: float, total_s: float, stage: str) -> None:
+            if stage == "separate" and not done_s:
+                rate_hz, channels = _header(task.song)
+                check_room(task.out, output_bytes(round(total_s * rate_hz), channels, stems), task.keep_free_bytes)
+            progress(done_s, total_s, stage)
+
+        result = separator.separate_file(task.song, task.out, check, output=output)
         began_s = time.perf_counter()
         rate_hz, gain_db = write_copies(task.out, task.song, list(result.paths.values()), progress)
         copies_s = time.perf_counter() - began_s
@@ -149,6 +160,15 @@ class Engine:
         rate_hz = separator.sample_rate_hz
         plans = separator.plans(MINUTE_S * rate_hz, rate_hz)
         return Price(Forecast(separator).cost(plans, CHANNELS).seconds, _copy_s(rate_hz))
+
+
+def _header(song: Path) -> tuple[int, int]:
+    """Return the sample rate and the number of channels of a song; those of most, if only decoding finds them."""
+    try:
+        found = audio.info(song)
+    except AudioError:
+        return 48_000, CHANNELS
+    return found.sample_rate_hz, found.channels
 
 
 def _copy_s(rate_hz: int) -> float:

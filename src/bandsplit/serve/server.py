@@ -61,7 +61,8 @@ def run_server(config: ServerConfig, say: Callable[[str], None]) -> None:
         offers = find_offers(config.models, config.device, say)
         jobs = Jobs(config.folder)
         try:
-            dispatcher = Dispatcher(jobs, Offers(offers, config.folder / "prices.json"), config.device)
+            prices = config.folder / "prices.json"
+            dispatcher = Dispatcher(jobs, Offers(offers, prices), config.device, config.limits.keep_free_bytes)
             service = Service(jobs, dispatcher.offers, dispatcher, config.limits, config.token)
             # With a token, a page elsewhere that has its name point here lacks the cookie.
             names = frozenset({*_LOOPBACK_NAMES, config.host}) if is_local and config.token is None else None

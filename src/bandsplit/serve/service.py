@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from dataclasses import dataclass, field
 from typing import Annotated, cast
@@ -10,7 +9,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from bandsplit.core.errors import BandsplitError
-from bandsplit.core.fetching import in_gb
+from bandsplit.serve.disk import check_room
 from bandsplit.serve.dispatcher import Dispatcher
 from bandsplit.serve.jobs import Jobs
 from bandsplit.serve.offers import Offers
@@ -18,10 +17,6 @@ from bandsplit.serve.offers import Offers
 
 class TooLargeError(BandsplitError):
     """An upload is larger than the limit."""
-
-
-class FullDiskError(BandsplitError):
-    """The disk has no room for an upload and its stems."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +53,12 @@ class Service:
     """Set when the server stops, so that streams of events end."""
 
     def check_disk(self, size_bytes: int) -> None:
-        """Check that there is room for an upload.
+        """Check that there is room for an upload, or for the part that has not arrived.
 
         Raises:
             FullDiskError: there is not.
         """
-        free_bytes = shutil.disk_usage(self.jobs.folder).free
-        if free_bytes - size_bytes < self.limits.keep_free_bytes:
-            raise FullDiskError(
-                f"the disk of the server has {in_gb(free_bytes)} free, and {in_gb(self.limits.keep_free_bytes)} must "
-                f"stay free (--keep-free); delete results"
-            )
+        check_room(self.jobs.folder, size_bytes, self.limits.keep_free_bytes)
 
 
 def _service(request: Request) -> Service:

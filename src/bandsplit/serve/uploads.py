@@ -11,8 +11,12 @@ from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
 from bandsplit.core.errors import AudioError
 from bandsplit.separation.songs import SUFFIXES
+from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
-from bandsplit.serve.service import FullDiskError, Service
+from bandsplit.serve.service import Service
+
+_CHECK_BYTES = 4_000_000
+"""After so much of an upload the disk is looked at again: others fill it, too."""
 
 
 async def receive(request: Request, service: Service, name: str, wish: Wish) -> Job:
@@ -32,20 +36,23 @@ async def receive(request: Request, service: Service, name: str, wish: Wish) -> 
         with service.jobs.scratch() as folder:
             name = clean_name(name)
             song = folder / f"song{suffix_of(name)}"
-            await _store(request, service, song)
+            await _store(request, service, song, stated_bytes)
             about_s = await anyio.to_thread.run_sync(_look, song, name)
             return await anyio.to_thread.run_sync(service.jobs.add, song, name, wish, about_s)
     except OSError as error:
         raise FullDiskError(f"the upload cannot be stored ({error.strerror}); delete results") from None
 
 
-async def _store(request: Request, service: Service, song: Path) -> None:
-    size_bytes = 0
+async def _store(request: Request, service: Service, song: Path, stated_bytes: int) -> None:
+    size_bytes = checked_bytes = 0
     with song.open("wb") as file:
         async for block in request.stream():
             size_bytes += len(block)
             service.limits.check_size(size_bytes)
             await anyio.to_thread.run_sync(file.write, block)
+            if size_bytes - checked_bytes >= _CHECK_BYTES:
+                await anyio.to_thread.run_sync(service.check_disk, max(0, stated_bytes - size_bytes))
+                checked_bytes = size_bytes
 
 
 def _look(song: Path, name: str) -> float | None:
