@@ -16,9 +16,11 @@ from bandsplit.serve.jobs import UnknownJobError
 from bandsplit.serve.results import NoResultError
 from bandsplit.serve.routes import router
 from bandsplit.serve.service import Service, TooLargeError
+from bandsplit.serve.uploads import StalledUploadError
 
 _STATUS: dict[type[BandsplitError], int] = {
-    UnknownJobError: 404, NoResultError: 404, TooLargeError: 413, AudioError: 415, ConfigError: 422, FullDiskError: 507,
+    UnknownJobError: 404, NoResultError: 404, StalledUploadError: 408, TooLargeError: 413, AudioError: 415,
+    ConfigError: 422, FullDiskError: 507,
 }  # fmt: skip
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _ABOUT = (

@@ -80,6 +80,7 @@ def log_in(service: Served, request: Request) -> Response:
     "/jobs", tags=["jobs"], status_code=201,
     openapi_extra={"requestBody": {"content": _AUDIO, "required": True, "description": "The audio file itself."}},
     responses={
+        408: {"model": Detail, "description": "Nothing of the file arrived for a minute."},
         413: {"model": Detail, "description": "The file is larger than the limit."},
         415: {"model": Detail, "description": "The file is not audio."},
         507: {"model": Detail, "description": "The disk of the server is full."},

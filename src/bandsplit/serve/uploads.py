@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from starlette.requests import Request
 
 from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
-from bandsplit.core.errors import AudioError
+from bandsplit.core.errors import AudioError, BandsplitError
 from bandsplit.separation.songs import SUFFIXES
 from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
 from bandsplit.serve.service import Service
 
+SILENCE_S = 60.0
+"""Longest time without a byte of an upload: a client may go away without a word."""
 _CHECK_BYTES = 4_000_000
 """After so much of an upload the disk is looked at again: others fill it, too."""
+
+
+class StalledUploadError(BandsplitError):
+    """A client stopped in the middle of an upload."""
 
 
 async def receive(request: Request, service: Service, name: str, wish: Wish) -> Job:
@@ -26,6 +34,7 @@ async def receive(request: Request, service: Service, name: str, wish: Wish) -> 
         TooLargeError: it is above the limit.
         FullDiskError: the disk has no room.
         AudioError: it is not audio.
+        StalledUploadError: the client stopped.
         ClientDisconnect: the client went away.
     """
     length = request.headers.get("content-length", "")
@@ -46,13 +55,27 @@ async def receive(request: Request, service: Service, name: str, wish: Wish) -> 
 async def _store(request: Request, service: Service, song: Path, stated_bytes: int) -> None:
     size_bytes = checked_bytes = 0
     with song.open("wb") as file:
-        async for block in request.stream():
+        async for block in _blocks(request):
             size_bytes += len(block)
             service.limits.check_size(size_bytes)
             await anyio.to_thread.run_sync(file.write, block)
             if size_bytes - checked_bytes >= _CHECK_BYTES:
                 await anyio.to_thread.run_sync(service.check_disk, max(0, stated_bytes - size_bytes))
                 checked_bytes = size_bytes
+
+
+async def _blocks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body of a request."""
+    blocks = aiter(request.stream())
+    while True:
+        try:
+            with anyio.fail_after(SILENCE_S):
+                block = await anext(blocks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise StalledUploadError(f"nothing of the upload arrived for {SILENCE_S:g} s; send it again") from None
+        yield block
 
 
 def _look(song: Path, name: str) -> float | None:

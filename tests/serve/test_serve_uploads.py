@@ -1,0 +1,52 @@
+"""Uploads that are too large, stop in the middle, or are not what they seem."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from served import Served, song
+from waiting import wait_until
+
+HEAD = "POST /jobs?name=a.wav&model=small HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n"
+TOO_LARGE = "the upload is larger than 1 MB, the limit of this server (--max-upload)"
+
+
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
+    """A server that takes 1 MB."""
+    folder = tmp_path_factory.mktemp("limited") / "served"
+    with Served(folder, "-n", model, "--keep-free", "0", "--max-upload", "1") as server:
+        yield server
+
+
+def in_blocks(body: bytes) -> Iterator[bytes]:
+    """Yield a body as a client does that does not know its length."""
+    for at in range(0, len(body), 10_000):
+        yield body[at : at + 10_000]
+
+
+def test_the_limit_holds_for_what_is_sent_and_for_what_is_stated(limited: Served):
+    largest = song(1_000_000 / 32_000)[:1_000_000]
+    for body in (largest + b"x", song(60)):
+        for sent in (body, in_blocks(body)):
+            answer = limited.client.upload(sent)
+            assert (answer.status_code, answer.json()) == (413, {"detail": TOO_LARGE})
+            assert limited.left() == []
+    for sent in (song(31), in_blocks(song(31))):
+        job = limited.client.follow(limited.client.add(sent))
+        assert (job["state"], job["bytes"]) == ("done", len(song(31)))
+        limited.client.ask("DELETE", f"/jobs/{job['id']}")
+
+
+def test_an_upload_that_stops_without_a_word_is_removed(tmp_path: Path, model: Path):
+    constants = {"uploads.SILENCE_S": 0.5}
+    with Served(tmp_path / "served", "-n", model, "--keep-free", "0", constants=constants) as server:
+        with server.client.connect() as connection:
+            connection.sendall(HEAD.format(100_000).encode() + bytes(50_000))
+            wait_until(lambda: server.left() != [], "the beginning of the upload")
+            answer = connection.makefile("rb").read().decode()  # the connection stays open at this end
+            assert server.left() == []
+        assert answer.startswith("HTTP/1.1 408 ")
+        assert "nothing of the upload arrived for 0.5 s; send it again" in answer
+        assert server.client.get("/jobs") == []
