@@ -9,6 +9,7 @@ import pytest
 
 from disks import small_disk
 from served import Served, song
+from tiny_models import write_tiny_model
 from waiting import wait_until
 
 LONG_S = 300
@@ -128,6 +129,31 @@ def test_a_disk_that_fills_up_leaves_the_rest_in_order(folder: Path, model: Path
         assert not any(path.startswith("work/") for path in server.left())
         assert client.follow(client.add(song(1)))["state"] == "done"
         assert len(client.stem(small, "bass")) > 64_000
+
+
+def test_a_picture_that_does_not_fit_is_a_full_disk(folder: Path, model: Path):
+    with Served(folder, "-n", model, "--keep-free", "0", largest_bytes=12_000) as server:
+        job = server.client.follow(server.client.add(song(0.1)))  # its stems have 6.4 kB each, its pictures more
+        assert (job["state"], job["error"]) == ("failed", "the stems cannot be stored (File too large)")
+        assert not any(path.startswith("work/") for path in server.left())
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_model_that_was_removed_is_named_without_its_folder(tmp_path: Path, folder: Path):
+    write_tiny_model(tmp_path / "small.safetensors")
+    (tmp_path / "members").mkdir()
+    write_tiny_model(tmp_path / "members" / "a.safetensors")
+    (tmp_path / "both.yaml").write_text("members:\n- {model: members/a.safetensors}\n- {model: small.safetensors}\n")
+    with Served(folder, "-n", tmp_path / "small.safetensors", "-n", tmp_path / "both.yaml",
+                "--keep-free", "0") as server:  # fmt: skip
+        client = server.client
+        wait_until(lambda: all(model["measured"] for model in client.get("/models")), "the prices")
+        for path in ("small.safetensors", "members/a.safetensors"):
+            (tmp_path / path).unlink()
+        jobs = [client.follow(client.add(song(), model=name, two_stems="bass")) for name in ("small", "both")]
+        assert jobs[0]["error"].startswith("small.safetensors: no such model file")
+        assert jobs[1]["error"].startswith("both.yaml: members: number 1 (members/a.safetensors): ")
+        assert all(job["state"] == "failed" and str(tmp_path) not in job["error"] for job in jobs)
 
 
 def test_uploads_and_stems_leave_free_what_must_stay_free(tmp_path: Path, folder: Path, model: Path):

@@ -50,3 +50,30 @@ def test_an_upload_that_stops_without_a_word_is_removed(tmp_path: Path, model: P
         assert answer.startswith("HTTP/1.1 408 ")
         assert "nothing of the upload arrived for 0.5 s; send it again" in answer
         assert server.client.get("/jobs") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("my song.wav", "ffmpeg -i 'my song.wav' 'my song-converted.wav'"),
+        ("SONG.FLAC", "ffmpeg -i SONG.FLAC SONG.wav"),
+        ("song.mp3", "ffmpeg -i song.mp3 song.wav"),
+        ("song", "ffmpeg -i song song.wav"),
+        ("diary.txt", "ffmpeg -i diary.txt diary.wav"),
+    ],
+)
+def test_text_is_refused_whatever_its_name(limited: Served, name: str, command: str):
+    answer = limited.client.upload(b"Dear diary, " * 100, name)
+    assert answer.status_code == 415
+    detail = answer.json()["detail"]
+    assert detail.startswith(f"{name}: is not audio that can be read") and detail.endswith(command)
+    assert limited.left() == []
+
+
+def test_a_damaged_song_is_named_as_its_owner_does(limited: Served):
+    answer = limited.client.upload(song(1)[:-4000], "my song.wav")
+    assert answer.status_code == 415
+    assert answer.json()["detail"].endswith("with: ffmpeg -i 'my song.wav' 'my song-repaired.wav'")
+    job = limited.client.follow(limited.client.add(b"Dear diary", "my song.m4a"))
+    assert "ffmpeg -i 'my song.m4a' 'my song.wav'" in job["error"]
+    limited.client.ask("DELETE", f"/jobs/{job['id']}")

@@ -73,7 +73,7 @@ def open_sound(path: Path, kind: type[Sound] = soundfile.SoundFile) -> Sound:
             raise AudioError(f"{path}: is truncated or damaged: {damage}; {fetch_again(path)}") from None
         raise UnknownFormatError(
             f"{path}: is not audio that can be read, or its header is damaged. Legal: wav, flac, mp3, ogg, opus, aiff, "
-            f"caf; convert anything else, for example with: {_ffmpeg(path, path.stem + '.wav')}"
+            f"caf; convert anything else, for example with: {_conversion(path)}"
         ) from None
     problem = _find_problem(path, file)
     if problem:
@@ -97,7 +97,7 @@ def _find_problem(path: Path, file: soundfile.SoundFile) -> str | None:
     if file.format not in _READABLE:
         return (
             f"is a {file.format} file; legal: wav, flac, mp3, ogg, opus, aiff, caf. Convert it, for example with: "
-            f"{_ffmpeg(path, path.stem + '.wav')}"
+            f"{_conversion(path)}"
         )
     damage = find_damage(path, file.format, file.frames)
     if damage:
@@ -120,6 +120,11 @@ def fetch_again(path: Path) -> str:
     """Return advice for a damaged file."""
     repair = _ffmpeg(path, path.stem + "-repaired" + path.suffix)
     return f"copy or export it again. If there is no other copy, save what can be decoded with: {repair}"
+
+
+def _conversion(path: Path) -> str:
+    same = path.suffix.lower() == ".wav"  # the command must not overwrite what it reads
+    return _ffmpeg(path, f"{path.stem}-converted.wav" if same else f"{path.stem}.wav")
 
 
 def _ffmpeg(path: Path, to: str) -> str:

@@ -150,8 +150,9 @@ class Dispatcher(threading.Thread):
             self.jobs.end(job.id, "failed", error=error)
             return
         task = Separation(
-            models.files, self.jobs.song(job), job.name, out, job.format, job.two_stems, self._keep_free_bytes
-        )
+            models.files, models.parts, self.jobs.song(job), job.name, out, job.format, job.two_stems,
+            self._keep_free_bytes,
+        )  # fmt: skip
         timing = Timing(self.offers.price(job.model), job.about_s, models.signals(job.two_stems))
 
         def follow(report: Report) -> None:

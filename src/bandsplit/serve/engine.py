@@ -23,6 +23,7 @@ from bandsplit.serve.disk import check_room, output_bytes
 from bandsplit.serve.job import Format
 from bandsplit.serve.listening import PIECE_S, write_copies
 from bandsplit.serve.timing import Price
+from bandsplit.serve.wording import name_song, shorten_paths
 from bandsplit.tools.loading import load_separator
 
 CHANNELS, MINUTE_S = 2, 60
@@ -34,6 +35,8 @@ class Separation(NamedTuple):
     """Task: separate a song."""
 
     models: tuple[Path, ...]
+    parts: tuple[Path, ...]
+    """All their files."""
     song: Path
     name: str
     """Name of the song in messages."""
@@ -117,10 +120,13 @@ class Engine:
             return Ended("cancelled")
         except BandsplitError as error:
             return Ended("failed", _public(format(error), task))
+        except OSError as error:
+            _log.warning("a task failed: %s", error)
+            return Ended("failed", f"the stems cannot be stored ({error.strerror or type(error).__name__})")
         except Exception as error:
             _log.exception("a task failed")
             self._key = self._separator = None  # after an error such as a full memory, it may be useless
-            return Ended("failed", f"{type(error).__name__}: {error}")
+            return Ended("failed", _public(f"{type(error).__name__}: {error}", task))
 
     def _load(self, models: tuple[Path, ...], targets: tuple[str, ...] | None) -> Separator:
         if self._separator is None or self._key != (models, targets):
@@ -185,5 +191,6 @@ def _copy_s(rate_hz: int) -> float:
 def _public(text: str, task: Task) -> str:
     """Name the song as its owner does, and no folder of this machine."""
     if isinstance(task, Separation):
-        text = text.replace(str(task.song), task.name).replace(f"{task.out}/", "").replace(str(task.out), "the results")
+        text = shorten_paths(name_song(text, task.song, task.name), task.parts)
+        text = text.replace(f"{task.out}/", "").replace(str(task.out), "the results")
     return text

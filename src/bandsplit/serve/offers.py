@@ -62,6 +62,8 @@ class Offer(Config):
     view: ModelView
     files: tuple[Path, ...]
     """Its models or bags, as `Separator` takes them."""
+    parts: tuple[Path, ...]
+    """All its files, with those of bags."""
     key: str
     """Identifies the files, the machine and the settings that a price is of."""
 
@@ -175,7 +177,7 @@ def _describe(files: Sequence[Path], device: str, others: dict[str, Offer]) -> O
         id=offer_id, targets=system.mean.targets, bytes=sum(size for _, size, _ in sizes),
         sample_rate_hz=next(iter(configs.values())).sample_rate_hz, **facts,
     )  # fmt: skip
-    return Offer(view=view, files=tuple(files), key=hash8([sizes, machine]))
+    return Offer(view=view, files=tuple(files), parts=system.files, key=hash8([sizes, machine]))
 
 
 def _published(entry: Entry) -> dict[str, Any]:

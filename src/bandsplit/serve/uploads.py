@@ -12,10 +12,11 @@ from starlette.requests import Request
 from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
 from bandsplit.core.errors import AudioError, BandsplitError
-from bandsplit.separation.songs import SUFFIXES
+from bandsplit.separation.songs import DECODED
 from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
 from bandsplit.serve.service import Service
+from bandsplit.serve.wording import name_song
 
 SILENCE_S = 60.0
 """Longest time without a byte of an upload: a client may go away without a word."""
@@ -87,7 +88,7 @@ def _look(song: Path, name: str) -> float | None:
     try:
         found = audio.info(song)
     except AudioError as error:
-        if isinstance(error, UnknownFormatError) and song.suffix in SUFFIXES:
-            return None  # it may be a format for other decoders, which the separation tries
-        raise AudioError(str(error).replace(str(song), name)) from None
+        if isinstance(error, UnknownFormatError) and song.suffix in DECODED:
+            return None  # other decoders may know it, which the separation tries
+        raise AudioError(name_song(str(error), song, name)) from None
     return found.samples / found.sample_rate_hz
