@@ -1,11 +1,15 @@
 """Who may ask: tokens, origins, names of the machine; and what a browser may do with the answers."""
 
+import ipaddress
 import re
 import signal
+import socket
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from served import Client, Served, song
@@ -18,7 +22,6 @@ OPEN = ("/", "/docs", "/openapi.json", "/static/serve.js", "/static/player.js", 
 def guarded(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
     with Served(tmp_path_factory.mktemp("guarded") / "served", "-n", model, "--host", "0.0.0.0", "--token", TOKEN,
                 "--keep-free", "0") as server:  # fmt: skip
-        server.url = server.client.url = server.url.replace("0.0.0.0", "127.0.0.1")
         yield server
         assert server.stop(signal.SIGTERM) == 0
 
@@ -37,6 +40,27 @@ def test_without_the_token_only_the_empty_page_is_served(guarded: Served):
             assert answer.json()["detail"].startswith("the token is missing or wrong; send it as `Authorization")
     assert client.upload(song()).status_code == 401
     assert guarded.left() == []
+
+
+def test_the_address_that_is_printed_can_be_opened(guarded: Served):
+    addresses = {found.address for network in psutil.net_if_addrs().values() for found in network}
+    host = urlsplit(guarded.url).hostname
+    # Without a network it is that of the machine alone.
+    assert host in addresses or ipaddress.ip_address(host).is_loopback
+    assert f"{guarded.url}/#token={TOKEN}" in guarded.log.read_text().splitlines()
+    for name in (host, "music.example"):  # the token is enough, whatever the name
+        answer = guarded.client.ask("GET", "/jobs", headers={"Host": name, "Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 200
+
+
+def test_the_address_of_all_networks_of_version_6_is_printed_as_one_of_them(tmp_path: Path, model: Path):
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with Served(tmp_path / "served", "-n", model, "--host", "::", "--token", TOKEN) as server:
+        host = urlsplit(server.url).hostname
+        assert host not in (None, "::") and ":" in host  # and it answers
 
 
 def test_with_the_token_or_its_cookie_everything_is_served(guarded: Served):

@@ -9,7 +9,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -135,7 +135,21 @@ def _socket(host: str, port: int) -> socket.socket:
         ) from None
 
 
+def _own_address(family: int) -> str:
+    """Return an address of this machine that others can open, as far as the machine itself knows."""
+    is_6 = family == socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe, suppress(OSError):
+        # Chooses the network interface; nothing is sent. The addresses are for documentation and belong to nobody.
+        probe.connect(("2001:db8::1" if is_6 else "192.0.2.1", 9))
+        return probe.getsockname()[0]
+    with suppress(OSError):
+        return str(socket.getaddrinfo(socket.gethostname(), None, family)[0][4][0])
+    return "::1" if is_6 else "127.0.0.1"  # without a network
+
+
 def _address(config: ServerConfig, listening: socket.socket) -> str:
-    host = f"[{config.host}]" if ":" in config.host else config.host
+    host = listening.getsockname()[0]
+    host = _own_address(listening.family) if ipaddress.ip_address(host).is_unspecified else config.host
+    host = f"[{host}]" if ":" in host else host
     page = f"http://{host}:{listening.getsockname()[1]}/"
     return page if config.token is None else f"{page}#token={config.token}"
