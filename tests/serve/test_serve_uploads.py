@@ -77,3 +77,21 @@ def test_a_damaged_song_is_named_as_its_owner_does(limited: Served):
     job = limited.client.follow(limited.client.add(b"Dear diary", "my song.m4a"))
     assert "ffmpeg -i 'my song.m4a' 'my song.wav'" in job["error"]
     limited.client.ask("DELETE", f"/jobs/{job['id']}")
+
+
+def test_a_form_is_refused_with_the_way_to_send_a_file(limited: Served):
+    answer = limited.client.ask(
+        "POST", "/jobs", params={"name": "a.wav", "model": "small"}, files={"file": ("a.wav", song(), "audio/wav")}
+    )
+    assert answer.status_code == 415
+    assert answer.json()["detail"].startswith(
+        "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`"
+    )
+    assert limited.left() == []
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl --data-binary says, but it is the file
+    answer = limited.client.ask(
+        "POST", "/jobs", params={"name": "a.wav", "model": "small"}, data=song(), headers=headers
+    )
+    job = limited.client.follow(answer.json())
+    assert job["state"] == "done"
+    limited.client.ask("DELETE", f"/jobs/{job['id']}")

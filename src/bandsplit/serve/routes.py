@@ -82,7 +82,7 @@ def log_in(service: Served, request: Request) -> Response:
     responses={
         408: {"model": Detail, "description": "Nothing of the file arrived for a minute."},
         413: {"model": Detail, "description": "The file is larger than the limit."},
-        415: {"model": Detail, "description": "The file is not audio."},
+        415: {"model": Detail, "description": "The file is not audio, or the body is a form."},
         507: {"model": Detail, "description": "The disk of the server is full."},
     },
 )  # fmt: skip

@@ -38,6 +38,10 @@ async def receive(request: Request, service: Service, name: str, wish: Wish) -> 
         StalledUploadError: the client stopped.
         ClientDisconnect: the client went away.
     """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise AudioError(
+            "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`, not with -F"
+        )
     length = request.headers.get("content-length", "")
     stated_bytes = int(length) if length.isdecimal() else 0
     service.limits.check_size(stated_bytes)
