@@ -280,6 +280,9 @@ def test_every_route_is_documented(client: Client):
         for method, facts in methods.items():
             assert facts["description"].endswith("."), (method, path)
             assert "HTTPValidationError" not in json.dumps(facts)
+            assert facts["security"] == [{"HTTPBearer": []}] and {"401", "403"} <= facts["responses"].keys()
+    scheme = api["components"]["securitySchemes"]["HTTPBearer"]
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
     assert "description" in api["components"]["schemas"]["JobView"]["properties"]["left_s"]
     assert "/static/docs.js" in client.ask("GET", "/docs").text
 

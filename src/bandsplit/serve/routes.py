@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response, Security
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 
 from bandsplit.core.config import Config
 from bandsplit.core.version import __version__
@@ -44,9 +45,13 @@ class About(Config):
     """Formats of stems."""
 
 
+_TOKEN = HTTPBearer(auto_error=False, description="The token, if the server was started with one.")
+"""Only documents the header, which the guard checks."""
 router = APIRouter(
+    dependencies=[Security(_TOKEN)],
     responses={
-        401: {"model": Detail, "description": "The token is missing."},
+        401: {"model": Detail, "description": "The token is missing or wrong."},
+        403: {"model": Detail, "description": "The request is from a page elsewhere, or for a name of another machine."},
         404: {"model": Detail, "description": "There is no such job, or it has no such result."},
         422: {"model": Detail, "description": "A parameter is missing or illegal."},
     }
