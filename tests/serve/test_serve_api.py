@@ -68,10 +68,32 @@ def test_pieces_for_the_player_join_to_the_signals(client: Client):
         assert np.abs(np.concatenate(pieces) - gain * expected).max() < 2**-15
         picture = client.ask("GET", f"/jobs/{job['id']}/listen/{signal}.svg")
         assert picture.headers["content-type"] == "image/svg+xml" and picture.text.startswith("<svg")
-    for address in ("3/0.flac", "0/3.flac", "-1/0.flac", "3.svg", "0/-1.flac"):
+    for address in (
+        "3/0.flac",
+        "0/3.flac",
+        "-1/0.flac",
+        "3.svg",
+        "0/-1.flac",
+        f"0/{'9' * 300}.flac",
+        f"{'9' * 300}.svg",
+    ):
         assert client.ask("GET", f"/jobs/{job['id']}/listen/{address}").status_code == 404
     page = client.ask("GET", f"/jobs/{job['id']}/player").text
     assert page.count('class="track"') == 3 and f'data-listen="/jobs/{job["id"]}/listen"' in page
+
+
+def test_heads_are_those_of_what_get_returns(client: Client):
+    job = client.follow(client.add(song()))
+    base = f"/jobs/{job['id']}"
+    results = (f"{base}/stems/bass", f"{base}/zip", f"{base}/listen/0/0.flac", f"{base}/player", f"{base}/stems/drums")
+    for address in ("/", "/docs", "/static/serve.js", "/openapi.json", "/about", base, *results):
+        head, answer = (client.ask(method, address) for method in ("HEAD", "GET"))
+        assert head.status_code == answer.status_code, address
+        assert head.content == b"" and len(answer.content) > 0
+        names = {"content-type", "content-length", "content-disposition", "cache-control"}
+        assert {name: head.headers.get(name) for name in names} == {name: answer.headers.get(name) for name in names}
+    assert client.ask("HEAD", f"/jobs/{'0' * 32}/zip").status_code == 404
+    assert client.ask("HEAD", f"{base}/events").status_code == 405  # those of other jobs do not end
 
 
 def test_two_stems_and_other_formats_are_made(client: Client):

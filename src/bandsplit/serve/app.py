@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from bandsplit.core.errors import AudioError, BandsplitError, ConfigError
@@ -40,6 +41,7 @@ def make_app(service: Service, names: frozenset[str] | None) -> FastAPI:
     app = FastAPI(title="bandsplit serve", version=__version__, description=_ABOUT, docs_url=None, redoc_url=None)
     app.state.service = service
     app.include_router(router)
+    _add_heads(app)
     for address, name in (("/", "index.html"), ("/docs", "docs.html")):
         _add_file(app, address, name, read_asset(name, "bandsplit.serve"))
     for name in ("serve.css", "serve.js", "docs.js"):
@@ -54,13 +56,23 @@ def make_app(service: Service, names: frozenset[str] | None) -> FastAPI:
     return app
 
 
+def _add_heads(app: FastAPI) -> None:
+    """Answer HEAD where GET has an answer that ends; FastAPI does not by itself, and would document each twice."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and route.methods == {"GET"} and route.response_class is not StreamingResponse:
+            app.add_api_route(
+                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False,
+                response_class=route.response_class,
+            )  # fmt: skip
+
+
 def _add_file(app: FastAPI, address: str, name: str, text: str) -> None:
     media_type = _TYPES[name[name.rindex(".") :]]
 
     def send() -> Response:
         return Response(text, media_type=media_type, headers={"Cache-Control": "no-cache"})
 
-    app.add_api_route(address, send, include_in_schema=False, response_class=Response)
+    app.add_api_route(address, send, methods=["GET", "HEAD"], include_in_schema=False, response_class=Response)
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:

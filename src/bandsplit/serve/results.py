@@ -52,7 +52,8 @@ def listening_file(jobs: Jobs, job: Job, signal: int, piece: int | None = None) 
     Raises:
         NoResultError: there is no such file.
     """
-    if 0 <= signal <= len(result_of(job).stems):
+    result = result_of(job)
+    if 0 <= signal <= len(result.stems) and 0 <= (piece or 0) <= result.audio_s / PIECE_S:  # longer ones are no names
         path = jobs.result(job) / FOLDER / (f"{signal}.svg" if piece is None else f"{signal}/{piece}.flac")
         if path.is_file():
             return path

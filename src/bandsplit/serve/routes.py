@@ -15,7 +15,7 @@ from bandsplit.serve.events import stream
 from bandsplit.serve.guard import cookie_name, cookie_value
 from bandsplit.serve.job import Format, JobView, Wish
 from bandsplit.serve.offers import ModelView
-from bandsplit.serve.results import listening_file, player_html, stem_file, zip_blocks
+from bandsplit.serve.results import listening_file, player_html, result_of, stem_file, zip_blocks
 from bandsplit.serve.service import Served
 from bandsplit.serve.uploads import receive
 
@@ -51,10 +51,13 @@ router = APIRouter(
     dependencies=[Security(_TOKEN)],
     responses={
         401: {"model": Detail, "description": "The token is missing or wrong."},
-        403: {"model": Detail, "description": "The request is from a page elsewhere, or for a name of another machine."},
+        403: {
+            "model": Detail,
+            "description": "The request is from a page elsewhere, or for a name of another machine.",
+        },
         404: {"model": Detail, "description": "There is no such job, or it has no such result."},
         422: {"model": Detail, "description": "A parameter is missing or illegal."},
-    }
+    },
 )
 
 
@@ -161,6 +164,16 @@ def download_zip(service: Served, job_id: JobId) -> StreamingResponse:
     job = service.jobs.get(job_id)
     blocks = zip_blocks(service.jobs, job)
     return StreamingResponse(blocks, media_type="application/zip", headers=_as_download(f"{job.track}.zip"))
+
+
+@router.head("/jobs/{job_id}/zip", include_in_schema=False)
+def show_zip(service: Served, job_id: JobId) -> Response:
+    """Answer as `download_zip` without reading the stems."""
+    job = service.jobs.get(job_id)
+    result_of(job)
+    response = Response(media_type="application/zip", headers=_as_download(f"{job.track}.zip"))
+    del response.headers["Content-Length"]  # it is not known
+    return response
 
 
 @router.get("/jobs/{job_id}/player", tags=["results"], response_class=HTMLResponse)
