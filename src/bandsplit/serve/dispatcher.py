@@ -6,7 +6,7 @@ import logging
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -90,6 +90,7 @@ class Dispatcher(threading.Thread):
         self._worker: Worker | None = None
         self._closing = threading.Event()
         self._progress: Progress | None = None
+        self._latest: tuple[object, Sequence[JobView]] | None = None
 
     def run(self) -> None:
         """Work until `close`."""
@@ -197,8 +198,18 @@ class Dispatcher(threading.Thread):
             _log.warning("%s: its speed cannot be measured (%s)", offer.id, ended.error)
         self.offers.set_price(offer.id, ended.price)
 
-    def views(self) -> list[JobView]:
-        """Return all jobs as clients see them."""
+    def version(self) -> object:
+        """Return a value that is another one after each change of what `views` returns."""
+        return self.jobs.version, self.offers.version, self._progress
+
+    def views(self) -> Sequence[JobView]:
+        """Return all jobs as clients see them, in the order of their arrival."""
+        version, latest = self.version(), self._latest  # taken first, so that no change is missed
+        if latest is None or latest[0] != version:
+            self._latest = latest = version, self._look()
+        return latest[1]
+
+    def _look(self) -> list[JobView]:
         progress, ahead_s, position = self._progress, 0.0, 0
         views = []
         for job in sorted(self.jobs.all(), key=lambda job: (job.state != "running", job.number)):
@@ -213,7 +224,7 @@ class Dispatcher(threading.Thread):
                     facts["position"] = position
                 ahead_s = float("nan") if left_s is None else ahead_s + left_s
                 facts["left_s"] = ahead_s if ahead_s == ahead_s else None
-            views.append(JobView.model_validate({**job.model_dump(), **facts}))
+            views.append(JobView.model_construct(**dict(job), **facts))  # no check, since there may be a thousand
         return sorted(views, key=lambda view: view.number)
 
     def _cost(self, job: Job) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -16,7 +16,7 @@ _QUIET_PERIODS = 60
 """After so many periods without an event a comment is sent, so that a broken connection is noticed."""
 
 
-def stream(service: Service, look: Callable[[], list[BaseModel]], is_over: Callable[[], bool]) -> StreamingResponse:
+def stream(service: Service, look: Callable[[], Sequence[BaseModel]], is_over: Callable[[], bool]) -> StreamingResponse:
     """Answer with an event for each state of things.
 
     Args:
@@ -28,13 +28,15 @@ def stream(service: Service, look: Callable[[], list[BaseModel]], is_over: Calla
 
 
 async def _events(
-    service: Service, look: Callable[[], list[BaseModel]], is_over: Callable[[], bool]
+    service: Service, look: Callable[[], Sequence[BaseModel]], is_over: Callable[[], bool]
 ) -> AsyncIterator[str]:
-    last, quiet = None, 0
+    seen, last, quiet = None, "", 0
     while not service.closing.is_set():
         try:
             over = is_over()
-            text = f"[{','.join(part.model_dump_json() for part in look())}]"
+            version = service.dispatcher.version()
+            text = last if version == seen else f"[{','.join(part.model_dump_json() for part in look())}]"
+            seen = version
         except UnknownJobError:  # deleted
             return
         if text != last:

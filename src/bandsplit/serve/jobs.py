@@ -44,6 +44,8 @@ class Jobs:
         self.folder = folder
         self._jobs: dict[str, Job] = {}
         self._change = threading.Condition()
+        self.version = 0
+        """Number of changes."""
         self._lock = FileLock(folder / "lock")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,7 @@ class Jobs:
             _write(song.parent, job)
             song.parent.rename(self.place(job))
             self._jobs[job.id] = job
-            self._change.notify_all()
+            self._announce()
             return job
 
     def next(self, timeout_s: float) -> Job | None:
@@ -144,6 +146,10 @@ class Jobs:
         with self._change:
             self._change.wait_for(self._waiting, timeout_s)
             return self._waiting()
+
+    def _announce(self) -> None:
+        self.version += 1
+        self._change.notify_all()
 
     def _waiting(self) -> Job | None:
         waiting = (job for job in self._jobs.values() if job.state == "queued")
@@ -164,7 +170,7 @@ class Jobs:
                 _write(self.place(job), job)
             except OSError as error:
                 _log.warning("%s: cannot be written (%s)", self.place(job) / RECORD, error.strerror)
-            self._change.notify_all()
+            self._announce()
             return job
 
     def end(self, job_id: str, state: State, **changes: Any) -> None:
@@ -209,7 +215,7 @@ class Jobs:
             # At once, so that no half job remains; a new folder would need room, and the disk may be full.
             self.place(job).rename(deleted)
             del self._jobs[job_id]
-            self._change.notify_all()
+            self._announce()
         shutil.rmtree(deleted, ignore_errors=True)
 
 

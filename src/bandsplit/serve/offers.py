@@ -85,6 +85,8 @@ class Offers:
         self._offers = {offer.id: offer for offer in offers}
         self._path = prices
         self._prices: dict[str, Price | None] = {}
+        self.version = 0
+        """Number of changes of prices."""
         with suppress(OSError, ValueError, TypeError, AttributeError):  # other versions have other prices
             known = json.loads(prices.read_text(encoding="utf-8"))
             self._prices.update({str(key): Price(*map(float, price)) for key, price in known.items()})
@@ -129,6 +131,7 @@ class Offers:
     def set_price(self, offer_id: str, price: Price | None) -> None:
         """Store a price; None if it cannot be measured, which the next start tries again."""
         self._prices = {**self._prices, self._offers[offer_id].key: price}
+        self.version += 1
         known = {key: price for key, price in self._prices.items() if price is not None}
         try:
             write_atomically(self._path, json.dumps(known, indent=1).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -111,7 +112,7 @@ async def create_job(
 
 
 @router.get("/jobs", tags=["jobs"])
-def list_jobs(service: Served) -> list[JobView]:
+def list_jobs(service: Served) -> Sequence[JobView]:
     """List all jobs in the order of their arrival."""
     return service.dispatcher.views()
 
@@ -119,7 +120,7 @@ def list_jobs(service: Served) -> list[JobView]:
 @router.get("/jobs/events", tags=["jobs"], response_class=StreamingResponse, responses=_EVENTS)
 async def follow_jobs(service: Served) -> StreamingResponse:
     """Send all jobs, again whenever one changes, as server-sent events."""
-    return stream(service, lambda: [*service.dispatcher.views()], lambda: False)
+    return stream(service, service.dispatcher.views, lambda: False)
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])

@@ -1,0 +1,75 @@
+"""Lists of jobs are made and sent again only after a change: there may be a thousand, and many pages."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from bandsplit.serve import events
+from bandsplit.serve.dispatcher import Dispatcher
+from bandsplit.serve.job import Job, JobView, Wish
+from bandsplit.serve.jobs import Jobs
+from bandsplit.serve.offers import Offers, find_offers
+from bandsplit.serve.service import Limits, Service
+from bandsplit.serve.timing import Price
+
+PERIODS = 10
+
+
+@pytest.fixture
+def service(tmp_path: Path, model: Path) -> Iterator[Service]:
+    """The parts of a server whose dispatcher does not run."""
+    jobs = Jobs(tmp_path)
+    dispatcher = Dispatcher(jobs, Offers(find_offers([str(model)], "cpu"), tmp_path / "prices.json"), "cpu", 0)
+    yield Service(jobs, dispatcher.offers, dispatcher, Limits(10**6, 0), None)
+    jobs.close()
+
+
+def add(jobs: Jobs, about_s: float) -> Job:
+    with jobs.scratch() as folder:
+        (folder / "song").write_bytes(b"abc")
+        return jobs.add(folder / "song", "song", Wish(model="small"), about_s)
+
+
+def left(service: Service) -> list[float | None]:
+    return [view.left_s for view in service.dispatcher.views()]
+
+
+def test_the_list_is_made_again_after_each_change_and_only_then(service: Service):
+    views = service.dispatcher.views
+    first, _ = add(service.jobs, 60), add(service.jobs, 120)
+    assert views() is views() and left(service) == [None, None]
+    service.offers.set_price("small", Price(separate_s=30, listen_s=2))
+    assert views() is views() and left(service) == [30 + 3 * 2, 3 * 30 + 9 * 2]
+    service.jobs.cancel(first.id)
+    assert views() is views() and [view.state for view in views()] == ["cancelled", "queued"]
+    assert left(service) == [None, 2 * 30 + 6 * 2]
+    service.jobs.remove(first.id)
+    assert left(service) == [2 * 30 + 6 * 2]
+
+
+def test_pages_that_wait_cost_nothing_until_something_changes(service: Service, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(events, "_PERIOD_S", 0.001)
+    looks = periods = 0
+    sent: list[str] = []
+
+    def look() -> Sequence[JobView]:
+        nonlocal looks
+        looks += 1
+        return service.dispatcher.views()
+
+    def is_over() -> bool:
+        nonlocal periods
+        periods += 1
+        if periods == PERIODS:
+            add(service.jobs, 60)
+        return periods == 2 * PERIODS
+
+    async def follow() -> None:
+        async for block in events.stream(service, look, is_over).body_iterator:
+            sent.append(str(block))
+
+    asyncio.run(follow())
+    assert (looks, periods) == (2, 2 * PERIODS)
+    assert sent[0] == "data: []\n\n" and '"position":1' in sent[1] and len(sent) == 2
