@@ -44,7 +44,7 @@ def test_without_the_token_only_the_empty_page_is_served(guarded: Served):
 
 def test_the_address_that_is_printed_can_be_opened(guarded: Served):
     addresses = {found.address for network in psutil.net_if_addrs().values() for found in network}
-    host = urlsplit(guarded.url).hostname
+    host = urlsplit(guarded.url).hostname or ""
     # Without a network it is that of the machine alone.
     assert host in addresses or ipaddress.ip_address(host).is_loopback
     assert f"{guarded.url}/#token={TOKEN}" in guarded.log.read_text().splitlines()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from bandsplit.core.processes import start_worker
 from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report, Separation, Task, work
@@ -213,7 +214,7 @@ class Dispatcher(threading.Thread):
         progress, ahead_s, position = self._progress, 0.0, 0
         views = []
         for job in sorted(self.jobs.all(), key=lambda job: (job.state != "running", job.number)):
-            facts: dict[str, object] = {}
+            facts: dict[str, Any] = {}
             if job.active:
                 left_s = self._cost(job)
                 if job.state == "running":
