@@ -1,6 +1,7 @@
 """Lists of jobs are made and sent again only after a change: there may be a thousand, and many pages."""
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -73,3 +74,13 @@ def test_pages_that_wait_cost_nothing_until_something_changes(service: Service, 
     asyncio.run(follow())
     assert (looks, periods) == (2, 2 * PERIODS)
     assert sent[0] == "data: []\n\n" and '"position":1' in sent[1] and len(sent) == 2
+
+
+def test_prices_of_other_versions_are_measured_again(tmp_path: Path, model: Path):
+    (offer,), prices = find_offers([str(model)], "cpu"), tmp_path / "prices.json"
+    for stored in (3.5, [3.5], [3.5, 0.2, 1], "3.5", None):
+        prices.write_text(json.dumps({offer.key: stored}))
+        assert Offers([offer], prices).unmeasured() == offer
+    Offers([offer], prices).set_price("small", Price(3.5, 0.25))
+    offers = Offers([offer], prices)
+    assert offers.unmeasured() is None and offers.price("small") == Price(3.5, 0.25)
