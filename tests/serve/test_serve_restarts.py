@@ -47,7 +47,8 @@ def test_a_process_that_does_not_stop_at_a_cancelled_or_deleted_job_is_replaced(
             job, other = client.add(song(LONG_S)), client.add(song())
             frozen = server.freeze_at_work(job)
             assert client.ask(method, address.format(job["id"])).status_code == status
-            assert (client.follow(other)["state"], client.job(other["id"])["deaths"]) == ("done", 0)
+            wait_until(lambda other=other: client.job(other["id"])["state"] == "done", "the next song")
+            assert client.job(other["id"])["deaths"] == 0
             assert not frozen.is_running()
         assert [job["state"] for job in client.get("/jobs")] == ["cancelled", "done", "done"]
         assert not any(path.startswith("work/") for path in server.left())
