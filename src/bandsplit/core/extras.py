@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
-_OF_DEVELOPMENT = ("dev", "docs")
+_OF_DEVELOPMENT = ("dev", "docs", "oracle")
 
 
 class Requirement(NamedTuple):
