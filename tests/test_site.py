@@ -1,6 +1,5 @@
 """The site of docs/, built as `make docs` builds it: every link leads somewhere, and no Markdown shows."""
 
-import re
 import subprocess
 import sys
 from html.parser import HTMLParser

@@ -16,7 +16,9 @@ def examine(environment: Environment) -> tuple[int, dict[str, list[dict[str, str
     done = environment.run("-c", DOCTOR)
     assert "Traceback" not in done.stderr, done.stderr
     rows = json.loads(done.stdout)["findings"]
-    return done.returncode, {status: [row for row in rows if row["status"] == status] for status in ("ok", "note", "fail")}
+    return done.returncode, {
+        status: [row for row in rows if row["status"] == status] for status in ("ok", "note", "fail")
+    }
 
 
 def test_without_torch_onnx_models_are_what_works(tmp_path: Path):
