@@ -6,6 +6,7 @@ import pytest
 import typer
 
 from bandsplit.cli.main import app
+from bandsplit.core.fetching import in_gb
 from bandsplit.models.families import FAMILIES
 from bandsplit.models.pretrained.registry import entries, find_entry
 from bandsplit.runs.config import TrainingConfig
@@ -64,14 +65,38 @@ def test_the_pages_of_models_and_of_python_have_every_name():
     }
 
 
-def test_models_for_an_ear_are_registered_with_the_licences_that_the_page_states():
+def test_models_for_an_ear_are_registered_with_the_stems_and_licences_that_the_page_states():
     rows = re.findall(
-        r"^\| [^|]+ \| (`[^|]+`) \| [^|]+ \| ([^|]+) \| [^|]+ \|$", read("docs/which-model.md"), re.MULTILINE
+        r"^\| [^|]+ \| (`[^|]+`) \| ([^|]+) \| ([^|]+) \| [^|]+ \|$", read("docs/which-model.md"), re.MULTILINE
     )
     assert len(rows) > 8
-    for names, licence in rows:
+    for names, stems, licence in rows:
         for name in re.findall(r"`([^`]+)`", names):
+            assert sorted(stems.split(", ")) == sorted(find_entry(name).targets), name
             assert licence in (find_entry(name).licence, "see `models list`"), name
+
+
+def test_the_table_of_models_agrees_with_the_registry():
+    rows = re.findall(
+        r"^\| `([^`|]+)` \| ([^|]*)\| `(\w+)` \| (?:about )?([^|]+) \| ([^|]+) \| ([^|]+) \|$",
+        read("docs/models.md"),
+        re.MULTILINE,
+    )
+    expected = {
+        entry.name: (
+            " ".join(f"`{alias}`" for alias in entry.aliases),
+            entry.family,
+            in_gb(entry.source.bytes),
+            in_gb(entry.kept_bytes),
+        )
+        for entry in entries()
+    }
+    assert {name: (aliases.strip(), *facts) for name, aliases, *facts, _ in rows} == expected
+    for name, *_, about in rows:
+        entry = find_entry(name)
+        assert (f"needs `--{entry.lack}`" in about) == bool(entry.lack), name
+        if 0 < len(entry.targets) < 4:
+            assert all(target in about for target in entry.targets), name
 
 
 def test_the_page_of_the_architecture_has_every_room():
