@@ -49,7 +49,9 @@ def test_the_page_of_settings_states_limits_defaults_and_kinds():
 
 def test_the_page_of_commands_has_every_command_and_option():
     page = commands_page()
-    for path, command in leaves(typer.main.get_command(app)):
+    program = typer.main.get_command(app)
+    assert "--version" in {option for parameter in program.params for option in parameter.opts}
+    for path, command in [(("bandsplit",), program), *leaves(program)]:
         section = page.split(f"\n## {' '.join(path)}\n")[1].split("\n## ")[0]
         for parameter in command.params:
             if not getattr(parameter, "hidden", False) and parameter.opts[0].startswith("-"):
@@ -63,6 +65,12 @@ def test_the_pages_of_models_and_of_python_have_every_name():
     assert {"bandsplit.Separator", "bandsplit.load_separator", "bandsplit.metrics.usdr"} <= {
         *re.findall(r"^###? (bandsplit\.[\w.]+)$", python_page(), re.MULTILINE)
     }
+
+
+def test_the_page_of_python_shows_annotations_without_quotes_and_no_addresses():
+    page = python_page()
+    assert "Separator(model: Model | Sequence[Model], device: str | torch.device = 'auto'," in page
+    assert "-> Separator\n" in page and not re.search(r"(: |-> )'|0x[0-9a-f]+", page)
 
 
 def test_models_for_an_ear_are_registered_with_the_stems_and_licences_that_the_page_states():
@@ -116,3 +124,16 @@ def test_the_page_of_the_architecture_has_every_room():
 )
 def test_links_to_files_outside_the_folder_lead_to_their_pages(text: str, place: str, expected: str | None):
     assert in_the_site(text, place) == (expected or text)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("[a](../kernels/src)", "docs/kernels.md"),
+        ("[a](Makefile)", "CONTRIBUTING.md"),
+        ("[a](../../elsewhere/data.md)", "docs/"),
+    ],
+)
+def test_a_link_that_the_site_cannot_follow_is_an_error(text: str, place: str):
+    with pytest.raises(ValueError, match=f"^{place}: .* is not in the site: write it as code"):
+        in_the_site(text, place)
