@@ -113,6 +113,14 @@ def test_the_page_of_the_architecture_has_every_room():
     assert set(re.findall(r">(\w+)</text>", read("docs/images/rooms.svg"))) == rooms
 
 
+def test_the_pictures_of_the_help_are_those_of_this_command_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "images"))
+    from draw_help import HERE, PICTURES, draw  # type: ignore[import-not-found]
+
+    old = [name for name, arguments in PICTURES.items() if (HERE / name).read_text(encoding="utf-8") != draw(arguments)]
+    assert old == [], "draw them anew: docs/images/draw_help.py"
+
+
 @pytest.mark.parametrize(
     ("text", "place", "expected"),
     [
