@@ -20,9 +20,8 @@ from tiny_models import write_tiny_model
 
 FOLDERS = (".ci", ".github", "benchmarks", "docs", "kernels", "src", "tests")
 FILES = (
-    ".dockerignore", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "Dockerfile",
-    "LICENSE", "MANIFEST.in", "Makefile",
-    "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml",
+    ".dockerignore", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md",
+    "Dockerfile", "LICENSE", "MANIFEST.in", "Makefile", "README.md", "constraints.txt", "mkdocs.yml", "pyproject.toml",
 )  # fmt: skip
 
 
