@@ -321,7 +321,8 @@ class PackedStack:
             ValueError: the arrays have other shapes.
         """
         _require(rows.shape == (_ROWS, self.n_in) and _is_plain(rows), "rows")
-        _require(sums.shape == self._sums and self._sums[1] % 64 == 0 and sums.flags.c_contiguous, "sums")
+        _require(sums.shape == self._sums and self._sums[1] % 64 == 0, "sums")
+        _require(sums.itemsize == 4 and sums.flags.c_contiguous, "sums")
         _check(self._library.bandsplit_stack_multiply(self._packed, rows.ctypes.data, sums.ctypes.data))
 
     def apply(self, x: np.ndarray, threads: int, y: np.ndarray | None = None) -> np.ndarray:
