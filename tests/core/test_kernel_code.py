@@ -1,4 +1,4 @@
-"""The machine code of the CPU kernels: no loop of products stores its sums, sanitizers find nothing, compilers agree."""
+"""The machine code of the CPU kernels: no loop of products stores its sums, and sanitizers find nothing."""
 
 import os
 import re
