@@ -15,6 +15,7 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 from served import Client, Served, song
+from served_page import FACTS, NAMES, SHOWN, STATES, TOKEN, UPLOADS, click
 from tiny_models import RATE_HZ
 from waiting import wait_until
 
@@ -23,11 +24,6 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)"),
 ]
 
-TOKEN = "correct-horse-battery-staple"
-NAMES = "[...document.querySelectorAll('#list h3')].map((name) => name.textContent)"
-STATES = "[...document.querySelectorAll('#list .job')].map((job) => job.dataset.state)"
-FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySelector('.facts').textContent)"
-UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
 PLAYER = "document.querySelector('.song').player"
 # Each start of a source: when in samples, from where in samples, and samples. The first one stops the clock of the
 # audio, so that a slow machine has the next piece in time, too.
@@ -67,7 +63,7 @@ def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with Browser(tmp_path_factory.mktemp("browser"), "--hide-scrollbars") as browser:
         browser.look(1200)
         browser.open(f"{served.url}/#token={TOKEN}")
-        browser.wait("!document.querySelector('main').hidden")
+        browser.wait(SHOWN)
         browser.run(RECORD_STARTS)
         yield browser
         expected = ("status of 401", "status of 415")  # of the request without a token, and of the text file
@@ -76,15 +72,6 @@ def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         ]
         assert problems == []
         assert all(request.startswith((f"{served.url}/", "data:", "about:")) for request in browser.requests)
-
-
-def click(browser: Browser, name: str, text: str) -> None:
-    """Press a button or link of a job."""
-    browser.run(f"""(() => {{
-      const jobs = [...document.querySelectorAll(".job")];
-      const job = jobs.find((found) => found.querySelector("h3").textContent === {json.dumps(name)});
-      [...job.querySelectorAll("button, a")].find((button) => button.textContent === {json.dumps(text)}).click();
-    }})()""")
 
 
 def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, served: Served, tmp_path: Path):
@@ -189,7 +176,7 @@ def test_without_the_token_the_page_asks_for_it(browser: Browser, served: Served
     assert browser.run("document.querySelector('main').hidden")
     for token, state in (
         ("wrong", "!document.querySelector('#wrong').hidden"),
-        (TOKEN, "!document.querySelector('main').hidden"),
+        (TOKEN, SHOWN),
     ):
         browser.run(f"document.querySelector('#token').value = {json.dumps(token)}")
         browser.click("#login button")

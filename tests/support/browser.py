@@ -106,6 +106,15 @@ class Browser:
         self.call("Page.navigate", url=address)
         self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address.partition('#')[0])}")
 
+    def tab(self, address: str, until: str) -> str:
+        """Open a page in a new tab, which hides the others; return its id once an expression in it is true."""
+        page, found = self.session, self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=found, flatten=True)["sessionId"]
+        self.open(address)
+        self.wait(until)
+        self.session = page
+        return found
+
     def run(self, script: str) -> Any:
         """Value of an expression; promises are waited for."""
         result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -11,6 +11,9 @@
   let models = [];
   let about = null;
   let states = null; // id -> state of the job at the last event, to announce changes
+  let events = null;
+  let retry = null; // timer of `begin`
+  let look = null; // timer of `showModels`
 
   /** Make an element with attributes, listeners ("on..."), and children. */
   function make(tag, attributes = {}, ...children) {
@@ -25,7 +28,7 @@
   }
 
   function duration(seconds) {
-    if (seconds < 1.5) return "1 s";
+    if (seconds < 9.95) return `${Number(seconds.toPrecision(2))} s`;
     if (seconds < 90) return `${Math.round(seconds)} s`;
     if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
     return `${(seconds / 3600).toFixed(1)} h`;
@@ -47,7 +50,10 @@
 
   const logIn = (token) => ask("/session", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
 
+  /** Read what the server offers, and follow its jobs: at the start, when it comes back, and when the tab is shown. */
   async function begin() {
+    clearTimeout(retry);
+    if (document.hidden) return;
     const token = new URLSearchParams(location.hash.slice(1)).get("token");
     if (token) {
       history.replaceState(null, "", location.pathname); // it must not stay in the history
@@ -55,12 +61,15 @@
     }
     try {
       about = await (await ask("/about")).json();
+      await showModels();
     } catch (error) {
-      if (error.status !== 401) {
-        find("#offline").hidden = false;
-        setTimeout(begin, 2000);
+      const locked = error.status === 401;
+      find("#offline").hidden = locked;
+      if (!locked) {
+        retry = setTimeout(begin, 2000);
         return;
       }
+      find("main").hidden = true;
       find("#login").hidden = false;
       find("#token").focus();
       return;
@@ -68,9 +77,8 @@
     find("#offline").hidden = true;
     find("#login").hidden = true;
     find("main").hidden = false;
+    if (!find("#format").length) find("#format").append(...about.formats.map((format) => make("option", {}, format)));
     find("#most").textContent = `up to ${size(about.max_upload_bytes)} each`;
-    find("#format").replaceChildren(...about.formats.map((format) => make("option", {}, format)));
-    await showModels();
     follow();
   }
 
@@ -110,19 +118,22 @@
   }
 
   async function showModels() {
-    const before = chosen()?.id;
     models = await (await ask("/models")).json();
     const box = find(".models");
+    for (const label of box.querySelectorAll("label")) {
+      if (!models.some(({ id }) => id === label.dataset.id)) label.remove(); // the server was started with others
+    }
     for (const model of models) {
       const known = box.querySelector(`[data-id="${CSS.escape(model.id)}"]`);
       if (known) known.querySelector(".price").textContent = price(model);
       else box.append(card(model));
     }
-    if (!before) {
+    if (!chosen()) {
       box.querySelector("input").checked = true;
       showStems();
     }
-    if (models.some(({ measured }) => !measured)) setTimeout(() => showModels().catch(() => {}), 3000);
+    clearTimeout(look);
+    if (models.some(({ measured }) => !measured)) look = setTimeout(() => showModels().catch(() => {}), 3000);
   }
 
   function showStems() {
@@ -224,19 +235,25 @@
   // --- jobs ---
 
   function follow() {
-    const events = new EventSource("/jobs/events");
-    events.onmessage = ({ data }) => {
-      find("#offline").hidden = true;
-      show(JSON.parse(data));
-    };
-    events.onerror = () => { // it tries again by itself, unless the server refuses
+    events?.close();
+    if (document.hidden) return;
+    events = new EventSource("/jobs/events");
+    events.onmessage = ({ data }) => show(JSON.parse(data));
+    events.onerror = () => {
+      events.close();
       find("#offline").hidden = false;
-      if (events.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+      retry = setTimeout(begin, 2000);
     };
   }
 
+  // Browsers hold six connections to a server at most: a tab that nobody sees leaves its own to the others.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) events?.close();
+    else begin();
+  });
+
   function describe(job) {
-    const left = job.left_s === null ? "" : `, about ${duration(job.left_s)} left`;
+    const left = job.left_s === null ? "" : `, about ${duration(Math.max(1, Math.ceil(job.left_s)))} left`;
     if (job.state === "queued") return `Number ${job.position} in the queue${left}`;
     if (job.state === "running") {
       const { stage, share } = job.progress ?? { stage: "load", share: 0 };
