@@ -13,7 +13,7 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 from served import Served, song
-from served_page import NAMES, SHOWN, STATES
+from served_page import NAMES, SHOWN, STATES, UPLOADS, click
 from tiny_models import write_tiny_model
 from waiting import wait_until
 
@@ -87,3 +87,43 @@ def test_hidden_tabs_leave_their_connections_to_the_one_that_is_seen(again: Agai
     browser.wait(NAMES, lambda names: names == ["while it was hidden.wav", "first.wav"])
     browser.wait(STATES, lambda states: states == ["done", "done"])
     assert browser.problems == []
+
+
+def test_uploads_outlast_a_restart_of_the_server(again: Again, browser: Browser, tmp_path: Path):
+    browser.run("document.querySelector('#format').value = 'flac'")
+    again.now.stop()
+    browser.wait("!document.querySelector('#offline').hidden")
+    for name in ("1.wav", "2.wav"):
+        (tmp_path / name).write_bytes(song())
+    browser.drop(".drop", tmp_path / "1.wav", tmp_path / "2.wav")
+    text = "The server does not answer; the upload begins again when it does"
+    browser.wait(UPLOADS, lambda texts: len(texts) == 2 and text in texts[0] and "Waits" in texts[1])
+    browser.click("h1")  # browsers ask only those who used a page
+    browser.call("Page.reload")
+    wait_until(lambda: browser.call("Page.getNavigationHistory") and browser.questions, "the question")
+    assert browser.questions == ["beforeunload"]
+    browser.call("Page.handleJavaScriptDialog", accept=False)
+    again.start()
+    browser.wait(STATES, lambda states: states == ["done", "done"])
+    assert browser.run(UPLOADS) == []
+    assert browser.run("document.querySelector('#offline').hidden")
+    assert browser.run("document.querySelector('#format').value") == "flac"
+    assert [job["format"] for job in again.now.client.get("/jobs")] == ["flac", "flac"]
+
+
+def test_what_cannot_be_done_is_shown_at_the_song(again: Again, browser: Browser):
+    again.now.client.follow(again.now.client.add(song()))
+    browser.wait(STATES, lambda states: states == ["done"])
+    again.now.stop()
+    error = (
+        "document.querySelector('#list .error').checkVisibility() && document.querySelector('#list .error').innerText"
+    )
+    click(browser, "song.wav", "Listen")
+    browser.wait(error, lambda text: text == "the server does not answer")
+    assert browser.run("document.querySelector('.listen').ariaExpanded") == "false"
+    again.start()
+    browser.wait("document.querySelector('#offline').hidden")
+    click(browser, "song.wav", "Listen")
+    browser.wait("Boolean(document.querySelector('.song')?.player)")
+    assert browser.run("document.querySelector('.listen').ariaExpanded") == "true"
+    assert browser.run("document.querySelector('#list .error').hidden")

@@ -161,21 +161,23 @@ function describe(job) {
   return `Done: ${duration(audio)} of music in ${duration(wall)}`;
 }
 
+function link(job, file, text) {
+  const href = `/jobs/${job.id}/${file}`;
+  return make("a", { class: "button", href, download: true, "aria-label": `${text} of ${job.name}` }, text);
+}
+
 function actions(job, item) {
-  const base = `/jobs/${job.id}`;
   const buttons = [];
   if (job.state === "queued" || job.state === "running") {
-    const cancel = () => act(item, `${base}/cancel`, "POST");
+    const cancel = () => act(item, `/jobs/${job.id}/cancel`, "POST");
     buttons.push(make("button", { type: "button", "aria-label": `Cancel ${job.name}`, onclick: cancel }, "Cancel"));
   }
   if (job.state === "done") {
-    const listen = make("button", { type: "button", class: "main listen", "aria-expanded": "false" }, "Listen");
+    const facts = { type: "button", class: "main listen", "aria-expanded": "false", "aria-label": `Listen to ${job.name}` };
+    const listen = make("button", facts, "Listen");
     listen.addEventListener("click", () => togglePlayer(job, item, listen));
-    buttons.push(listen, make("a", { class: "button", href: `${base}/zip`, download: true }, "All stems (zip)"));
-    for (const stem of Object.keys(job.result.stems)) {
-      const href = `${base}/stems/${encodeURIComponent(stem)}`;
-      buttons.push(make("a", { class: "button", href, download: true }, stem));
-    }
+    buttons.push(listen, link(job, "zip", "All stems (zip)"));
+    for (const stem of Object.keys(job.result.stems)) buttons.push(link(job, `stems/${encodeURIComponent(stem)}`, stem));
   }
   buttons.push(deleteButton(job, item));
   return buttons;
