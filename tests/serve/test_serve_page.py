@@ -53,7 +53,7 @@ HEARD = """(async () => {
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
-    with Served(folder / "served", "-n", model, "--keep-free", "0", "--token", TOKEN, "--max-upload", "5") as server:
+    with Served(folder / "served", "-n", model, "--keep-free", "0", "--token", TOKEN, "--max-upload", "10") as server:
         server.client = Client(server.url, Authorization=f"Bearer {TOKEN}")
         yield server
 
@@ -85,13 +85,13 @@ def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, serve
     time_s = np.arange(21 * RATE_HZ) / RATE_HZ
     soundfile.write(tmp_path / "tone <b>.wav", 0.2 * np.sin(2 * np.pi * 800 * time_s), RATE_HZ)
     (tmp_path / "diary.txt").write_text("Dear diary")
-    (tmp_path / "large.wav").write_bytes(bytes(6_000_000))
+    (tmp_path / "large.wav").write_bytes(bytes(11_000_000))
     browser.drop(".drop", *(tmp_path / name for name in ("tone <b>.wav", "diary.txt", "large.wav")))
     browser.wait(STATES, lambda states: states == ["done"])
     assert browser.run(NAMES) == ["tone <b>.wav"]
     refused = browser.wait(UPLOADS, lambda texts: len(texts) == 2 and "is not audio" in "".join(texts))
     assert any("diary.txt" in text and "is not audio that can be read" in text for text in refused)
-    assert any("The file has 6.0 MB; at most 5.0 MB can be uploaded" in text for text in refused)
+    assert any("The file has 11 MB; at most 10 MB can be uploaded" in text for text in refused)
     assert browser.run("location.href") == f"{served.url}/"  # neither a token nor a file
     for name in ("diary.txt", "large.wav"):
         click(browser, name, "Remove")
@@ -135,7 +135,7 @@ def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, serve
 
 def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Served, tmp_path: Path):
     other = served.client  # another client's songs are in the same queue
-    running = other.add(song(100), "long.wav")
+    running = other.add(song(300), "long.wav")
     worker = served.freeze_at_work(running)
     try:
         (tmp_path / "mine.wav").write_bytes(song())
@@ -172,7 +172,7 @@ def test_a_refusal_in_the_middle_of_an_upload_is_shown(browser: Browser, served:
         file.truncate(60_000_000)
     browser.run("Object.defineProperty(File.prototype, 'size', {get: () => 1, configurable: true}); 0")
     browser.drop(".drop", tmp_path / "large.wav")
-    reason = "the upload is larger than 5 MB, the limit of this server (--max-upload)"
+    reason = "the upload is larger than 10 MB, the limit of this server (--max-upload)"
     browser.wait(UPLOADS, lambda texts: texts == [f"large.wav\n\n{reason}\n\nRemove"])
     assert browser.run(NEWS) == f"large.wav: {reason}"
     browser.run("delete File.prototype.size")
