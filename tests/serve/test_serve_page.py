@@ -252,7 +252,7 @@ def test_the_page_is_legible_in_the_dark_and_on_a_phone(browser: Browser, served
         assert {text: contrast for text, contrast in contrasts if contrast < 4.5} == {}
         expected = {
             "Songs into stems, on this machine.",
-            "Drop songs here",
+            "Drop songs or folders here",
             "Continue",
             "Listen",
             "Solo",
