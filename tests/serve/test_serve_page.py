@@ -129,8 +129,12 @@ def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, serve
         assert archive.read("tone _b_/bass.wav") == bass
     click(browser, "tone <b>.wav", "Delete")
     assert len(served.client.get("/jobs")) == 1
+    browser.click(".song .play")
+    browser.run(f"window.player = {PLAYER}; 0")
+    browser.wait("player.sources.size")
     click(browser, "tone <b>.wav", "Really delete?")
     browser.wait(NAMES, lambda names: names == [])
+    assert browser.run("[player.running, player.sources.size]") == [False, 0]  # it no longer plays
 
 
 def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Served, tmp_path: Path):
@@ -203,8 +207,8 @@ def test_songs_are_cancelled_and_deleted_by_keyboard(browser: Browser, served: S
     browser.press(" ", " ")
     browser.wait(NAMES, lambda names: names == ["second.wav", "first.wav"])
     assert browser.run(NEWS) == "long.wav: Deleted"
-    assert browser.run(FOCUS) == "Listen to second.wav"
-    for name, then in (("second.wav", "Listen to first.wav"), ("first.wav", "jobs")):
+    assert browser.run(FOCUS) == "second.wav"
+    for name, then in (("second.wav", "first.wav"), ("first.wav", "jobs")):
         tab_to(browser, f"Delete {name}")
         browser.press("Enter", "\r")
         browser.press("Enter", "\r")
@@ -233,7 +237,7 @@ def test_the_page_is_legible_in_the_dark_and_on_a_phone(browser: Browser, served
     browser.drop(".drop", tmp_path / "diary.txt")
     browser.wait(UPLOADS, lambda texts: "is not audio" in "".join(texts))
     browser.run("document.querySelector('.models input').focus()")
-    for reached in ("stems", "format", "songs", "BUTTON", f"Listen to {name}", f"All stems (zip) of {name}"):
+    for reached in ("stems", "format", "songs", "Remove", f"Listen to {name}", f"All stems (zip) of {name}"):
         browser.press("Tab")
         assert browser.run(FOCUS) == reached
     browser.run("document.querySelector('.listen').focus()")

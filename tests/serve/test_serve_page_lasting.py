@@ -13,7 +13,7 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 from served import Served, song
-from served_page import NAMES, SHOWN, STATES, UPLOADS, click
+from served_page import FOCUS, NAMES, SHOWN, STATES, TOKEN, UPLOADS, click
 from tiny_models import write_tiny_model
 from waiting import wait_until
 
@@ -127,3 +127,18 @@ def test_what_cannot_be_done_is_shown_at_the_song(again: Again, browser: Browser
     browser.wait("Boolean(document.querySelector('.song')?.player)")
     assert browser.run("document.querySelector('.listen').ariaExpanded") == "true"
     assert browser.run("document.querySelector('#list .error').hidden")
+
+
+def test_an_open_page_asks_for_a_token_that_is_new(again: Again, browser: Browser):
+    again.now.client.follow(again.now.client.add(song()))
+    browser.wait(STATES, lambda states: states == ["done"])
+    browser.run("window.same = true")
+    again.now.stop()
+    again.start("--token", TOKEN)
+    browser.wait(FOCUS, lambda focus: focus == "token")
+    assert not browser.run(SHOWN)
+    browser.run(f"document.querySelector('#token').value = {json.dumps(TOKEN)}")
+    browser.click("#login button")
+    browser.wait(SHOWN)
+    assert browser.run(STATES) == ["done"]
+    assert browser.run("window.same")  # it was not loaded again

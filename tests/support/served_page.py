@@ -10,7 +10,7 @@ STATES = "[...document.querySelectorAll('#list .job')].map((job) => job.dataset.
 FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySelector('.facts').textContent)"
 UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
 NEWS = "document.querySelector('#news').textContent"
-FOCUS = "(({ariaLabel, id, tagName}) => ariaLabel || id || tagName)(document.activeElement)"
+FOCUS = "(({ariaLabel, id, textContent}) => ariaLabel || id || textContent)(document.activeElement)"
 SHOWN = "!document.querySelector('main').hidden"
 
 

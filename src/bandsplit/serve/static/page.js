@@ -35,11 +35,11 @@ export async function ask(address, options = {}) {
   return answer;
 }
 
-/** Remove an item of a list; if it has the focus, a neighbour gets it. */
+/** Remove an item of a list; if it has the focus, the name of a neighbour gets it, where a further key does no harm. */
 export function remove(item) {
   const had = item.contains(document.activeElement);
   const next = item.nextElementSibling ?? item.previousElementSibling;
-  const place = next?.querySelector(".actions > *") ?? item.closest("section").querySelector("#songs, #jobs");
+  const place = next?.querySelector("h3") ?? item.closest("section").querySelector("#songs, #jobs");
   item.remove();
   if (had) place.focus();
 }

@@ -248,7 +248,7 @@ function entry(job) {
   const wish = `${job.model}${job.two_stems ? `, ${job.two_stems} and the rest` : ""}, ${job.format}, ${size(job.bytes)}`;
   return make(
     "li", { class: "job", "data-id": job.id },
-    make("h3", {}, make("bdi", {}, job.name)),
+    make("h3", { tabindex: -1 }, make("bdi", {}, job.name)),
     make("p", { class: "facts" }), make("p", { class: "facts" }, wish), make("p", { class: "facts notes" }),
     make("p", { class: "error", hidden: true }),
     make("progress", { max: 1, "aria-label": `Progress of ${job.name}` }), make("div", { class: "actions" }),

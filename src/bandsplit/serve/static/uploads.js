@@ -85,8 +85,11 @@ function enlist(file, wish) {
   upload.facts = make("p", { class: "facts" }, "Waits to be uploaded");
   upload.bar = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${file.name}` });
   upload.button = make("button", { type: "button", onclick: () => drop(upload) }, "Cancel");
-  upload.item = make("li", { class: "job" }, make("h3", {}, make("bdi", {}, file.name)), upload.facts, upload.bar,
-    make("div", { class: "actions" }, upload.button));
+  upload.item = make(
+    "li", { class: "job" },
+    make("h3", { tabindex: -1 }, make("bdi", {}, file.name)), upload.facts, upload.bar,
+    make("div", { class: "actions" }, upload.button),
+  );
   find("#uploads").append(upload.item);
   return upload;
 }
