@@ -25,7 +25,7 @@ FROM python:${PYTHON}-slim
 RUN useradd --uid 1000 --create-home bandsplit && mkdir -m 1777 /cache /songs
 COPY --from=build /opt/bandsplit /opt/bandsplit
 ENV PATH=/opt/bandsplit/bin:$PATH BANDSPLIT_CACHE=/cache HF_HOME=/cache/hf PYTHONUNBUFFERED=1
-USER bandsplit
+USER 1000
 WORKDIR /songs
 VOLUME ["/cache"]
 ENTRYPOINT ["bandsplit"]

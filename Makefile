@@ -81,7 +81,7 @@ setup: .venv/.installed .venv/.kernels ## make .venv and install everything, pin
 	@$(PINNED) $(PIP) -e '.[train]'
 	@touch $@
 
-demo: .venv/.base ## make a small data set, train on it, evaluate, separate a song: ten minutes
+demo: .venv/.base ## make a small data set, train on it, evaluate, separate a song: three minutes after the set-up
 	@$(BIN)/bandsplit demo
 
 study: .venv/.base ## small studies on synthetic songs: the paper's variants, each family at one price; 90 minutes, resumable

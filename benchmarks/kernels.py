@@ -1,12 +1,17 @@
 """Rates of the CPU kernels beside PyTorch's, in one thread, by CPU time: other programs disturb them little.
 
-    .venv/bin/python benchmarks/kernels.py [--rounds 5] [--network simo-optimised]
+    .venv/bin/python benchmarks/kernels.py [--rounds 5] [--gru] [--network simo-optimised] [--seconds 0.8]
 
 A layer of 128 features, 256 hidden features per direction, 48 sequences of 100 steps: normalisation, both directions,
 projection and residual. Each instruction set of this CPU is forced in turn, beside the peak of its products, measured
-in registers. Then the first TAC block, attention and mask decoder of a network, and the complete network with random
-weights on 0.8 s of noise, in every precision, with its signal-to-noise ratio against PyTorch's estimate in 32 bits.
-Everything takes turns; medians of the rounds.
+in registers. Then, if the network has them, its first TAC block, attention and mask decoder, and scores of attention;
+and the complete network with random weights on noise, in every precision, with its signal-to-noise ratio against
+PyTorch's estimate in 32 bits. Everything takes turns; medians of the rounds.
+
+    .venv/bin/python benchmarks/kernels.py --model MODEL --data SONGS
+
+What lower precisions change in the estimates of a trained model, on the test songs of a data set: their
+signal-to-noise ratio against PyTorch's, and their uSDR.
 """
 
 from __future__ import annotations
@@ -18,15 +23,21 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
+from functools import partial
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from bandsplit.core.kernels import KernelPrecision, instruction_sets, search_kernels
+from bandsplit.core.kernel_attention import attend
+from bandsplit.core.kernels import KernelPrecision, describe_problem, instruction_sets, search_kernels
 from bandsplit.core.machine import describe_machine
+from bandsplit.data.songs.layouts import index_dataset
+from bandsplit.evaluation.metrics import usdr
 from bandsplit.models.bsrnn.blocks import FrameAttention, Tac
 from bandsplit.models.bsrnn.coders import MaskDecoder
 from bandsplit.models.layers.dual_path import Along
@@ -35,10 +46,11 @@ from bandsplit.models.layers.kernel_recurrent import kernel_problem, pack_layer
 from bandsplit.models.layers.sequence import RecurrentLayer
 from bandsplit.models.network import SeparationModel, build_model
 from bandsplit.recipes.catalogue import find_recipe
+from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork
 
 N, M, SEQUENCES, STEPS = 128, 256, 48, 100
-OPERATIONS = SEQUENCES * STEPS * 2 * 2 * ((N + M) * 4 * M + M * N)
+PARTS = {"TAC": Tac, "attention": FrameAttention, "mask decoder": MaskDecoder}
 
 
 @contextmanager
@@ -62,12 +74,13 @@ def in_turns(works: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
     return {name: statistics.median(found[1:]) for name, found in times.items()}
 
 
-def measure_layer(rounds: int) -> None:
+def measure_layer(kind: type[nn.LSTM] | type[nn.GRU], rounds: int) -> None:
     """Print the table of one layer."""
+    layer_operations = SEQUENCES * STEPS * 2 * 2 * ((N + M) * (4 if kind is nn.LSTM else 3) * M + M * N)
     kernels = search_kernels().kernels
     assert kernels is not None
     torch.manual_seed(0)
-    layer = RecurrentLayer(nn.LSTM, N, M).eval()
+    layer = RecurrentLayer(kind, N, M).eval()
     along, x = Along("time", layer), torch.randn(1, 1, SEQUENCES, STEPS, N)
     y, square = np.empty(x.shape, np.float32), torch.ones(1024, 1024)
 
@@ -87,10 +100,10 @@ def measure_layer(rounds: int) -> None:
             dots[name] = one.dots(precision, 1_000_000)
     times_s = in_turns(works, rounds)
     print(f"large matrix products: {2 * 1024**3 / times_s['matrices'] / 1e9:.0f} GFLOP/s")
-    print("| layer | Gop/s | peak | of peak | x torch |\n|---|---:|---:|---:|---:|")
-    print(f"| torch | {OPERATIONS / times_s['torch'] / 1e9:.0f} | | | 1.00 |")
+    print(f"| {kind.__name__} | Gop/s | peak | of peak | x torch |\n|---|---:|---:|---:|---:|")
+    print(f"| torch | {layer_operations / times_s['torch'] / 1e9:.0f} | | | 1.00 |")
     for name, operations in dots.items():
-        rate, peak = OPERATIONS / times_s[name] / 1e9, operations / times_s[f"peak of {name}"] / 1e9
+        rate, peak = layer_operations / times_s[name] / 1e9, operations / times_s[f"peak of {name}"] / 1e9
         times = times_s["torch"] / times_s[name]
         print(f"| {name} | {rate:.0f} | {peak:.0f} | {100 * rate / peak:.0f} % | {times:.2f} |")
 
@@ -104,8 +117,7 @@ def model_of(recipe: str) -> SeparationModel:
 
 def measure_parts(model: SeparationModel, rounds: int) -> None:
     """Print the table of the first TAC block, attention and mask decoder."""
-    kinds = {"TAC": Tac, "attention": FrameAttention, "mask decoder": MaskDecoder}
-    parts = {name: next(one for one in model.modules() if isinstance(one, kind)) for name, kind in kinds.items()}
+    parts = {name: next(one for one in model.modules() if isinstance(one, kind)) for name, kind in PARTS.items()}
     decoder = parts["mask decoder"]
     assert isinstance(decoder, MaskDecoder)
     bands, n = decoder.enter.weight.shape[:2]
@@ -131,10 +143,24 @@ def measure_parts(model: SeparationModel, rounds: int) -> None:
         print(f"| {name}, {frames} frames | {1e3 * times_s['None']:.1f} | {' | '.join(cells[1:])} |", flush=True)
 
 
-def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
+def measure_scores(rounds: int) -> None:
+    """Print the table of scores and outputs of attention, of two channels and two heads as in oBSRNN-SIMO."""
+    kernels = search_kernels().kernels
+    assert kernels is not None
+    print("\n| scores and outputs | torch, ms | kernels, ms |\n|---|---:|---:|")
+    for frames in (130, 431):
+        tensors = *torch.randn(2, 4, frames, 912), torch.randn(4, frames, 3648)
+        arrays = [tensor.numpy() for tensor in tensors]
+        works: dict[str, Callable[[], object]] = {"torch": partial(F.scaled_dot_product_attention, *tensors)}
+        works["kernels"] = partial(attend, kernels, *arrays, threads=1)
+        cells = [f"{1e3 * time_s:.1f}" for time_s in in_turns(works, rounds).values()]
+        print(f"| {frames} frames | {' | '.join(cells)} |", flush=True)
+
+
+def measure_network(recipe: str, model: SeparationModel, seconds: float, rounds: int) -> None:
     """Print the table of a complete network."""
     rate_hz = model.config.sample_rate_hz
-    chunk = np.random.default_rng(0).normal(0, 0.1, (1, 2, round(0.8 * rate_hz))).astype(np.float32)
+    chunk = np.random.default_rng(0).normal(0, 0.1, (1, 2, round(seconds * rate_hz))).astype(np.float32)
     estimates: dict[str, np.ndarray] = {}
 
     def estimate(name: str, precision: KernelPrecision, kernels: bool) -> Callable[[], None]:
@@ -151,25 +177,71 @@ def measure_network(recipe: str, model: SeparationModel, rounds: int) -> None:
     for precision in precisions:
         if kernel_problem(model, precision) is None:
             works[precision] = estimate(precision, precision, True)
+        elif precision == "bf16":
+            works["torch's bf16"] = estimate("torch's bf16", precision, False)
     times_s, exact = in_turns(works, rounds), estimates["torch"]
-    print(f"\n| {recipe}, 0.8 s | CPU, s | x torch | SNR, dB | largest difference, of the peak |")
+    print(f"\n| {recipe}, {seconds:g} s | CPU, s | x torch | SNR, dB | largest difference, of the peak |")
     print("|---|---:|---:|---:|---:|")
     for name, time_s in times_s.items():
         error = estimates[name] - exact
-        snr_db = 10 * np.log10(np.square(exact).sum() / max(np.square(error).sum(), 1e-30))
         largest = np.abs(error).max() / np.abs(exact).max()
-        figures = "|" if name == "torch" else f"{snr_db:.1f} | {largest:.1e}"
+        figures = "|" if name == "torch" else f"{snr_db(exact, error):.1f} | {largest:.1e}"
         print(f"| {name} | {time_s:.2f} | {times_s['torch'] / time_s:.2f} | {figures} |", flush=True)
 
 
-if __name__ == "__main__":
+def snr_db(exact: np.ndarray, error: np.ndarray) -> float:
+    """Return a signal-to-noise ratio."""
+    return float(10 * np.log10(np.square(exact).sum() / max(np.square(error).sum(), 1e-30)))
+
+
+def measure_accuracy(model: Path, songs: Path) -> None:
+    """Print the table of a trained model: over the test songs, the range of each figure."""
+    dataset = index_dataset(songs)
+    exact: dict[str, np.ndarray] = {}  # PyTorch's, by songs
+    print("| precision | SNR, dB | uSDR, dB | changes by, at most |\n|---|---:|---:|---:|")
+    ways: list[tuple[str, KernelPrecision]] = [("torch", "fp32"), ("fp32", "fp32"), ("bf16", "bf16"), ("int8", "int8")]
+    for name, precision in ways:
+        with without_kernels() if name == "torch" else nullcontext():
+            if name != "torch" and describe_problem(precision) is not None:
+                continue
+            separator = Separator(model, runtime="torch", device="cpu", precision=precision)
+            rows = []
+            for track in dataset.songs("test"):
+                estimates = separator.separate(track.read("mixture"), track.sample_rate_hz)
+                targets = [target for target in dataset.stems if target in estimates]
+                found = np.stack([estimates[target] for target in targets])
+                first = exact.setdefault(track.name, found)
+                true = np.stack([track.read(target) for target in targets])
+                changes = np.abs(usdr(true, found) - usdr(true, first)).max()
+                rows.append((snr_db(first, found - first), usdr(true, found).mean(), changes))
+        snrs_db, usdrs_db, changes_db = zip(*rows, strict=True)
+        snr = "" if name == "torch" else f"{min(snrs_db):.0f} to {max(snrs_db):.0f}"
+        print(f"| {name} | {snr} | {min(usdrs_db):.2f} to {max(usdrs_db):.2f} | {max(changes_db):.4f} |", flush=True)
+
+
+def main() -> None:
+    """Print the tables that the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--gru", action="store_true", help="measure a GRU in place of the LSTM")
     parser.add_argument("--network", default="simo-optimised", help="recipe of the complete network")
+    parser.add_argument("--seconds", type=float, default=0.8, help="length of its noise")
+    parser.add_argument("--model", type=Path, help="a trained model: what lower precisions change")
+    parser.add_argument("--data", type=Path, help="its songs")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(describe_machine(torch.device("cpu")))
-    measure_layer(arguments.rounds)
+    if arguments.model is not None:
+        measure_accuracy(arguments.model, arguments.data)
+        return
+    measure_layer(nn.GRU if arguments.gru else nn.LSTM, arguments.rounds)
     model = model_of(arguments.network)
-    measure_parts(model, arguments.rounds)
-    measure_network(arguments.network, model, min(arguments.rounds, 3))
+    kinds = tuple(type(module) for module in model.modules())
+    if all(any(issubclass(kind, part) for kind in kinds) for part in PARTS.values()):
+        measure_parts(model, arguments.rounds)
+        measure_scores(arguments.rounds)
+    measure_network(arguments.network, model, arguments.seconds, min(arguments.rounds, 3))
+
+
+if __name__ == "__main__":
+    main()

@@ -43,6 +43,12 @@ def test_the_readme_is_short_and_its_first_screen_has_a_sentence_a_picture_comma
     assert {"make demo", "make test"} == {*re.findall(r"^make \w+", README, re.MULTILINE)}
 
 
+def test_the_demo_takes_as_long_as_make_says():
+    (promised,) = re.findall(r"^make demo .*: (.*)$", README, re.MULTILINE)
+    (listed,) = re.findall(r"^demo: .*## .*: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert promised == listed and re.search(r"\bminutes\b", promised)
+
+
 def test_its_picture_is_small():
     assert (ROOT / "docs" / "images" / "stems.png").stat().st_size < 150_000
 

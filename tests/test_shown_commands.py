@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from glob import glob
@@ -110,6 +111,17 @@ def test_every_command_of_a_page_has_the_options_that_it_shows(page: Path):
             command.make_context(name, list(arguments))  # raises, and names the option that it does not know
 
 
+@pytest.mark.parametrize("page", ["own-stems.md", "scores.md"])
+def test_a_model_that_a_page_starts_from_is_kept_on_the_page_of_ten_steps_or_explained(page: str):
+    steps = shown_commands(ROOT / "docs" / "first-model.md")
+    kept = {shown.text.split()[2] for shown in steps if shown.text.startswith("cp ")}
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    used = {word for shown in shown_commands(ROOT / "docs" / page) for word in shown.arguments
+            if word.endswith(".safetensors") and "/" not in word}  # fmt: skip
+    assert kept & used == {"first.safetensors"} and "](first-model.md)" in text
+    assert all(f"`{name}` stands for" in text for name in used - kept)
+
+
 def test_programs_of_others_are_known_and_their_arguments_exist():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     extras = set(re.findall(r"^([a-z]+) = \[$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
@@ -119,6 +131,8 @@ def test_programs_of_others_are_known_and_their_arguments_exist():
         program, *arguments = shown.text.partition("#")[0].split()
         if program == "make":
             assert arguments[0] in targets, shown
+        elif program == "cp":
+            assert len(arguments) == 2, shown
         else:
             assert program == "pip", shown
             assert {*re.findall(r"\[([a-z,]+)\]", shown.text)} <= extras, shown
@@ -135,7 +149,10 @@ def test_every_command_of_a_page_runs_in_order(page: Path, tmp_path: Path, monke
     monkeypatch.setattr("bandsplit.training.plan.TRIAL_S", 0.3)
     multiply_small_everywhere(monkeypatch)
     for shown in shown_commands(page):
-        if shown.is_ours and shown.needs is None:
+        if shown.text.startswith("cp "):
+            (source,) = glob(shown.text.split()[1])
+            shutil.copy(source, shown.text.split()[2])
+        elif shown.is_ours and shown.needs is None:
             monkeypatch.setattr(sys, "argv", ["bandsplit", *_arguments(shown)])
             with pytest.raises(SystemExit) as stop:
                 cli.main()

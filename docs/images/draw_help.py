@@ -9,16 +9,28 @@ from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
+HERE = Path(__file__).resolve().parent
 COLUMNS = 100
+PICTURES = {"help.svg": [], "help-separate.svg": ["separate"]}
+"""File -> arguments before ``--help``."""
 
-for name, arguments in (("help", []), ("help-separate", ["separate"])):
-    environment = os.environ | {"COLUMNS": str(COLUMNS), "FORCE_COLOR": "1", "TERMINAL_WIDTH": str(COLUMNS)}
+
+def draw(arguments: list[str]) -> str:
+    """Return the help of a command, as a picture."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLORTERM")}
+    terminal = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS), "FORCE_COLOR": "1", "TERM": "xterm"}
     run = [sys.executable, "-c", "import sys; sys.argv[0] = 'bandsplit'; from bandsplit.cli.main import main; main()"]
-    told = subprocess.run([*run, *arguments, "--help"], env=environment, capture_output=True, text=True, check=True)
-    lines = [Text.from_ansi(line) for line in told.stdout.strip("\n").splitlines()]
+    command = [*run, *arguments, "--help"]
+    printed = subprocess.run(command, env=kept | terminal, capture_output=True, encoding="utf-8", check=True)
+    lines = [Text.from_ansi(line) for line in printed.stdout.strip("\n").splitlines()]
     for line in lines:
         line.rstrip()
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
-    console.print(Text("\n").join(lines))
-    title = " ".join(["bandsplit", *arguments, "--help"])
-    console.save_svg(str(Path(__file__).parent / f"{name}.svg"), title=title, theme=MONOKAI)
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+        console.print(Text("\n").join(lines))
+    return console.export_svg(title=" ".join(["bandsplit", *arguments, "--help"]), theme=MONOKAI)
+
+
+if __name__ == "__main__":
+    for name, arguments in PICTURES.items():
+        (HERE / name).write_text(draw(arguments), encoding="utf-8")

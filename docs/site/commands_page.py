@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from bandsplit.cli.main import app
+from site_tables import cell
 
 INTRODUCTION = """# Commands
 
@@ -19,7 +20,9 @@ when the site is built. [Every command, once](tour.md) is the short way in.
 def commands_page() -> str:
     """Return the page, in Markdown."""
     parts = [INTRODUCTION]
-    for path, command in leaves(typer.main.get_command(app), ("bandsplit",)):
+    program = typer.main.get_command(app)
+    parts += _section(("bandsplit",), program)
+    for path, command in leaves(program, ("bandsplit",)):
         parts += _section(path, command)
     return "\n".join(parts)
 
@@ -37,16 +40,12 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 def _section(path: tuple[str, ...], command: Any) -> Iterator[str]:
     context = command.make_context(" ".join(path), [], resilient_parsing=True)
     usage = " ".join(command.collect_usage_pieces(context))
-    yield f"## {' '.join(path[1:])}\n\n{_plain(command.help or '')}\n\n    {' '.join(path)} {usage}\n"
+    yield f"## {' '.join(path[1:]) or path[0]}\n\n{_plain(command.help or '')}\n\n    {' '.join(path)} {usage}\n"
     records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
     if records:
         yield "| argument | |\n|---|---|"
-        yield from (f"| `{_cell(names)}` | {_cell(_plain(meaning))} |" for names, meaning in records)
+        yield from (f"| {cell(f'`{names}`')} | {cell(_plain(meaning))} |" for names, meaning in records)
         yield ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bandsplit.core.fetching import in_gb
 from bandsplit.models.pretrained.entries import Entry
 from bandsplit.models.pretrained.registry import entries
+from site_tables import cell
 
 INTRODUCTION = """# Registered models
 
@@ -33,5 +34,5 @@ def _section(entry: Entry) -> Iterator[str]:
         "training data": entry.data_note,
         "published scores": "<br>".join(f"{scores.summary()} ({scores.source})" for scores in entry.scores),
     }
-    yield from (f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows.items() if value)
+    yield from (f"| {name} | {cell(value)} |" for name, value in rows.items() if value)
     yield ""

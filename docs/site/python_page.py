@@ -49,8 +49,28 @@ def _section(name: str, value: Any, level: str) -> Iterator[str]:
                 yield f"```text\n{inspect.getdoc(method) or ''}\n```\n"
 
 
+class _AsWritten(str):
+    """Text that a signature shows without quotes."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _signature(name: str, value: Any) -> str:
     try:
-        return f"{name}{inspect.signature(value)}"
+        signature = inspect.signature(value)
     except (TypeError, ValueError):
         return name
+    parameters = [
+        each.replace(
+            annotation=_annotation(each.annotation),
+            default=_AsWritten("...") if inspect.isroutine(each.default) else each.default,
+        )
+        for each in signature.parameters.values()
+    ]
+    returned = _annotation(signature.return_annotation)
+    return f"{name}{signature.replace(parameters=parameters, return_annotation=returned)}"
+
+
+def _annotation(annotation: Any) -> Any:
+    return _AsWritten(annotation) if isinstance(annotation, str) else annotation

@@ -11,6 +11,7 @@ from typing import Any
 from bandsplit.core.config import Config
 from bandsplit.models.families import FAMILIES
 from bandsplit.runs.config import TrainingConfig
+from site_tables import cell
 
 Schema = Mapping[str, Any]
 
@@ -67,7 +68,7 @@ class _Chapter:
             legal = self._legal(field, f"{path}.{name}", below)
             default = _default(field) if name not in schema.get("required", ()) else "required"
             cells = (f"`{name}`", legal, default, _prose(field.get("description", "")))
-            yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+            yield f"| {' | '.join(map(cell, cells))} |"
         if fields:
             yield ""
         for place, definition in below:

@@ -31,4 +31,4 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let links to files outside docs/ lead to their pages in the site; the first page is not part of a list."""
     if page.is_homepage:
         page.meta["hide"] = ["navigation"]
-    return in_the_site(markdown, "docs/")
+    return in_the_site(markdown, f"docs/{page.file.src_uri}")

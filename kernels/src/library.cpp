@@ -3,11 +3,10 @@
 // Threads start with a call, take chunks of sequences until none is left, and end with the call: they meet only there,
 // and no pool of threads waits beside that of PyTorch. Any number of callers may call at once.
 #include <stdlib.h>
-#include <string.h>
 
 #include <algorithm>
 #include <atomic>
-#include <system_error>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -21,16 +20,21 @@ extern const InstructionSet instruction_set_avx2, instruction_set_avxvnni, instr
 
 namespace {
 
-const InstructionSet *const SETS[] = { // the best one last
-    &instruction_set_avx2,
+#define AVX2 __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+#define AVX512 AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && \
+    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni")
+
+// The sets, the best one last, and whether this CPU, and the system that keeps its registers, have what each needs.
+const struct { const InstructionSet &set; bool runs; } SETS[] = {
+    {instruction_set_avx2, (__builtin_cpu_init(), AVX2)},
 #ifdef HAS_avxvnni
-    &instruction_set_avxvnni,
+    {instruction_set_avxvnni, AVX2 && __builtin_cpu_supports("avxvnni")},
 #endif
 #ifdef HAS_avx512vnni
-    &instruction_set_avx512vnni,
+    {instruction_set_avx512vnni, AVX512},
 #endif
 #ifdef HAS_avx512bf16
-    &instruction_set_avx512bf16,
+    {instruction_set_avx512bf16, AVX512 && __builtin_cpu_supports("avx512bf16")},
 #endif
 };
 const int INTERFACE = 3; // changes with the functions below
@@ -38,23 +42,10 @@ const int ROWS = 6, CHUNK = 24; // sequences of a tile and at most of a chunk: f
 
 enum Problem { DONE, NO_MEMORY, NOT_FINITE, UNFIT };
 
-// Return whether this CPU, and the system that keeps its registers, have what a set needs.
-bool runs(const char *name) {
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512vnni");
-    if (!strcmp(name, "avx2")) return avx2;
-    if (!strcmp(name, "avxvnni")) return avx2 && __builtin_cpu_supports("avxvnni");
-    if (!strcmp(name, "avx512vnni")) return avx512;
-    return avx512 && __builtin_cpu_supports("avx512bf16");
-}
-
 const Functions *functions(int set, int precision) {
     if (set < 0 || set >= (int)std::size(SETS) || precision < 0 || precision >= PRECISIONS) return nullptr;
-    const Functions &found = SETS[set]->functions[precision];
-    return found.run && runs(SETS[set]->name) ? &found : nullptr;
+    const Functions &found = SETS[set].set.functions[precision];
+    return found.run && SETS[set].runs ? &found : nullptr;
 }
 
 // Sums of larger weights might not be finite, which the limits of the activations would hide.
@@ -77,7 +68,7 @@ template <class Work> int share(int64_t chunks, int64_t threads, int64_t bytes, 
     std::vector<std::thread> others;
     try {
         while ((int64_t)others.size() < threads - 1) others.emplace_back(take_chunks);
-    } catch (const std::system_error &) { // no more threads: those that started do the work
+    } catch (const std::exception &) { // no more threads, or no memory for them: those that started do the work
     }
     take_chunks();
     for (std::thread &other : others) other.join();
@@ -88,9 +79,9 @@ template <class Work> int share(int64_t chunks, int64_t threads, int64_t bytes, 
 
 EXPORTED int bandsplit_interface() { return INTERFACE; }
 EXPORTED int bandsplit_sets() { return std::size(SETS); }
-EXPORTED const char *bandsplit_set_name(int set) { return SETS[set]->name; }
-EXPORTED int bandsplit_set_runs(int set) { return runs(SETS[set]->name); }
-EXPORTED int bandsplit_set_has(int set, int precision) { return SETS[set]->functions[precision].run != nullptr; }
+EXPORTED const char *bandsplit_set_name(int set) { return SETS[set].set.name; }
+EXPORTED int bandsplit_set_runs(int set) { return SETS[set].runs; }
+EXPORTED int bandsplit_set_has(int set, int precision) { return SETS[set].set.functions[precision].run != nullptr; }
 
 // Pack a layer: weights of the gates (d 4m n+m+1), in the order of FACTORS, with the bias as the last column; those of
 // the linear layer (d n m), and its bias (n). The weights are not needed afterwards.
@@ -100,7 +91,7 @@ EXPORTED int bandsplit_lstm_pack(int set, int precision, int gru, int n, int m, 
     if (!known || n <= 0 || m <= 0 || groups <= 0 || n % (16 * groups) || m % 16) return UNFIT;
     const bool small = are_small(weight, (int64_t)8 * m * (n + m + 1)) && are_small(project, (int64_t)2 * n * m);
     if (!small || !are_small(bias, n)) return NOT_FINITE;
-    Lstm layer{gru, n, m, groups, eps, (Precision)precision, SETS[set], {}, {}, {}, {}, {}};
+    Lstm layer{gru, n, m, groups, eps, (Precision)precision, &SETS[set].set, {}, {}, {}, {}, {}};
     Room room{nullptr, 0};
     for (int pass = 0; pass < 2; pass++) { // measure, then pack
         if (pass && !(room = {allocate(room.bytes), 0}).address) return NO_MEMORY;
@@ -134,7 +125,7 @@ EXPORTED int bandsplit_lstm_run(const void *packed, const float *x, float *y, co
 // Pack a stack of linear layers. One that mixes channels is transform, average, concatenate: it has the layer of each
 // channel, that of the mean of their outputs, and the two parts of the last one, of the mean and of each.
 EXPORTED int bandsplit_stack_pack(int set, int sets, int layers, int mixes, const Weights *weights, void **packed) {
-    Stack stack{SETS[set], sets, layers, mixes, 0, nullptr};
+    Stack stack{&SETS[set].set, sets, layers, mixes, 0, nullptr};
     for (const Weights *of = weights; of < weights + layers; of++) {
         const int64_t columns = (int64_t)sets * of->outputs;
         if (!functions(set, of->precision) || of->inputs % 16 || of->outputs % (mixes ? 16 : 1)) return UNFIT;

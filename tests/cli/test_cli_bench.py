@@ -1,11 +1,13 @@
 """`bandsplit bench train` and `bench separate` as a user meets them."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
 from test_cli_data import run
 
 from bandsplit.core.kernels import search_kernels
+from bandsplit.tools.bench.separation import RUNTIMES
 from matrices import multiply_small_everywhere
 
 
@@ -48,13 +50,13 @@ SEPARATE = ("bench", "separate", "--device", "cpu", "--recipe", "mini-base", "--
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", ["onnx", "kernels"])
+@pytest.mark.parametrize("more", ["onnx", "kernels", "native"])
 def test_separation_is_measured_in_every_way_there_is(more: str, capsys: pytest.CaptureFixture[str]):
     ways = ["plain", "torch"]
-    if more == "onnx" and find_spec("onnxruntime") and find_spec("onnx"):
-        ways += ["onnx", "int8"]
-    if more == "kernels" and (kernels := search_kernels().kernels) is not None:
-        ways += ["kernels", *(f"kernels-{precision}" for precision in kernels.precisions[1:])]
+    if more == "onnx":
+        ways += ["onnx", "int8"] if find_spec("onnxruntime") and find_spec("onnx") else []
+    elif (kernels := search_kernels().kernels) is not None:
+        ways += [more, *(f"{more}-{precision}" for precision in kernels.precisions[1:])]
     code, output = run(capsys, *SEPARATE, "--runtime", ",".join(ways), "--markdown")
     assert code == 0, output
     assert "fp32, medians of 1 round(s)" in output
@@ -72,10 +74,15 @@ def test_separation_is_measured_in_every_way_there_is(more: str, capsys: pytest.
         assert low - 0.005 <= float(quicker) <= high + 0.005
         assert gflop == measured["plain"][3]
         assert float(difference) < (0.3 if "int8" in way else 0.05 if "bf16" in way else 1e-5)
-        if way.startswith("kernels"):
+        if way.startswith(("kernels", "native")):
             assert float(peak[0]) > 0 and float(peak[1]) >= 0
         else:
             assert peak == ["-", "-"]
+
+
+def test_the_help_names_every_runtime(capsys: pytest.CaptureFixture[str]):
+    code, output = run(capsys, "bench", "separate", "--help")
+    assert code == 0 and set(RUNTIMES) <= set(re.findall(r"[\w-]+", output))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -154,7 +155,14 @@ def test_bad_files_do_not_stop_the_others(capsys, model):
     assert "7 of 9 file(s) failed, 2 done" in text
     for name in bad:
         assert f"failed: {name}:" in text
-    assert [json.loads(line)["status"] for line in out.splitlines()] == ["failed"] * 7 + ["done"] * 2
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["status"] for line in lines] == ["failed"] * 7 + ["done"] * 2
+    assert lines == records("out")  # those that failed before the folder was there, too
+    assert [line["outputs"] for line in lines[:7]] == [{}] * 7
+    for line in lines[7:]:
+        assert line["output_bytes"] == {
+            stem: Path("out", name).stat().st_size for stem, name in line["outputs"].items()
+        }
     assert listing("out") == [
         f"{name}/{stem}.wav" for name in ("silence", "Été à la mer") for stem in ("bass", "vocals")
     ]
@@ -247,7 +255,10 @@ def test_names_follow_the_pattern(capsys, model):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--filename", "{stem"], "filename: '{stem' contains a single brace; legal: {track}, {trackext}, {stem}"),
+        (
+            ["--filename", "{stem"],
+            "filename: '{stem' contains a single brace; legal: {track}, {trackext}, {folder}, {stem}",
+        ),
         (["--filename", "{track.__class__}/{stem}.wav"], "contains track.__class__; legal: {track}"),
         (["--filename", "{track}.wav"], "has no {stem}; the 2 stems need names of their own"),
         (["--flac", "--mp3"], "--flac and --mp3: exclude each other; choose one"),
@@ -296,6 +307,17 @@ def test_two_inputs_for_one_name_are_refused_unless_the_pattern_tells_them_apart
     assert not Path("separated").exists()
     assert run(capsys, *files, "-n", model, "--filename", "{track}.{trackext}/{stem}.{ext}")[0] == 0
     assert len(listing()) == 4
+
+
+def test_songs_of_one_name_are_told_apart_by_their_folders(capsys, model):
+    files = [song("x/mixture.wav"), song("y/mixture.wav")]
+    code, _, text = run(capsys, *files, "-n", model)
+    assert code == 2 and "--filename, such as '{folder}/{track}/{stem}.{ext}'" in text
+    assert run(capsys, *files, "-n", model, "--filename", "{folder}/{stem}.{ext}")[0] == 0
+    assert listing() == [f"{folder}/{stem}.wav" for folder in "xy" for stem in ("bass", "vocals")]
+    os.chdir("x")
+    assert run(capsys, "mixture.wav", "-n", model, "-o", "..", "--filename", "{folder}-{stem}.{ext}")[0] == 0
+    assert Path("../x-bass.wav").is_file()
 
 
 def test_a_song_never_becomes_a_stem_of_another(capsys, model):
@@ -414,6 +436,11 @@ def test_the_manifest_says_what_was_made_of_what_and_how(capsys, model):
     assert len(record["models"]["small.safetensors"]) == 64 and record["settings"]["chunks"][0]["chunk_s"] == 10
 
 
+def _without_sizes(record: dict[str, Any]) -> str:
+    """Return a record as versions wrote it that stored no sizes of stems."""
+    return json.dumps({name: value for name, value in record.items() if name != "output_bytes"})
+
+
 def test_done_songs_are_skipped_until_file_model_settings_or_stems_change(capsys, model):
     song("a.wav")
     song("b.wav")
@@ -428,6 +455,14 @@ def test_done_songs_are_skipped_until_file_model_settings_or_stems_change(capsys
     assert separated("--force") == ["done", "done"]
     stem.unlink()
     assert separated() == ["done", "skipped"] and stem.is_file()
+    os.truncate(stem, stem.stat().st_size - 1)
+    assert separated() == ["done", "skipped"]
+    whole = Path("separated/manifest.jsonl").read_text()
+    old = [json.loads(line) for line in whole.splitlines()]
+    Path("separated/manifest.jsonl").write_text("".join(f"{_without_sizes(record)}\n" for record in old))
+    assert separated() == ["skipped", "skipped"]
+    os.truncate(stem, 0)
+    assert separated() == ["done", "skipped"] and stem.stat().st_size
     song("b.wav", gain=0.1)
     assert separated() == ["skipped", "done"]
     assert separated("--chunk", "5") == ["done", "done"]

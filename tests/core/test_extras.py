@@ -13,7 +13,7 @@ import typer
 
 from bandsplit.cli import main as cli
 from bandsplit.cli.main import app
-from bandsplit.core.extras import describe_missing, extras, requirements
+from bandsplit.core.extras import describe_missing, extras, requirements, source_of
 from bandsplit.separation.export import export_model
 from environments import Environment
 from places import CHECKPOINT, ROOT
@@ -140,6 +140,8 @@ def test_without_extras_every_command_works_or_names_the_extra_that_it_needs(tmp
     (doctor,) = (text for (line, _), (_, text) in zip(CASES, found, strict=True) if line == "doctor")
     assert "train without codecarbon, lightning-fabric, matplotlib, scipy -> if you need it:" in doctor
     assert "0 failed" in doctor
+    (scored,) = (text for (line, _), (_, text) in zip(CASES, found, strict=True) if "--yardsticks" in line)
+    assert "multichannel Wiener: not scored, since it needs norbert: pip install 'bandsplit[wiener]'" in scored
     (status,) = (text for (line, _), (_, text) in zip(CASES, found, strict=True) if line.startswith("study status"))
     assert "mini-base vocals seed 1: error: this needs lightning-fabric, which is not installed: pip" in status
 
@@ -172,6 +174,18 @@ def test_every_package_of_an_extra_is_found_by_the_name_it_is_imported_by():
         for name, found, _ in requirements(extra):
             modules = [module for module, packages in owners if name in map(str.lower, packages)]
             assert not (found and modules) or any(map(describe_missing, modules)), name
+
+
+def test_extras_of_development_are_offered_to_nobody():
+    project = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]")[1].split("\n[")[0]
+    named = re.findall(r"^(\w+) = \[$", project, re.MULTILINE)
+    assert set(named) - set(extras()) == {"dev", "docs", "oracle"}
+
+
+def test_the_kernels_come_from_their_folder_since_no_index_has_them():
+    assert source_of("kernels") == "./kernels, in the source folder" and source_of("av") == "'bandsplit[av]'"
+    places = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    assert [path.name for path in places if "bandsplit[kernels]" in path.read_text()] == []
 
 
 def test_every_extra_that_is_named_exists():

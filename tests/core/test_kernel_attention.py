@@ -1,10 +1,12 @@
 """Attention by the CPU kernels in every instruction set: against NumPy in double precision."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from bandsplit.core.kernel_attention import attend
-from bandsplit.core.kernels import KernelPrecision
+from bandsplit.core.kernels import KernelPrecision, PackedStack
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
 TOLERANCE: dict[KernelPrecision, float] = {"fp32": 2e-6, "bf16": 5e-3, "int8": 3e-2}
@@ -55,6 +57,23 @@ def test_threads_change_no_bit(name: str, precision: KernelPrecision):
     one = attend(kernels_of(name), *arrays, 1, precision)
     for threads in (2, 3, 7):
         np.testing.assert_array_equal(attend(kernels_of(name), *arrays, threads, precision), one)
+
+
+@pytest.mark.parametrize("threads", range(1, 10))
+def test_callers_and_their_threads_are_no_more_than_wanted(threads: int, monkeypatch: pytest.MonkeyPatch):
+    asked: dict[int, int] = {}  # by each caller
+    apply = PackedStack.apply
+
+    def count(self: PackedStack, x: np.ndarray, threads: int, y: np.ndarray | None = None) -> np.ndarray:
+        asked[threading.get_ident()] = max(threads, asked.get(threading.get_ident(), 0))
+        return apply(self, x, threads, y)
+
+    monkeypatch.setattr(PackedStack, "apply", count)
+    for groups in (1, 2, 4, 7):
+        asked.clear()
+        attend(installed_kernels(), *noise(groups, 200, 200, 32, 40), threads)
+        assert 1 <= sum(asked.values()) <= threads, groups
+        assert len(set(asked.values())) == 1
 
 
 def test_a_large_score_takes_all():

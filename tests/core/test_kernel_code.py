@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bandsplit.core.kernels import instruction_sets
+from bandsplit.core.kernels import instruction_sets, load_library
 from cpu_kernels import installed_kernels
 from places import ROOT
 
@@ -53,12 +55,15 @@ def loops_of_products(code: list[Line]) -> Iterator[tuple[str, list[str]]]:
             assert len(dots) == SUMS[dots[0][-3:]]
 
 
-@pytest.mark.skipif(not shutil.which("objdump"), reason="objdump is not installed")
-def test_the_sums_of_products_stay_in_registers():
-    library = installed_kernels().library
-    loops = list(loops_of_products(disassembly(Path(library._name))))
-    built = [kernels.name for kernels in instruction_sets(library)]
-    assert {dot for dot, _ in loops} == set().union(*(DOTS[name] for name in built))
+def check_loops(library: Path, built: list[str]) -> None:
+    """Check that each set has loops for all of its products, as many as the others, and that none stores sums."""
+    loops = list(loops_of_products(disassembly(library)))
+    sets = Counter(dot for name in built for dot in DOTS[name])
+    found = Counter(dot for dot, _ in loops)
+    assert found.keys() == sets.keys()
+    for register in SUMS:
+        for_each_set = {found[dot] / sets[dot] for dot in sets if dot.endswith(register)}
+        assert len(for_each_set) <= 1 and all(count.is_integer() for count in for_each_set), found
     for _, body in loops:
         spilled = [text for text in body if re.match(r"vmov\S+ +%.mm\d+,.*\(", text) or re.search(r"%r[sb]p\)", text)]
         assert spilled == [], "\n".join(body)
@@ -66,10 +71,44 @@ def test_the_sums_of_products_stay_in_registers():
         assert len(copied) <= 2, "\n".join(body)  # a CPU renames registers instead
 
 
+@pytest.mark.skipif(not shutil.which("objdump"), reason="objdump is not installed")
+def test_the_sums_of_products_stay_in_registers():
+    library = installed_kernels().library
+    check_loops(Path(library._name), [kernels.name for kernels in instruction_sets(library)])
+
+
+def build_library(folder: Path, compiler: str, *options: str) -> Path:
+    """Build the library with a compiler; skip the test where it or CMake is missing."""
+    if not (shutil.which("cmake") and shutil.which(compiler)):
+        pytest.skip(f"cmake or {compiler} is not installed")
+    build = ["cmake", "-S", str(ROOT / "kernels"), "-B", str(folder), f"-DCMAKE_CXX_COMPILER={compiler}", *options]
+    for command in (build, ["cmake", "--build", str(folder), "-j2"]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0 and "warning: " not in done.stdout + done.stderr, done.stdout + done.stderr
+    (library,) = folder.glob("libbandsplit_kernels.*")
+    return library
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["g++", "g++-11", "clang++", "clang++-14"])
+def test_every_compiler_builds_the_sets_that_it_knows(compiler: str, tmp_path: Path):
+    library = build_library(tmp_path, compiler)
+    sets = instruction_sets(load_library(library))
+    assert {"avx2", "avx512vnni", "avx512bf16"} <= {kernels.name for kernels in sets}
+    if shutil.which("objdump"):
+        check_loops(library, [kernels.name for kernels in sets])
+    inputs, weights = np.random.default_rng(0).normal(size=(2, 70, 128))
+    for kernels in sets:
+        if kernels.library.bandsplit_set_runs(kernels.number):
+            found = kernels.multiply(inputs, weights, "fp32")
+            np.testing.assert_allclose(found, inputs @ weights.T, atol=1e-4)
+
+
 SCRIPT = """
 import sys
 import numpy as np
 from pathlib import Path
+from bandsplit.core.kernel_attention import attend
 from bandsplit.core.kernels import Dense, PackedRecurrent, PackedStack, instruction_sets, load_library
 
 library = load_library(Path(sys.argv[1]))
@@ -80,10 +119,9 @@ for kernels in instruction_sets(library):
     for precision in ("fp32", "bf16", "int8"):
         if not kernels.has(precision):
             continue
-        for n, m, groups in [(16, 16, 1), (80, 48, 5), (96, 32, 2)]:
+        for n, m, groups, gru in [(*size, gru) for size in [(16, 16, 1), (80, 48, 5), (96, 32, 2)] for gru in (0, 1)]:
             sizes = (2, 4 * m, n + m + 1), (2, n, m), (n,)
             weights = (draw(size=size) for size in sizes)
-            gru = groups == 2
             packed = PackedRecurrent(kernels, *weights, gru=gru, groups=groups, eps=1e-7, precision=precision)
             for shape in [(1, 1, 1, 1), (1, 2, 5, 3), (2, 1, 3, 13)]:
                 for axis in ("time", "band"):
@@ -100,21 +138,63 @@ for kernels in instruction_sets(library):
         ]
         PackedStack(kernels, layers, mixes=True).apply(draw(size=(2, 3, 49, 32)).astype(np.float32), 2)
         kernels.multiply(draw(size=(7, 48)), draw(size=(65, 48)), precision)
+        for groups, queries, keys, d, v in [(1, 1, 1, 16, 1), (3, 7, 5, 20, 65), (2, 49, 13, 300, 7)]:
+            arrays = (draw(size=(groups, *size)).astype(np.float32) for size in [(queries, d), (keys, d), (keys, v)])
+            attend(kernels, *arrays, threads=5, precision=precision)
         print(kernels.name, precision)
 """
 
 
+def preloaded(library: Path | str, script: str, *arguments: Path | str) -> subprocess.CompletedProcess[str]:
+    """Run a script in a Python that loads a library first."""
+    environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(ROOT / "src")}
+    environment["ASAN_OPTIONS"] = "detect_leaks=0"  # Python itself never frees what it keeps until its end
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("g++")), reason="cmake or g++ is not installed")
 def test_sanitizers_find_nothing(tmp_path: Path):
-    build = ["cmake", "-S", str(ROOT / "kernels"), "-B", str(tmp_path), "-DSANITIZE=ON", "-DCMAKE_CXX_COMPILER=g++"]
-    for command in (build, ["cmake", "--build", str(tmp_path), "-j2"]):
-        subprocess.run(command, check=True, capture_output=True)
-    (library,) = tmp_path.glob("libbandsplit_kernels.*")
+    library = build_library(tmp_path, "g++", "-DSANITIZE=ON")
     runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
-    # Python itself never frees what it keeps until its end.
-    environment = {**os.environ, "LD_PRELOAD": runtime.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-    command = [sys.executable, "-c", SCRIPT, str(library)]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment | {"PYTHONPATH": str(ROOT / "src")})
+    ended = preloaded(runtime.stdout.strip(), SCRIPT, library)
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert "avx2 fp32" in ended.stdout and "avx2 int8" in ended.stdout
+
+
+SCARCE = """
+#include <cstdlib>
+#include <new>
+
+static int left = -1;
+extern "C" void fail_after(int count) { left = count; }
+void *operator new(std::size_t size) {
+    if (left >= 0 && left-- == 0) throw std::bad_alloc();
+    return std::malloc(size);
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+"""
+NO_MEMORY = """
+import ctypes, sys
+import numpy as np
+from pathlib import Path
+from bandsplit.core.kernels import Dense, PackedStack, instruction_sets, load_library
+
+scarce = ctypes.CDLL(sys.argv[1])
+layer = Dense(np.ones((1, 16, 16)), np.zeros((1, 16)))
+stack, x = PackedStack(instruction_sets(load_library(Path(sys.argv[2])))[0], [layer]), np.ones((1, 1, 500, 16), "f4")
+for count in range(9):
+    scarce.fail_after(count)
+    assert (stack.apply(x, 5) == 16).all()
+print("all computed")
+"""
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="g++ is not installed")
+def test_no_memory_for_a_thread_leaves_the_work_to_the_others(tmp_path: Path):
+    kernels, scarce = installed_kernels(), tmp_path / "scarce.so"
+    command = ["g++", "-shared", "-fPIC", "-x", "c++", "-", "-o", str(scarce)]
+    subprocess.run(command, input=SCARCE, text=True, check=True, capture_output=True)
+    ended = preloaded(scarce, NO_MEMORY, scarce, kernels.library._name)
+    assert (ended.stdout.strip(), ended.stderr) == ("all computed", "")

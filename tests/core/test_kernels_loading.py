@@ -2,6 +2,7 @@
 
 import _ctypes
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -82,7 +83,19 @@ def test_an_unknown_setting_is_refused_with_the_legal_ones(monkeypatch: pytest.M
 def test_no_package_is_said_by_the_doctor_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(kernels, "_PACKAGE", "bandsplit_no_kernels")
     assert search_kernels() == (None, "not installed", False)
-    assert caplog.text == "" and "pip install 'bandsplit[kernels]'" in finding().fix
+    assert caplog.text == "" and finding().fix.endswith("pip install ./kernels, in the source folder")
+
+
+def test_a_cpu_without_avx2_has_none_and_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):
+    installed_kernels()
+    search_kernels.cache_clear()
+    monkeypatch.setattr(kernels, "instruction_sets", lambda library: [])
+    assert search_kernels() == (None, "this CPU lacks AVX2", False)
+    assert finding()[2:] == ("this CPU lacks AVX2", "note", "")
+    search_kernels.cache_clear()
+    monkeypatch.setenv("BANDSPLIT_KERNELS", "avx2")
+    with pytest.raises(ConfigError, match="'avx2' does not run here; legal on this CPU: none; off"):
+        search_kernels()
 
 
 def refused(caplog: pytest.LogCaptureFixture) -> str:
@@ -117,6 +130,20 @@ def test_a_file_that_is_no_library_is_named(package: Path, caplog: pytest.LogCap
 def test_a_library_without_an_interface_is_another_version(package: Path, caplog: pytest.LogCaptureFixture):
     shutil.copy(_ctypes.__file__, package / "libbandsplit_kernels.so")
     assert "has interface None, and this bandsplit needs" in refused(caplog)
+
+
+def test_the_version_of_the_kernels_and_the_extra_follow_the_interface():
+    number = kernels.INTERFACE
+    library = (ROOT / "kernels" / "pyproject.toml").read_text()
+    assert re.search(rf'^version = "0\.{number}\.\d+"$', library, re.MULTILINE)
+    assert f'"bandsplit-kernels>=0.{number},<0.{number + 1} ;' in (ROOT / "pyproject.toml").read_text()
+    assert f"const int INTERFACE = {number};" in (ROOT / "kernels" / "src" / "library.cpp").read_text()
+
+
+def test_the_kernels_have_the_licence_of_the_project():
+    assert (ROOT / "kernels" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+    for folder in (ROOT, ROOT / "kernels"):
+        assert '\nlicense-files = ["LICENSE"]\n' in (folder / "pyproject.toml").read_text()
 
 
 def test_a_library_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch):

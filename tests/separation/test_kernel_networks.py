@@ -1,6 +1,9 @@
 """Complete networks by the CPU kernels: equal to PyTorch in single precision, near it in lower ones."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,9 @@ from bandsplit.recipes.catalogue import find_recipe
 from bandsplit.separation.separator import Separator
 from bandsplit.separation.torch_network import TorchNetwork
 from cpu_kernels import installed_kernels
-from songs import noise
-from tiny_models import RATE_HZ, separator, tiny_model
+from places import ROOT
+from songs import noise, write_dataset
+from tiny_models import RATE_HZ, separator, tiny_model, write_tiny_model
 
 LEAST_DB: dict[KernelPrecision, float] = {"fp32": 110, "bf16": 45, "int8": 30}
 """Signal-to-noise ratios of small networks; those of large ones are 10 dB higher."""
@@ -159,3 +163,20 @@ def test_a_set_without_bf16_leaves_it_to_pytorch(monkeypatch: pytest.MonkeyPatch
         assert np.isfinite(network.estimate(noise(2, 4000)[None])).all()
     finally:
         search_kernels.cache_clear()
+
+
+def test_the_benchmark_prints_what_lower_precisions_change_in_a_model(tmp_path: Path):
+    kernels = installed_kernels()
+    write_dataset(tmp_path / "songs", train=1, test=2)
+    write_tiny_model(tmp_path / "model.safetensors", "vocals", n_features=16)
+    script = ROOT / "benchmarks" / "kernels.py"
+    arguments = "--model", tmp_path / "model.safetensors", "--data", tmp_path / "songs"
+    command = list(map(str, (sys.executable, script, *arguments)))
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[3:]]
+    assert [row[0] for row in rows] == ["torch", *kernels.precisions]
+    changes_db = {name: float(change) for name, _, _, change in rows}
+    assert changes_db["torch"] == 0 and changes_db["fp32"] <= 0.001 and changes_db["int8"] <= 0.1
+    for name, snrs_db, *_ in rows[1:]:
+        assert float(snrs_db.split(" to ")[0]) >= LEAST_DB[name], rows  # type: ignore[index]

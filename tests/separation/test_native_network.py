@@ -113,7 +113,7 @@ def test_damaged_files_are_refused_by_name(model: Path):
         NativeNetwork(model)
     for value, reason in (
         (float("nan"), ".* not finite: encoder"),
-        (1e38, "weights are not finite; use --runtime torch"),
+        (1e38, "weights are not finite, or above 1e30; use --runtime torch"),
     ):
         with torch.no_grad():
             next(loaded.parameters()).fill_(value)
@@ -123,6 +123,16 @@ def test_damaged_files_are_refused_by_name(model: Path):
     save_model(model, load_model_in_double(data, model), CARD, {"encoder.projections.0.weight": torch.float64})
     with pytest.raises(ModelFileError, match=r"of another type: encoder\.projections\.0\.weight is F64, expected F32"):
         NativeNetwork(model)
+
+
+def test_auto_leaves_weights_above_1e30_to_pytorch(model: Path):
+    loaded = load_model(model)
+    with torch.no_grad():
+        next(loaded.parameters()).view(-1)[0] = 2e30
+    save_model(model, loaded, CARD)
+    assert isinstance(open_network(model, "cpu"), TorchNetwork)
+    with pytest.raises(ModelFileError, match=r"model\.safetensors: weights are not finite, or above 1e30; use"):
+        open_network(model, "cpu", runtime="native")
 
 
 def load_model_in_double(data: bytes, path: Path):
@@ -161,6 +171,11 @@ def test_what_it_lacks_is_said(model: Path, tmp_path: Path, monkeypatch: pytest.
         assert "has recurrent layers only, and the layer 'time' of this model is" in refused(path)
     narrow = write_model(tmp_path, ARCHITECTURES["heads"])
     assert "needs features in multiples of 16 per head and group; this model has 4" in refused(narrow)
+    search_kernels.cache_clear()
+    monkeypatch.setenv("BANDSPLIT_KERNELS", "avx2")
+    assert "runtime 'native' has no products in bf16: the kernels' set avx2 has fp32, int8; use 'torch'" in refused(
+        model, precision="bf16"
+    )
     monkeypatch.setenv("BANDSPLIT_KERNELS", "off")
     search_kernels.cache_clear()
     try:

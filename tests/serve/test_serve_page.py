@@ -15,6 +15,7 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 from served import Client, Served, song
+from served_page import COLOURS, FACTS, FOCUS, NAMES, NEWS, OUTSIDE, SHOWN, STATES, TOKEN, UPLOADS, click, tab_to
 from tiny_models import RATE_HZ
 from waiting import wait_until
 
@@ -23,11 +24,6 @@ pytestmark = [
     pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)"),
 ]
 
-TOKEN = "correct-horse-battery-staple"
-NAMES = "[...document.querySelectorAll('#list h3')].map((name) => name.textContent)"
-STATES = "[...document.querySelectorAll('#list .job')].map((job) => job.dataset.state)"
-FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySelector('.facts').textContent)"
-UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
 PLAYER = "document.querySelector('.song').player"
 # Each start of a source: when in samples, from where in samples, and samples. The first one stops the clock of the
 # audio, so that a slow machine has the next piece in time, too.
@@ -57,7 +53,7 @@ HEARD = """(async () => {
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("page")
-    with Served(folder / "served", "-n", model, "--keep-free", "0", "--token", TOKEN, "--max-upload", "5") as server:
+    with Served(folder / "served", "-n", model, "--keep-free", "0", "--token", TOKEN, "--max-upload", "10") as server:
         server.client = Client(server.url, Authorization=f"Bearer {TOKEN}")
         yield server
 
@@ -67,10 +63,11 @@ def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with Browser(tmp_path_factory.mktemp("browser"), "--hide-scrollbars") as browser:
         browser.look(1200)
         browser.open(f"{served.url}/#token={TOKEN}")
-        browser.wait("!document.querySelector('main').hidden")
+        browser.wait(SHOWN)
         browser.run(RECORD_STARTS)
         yield browser
-        expected = ("status of 401", "status of 415")  # of the request without a token, and of the text file
+        # Of the request without a token, of the large file, and of the text file.
+        expected = ("status of 401", "status of 413", "status of 415")
         problems = [
             problem for problem in browser.problems if not any(code in json.dumps(problem) for code in expected)
         ]
@@ -78,26 +75,23 @@ def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         assert all(request.startswith((f"{served.url}/", "data:", "about:")) for request in browser.requests)
 
 
-def click(browser: Browser, name: str, text: str) -> None:
-    """Press a button or link of a job."""
-    browser.run(f"""(() => {{
-      const jobs = [...document.querySelectorAll(".job")];
-      const job = jobs.find((found) => found.querySelector("h3").textContent === {json.dumps(name)});
-      [...job.querySelectorAll("button, a")].find((button) => button.textContent === {json.dumps(text)}).click();
-    }})()""")
+def delete_all(browser: Browser, served: Served) -> None:
+    for job in served.client.get("/jobs"):
+        served.client.ask("DELETE", f"/jobs/{job['id']}")
+    browser.wait(NAMES, lambda names: names == [])
 
 
 def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, served: Served, tmp_path: Path):
     time_s = np.arange(21 * RATE_HZ) / RATE_HZ
     soundfile.write(tmp_path / "tone <b>.wav", 0.2 * np.sin(2 * np.pi * 800 * time_s), RATE_HZ)
     (tmp_path / "diary.txt").write_text("Dear diary")
-    (tmp_path / "large.wav").write_bytes(bytes(6_000_000))
+    (tmp_path / "large.wav").write_bytes(bytes(11_000_000))
     browser.drop(".drop", *(tmp_path / name for name in ("tone <b>.wav", "diary.txt", "large.wav")))
     browser.wait(STATES, lambda states: states == ["done"])
     assert browser.run(NAMES) == ["tone <b>.wav"]
     refused = browser.wait(UPLOADS, lambda texts: len(texts) == 2 and "is not audio" in "".join(texts))
     assert any("diary.txt" in text and "is not audio that can be read" in text for text in refused)
-    assert any("The file has 6.0 MB; at most 5.0 MB can be uploaded" in text for text in refused)
+    assert any("The file has 11 MB; at most 10 MB can be uploaded" in text for text in refused)
     assert browser.run("location.href") == f"{served.url}/"  # neither a token nor a file
     for name in ("diary.txt", "large.wav"):
         click(browser, name, "Remove")
@@ -135,13 +129,17 @@ def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, serve
         assert archive.read("tone _b_/bass.wav") == bass
     click(browser, "tone <b>.wav", "Delete")
     assert len(served.client.get("/jobs")) == 1
+    browser.click(".song .play")
+    browser.run(f"window.player = {PLAYER}; 0")
+    browser.wait("player.sources.size")
     click(browser, "tone <b>.wav", "Really delete?")
     browser.wait(NAMES, lambda names: names == [])
+    assert browser.run("[player.running, player.sources.size]") == [False, 0]  # it no longer plays
 
 
 def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Served, tmp_path: Path):
     other = served.client  # another client's songs are in the same queue
-    running = other.add(song(100), "long.wav")
+    running = other.add(song(300), "long.wav")
     worker = served.freeze_at_work(running)
     try:
         (tmp_path / "mine.wav").write_bytes(song())
@@ -154,32 +152,122 @@ def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Se
         browser.wait(STATES, lambda states: states == ["cancelled", "running"])
         click(browser, "long.wav", "Cancel")
         browser.wait(STATES, lambda states: states == ["cancelled", "cancelled"])
-        assert browser.wait("document.querySelector('#news').textContent") == "long.wav: Cancelled"
+        assert browser.wait(NEWS) == "long.wav: Cancelled"
     finally:
         worker.resume()
-    for job in other.get("/jobs"):
-        other.ask("DELETE", f"/jobs/{job['id']}")
+    delete_all(browser, served)
 
 
-def test_the_page_works_by_keyboard_and_on_a_phone(browser: Browser, served: Served, tmp_path: Path):
-    job = served.client.follow(served.client.add(song(1), f"{'long name ' * 9}.wav"))
+def test_of_folders_the_songs_are_uploaded(browser: Browser, served: Served, tmp_path: Path):
+    for place in ("album/10.wav", "album/9.WAV", "album/disc 2/1.wav", "album/._9.wav", "album/cover.jpg", "art/1.png"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).write_bytes(song())
+    (tmp_path / "single.wav").write_bytes(song())
+    browser.drop(".drop", tmp_path / "single.wav", tmp_path / "album", tmp_path / "art")
+    browser.wait(STATES, lambda states: states == ["done"] * 4)
+    assert browser.run(NAMES) == ["1.wav", "10.wav", "9.WAV", "single.wav"]
+    assert browser.run(UPLOADS) == ["art\n\nThis folder has no songs\n\nRemove"]
+    click(browser, "art", "Remove")
+    delete_all(browser, served)
+
+
+def test_a_refusal_in_the_middle_of_an_upload_is_shown(browser: Browser, served: Served, tmp_path: Path):
+    with (tmp_path / "large.wav").open("wb") as file:
+        file.truncate(60_000_000)
+    browser.run("Object.defineProperty(File.prototype, 'size', {get: () => 1, configurable: true}); 0")
+    browser.drop(".drop", tmp_path / "large.wav")
+    reason = "the upload is larger than 10 MB, the limit of this server (--max-upload)"
+    browser.wait(UPLOADS, lambda texts: texts == [f"large.wav\n\n{reason}\n\nRemove"])
+    assert browser.run(NEWS) == f"large.wav: {reason}"
+    browser.run("delete File.prototype.size")
+    browser.run("document.querySelector('#uploads button').focus()")
+    browser.press("Enter", "\r")
+    assert browser.run(UPLOADS) == []
+    assert browser.run(FOCUS) == "songs"
+
+
+def test_songs_are_cancelled_and_deleted_by_keyboard(browser: Browser, served: Served):
+    for name in ("first.wav", "second.wav"):
+        served.client.follow(served.client.add(song(), name))
+    worker = served.freeze_at_work(served.client.add(song(300), "long.wav"))
+    try:
+        browser.wait(STATES, lambda states: states == ["running", "done", "done"])
+        browser.run("document.querySelector('#songs').focus()")
+        tab_to(browser, "Cancel long.wav")
+        browser.press("Enter", "\r")
+        browser.wait(NEWS, lambda news: news == "long.wav: Cancelled")
+        assert browser.run(FOCUS) == "Delete long.wav"
+    finally:
+        worker.resume()
+    browser.press("Enter", "\r")
+    assert browser.run(NEWS) == "Really delete long.wav?"
+    assert browser.run(FOCUS) == "Really delete long.wav?"
+    browser.wait(FOCUS, lambda focus: focus == "Delete long.wav")  # after a while it forgets
+    browser.press(" ", " ")
+    browser.press(" ", " ")
+    browser.wait(NAMES, lambda names: names == ["second.wav", "first.wav"])
+    assert browser.run(NEWS) == "long.wav: Deleted"
+    assert browser.run(FOCUS) == "second.wav"
+    for name, then in (("second.wav", "first.wav"), ("first.wav", "jobs")):
+        tab_to(browser, f"Delete {name}")
+        browser.press("Enter", "\r")
+        browser.press("Enter", "\r")
+        browser.wait(FOCUS, lambda focus, then=then: focus == then)
+    assert browser.run(NAMES) == []
+
+
+def test_a_double_click_deletes_nothing(browser: Browser, served: Served):
+    job = served.client.follow(served.client.add(song(), "mine.wav"))
     browser.wait(STATES, lambda states: states == ["done"])
+    button, address = "#list .actions button:last-child", f"{served.url}/jobs/{job['id']}"
+    browser.click(button)
+    browser.click(button, count=2)
+    assert browser.run(f"document.querySelector('{button}').textContent") == "Really delete?"
+    assert address not in browser.requests
+    browser.click(button)
+    browser.wait(NAMES, lambda names: names == [])
+    assert address in browser.requests
+
+
+def test_the_page_is_legible_in_the_dark_and_on_a_phone(browser: Browser, served: Served, tmp_path: Path):
+    name = f"{'long name ' * 9}{'x' * 60}.wav"
+    served.client.follow(served.client.add(song(1), name))
+    browser.wait(STATES, lambda states: states == ["done"])
+    (tmp_path / "diary.txt").write_text("Dear diary")
+    browser.drop(".drop", tmp_path / "diary.txt")
+    browser.wait(UPLOADS, lambda texts: "is not audio" in "".join(texts))
     browser.run("document.querySelector('.models input').focus()")
-    reached = []
-    for _ in range(5):
+    for reached in ("stems", "format", "songs", "Remove", f"Listen to {name}", f"All stems (zip) of {name}"):
         browser.press("Tab")
-        reached.append(browser.run("document.activeElement.id || document.activeElement.textContent"))
-    assert reached == ["stems", "format", "songs", "Listen", "All stems (zip)"]
+        assert browser.run(FOCUS) == reached
     browser.run("document.querySelector('.listen').focus()")
     browser.press("Enter", "\r")
     browser.wait("Boolean(document.querySelector('.song')?.player)")
-    for width, dark in ((360, True), (1200, False)):
+    browser.click(".song .track:nth-child(1) .solo")
+    # All that can be seen at some time.
+    browser.run("for (const part of document.querySelectorAll('#offline, #login, #none')) part.hidden = false")
+    click(browser, name, "Delete")
+    for width, dark in ((360, True), (360, False), (1200, True), (1200, False)):
         browser.look(width, dark=dark)
         assert browser.run("document.documentElement.scrollWidth") <= width
-        browser.screenshot(tmp_path / f"{width}.png")
-        assert (tmp_path / f"{width}.png").stat().st_size > 10_000
-    served.client.ask("DELETE", f"/jobs/{job['id']}")
-    browser.wait(NAMES, lambda names: names == [])
+        assert browser.run(OUTSIDE) == []
+        page, contrasts = browser.run(COLOURS)
+        assert page < 0.02 if dark else page > 0.9
+        assert {text: contrast for text, contrast in contrasts if contrast < 4.5} == {}
+        expected = {
+            "Songs into stems, on this machine.",
+            "Drop songs or folders here",
+            "Continue",
+            "Listen",
+            "Solo",
+            "Remove",
+            name,
+        }
+        assert expected < {text for text, _ in contrasts}
+        browser.screenshot(tmp_path / f"{width}-{dark}.png")
+    browser.run("for (const part of document.querySelectorAll('#offline, #login, #none')) part.hidden = true")
+    click(browser, "diary.txt", "Remove")
+    delete_all(browser, served)
 
 
 def test_without_the_token_the_page_asks_for_it(browser: Browser, served: Served):
@@ -189,7 +277,7 @@ def test_without_the_token_the_page_asks_for_it(browser: Browser, served: Served
     assert browser.run("document.querySelector('main').hidden")
     for token, state in (
         ("wrong", "!document.querySelector('#wrong').hidden"),
-        (TOKEN, "!document.querySelector('main').hidden"),
+        (TOKEN, SHOWN),
     ):
         browser.run(f"document.querySelector('#token').value = {json.dumps(token)}")
         browser.click("#login button")

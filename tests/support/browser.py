@@ -33,6 +33,7 @@ class Browser:
         # Numbers that neither 3 nor 4 can hide behind.
         high = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (read, write)]
         self.profile, self.problems, self.requests, self.number = profile, [], [], 0
+        self.questions: list[str] = []  # kinds of dialogs that the browser showed
         # Tests may run as root and without a sound card.
         needed = ["--headless", "--no-sandbox", "--disable-audio-output", "--autoplay-policy=no-user-gesture-required"]
         quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage"]
@@ -93,6 +94,8 @@ class Browser:
                 self.requests.append(params["request"]["url"])
             case "Network.loadingFailed" if not params.get("canceled"):  # by the page, or as its answer has no body
                 self.problems.append(params)
+            case "Page.javascriptDialogOpening":
+                self.questions.append(params["type"])
             case "Runtime.exceptionThrown":
                 self.problems.append(params)
             case "Runtime.consoleAPICalled" if params["type"] in ("error", "warning"):
@@ -105,6 +108,15 @@ class Browser:
         address = page if isinstance(page, str) else page.as_uri()
         self.call("Page.navigate", url=address)
         self.wait(f"document.readyState === 'complete' && location.href === {json.dumps(address.partition('#')[0])}")
+
+    def tab(self, address: str, until: str) -> str:
+        """Open a page in a new tab, which hides the others; return its id once an expression in it is true."""
+        page, found = self.session, self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=found, flatten=True)["sessionId"]
+        self.open(address)
+        self.wait(until)
+        self.session = page
+        return found
 
     def run(self, script: str) -> Any:
         """Value of an expression; promises are waited for."""
@@ -123,15 +135,15 @@ class Browser:
         wait_until(arrived, script)
         return values[0]
 
-    def click(self, selector: str, at: float = 0.5) -> None:
-        """Press the mouse on an element, at a share of its width."""
+    def click(self, selector: str, at: float = 0.5, count: int = 1) -> None:
+        """Press the mouse on an element, at a share of its width; ``count`` 2 is the second press of a double click."""
         place = self.run(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)}); "
             f"e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const b = e.getBoundingClientRect(); "
             f"return [b.left + b.width * {at}, b.top + b.height / 2]; }})()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
+            self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=count)
 
     def drop(self, selector: str, *files: Path) -> None:
         """Drag files from elsewhere onto an element."""

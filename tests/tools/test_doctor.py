@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from bandsplit.core.extras import requirements
 from bandsplit.tools import doctor, self_test
 from bandsplit.tools.bench import matrix_rate
 from bandsplit.tools.doctor import Finding, examine
@@ -124,6 +125,20 @@ def test_an_extra_that_is_not_there_is_a_note(monkeypatch: pytest.MonkeyPatch):
     train = found("extras")["train"]
     assert (train.value, train.status) == ("without lightning-fabric", "note")
     assert train.fix == "if you need it: pip install 'bandsplit[train]'"
+
+
+def test_the_kernels_that_are_not_there_come_from_their_folder(monkeypatch: pytest.MonkeyPatch):
+    right = metadata.version
+
+    def version(name: str) -> str:
+        if name == "bandsplit-kernels":
+            raise metadata.PackageNotFoundError(name)
+        return right(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    if not [name for name, *_ in requirements("kernels")]:
+        pytest.skip("there are none for this CPU")
+    assert found("extras")["kernels"].fix == "if you need it: pip install ./kernels, in the source folder"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it is used")

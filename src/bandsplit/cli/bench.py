@@ -88,7 +88,8 @@ def bench_separate(
         typer.Option(
             "--runtime",
             help="Any of plain (PyTorch's layers, one chunk at a time), torch (without the CPU kernels), kernels, "
-            "kernels-bf16, kernels-int8, onnx, int8 (default: all installed).",
+            "kernels-bf16, kernels-int8, native, native-bf16, native-int8 (the kernels without PyTorch), onnx, int8 "
+            "(default: all installed).",
         ),
     ] = None,
     chunk: Annotated[

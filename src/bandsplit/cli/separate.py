@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -79,7 +80,10 @@ class OutputOptions:
         _output("--out", "-o", metavar="OUT", help="Folder for the stems and manifest.jsonl, or URI of a catalogue."),
     ] = "separated"
     filename: Annotated[
-        str, _output("--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {stem} {ext} {model}.")
+        str,
+        _output(
+            "--filename", metavar="PATTERN", help="Names in OUT: {track} {trackext} {folder} {stem} {ext} {model}."
+        ),
     ] = "{track}/{stem}.{ext}"
     two_stems: Annotated[
         str | None, _output("--two-stems", metavar="STEM", help="Write STEM, and the rest as no_STEM.")
@@ -297,7 +301,9 @@ def _find_songs(
         try:
             open_sound(song.path).close()
         except BandsplitError as error:
-            print_failure(console, song, error, batch.as_json)
+            record = print_failure(console, song, error)
+            if batch.as_json:
+                typer.echo(json.dumps(record))
     raise typer.Exit(1)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from bandsplit.cli.summary import Summary
 from bandsplit.cli.terminal import print_lines
@@ -125,7 +125,7 @@ class SongWork:
             try:
                 record = self._forecast_song(song, forecast)
             except BandsplitError as error:
-                print_failure(self.console, song, error, self.as_json)
+                self._print(print_failure(self.console, song, error))
                 failed += 1
                 continue
             self._print(record)
@@ -209,36 +209,31 @@ class SongWork:
 
     def _report_failed(self, song: Song, outcome: Outcome) -> None:
         assert outcome.error is not None and outcome.reason is not None
-        print_failure(self.console, song, outcome.error, self.as_json, self._json_to)
         self.summary.failures[outcome.reason] += 1
-        if self.batch.catalogue is None:
-            with suppress(BandsplitError):
-                self.batch.record_failure(song, outcome)
-            return
-        if outcome.reason == "output":  # it would be that of all other songs, too
-            raise OutputError(*outcome.error.args, "stopped; run the same command again to continue")
-        self.batch.record_failure(song, outcome)
+        record = print_failure(self.console, song, outcome.error)
+        try:
+            if outcome.reason == "output" and self.batch.catalogue is not None:  # it would be that of all others, too
+                raise OutputError(*outcome.error.args, "stopped; run the same command again to continue")
+            record = self.batch.record_failure(song, outcome)
+        except BandsplitError:
+            if self.batch.catalogue is not None:
+                raise
+        finally:
+            self._print(record)
 
     def _is_done(self, song: Song) -> bool:
         return not self.force and self.batch.is_done(song)
 
     def _print(self, record: dict[str, Any]) -> None:
         if self.as_json:
-            _print_json(record, self._json_to)
+            self._json_to.write(json.dumps(record) + "\n")
+            self._json_to.flush()
 
 
-def print_failure(
-    console: Console, song: Song, error: BandsplitError, as_json: bool, json_to: TextIO | None = None
-) -> None:
-    """Print why a song failed, as JSON by default on stdout."""
+def print_failure(console: Console, song: Song, error: BandsplitError) -> dict[str, Any]:
+    """Print why a song failed; return its record."""
     print_lines(console, f"failed: {error}", style="red")
-    if as_json:
-        _print_json({"status": "failed", "input": song.name, "error": str(error)}, json_to or sys.stdout)
-
-
-def _print_json(record: dict[str, Any], to: TextIO) -> None:
-    to.write(json.dumps(record) + "\n")
-    to.flush()
+    return {"status": "failed", "input": song.name, "error": str(error)}
 
 
 def _about(seconds: float) -> str:

@@ -7,7 +7,9 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
-_OF_DEVELOPMENT = ("dev", "docs")
+_FROM_SOURCE = {"kernels": "./kernels, in the source folder"}
+"""Extras whose packages are on no index -> what pip installs instead."""
+_OF_DEVELOPMENT = ("dev", "docs", "oracle")
 
 
 class Requirement(NamedTuple):
@@ -42,6 +44,11 @@ def requirements(extra: str = "") -> Iterator[Requirement]:
         yield Requirement(parsed.name, found, str(parsed.specifier))
 
 
+def source_of(extra: str) -> str:
+    """Return what ``pip install`` takes for an extra."""
+    return _FROM_SOURCE.get(extra, f"'bandsplit[{extra}]'")
+
+
 def describe_missing(module: str | None) -> str | None:
     """Say how to install the module that a `ModuleNotFoundError` names; None if bandsplit does not require it.
 
@@ -56,6 +63,6 @@ def describe_missing(module: str | None) -> str | None:
         for extra in ("", *extras()):
             for name, _, wanted in requirements(extra):
                 if name.lower().replace("-", "_") == top:
-                    fix = f"'bandsplit[{extra}]'" if extra else f"'{name}{wanted}'"
+                    fix = source_of(extra) if extra else f"'{name}{wanted}'"
                     return f"this needs {name}, which is not installed: pip install {fix}"
     return None

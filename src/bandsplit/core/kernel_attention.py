@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack
+from bandsplit.core.kernels import Dense, KernelPrecision, Kernels, PackedStack, UnfitWeightsError
 
 LEAST_QUERIES = 128
 """Of each group, from which packing is worthwhile, by measurement."""
@@ -38,13 +38,13 @@ def attend(
     if not groups:
         return np.empty((0, 0, 0), np.float32)
     found = np.empty((groups, len(query[0]), value[0].shape[-1]), np.float32)
-    inner = -(-threads // groups)
+    inner = max(1, threads // groups)
 
     def attend_group(g: int) -> None:
         with np.errstate(all="ignore"):  # they show in the outputs
             try:
                 _attend(kernels, query[g], key[g], value[g], found[g], inner, precision)
-            except ValueError:  # weights are not finite
+            except UnfitWeightsError:  # they are not finite
                 found[g] = _softmax(query[g] @ key[g].T, query[g].shape[-1]) @ value[g]
 
     if threads <= 1 or groups == 1:

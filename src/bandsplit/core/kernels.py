@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from bandsplit.core.errors import ConfigError
+from bandsplit.core.extras import source_of
 from bandsplit.core.settings import kernels_setting
 
 KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -52,6 +53,10 @@ _ARGUMENTS = {
     "bandsplit_stack_multiply": [_POINTER, _POINTER, _POINTER],
     "bandsplit_dots": [_INT, _INT, ctypes.c_int64],
 }
+
+
+class UnfitWeightsError(ValueError):
+    """Weights that the kernels do not compute, for their values, sizes or precision; PyTorch does."""
 
 
 class Kernels(NamedTuple):
@@ -110,10 +115,10 @@ def describe_problem(precision: KernelPrecision) -> str | None:
     """Return why there are no kernels for a precision here; None if there are."""
     kernels, reason, _ = search_kernels()
     if kernels is None:
-        fix = "; pip install 'bandsplit[kernels]', or ./kernels of the source folder" if reason == NOT_INSTALLED else ""
+        fix = f"; pip install {source_of('kernels')}" if reason == NOT_INSTALLED else ""
         return f"needs the CPU kernels ({reason}{fix})"
     if precision not in kernels.precisions:
-        return f"is not in the kernels' instruction set {kernels.name}; it has {', '.join(kernels.precisions)}"
+        return f"has no products in {precision}: the kernels' set {kernels.name} has {', '.join(kernels.precisions)}"
     return None
 
 
@@ -215,16 +220,17 @@ class PackedRecurrent:
         they are part of the weights.
 
         Raises:
-            ValueError: a weight is not finite, or the kernels lack this size or precision.
+            UnfitWeightsError: a weight is not finite or above 1e30, or the kernels lack this size or precision.
+            ValueError: shapes do not match.
         """
         weight, project, bias = _floats(weight), _floats(project), _floats(bias)
         _, n, m = project.shape
-        assert weight.shape == (2, 4 * m, n + m + 1) and bias.shape == (n,)
+        _require(weight.shape == (2, 4 * m, n + m + 1) and len(project) == 2 and bias.shape == (n,), "weights")
         self._library, self._packed = kernels.library, _POINTER()
         arguments = kernels.number, _PRECISIONS.index(precision), int(gru), n, m, groups, eps
         pointers = weight.ctypes.data, project.ctypes.data, bias.ctypes.data, ctypes.byref(self._packed)
         _check(self._library.bandsplit_lstm_pack(*arguments, *pointers))
-        weakref.finalize(self, self._library.bandsplit_free, self._packed)
+        _free_with(self, self._library, self._packed)
         self.n = n
 
     def along(self, x: np.ndarray, y: np.ndarray, axis: Literal["time", "band"], heads: int, threads: int) -> None:
@@ -232,10 +238,13 @@ class PackedRecurrent:
 
         Sequences run along one axis; a NaN or an infinity in one makes all of its output NaN. Threads share them, and
         their number changes no bit. Any number of threads may call this at once.
+
+        Raises:
+            ValueError: the arrays are not as described.
         """
+        _require(x.ndim == 5 and x.shape[-1] == heads * self.n and y.shape == x.shape, "shapes")
+        _require(_is_plain(x) and _is_plain(y) and not np.shares_memory(x, y), "arrays")
         b, c, k, t, n = x.shape
-        assert n == heads * self.n and y.shape == x.shape and x.dtype == y.dtype == np.float32
-        assert x.flags.c_contiguous and y.flags.c_contiguous and not np.shares_memory(x, y)
         if axis == "time":
             counts, strides, steps, stride = (b * c * k, 1, heads), (t * n, 0, self.n), t, n
         else:
@@ -276,19 +285,24 @@ class PackedStack:
         that of the mean of their outputs, and both parts of the last one, of the mean (no activation) and of each.
 
         Raises:
-            ValueError: a weight is not finite, or the kernels lack this size or precision.
+            UnfitWeightsError: a weight is not finite or above 1e30, or the kernels lack this size or precision.
+            ValueError: shapes do not match.
         """
         sets = len(layers[0].weight)
         outputs, inputs = zip(*(one.weight.shape[1:] for one in layers), strict=True)
-        sources = (0, 0, 1, 0) if mixes else range(len(layers))
-        assert all(inputs[i] == outputs[j] for i, j in enumerate(sources[: len(layers) - 1], start=1))
+        if mixes:  # the library keeps what it mixes in buffers of the last layer's inputs and of its outputs
+            chained = len(layers) == 4 and inputs[1:] == (outputs[0], outputs[1], outputs[0])
+            _require(chained and outputs[2] == outputs[3] == inputs[0], "layers that mix")
+        else:
+            _require(inputs[1:] == outputs[:-1], "layers")
         arrays, weights = [], (_Weights * len(layers))()  # arrays are kept until they are packed
         for one, given in zip(layers, weights, strict=True):
             weight, bias = _floats(one.weight), _floats(one.bias)
             slope = None if one.slope is None else _floats(one.slope)
             given.outputs, given.inputs = weight.shape[1:]
-            assert len(weight) == sets and bias.shape == (sets, given.outputs)
-            assert (slope is not None) == (one.activation == "prelu") and (slope is None or len(slope) == given.outputs)
+            slopes = (given.outputs,) if one.activation == "prelu" else None
+            _require(len(weight) == sets and bias.shape == (sets, given.outputs), "weights")
+            _require((None if slope is None else slope.shape) == slopes, "slopes")
             given.precision = _PRECISIONS.index(one.precision)
             given.activation = _ACTIVATIONS.index(one.activation)
             given.weight, given.bias = weight.ctypes.data, bias.ctypes.data
@@ -297,24 +311,36 @@ class PackedStack:
         self._library, self._packed = kernels.library, _POINTER()
         sizes = kernels.number, sets, len(layers), int(mixes)
         _check(self._library.bandsplit_stack_pack(*sizes, weights, ctypes.byref(self._packed)))
-        weakref.finalize(self, self._library.bandsplit_free, self._packed)
-        self.sets, self.n_in, self.n_out = sets, inputs[0], outputs[-1]
+        _free_with(self, self._library, self._packed)
+        self.sets, self.n_in, self.n_out, self._mixes = sets, inputs[0], outputs[-1], mixes
+        self._sums = _ROWS, outputs[0]
 
     def multiply(self, rows: np.ndarray, sums: np.ndarray) -> None:
-        """Write the plain sums of six rows with the first weights, whose number is a multiple of 64."""
+        """Write the plain sums of six rows with the first weights, whose number is a multiple of 64.
+
+        Raises:
+            ValueError: the arrays have other shapes.
+        """
+        _require(rows.shape == (_ROWS, self.n_in) and _is_plain(rows), "rows")
+        _require(sums.shape == self._sums and self._sums[1] % 64 == 0, "sums")
+        _require(sums.itemsize == 4 and sums.flags.c_contiguous, "sums")
         _check(self._library.bandsplit_stack_multiply(self._packed, rows.ctypes.data, sums.ctypes.data))
 
     def apply(self, x: np.ndarray, threads: int, y: np.ndarray | None = None) -> np.ndarray:
         """Map contiguous, float32 ``(g c l n)`` to ``(g c l m)``; set g modulo their number serves group g.
 
-        A stack that mixes has the residual inside. The outputs are written to ``y`` if it is given, which shares no
-        memory with ``x``. Any number of threads may call this at once.
+        There is one channel, but for a stack that mixes, which has the residual inside. The outputs are written to
+        ``y`` if it is given, which shares no memory with ``x``. Any number of threads may call this at once.
+
+        Raises:
+            ValueError: the arrays are not as described.
         """
-        groups, channels, rows, n = x.shape
-        assert n == self.n_in and x.dtype == np.float32 and x.flags.c_contiguous
+        _require(x.ndim == 4 and x.shape[-1] == self.n_in and (self._mixes or x.shape[1] == 1), "shapes")
+        groups, channels, rows, _ = x.shape
         if y is None:
             y = np.empty((groups, channels, rows, self.n_out), np.float32)
-        assert y.shape == (groups, channels, rows, self.n_out) and y.dtype == np.float32 and y.flags.c_contiguous
+        _require(y.shape == (groups, channels, rows, self.n_out), "shapes")
+        _require(_is_plain(x) and _is_plain(y) and not np.shares_memory(x, y), "arrays")
         run = self._library.bandsplit_stack_run
         _check(run(self._packed, x.ctypes.data, y.ctypes.data, groups, channels, rows, threads))
         return y
@@ -324,9 +350,24 @@ def _floats(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, np.float32)
 
 
+def _is_plain(array: np.ndarray) -> bool:
+    return array.dtype == np.float32 and array.flags.c_contiguous
+
+
+def _require(fit: bool, what: str) -> None:
+    """Raise an error unless arguments fit: the library trusts them, and ``python -O`` leaves assertions out."""
+    if not fit:
+        raise ValueError(f"kernels: {what} do not fit")
+
+
+def _free_with(owner: object, library: ctypes.CDLL, packed: ctypes.c_void_p) -> None:
+    """Free packed weights with their owner, but not at exit, when other threads may still compute with them."""
+    weakref.finalize(owner, library.bandsplit_free, packed).atexit = False
+
+
 def _check(problem: int) -> None:
     if problem == _NO_MEMORY:
         raise MemoryError
     if problem:
-        what = "weights are not finite" if problem == _NOT_FINITE else "sizes or precision: not in the kernels"
-        raise ValueError(what)
+        refused = "weights are not finite, or above 1e30", "sizes or precision: not in the kernels"
+        raise UnfitWeightsError(refused[problem != _NOT_FINITE])

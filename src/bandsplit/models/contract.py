@@ -205,6 +205,6 @@ class NativeCore(Protocol):
             signals ``b s c samples``. Threads may call it in parallel.
 
         Raises:
-            ValueError: a weight is too large, or the kernels lack a size or the precision.
+            UnfitWeightsError: a weight is too large, or the kernels lack a size or the precision.
         """
         ...

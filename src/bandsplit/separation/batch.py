@@ -92,7 +92,7 @@ class Batch:
             ConfigError: there are such songs; the message names both.
         """
         sources = {os.path.realpath(song.path) for song in songs if song.uri is None}
-        owners: dict[Path, str] = {}
+        owners: dict[Path, Song] = {}
         for song in songs:
             try:
                 paths = self.paths(song)
@@ -101,11 +101,13 @@ class Batch:
             for path in paths.values():
                 if os.path.realpath(path) in sources:
                     raise ConfigError(f"{path}: is a song and would become a stem of {song.name}; choose another -o")
-                other = owners.setdefault(path, song.name)
-                if other != song.name:
+                other = owners.setdefault(path, song)
+                if other.name != song.name:
+                    folders = song.path.absolute().parent.name != other.path.absolute().parent.name
+                    name = "{folder}/{track}" if folders else "{track}.{trackext}"
                     raise ConfigError(
-                        f"{other} and {song.name}: the stems of both would be called {path}; choose another "
-                        f"--filename, such as '{{track}}.{{trackext}}/{{stem}}.{{ext}}', or separate them one by one"
+                        f"{other.name} and {song.name}: the stems of both would be called {path}; choose another "
+                        f"--filename, such as '{name}/{{stem}}.{{ext}}', or separate them one by one"
                     )
 
     def paths(self, song: Song) -> dict[str, Path]:
@@ -172,16 +174,17 @@ class Batch:
             result = self.separator.separate_file(
                 path, out_dir, progress, output=self.output, track=song.track, **self.part
             )
+            sizes = {stem: os.path.getsize(name) for stem, name in result.paths.items()}
             if remote is not None:
                 for stem, name in facts["outputs"].items():
                     remote.put(result.paths[stem], name)
-        record = {"status": "done", **facts, "gain": result.gain, "audio_s": result.audio_s}
+        record = {"status": "done", **facts, "output_bytes": sizes, "gain": result.gain, "audio_s": result.audio_s}
         record |= {"wall_s": round(result.wall_s, 3), "notes": list(result.notes)}
         record |= {} if self.catalogue is None else {"machine": self._machine()}
         return replace(result, paths=self.paths(song)), self._records.write(facts, record)
 
-    def record_failure(self, song: Song, outcome: Outcome) -> None:
-        """Record that a song failed for good.
+    def record_failure(self, song: Song, outcome: Outcome) -> dict[str, Any]:
+        """Record that a song failed for good; return what was written.
 
         Raises:
             AudioError: as `Records.write`.
@@ -190,8 +193,8 @@ class Batch:
             facts = self._facts(song)
         except AudioError:  # its stems can have no names
             facts = {"input": song.name, **song.identify(), "outputs": {}, **self._how}
-        record = {"status": "failed", **facts, "error": str(outcome.error)}
-        self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
+        record = {"status": "failed", **facts, "outputs": {}, "error": str(outcome.error)}
+        return self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
 
     def forgive(self, song: Song) -> None:
         """Forget an earlier failure of a song of a catalogue, which is done now."""

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from bandsplit.core.errors import ModelFileError
-from bandsplit.core.kernels import KernelPrecision, describe_problem, search_kernels
+from bandsplit.core.kernels import KernelPrecision, UnfitWeightsError, describe_problem, search_kernels
 from bandsplit.core.memory import keep_freed_memory
 from bandsplit.models.arrays import read_arrays
 from bandsplit.models.contract import ModelConfig
 from bandsplit.models.families import FAMILIES, native_core
 from bandsplit.separation.pooled import PooledNetwork
+
+
+class LargeWeightsError(ModelFileError):
+    """A file has weights that only PyTorch computes."""
 
 
 class NativeNetwork(PooledNetwork):
@@ -36,6 +40,7 @@ class NativeNetwork(PooledNetwork):
 
         Raises:
             ModelFileError: the file is missing, damaged or not a bandsplit model.
+            LargeWeightsError: a weight is above 1e30.
             ConfigError: its family has no such network.
         """
         path = Path(path)
@@ -46,8 +51,8 @@ class NativeNetwork(PooledNetwork):
         super().__init__(path.stem, config, threads)
         try:
             self._network = core.pack(config, arrays, kernels, precision)
-        except ValueError as error:
-            raise ModelFileError(f"{path}: {error}; use --runtime torch") from None
+        except UnfitWeightsError as error:
+            raise LargeWeightsError(f"{path}: {error}; use --runtime torch") from None
         keep_freed_memory()
 
     def _estimate(self, batch: np.ndarray, calls: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from bandsplit.core.kernels import search_kernels
 from bandsplit.core.machine import has_packages, may_have_gpu
 from bandsplit.models.card import MODEL_SUFFIXES, ONNX_SUFFIX, read_card
 from bandsplit.models.contract import ModelConfig
-from bandsplit.separation.native_network import NativeNetwork, native_problem
+from bandsplit.separation.native_network import LargeWeightsError, NativeNetwork, native_problem
 from bandsplit.separation.network import Model, Network, Precision
 
 Runtime: TypeAlias = Literal["auto", "torch", "onnx", "native"]
@@ -47,7 +47,11 @@ def open_network(
 
         return OnnxNetwork(model, threads)  # type: ignore[arg-type]
     if chosen == "native":
-        return NativeNetwork(model, targets, threads, precision)  # type: ignore[arg-type]
+        try:
+            return NativeNetwork(model, targets, threads, precision)  # type: ignore[arg-type]
+        except LargeWeightsError:
+            if runtime == "native" or not has_packages("torch"):
+                raise
     from bandsplit.separation.torch_network import TorchNetwork, pick_device
 
     return TorchNetwork.open(model, pick_device(device), targets, precision)
@@ -57,7 +61,7 @@ def runtime_for(model: Model, device: object, runtime: Runtime, precision: Preci
     """Choose the runtime that "auto" means for a model.
 
     It is onnxruntime for .onnx files; the CPU kernels for a file that they compute and no GPU takes, where they are the
-    quickest or PyTorch is missing; else PyTorch.
+    quickest or PyTorch is missing; else PyTorch, which also takes files whose weights turn out to be above 1e30.
     """
     if runtime != "auto":
         return runtime

@@ -22,7 +22,7 @@ from bandsplit.core.errors import AudioError, ConfigError
 from bandsplit.core.interrupt import held
 from bandsplit.core.unfinished import Unfinished, swept, temporary_name
 
-_FIELDS = ("track", "trackext", "stem", "ext", "model")
+_FIELDS = ("track", "trackext", "folder", "stem", "ext", "model")
 _FIELD = re.compile(r"\{([^{}]*)\}")
 
 
@@ -121,7 +121,7 @@ class OutputConfig(Config):
         """
         names = (track or track_name(source)).split("/")
         fields = {"track": "/".join(map(_clean, names)), "trackext": _clean(source.suffix[1:]) if source.suffix else ""}
-        fields |= {"ext": self.ext, "model": _clean(model)}
+        fields |= {"folder": _clean(source.absolute().parent.name), "ext": self.ext, "model": _clean(model)}
         paths = {}
         for stem in self.stems(targets):
             values = fields | {"stem": _clean(stem)}

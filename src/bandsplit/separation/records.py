@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -47,23 +48,27 @@ class Manifest:
         name = "manifest.jsonl" if shard is None else f"manifest.{shard.replace('/', '-of-')}.jsonl"
         self._folder, self._journal = folder, Journal(folder / name)
         self._done: dict[str, Facts] = {}
+        self._waiting: list[str] = []
+        self._lock = threading.Lock()
         self.notes: Sequence[str] = self._read()
 
     def is_done(self, facts: Facts) -> bool:
-        """Compare with the last record of the song, whose stems must exist."""
+        """Compare with the last record of the song, whose stems must be there in full."""
         record = self._done.get(facts["input"])
-        return (
-            record is not None
-            and all(record.get(name) == value for name, value in facts.items())
-            and all(os.path.isfile(self._folder / name) for name in facts["outputs"].values())
-        )
+        if record is None or any(record.get(name) != value for name, value in facts.items()):
+            return False
+        sizes = record.get("output_bytes", {})  # not in records of older versions
+        return all(_is_whole(self._folder / name, sizes.get(stem)) for stem, name in facts["outputs"].items())
 
     def write(self, facts: Facts, record: Facts) -> dict[str, Any]:
-        """Append a line, in one write."""
+        """Append a line. Failures before the first song that is done wait for it: they alone create no folder."""
         line = _dated(record)
         try:
-            if os.path.isdir(self._folder):  # not created only to record a failure
-                self._journal.append(json.dumps(line))
+            with self._lock:
+                self._waiting.append(json.dumps(line))
+                if os.path.isdir(self._folder):
+                    self._journal.append(*self._waiting)
+                    self._waiting.clear()
         except OSError as error:
             raise AudioError(
                 f"{self._journal.path}: cannot be written ({error.strerror}); the stems are complete, but the "
@@ -128,6 +133,14 @@ class CatalogueRecords:
     @cached_property
     def _failed(self) -> set[str]:
         return self._store.names("failed")
+
+
+def _is_whole(path: Path, size_bytes: int | None) -> bool:
+    try:
+        found_bytes = path.stat().st_size
+    except OSError:
+        return False
+    return found_bytes == size_bytes if size_bytes is not None else found_bytes > 0
 
 
 def _file_name(facts: Facts) -> str:

@@ -44,7 +44,7 @@ def make_app(service: Service, names: frozenset[str] | None) -> FastAPI:
     _add_heads(app)
     for address, name in (("/", "index.html"), ("/docs", "docs.html")):
         _add_file(app, address, name, read_asset(name, "bandsplit.serve"))
-    for name in ("serve.css", "serve.js", "docs.js"):
+    for name in ("serve.css", "page.js", "serve.js", "uploads.js", "docs.js"):
         _add_file(app, f"/static/{name}", name, read_asset(name, "bandsplit.serve"))
     for name in ASSETS:
         _add_file(app, f"/static/{name}", name, read_asset(name))

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bandsplit.core.extras import describe_missing, extras, requirements
+from bandsplit.core.extras import describe_missing, extras, requirements, source_of
 from bandsplit.core.machine import cores, has_packages
 from bandsplit.core.version import __version__
 from bandsplit.core.waiting import describe_waiting
@@ -158,9 +158,9 @@ def _cpu_kernels() -> Finding:
     if kernels is not None:
         return Finding("device", "CPU kernels", f"{kernels.name} ({', '.join(kernels.precisions)}), {reason}")
     if broken:
-        fix = "pip install --force-reinstall 'bandsplit[kernels]', or ./kernels of the source folder"
+        fix = f"pip install --force-reinstall {source_of('kernels')}"
         return Finding("device", "CPU kernels", reason, "note", fix)
-    fix = "for quicker band-split networks: pip install 'bandsplit[kernels]', or ./kernels of the source folder"
+    fix = f"for quicker band-split networks: pip install {source_of('kernels')}"
     return Finding("device", "CPU kernels", reason, "note", fix if reason == NOT_INSTALLED else "")
 
 
@@ -217,7 +217,7 @@ def _extras() -> Iterator[Finding]:
         missing = [name for name, found, wanted in needed if found is None or not _contains(wanted, found)]
         present = ", ".join(f"{name} {found}" for name, found, _ in needed if name not in missing)
         if missing:
-            fix = f"if you need it: pip install 'bandsplit[{extra}]'"
+            fix = f"if you need it: pip install {source_of(extra)}"
             yield Finding("extras", extra, f"without {', '.join(missing)}", "note", fix)
         else:
             yield Finding("extras", extra, present)
@@ -247,7 +247,13 @@ def _models() -> Iterator[Finding]:
 
 
 def _self_test() -> Iterator[Finding]:
-    from bandsplit.tools.self_test import self_test
-
+    if has_packages("torch"):
+        from bandsplit.tools.self_test import self_test
+    elif _has_kernels():
+        from bandsplit.tools.trial_separation import native_self_test as self_test
+    else:
+        fix = describe_missing("torch") or ""
+        yield Finding("self-test", "check", "not made: it needs PyTorch or the CPU kernels", _without_torch()[0], fix)
+        return
     for result in self_test():
         yield Finding("self-test", *result)

@@ -8,11 +8,12 @@ import pytest
 import torch
 from einops import rearrange
 from torch import nn
+from torch.nn.utils import prune
 
 from bandsplit.core.kernels import KernelPrecision, PackedRecurrent
 from bandsplit.models.layers.dual_path import Along
 from bandsplit.models.layers.kernel_products import products_in
-from bandsplit.models.layers.kernel_recurrent import pack_layer
+from bandsplit.models.layers.kernel_recurrent import kernel_problem, pack_layer
 from bandsplit.models.layers.sequence import RecurrentLayer
 from cpu_kernels import KINDS, installed_kernels, kernels_of
 
@@ -91,6 +92,24 @@ def test_zeros_in_give_what_torch_gives(name: str, precision: KernelPrecision):
         expected = Along("time", layer)(torch.from_numpy(x)).numpy()
     found = run(pack_layer(kernels, layer, precision), x)
     np.testing.assert_allclose(found, expected, atol=TOLERANCE[precision] * np.abs(expected).max())
+
+
+@every_kind
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_any_number_of_sequences_gives_what_torch_gives_in_double_precision(
+    kind: type[nn.LSTM] | type[nn.GRU], name: str, precision: KernelPrecision
+):
+    torch.manual_seed(0)
+    layer = RecurrentLayer(kind, 32, 48)
+    packed = pack_layer(kernels_of(name), layer, precision)
+    x = noise(1, 1, 13, 6, 32)
+    wide = torch.from_numpy(x).double()
+    with torch.no_grad():
+        added = (Along("time", layer.double())(wide) - wide).numpy()
+    for rows in range(1, 14):
+        error = run(packed, x[:, :, :rows].copy()) - x[:, :, :rows] - added[:, :, :rows]
+        errors, sizes = (np.linalg.norm(one[0, 0], axis=(1, 2)) for one in (error, added[:, :, :rows]))  # of each row
+        assert (errors <= NEW_LAYER[precision] * sizes + 1e-7 * np.linalg.norm(x)).all(), rows
 
 
 @pytest.mark.parametrize("rows", range(1, 14))
@@ -191,6 +210,17 @@ def test_weights_are_packed_again_once_they_change():
     seen.append(found())
     for before, after in ((0, 1), (2, 3), (3, 4), (3, 5)):
         assert not torch.equal(seen[before], seen[after])
+
+
+def test_pruned_layers_are_torchs():
+    installed_kernels()
+    layer, x = layer_of(16, 32).requires_grad_(False), torch.from_numpy(noise(1, 1, 7, 5, 16))
+    assert kernel_problem(layer, "fp32") is None
+    prune.l1_unstructured(layer.project, "weight", amount=0.5)
+    with torch.no_grad():
+        found = Along("time", layer)(x)
+        assert torch.equal(found, x + layer(x[0, 0]).view_as(x))
+    assert "recurrent layers of 16, 32, 48 ... features" in (kernel_problem(layer, "int8") or "")
 
 
 def levels(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

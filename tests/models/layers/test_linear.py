@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize, prune
 
 from bandsplit.core.kernels import KernelPrecision
 from bandsplit.models.layers.kernel_products import products_in
@@ -56,6 +57,25 @@ def test_with_gradients_and_after_training_steps_the_numbers_are_those_of_the_we
     ours.requires_grad_(True)
     ours(x).sum().backward()
     assert ours.weight.grad is not None
+
+
+class Halved(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+@pytest.mark.parametrize("how", ["pruned", "parametrised"])
+def test_layers_with_other_weights_at_each_call_are_torchs(how: str, name: str):
+    installed_kernels()
+    ours, x = pair(64, 32)[0], torch.randn(100, 64)
+    if how == "pruned":
+        prune.l1_unstructured(ours, name, amount=0.5)
+    else:
+        parametrize.register_parametrization(ours, name, Halved())
+    with torch.no_grad():
+        found = ours(x)
+        assert torch.equal(found, nn.functional.linear(x, ours.weight, ours.bias))
 
 
 def test_nan_and_infinity_are_not_hidden():

@@ -23,7 +23,7 @@ def pack_recurrent(
     """Pack a `RecurrentLayer` with a bidirectional LSTM or GRU.
 
     Raises:
-        ValueError: a weight is not finite, or the kernels lack its size or the precision.
+        UnfitWeightsError: a weight is not finite, or the kernels lack its size or the precision.
     """
     bias = arrays["project.bias"]
     project = arrays["project.weight"].reshape(len(bias), 2, -1).swapaxes(0, 1)
@@ -62,7 +62,7 @@ def pack_mixing(kernels: Kernels, arrays: Arrays, precision: KernelPrecision) ->
     Its layers share a PReLU of one slope, ``activation.weight``; without one they have tanh.
 
     Raises:
-        ValueError: a weight is not finite, or the kernels lack its size or the precision.
+        UnfitWeightsError: a weight is not finite, or the kernels lack its size or the precision.
     """
     slope = arrays.get("activation.weight")
     kind: Activation = "tanh" if slope is None else "prelu"
@@ -84,7 +84,7 @@ def pack_head_projections(kernels: Kernels, *projections: Arrays) -> PackedStack
     """Pack linear layers as one, each with a slope for each head; in single precision, since rounding shows most here.
 
     Raises:
-        ValueError: a weight is not finite, or the kernels lack its size.
+        UnfitWeightsError: a weight is not finite, or the kernels lack its size.
     """
     weight, bias = (np.concatenate([one[f"linear.{kind}"] for one in projections]) for kind in ("weight", "bias"))
     slopes = [np.repeat(one["slope"], len(one["linear.bias"]) // len(one["slope"])) for one in projections]
@@ -105,7 +105,7 @@ def pack_perceptrons(kernels: Kernels, runs: Layers, precision: KernelPrecision)
     """Pack perceptrons with tanh between their layers; the first and the last one are always in single precision.
 
     Raises:
-        ValueError: a weight is not finite, or the kernels lack a size or the precision.
+        UnfitWeightsError: a weight is not finite, or the kernels lack a size or the precision.
     """
     stacks = []
     for layers in runs:

@@ -8,8 +8,9 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, PackedStack
+from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, PackedStack, UnfitWeightsError
 
 Packed = TypeVar("Packed", PackedRecurrent, list[PackedStack])
 _precision: ContextVar[KernelPrecision] = ContextVar("precision of the kernels' products", default="fp32")
@@ -36,15 +37,22 @@ def arrays_of(layer: nn.Module) -> dict[str, np.ndarray]:
     return {name: tensor.detach().numpy() for name, tensor in layer.state_dict().items()}
 
 
+def has_plain_weights(layer: nn.Module) -> bool:
+    """Return whether weights are what their names say: none is pruned, normalised or parametrised before each call."""
+    return not any(module._forward_pre_hooks or is_parametrized(module) for module in layer.modules())
+
+
 def keep_packed(layer: nn.Module, kernels: Kernels, pack: Callable[[], Packed]) -> Packed | None:
     """Pack a layer, or take the packed weights of the last call, if nothing has changed since.
 
-    Weights that an optimiser may change are packed at each call: a fused one does not count its changes. None if the
-    weights are not finite, which torch then shows, or of a size that the kernels lack.
+    Weights that an optimiser may change are packed at each call: a fused one does not count its changes. Of others,
+    a change that they do not count, through ``.data`` or NumPy, is not noticed: change them under `torch.no_grad`. To
+    compare all numbers would take as long as some products. None if `has_plain_weights` is false or the weights are
+    not finite, which torch then shows, or of a size that the kernels lack.
     """
     try:
-        return _keep_packed(layer, kernels, pack)
-    except ValueError:
+        return _keep_packed(layer, kernels, pack) if has_plain_weights(layer) else None
+    except UnfitWeightsError:
         return None
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from bandsplit.core.kernels import KernelPrecision, Kernels, PackedRecurrent, describe_problem, fits, search_kernels
 from bandsplit.models.layers.cpu_work import is_plain_cpu_work
 from bandsplit.models.layers.kernel_packing import pack_recurrent
-from bandsplit.models.layers.kernel_products import arrays_of, keep_packed, precision_of_products
+from bandsplit.models.layers.kernel_products import arrays_of, has_plain_weights, keep_packed, precision_of_products
 from bandsplit.models.layers.linear import Linear
 from bandsplit.models.layers.sequence import RecurrentLayer
 
@@ -20,7 +20,8 @@ def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
     if any(isinstance(module, RecurrentLayer) and _suits(module) for module in model.modules()):
         return None
     # Networks without such layers have other products, which autocast has in bfloat16, too.
-    if precision != "bf16" and any(isinstance(module, Linear) for module in model.modules()):
+    linear = (module for module in model.modules() if isinstance(module, Linear))
+    if precision != "bf16" and any(has_plain_weights(module) for module in linear):
         return None
     return (
         "is for bidirectional recurrent layers of 16, 32, 48 ... features and for transformers; this model has neither"
@@ -29,7 +30,7 @@ def kernel_problem(model: nn.Module, precision: KernelPrecision) -> str | None:
 
 def _suits(layer: RecurrentLayer) -> bool:
     rnn = layer.rnn
-    return rnn.bidirectional and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups)
+    return rnn.bidirectional and fits(rnn.input_size, rnn.hidden_size, layer.norm.groups) and has_plain_weights(layer)
 
 
 def _sequences(x: Tensor, axis: Literal["time", "band"], heads: int) -> int:
@@ -71,7 +72,7 @@ def pack_layer(kernels: Kernels, layer: RecurrentLayer, precision: KernelPrecisi
     """Pack the weights of a bidirectional layer.
 
     Raises:
-        ValueError: one is not finite, or the kernels lack its size or the precision.
+        UnfitWeightsError: one is not finite, or the kernels lack its size or the precision.
     """
     norm = layer.norm
     return pack_recurrent(kernels, arrays_of(layer), groups=norm.groups, eps=norm.eps, precision=precision)

@@ -1,16 +1,8 @@
 // Shows openapi.json as a page.
-"use strict";
+import { find, make } from "./page.js";
 
 (async () => {
   const api = await (await fetch("/openapi.json")).json();
-  const find = (selector) => document.querySelector(selector);
-
-  function make(tag, attributes, ...children) {
-    const element = document.createElement(tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    element.append(...children);
-    return element;
-  }
 
   /** Write the type of a schema. */
   function type(schema) {
