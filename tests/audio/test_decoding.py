@@ -18,6 +18,7 @@ from bandsplit.audio.decoding import open_song
 from bandsplit.core.errors import AudioError
 
 av = pytest.importorskip("av")
+from encoded import encode  # noqa: E402  it needs PyAV
 
 DECODERS = ["PyAV", pytest.param("ffmpeg", marks=pytest.mark.skipif(not shutil.which("ffmpeg"), reason="not here"))]
 
@@ -40,20 +41,6 @@ def sine(seconds: float, rate_hz: int = 48000) -> np.ndarray:
     """Two channels of different level."""
     wave = np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate_hz)) / rate_hz)
     return (np.array([[0.5], [0.25]]) * wave).astype(np.float32)
-
-
-def encode(path: Path, signal: np.ndarray, codec: str, rate_hz: int = 48000, **options: Any) -> Path:
-    """Write a file with PyAV; in mp4, the index goes first, as in files made for the web."""
-    with av.open(str(path), "w", options=options) as container:
-        container.metadata["title"] = "Hello"
-        stream = container.add_stream(codec, rate=rate_hz, layout="stereo")
-        for start in range(0, signal.shape[1], 1024):
-            block = np.ascontiguousarray(signal[:, start : start + 1024])
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts = rate_hz, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
 
 
 def read(path: Path, **part: Any) -> tuple[np.ndarray, int, str | None]:

@@ -127,7 +127,7 @@ def test_a_file_that_is_not_audio_is_refused_and_leaves_nothing(client: Client, 
     assert client.upload(b"", "empty.wav").json()["detail"].startswith("empty.wav: is empty (0 bytes)")
     assert client.upload(song(1)[:-4000], "cut.wav").json()["detail"].startswith("cut.wav: is truncated")
     assert served.left() == before
-    failed = client.follow(client.add(b"Dear diary", "diary.m4a"))  # a format that only decoding can judge
+    failed = client.follow(client.add(b"Dear\0diary", "diary.m4a"))  # a format that only decoding can judge
     assert failed["state"] == "failed" and failed["error"].startswith("diary.m4a: is not audio that can be read")
     assert str(served.folder) not in failed["error"]
     assert client.ask("GET", f"/jobs/{failed['id']}/zip").status_code == 404

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from served import Served, song
@@ -59,22 +60,34 @@ def test_an_upload_that_stops_without_a_word_is_removed(tmp_path: Path, model: P
         ("SONG.FLAC", "ffmpeg -i SONG.FLAC SONG.wav"),
         ("song.mp3", "ffmpeg -i song.mp3 song.wav"),
         ("song", "ffmpeg -i song song.wav"),
+        ("song.m4a", "ffmpeg -i song.m4a song.wav"),
         ("diary.txt", "ffmpeg -i diary.txt diary.wav"),
     ],
 )
 def test_text_is_refused_whatever_its_name(limited: Served, name: str, command: str):
-    answer = limited.client.upload(b"Dear diary, " * 100, name)
+    answer = limited.client.upload("Liebes Tagebuch für Ängste, ".encode() * 200, name)
     assert answer.status_code == 415
     detail = answer.json()["detail"]
     assert detail.startswith(f"{name}: is not audio that can be read") and detail.endswith(command)
     assert limited.left() == []
 
 
+def test_a_song_is_taken_whatever_its_suffix_says(limited: Served, tmp_path: Path):
+    pytest.importorskip("av")
+    from encoded import encode
+
+    noise = np.random.default_rng(0).normal(0, 0.1, (2, 48000)).astype(np.float32)
+    body = encode(tmp_path / "a.m4a", noise, "aac").read_bytes()
+    job = limited.client.follow(limited.client.add(body, "song.mp3"))
+    assert job["state"] == "done" and "decoded with PyAV" in job["result"]["notes"], job
+    limited.client.ask("DELETE", f"/jobs/{job['id']}")
+
+
 def test_a_damaged_song_is_named_as_its_owner_does(limited: Served):
     answer = limited.client.upload(song(1)[:-4000], "my song.wav")
     assert answer.status_code == 415
     assert answer.json()["detail"].endswith("with: ffmpeg -i 'my song.wav' 'my song-repaired.wav'")
-    job = limited.client.follow(limited.client.add(b"Dear diary", "my song.m4a"))
+    job = limited.client.follow(limited.client.add(b"Dear\0diary", "my song.m4a"))
     assert "ffmpeg -i 'my song.m4a' 'my song.wav'" in job["error"]
     limited.client.ask("DELETE", f"/jobs/{job['id']}")
 

@@ -14,9 +14,13 @@ from bandsplit.core.errors import ConfigError, StoreError
 from bandsplit.core.stores import facts_of, find_files, is_uri, local_path, read_text
 from bandsplit.separation.outputs import track_name
 
-DECODED = frozenset((".m4a", ".m4b", ".mp4", ".aac", ".mov", ".webm", ".mka", ".mkv", ".wma"))
-"""Suffixes of formats that libsndfile does not support."""
-SUFFIXES = DECODED | {".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".caf"}
+SUFFIXES = frozenset(
+    "." + suffix
+    for suffix in (
+        *("wav", "flac", "mp3", "ogg", "oga", "opus", "aif", "aiff", "caf"),
+        *("m4a", "m4b", "mp4", "aac", "mov", "webm", "mka", "mkv", "wma"),
+    )
+)
 """Suffixes of the files that are taken from folders."""
 _BYTES_PER_S = {".wav": 176_400, ".aif": 176_400, ".aiff": 176_400, ".caf": 176_400, ".flac": 110_000}
 """Usual rates of stereo at 44.1 kHz; `about_s` orders songs by them, so rough ones do."""

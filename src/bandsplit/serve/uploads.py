@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
 from bandsplit.core.errors import AudioError, BandsplitError
-from bandsplit.separation.songs import DECODED
+from bandsplit.separation.songs import SUFFIXES
 from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
 from bandsplit.serve.service import Service
@@ -92,7 +93,18 @@ def _look(song: Path, name: str) -> float | None:
     try:
         found = audio.info(song)
     except AudioError as error:
-        if isinstance(error, UnknownFormatError) and song.suffix in DECODED:
+        if isinstance(error, UnknownFormatError) and song.suffix in SUFFIXES and not _is_text(song):
             return None  # other decoders may know it, which the separation tries
         raise AudioError(name_song(str(error), song, name)) from None
     return found.samples / found.sample_rate_hz
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether a file begins with text; audio soon has bytes that text has not."""
+    with path.open("rb") as file:
+        begin = file.read(4096)
+    try:
+        text = getincrementaldecoder("utf-8")().decode(begin)  # the last letter may be cut
+    except UnicodeDecodeError:
+        return False
+    return "\0" not in text
