@@ -252,6 +252,9 @@ def _folder() -> Iterator[Path]:
 
 
 def _named(files: Sequence[Path]) -> dict[str, Path]:
-    """Name files of models: by their paths where several have one name."""
+    """Name files of models without their folders, which differ between machines; equal names get numbers in order."""
     names = [path.name for path in files]
-    return {path.name if names.count(path.name) == 1 else str(path): path for path in files}
+    return {
+        path.name if names.count(path.name) == 1 else f"{number}:{path.name}": path
+        for number, path in enumerate(files, 1)
+    }
