@@ -72,6 +72,10 @@ class SongWork:
             finally:
                 workers.close()
 
+    def note(self, text: str) -> None:
+        """Print a note for the user."""
+        print_lines(self.console, f"note: {text}")
+
     def _bar(self) -> Progress:
         from rich.progress import Progress
 

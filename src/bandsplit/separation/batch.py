@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -168,6 +169,10 @@ class Batch:
                 OutputError: "output", StoreError: "fetch", NoRoomError: "room",
             }  # fmt: skip
             return Outcome("failed", {}, error=error, reason=kinds.get(type(error), "song"))
+        except Exception as error:
+            if self.catalogue is None:
+                raise
+            return unexpected(song, error, traceback.format_exc())
         return Outcome("done", record, result)
 
     def separate(self, song: Song, progress: SecondsProgress | None = None) -> tuple[FileResult, dict[str, Any]]:
@@ -209,7 +214,7 @@ class Batch:
             facts = self._facts(song)
         except AudioError:  # its stems can have no names
             facts = {"input": song.name, **song.identify(), "outputs": {}, **self._how}
-        record = {"status": "failed", **facts, "outputs": {}, "error": str(outcome.error)}
+        record = {"status": "failed", **facts, "outputs": {}, "error": str(outcome.error), **outcome.record}
         return self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
 
     def forgive(self, song: Song) -> None:
@@ -246,6 +251,13 @@ class Batch:
     def _facts(self, song: Song) -> dict[str, Any]:
         outputs = {stem: path.relative_to(self.out_dir).as_posix() for stem, path in self.paths(song).items()}
         return {"input": song.name, **song.identify(), "outputs": outputs, **self._how}
+
+
+def unexpected(song: Song, error: BaseException, trace: str) -> Outcome:
+    """Return the failure of a song by an error that nobody foresaw; its record keeps the trace."""
+    text = next(iter(str(error).splitlines()), "")
+    message = f"{song.name}: failed unexpectedly ({type(error).__name__}: {text}); its record has the trace"
+    return Outcome("failed", {"trace": trace}, error=BandsplitError(message), reason="song")
 
 
 def time_error(song: Song) -> BandsplitError:

@@ -94,6 +94,7 @@ class Separator:
         threads: int | None = None,
         precision: Precision = "fp32",
         sequential: bool = False,
+        load: bool = True,
     ) -> None:
         """Load the models and put them on the device.
 
@@ -113,6 +114,8 @@ class Separator:
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
             sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and
                 estimates wait in a temporary file. Models that see what others left stay with these.
+            load: False: read only what describes the models, for a process that lets others separate; the device need
+                not be there, and each song would load the models again.
 
         Raises:
             ModelFileError: a file is not a model or a bag.
@@ -134,10 +137,10 @@ class Separator:
         stages = make_stages(needed, sequential)
         self.chunks = tuple(dict.fromkeys(stage.chunks for stage in stages))
         self._load = partial(load_stage, device=device, threads=threads, precision=precision, runtime=runtime)
-        kept = stages[:1] if sequential else stages
+        kept = stages[: int(load)] if sequential or not load else stages
         networks = {member: network for stage in kept for member, network in self._load(stage).items()}
-        self.device = next(iter(networks.values())).device
-        self._usual_batch = max(network.batch_size for network in networks.values())
+        self.device = next((network.device for network in networks.values()), device)
+        self._usual_batch = max((network.batch_size for network in networks.values()), default=1)
         self._networks = {} if len(stages) > len(kept) else networks
         apart = not self._networks
         self._pipeline = Pipeline(
