@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -297,8 +297,11 @@ def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: Bat
     if batch.runner == "ray":
         from bandsplit.separation.ray_workers import RayWorkers
 
-        with redirect_stdout(sys.stderr):  # Ray prints to it, and it is for JSON alone
-            return work.run_on(RayWorkers(recipe, batch.jobs, work.note), songs)
+        with (
+            redirect_stdout(sys.stderr),  # Ray prints to it, and it is for JSON alone
+            closing(RayWorkers(recipe, batch.jobs, work.note)) as workers,
+        ):
+            return work.run_on(workers, songs)
     with limit_threads(batch.jobs or 1):
         return work.run(songs, batch.jobs or 1)
 
