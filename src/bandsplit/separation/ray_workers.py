@@ -171,7 +171,7 @@ class RayWorkers:
                 if "trace" in value.record:  # it may have left anything behind, such as a GPU that computes no more
                     self._restart(worker)
                     continue
-            elif value is not None:
+            elif isinstance(value, BandsplitError):
                 raise value
             self._failed_starts[worker] = 0
             self._free.add(worker)
