@@ -59,3 +59,14 @@ def test_files_of_models_with_names_of_their_own_are_recorded_by_these():
     (song,) = (song.absolute() for song in find_songs(["song.wav"], "out"))
     record = driver([Path("plain.safetensors"), Path("b/m.safetensors")]).describe(song, "planned")
     assert record["models"].keys() == {"plain.safetensors", "m.safetensors"}
+
+
+def test_a_driver_needs_neither_the_weights_in_memory_nor_the_device_of_its_workers():
+    (song,) = (song.absolute() for song in find_songs(["song.wav"], "out"))
+    models = [Path("a/m.safetensors"), Path("b/m.safetensors")]
+    driver(models).separate(song)
+    described = Separator(list(models), device="cuda:99", load=False)
+    assert described._networks == {} and Batch(described, Store("out"), OutputConfig(), **PART).is_done(song)
+    late, soon = (Separator(models[0], device="cpu", load=load) for load in (False, True))
+    mixture = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 900)).astype(np.float32)
+    assert np.array_equal(late.separate(mixture, RATE_HZ)["bass"], soon.separate(mixture, RATE_HZ)["bass"])

@@ -71,7 +71,7 @@ def canonical(uri: str) -> str:
 
 
 def is_pattern(uri: str) -> bool:
-    """Return whether a URI is a pattern such as ``s3://bucket/*.flac``; the name of something that exists is not.
+    """Return whether a URI is a pattern such as ``s3://bucket/*.flac``; a name that exists is not.
 
     Raises:
         ConfigError: nothing can open such URIs.

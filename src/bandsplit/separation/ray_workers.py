@@ -251,7 +251,7 @@ def share_of(nodes: Sequence[Mapping[str, float]], count: int) -> tuple[float, f
 
 
 def _even(share: float) -> float:
-    """Round down to what Ray counts with: whole units, and of one unit ten thousandths."""
+    """Round down to what Ray counts with: complete units, and of one unit ten thousandths."""
     return math.floor(share) if share >= 1 else math.floor(share * 10_000) / 10_000
 
 
