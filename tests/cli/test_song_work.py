@@ -14,7 +14,7 @@ from bandsplit.audio import files as audio
 from bandsplit.cli.song_work import Patience, SongWork
 from bandsplit.cli.summary import Summary
 from bandsplit.core.stores import Store
-from bandsplit.separation.batch import Batch, Outcome
+from bandsplit.separation.batch import Batch, Outcome, unexpected
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.songs import Song, find_songs
 from bandsplit.separation.workers import Ended
@@ -107,6 +107,13 @@ def test_an_error_that_nobody_foresaw_fails_one_song_of_a_catalogue_and_its_reco
     plain = Batch(separator(), Path("plain"), OutputConfig())
     with pytest.raises(ZeroDivisionError):  # without a catalogue, a mistake shows where it is
         plain.attempt(songs[0], limit=lambda: 1 // 0 > 0)
+
+
+def test_a_trace_does_not_hold_the_secret_of_an_address(batch: Batch):
+    (song, *_) = find_songs(["in"], "out")
+    trace = "ValueError: https://me:secret@host/a.wav?Key=secret is odd"
+    outcome = unexpected(song, ValueError(trace), trace)
+    assert outcome.record["trace"] == "ValueError: https://host/a.wav is odd" and "secret" not in str(outcome.error)
 
 
 def test_the_summary_has_hours_speed_and_the_energy_of_the_share_of_the_machine():

@@ -60,7 +60,8 @@ def shown(uri: str) -> str:
     return found[1] + found[2] if found else uri
 
 
-def _shown_in(text: str) -> str:
+def shown_in(text: str) -> str:
+    """Return a text with each web address as `shown` writes it."""
     return _WEB_IN_TEXT.sub(lambda found: shown(found[0]), text)
 
 
@@ -263,7 +264,7 @@ def _reported(uri: str, kind: type[BandsplitError]) -> Iterator[None]:
             problem = "access is refused"
         else:
             lines = (getattr(error, "strerror", None) or str(error)).splitlines()
-            problem = f"failed ({': '.join([type(error).__name__, *map(_shown_in, lines[:1])])})"
+            problem = f"failed ({': '.join([type(error).__name__, *map(shown_in, lines[:1])])})"
         name = uri.partition("://")[0].lower()
         credentials = _CREDENTIALS.get(_ALIASES.get(name, name))
         fix = (

@@ -24,7 +24,7 @@ from bandsplit.core.errors import (
     StoreError,
 )
 from bandsplit.core.machine import cpu_name, cpu_threads, memory_gb
-from bandsplit.core.stores import Store, canonical, fetch_file
+from bandsplit.core.stores import Store, canonical, fetch_file, shown_in
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.core.version import __version__
 from bandsplit.separation.outputs import OutputConfig
@@ -255,9 +255,9 @@ class Batch:
 
 def unexpected(song: Song, error: BaseException, trace: str) -> Outcome:
     """Return the failure of a song by an error that nobody foresaw; its record keeps the trace."""
-    text = next(iter(str(error).splitlines()), "")
+    text = shown_in(next(iter(str(error).splitlines()), ""))
     message = f"{song.name}: failed unexpectedly ({type(error).__name__}: {text}); its record has the trace"
-    return Outcome("failed", {"trace": trace}, error=BandsplitError(message), reason="song")
+    return Outcome("failed", {"trace": shown_in(trace)}, error=BandsplitError(message), reason="song")
 
 
 def time_error(song: Song) -> BandsplitError:
