@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import socket
@@ -20,6 +21,7 @@ import soundfile
 
 import s3
 from bandsplit.audio import files as audio
+from bandsplit.separation.ray_workers import persist
 from tiny_models import RATE_HZ, write_tiny_model
 from waiting import wait_until
 
@@ -67,22 +69,21 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
         def start_ray() -> "subprocess.Popen[str]":
             with log.open("w") as file:
-                return subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+                process = subprocess.Popen([*command, "--disable-usage-stats"], stdout=file, stderr=file, text=True)
+            wait_until(
+                lambda: process.poll() is not None or "Ray runtime started" in log.read_text(),
+                "the cluster",
+                DEADLINE_S,
+            )
+            assert process.poll() is None, log.read_text()
+            return process
 
-        processes = [start_ray()]
-
-        def started() -> bool:
-            if processes[-1].poll() is not None:  # Ray waits 30 s for itself, which a busy machine may exceed
-                assert len(processes) < _STARTS, log.read_text()
-                processes.append(start_ray())
-            return "Ray runtime started" in log.read_text()
-
+        process = persist(start_ray, _STARTS)
         try:
-            wait_until(started, "the cluster", DEADLINE_S)
-            yield Cluster(f"127.0.0.1:{port}", processes[-1], store)
+            yield Cluster(f"127.0.0.1:{port}", process, store)
         finally:
-            processes[-1].terminate()
-            processes[-1].wait()
+            process.terminate()
+            process.wait()
 
 
 @pytest.fixture
@@ -132,6 +133,11 @@ def in_folder(folder: str) -> dict[str, bytes]:
 
 def actors(ancestor: int) -> list[int]:
     """Return the processes of actors that descend from one process."""
+    return [number for number, name in descendants(ancestor).items() if name.startswith(b"ray::Actor")]
+
+
+def descendants(ancestor: int) -> dict[int, bytes]:
+    """Return the processes that descend from one, with their command lines."""
     parents, names = {}, {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -147,7 +153,7 @@ def actors(ancestor: int) -> list[int]:
             process = parents[process]
         return process == ancestor
 
-    return [process for process, name in names.items() if name.startswith(b"ray::Actor") and descends(process)]
+    return {process: name for process, name in names.items() if descends(process)}
 
 
 @contextmanager
@@ -245,8 +251,36 @@ def test_ctrl_c_ends_the_cluster_and_the_same_command_continues(tmp_path):
     assert code == 0 and rows[-1]["skipped"] > 0 and rows[-1]["done"] + rows[-1]["skipped"] == 40, text
 
 
+@pytest.mark.slow
+def test_a_cluster_that_is_killed_ends_the_command_with_one_message():
+    songs(4)
+    with silent_server() as address:
+        process = start("in", f"{address}/hangs.wav", "-o", "out", "--runner", "ray", "--jobs", "2", "--attempts", "20")
+        wait_until(
+            lambda: process.poll() is not None or len(list(Path("out").glob("done/*"))) == 4, "the songs", DEADLINE_S
+        )
+        killed = [
+            number for number, name in descendants(process.pid).items() if re.search(b"gcs_server|raylet/raylet", name)
+        ]
+        for number in killed:
+            os.kill(number, signal.SIGKILL)
+        code, _, text = finish(process)
+    assert len(killed) == 2 and code == 1, text
+    assert "has ended, or has not answered for 30 s; songs that are done are kept" in text, text
+    assert "run the same command again to continue" in text and not list(Path("out").glob("failed/*"))
+
+
+@pytest.mark.slow
+def test_a_cluster_that_asks_for_a_token_is_named_with_the_variable_that_sends_it(cluster, monkeypatch):
+    songs(1)
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    code, rows, text = separate(*cluster.runner("in", "-o", "out"))
+    assert (code, rows) == (2, []) and "if it is there and asks for a token, set RAY_AUTH_MODE=token" in text, text
+    assert not Path("out").exists()
+
+
 def test_a_cluster_that_does_not_answer_is_named():
     songs(1)
     code, rows, text = separate("in", "-o", "out", "--runner", "ray", "--ray-address", "127.0.0.1:1")
     assert (code, rows) == (2, []) and "--ray-address 127.0.0.1:1: no Ray cluster answers there" in text, text
-    assert not Path("out/done").exists()
+    assert not Path("out").exists()

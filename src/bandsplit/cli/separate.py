@@ -6,8 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from bandsplit.core.errors import BandsplitError, ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from bandsplit.core.stores import Store
     from bandsplit.separation.outputs import OutputConfig
     from bandsplit.separation.ray_workers import BatchRecipe
     from bandsplit.separation.songs import Song
@@ -216,22 +217,41 @@ def separate(
 
     Songs that the same models and settings separated before are skipped. Exit code 0: all done; 1: some failed.
     """
+    from bandsplit.core.stores import Store, is_uri
+
+    config, options = output.config(), _separator_options(models, chunks, output.two_stems)
+    console = make_console()
+    store = Store(output.out) if batch.runner == "ray" or is_uri(output.out) else None
+    listed = _find_songs(console, files, output.out, batch, is_catalogue=store is not None)
+    with _cluster(batch):  # before the models are read and anything is written
+        _separate(console, listed, store, config, options, models, output, part, chunks, batch)
+
+
+def _separate(
+    console: Console,
+    listed: Sequence[Song],
+    store: Store | None,
+    config: OutputConfig,
+    options: dict[str, Any],
+    models: ModelOptions,
+    output: OutputOptions,
+    part: PartOptions,
+    chunks: SongChunkOptions,
+    batch: BatchOptions,
+) -> None:
+    """Separate the songs that were found."""
     from bandsplit.cli.model_choice import choose_models
     from bandsplit.core.machine import cpu_threads
-    from bandsplit.core.stores import Store, is_uri
     from bandsplit.separation.batch import Batch
     from bandsplit.separation.chunks import work_notes
     from bandsplit.separation.ray_workers import BatchRecipe
     from bandsplit.separation.separator import Separator
     from bandsplit.separation.songs import choose_shard
 
-    config, options = output.config(), _separator_options(models, chunks, output.two_stems)
-    console = make_console()
-    store = Store(output.out) if batch.runner == "ray" or is_uri(output.out) else None
-    listed = _find_songs(console, files, output.out, batch, is_catalogue=store is not None)
     files_of_models = choose_models(console, models.model or [], models.yes, models.runtime)
-    threads = max(1, cpu_threads() // (batch.jobs or 1)) if batch.runner == "local" else None
-    separator = Separator(files_of_models, threads=threads, **options)
+    here = batch.runner == "local" or batch.dry_run
+    threads = max(1, cpu_threads() // (batch.jobs or 1)) if here else None
+    separator = Separator(files_of_models, threads=threads, load=here, **options)
     times = {"start_s": part.start, "duration_s": part.duration}
     todo = Batch(separator, store or Path(output.out), config, **times, shard=batch.shard)
     for note in (*todo.notes, *work_notes(separator.chunks)):
@@ -258,13 +278,30 @@ def separate(
         raise typer.Exit(1)
 
 
+@contextmanager
+def _cluster(batch: BatchOptions) -> Iterator[None]:
+    """Connect to a cluster if songs are to be separated by one."""
+    if batch.runner != "ray" or batch.dry_run:
+        yield
+        return
+    from bandsplit.separation.ray_workers import connected
+
+    with ExitStack() as stack:
+        with redirect_stdout(sys.stderr):
+            stack.enter_context(connected(batch.ray_address))
+        yield
+
+
 def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: BatchRecipe) -> int:
     """Separate the songs by the runner that was chosen; return how many failed."""
     if batch.runner == "ray":
         from bandsplit.separation.ray_workers import RayWorkers
 
-        with redirect_stdout(sys.stderr):  # Ray prints to it, and it is for JSON alone
-            return work.run_on(RayWorkers(recipe, batch.jobs, batch.ray_address), songs)
+        with (
+            redirect_stdout(sys.stderr),  # Ray prints to it, and it is for JSON alone
+            closing(RayWorkers(recipe, batch.jobs, work.note)) as workers,
+        ):
+            return work.run_on(workers, songs)
     with limit_threads(batch.jobs or 1):
         return work.run(songs, batch.jobs or 1)
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from bandsplit.separation.batch import Batch, Outcome
     from bandsplit.separation.forecast import Forecast
-    from bandsplit.separation.ray_workers import RayWorkers
     from bandsplit.separation.schedule import End
     from bandsplit.separation.songs import Song
     from bandsplit.separation.workers import Workers
@@ -62,15 +61,17 @@ class SongWork:
             finally:
                 threads.close()
 
-    def run_on(self, workers: RayWorkers, songs: Sequence[Song]) -> int:
+    def run_on(self, workers: Workers, songs: Sequence[Song]) -> int:
         """Separate the songs on a cluster; return how many failed."""
         with self._bar() as bar:
             task = bar.add_task("songs", total=len(songs))
-            try:
-                return self._work_off(songs, workers, limit_s=self.patience.limit_s, copies=True,
-                                      step=lambda: bar.advance(task))  # fmt: skip
-            finally:
-                workers.close()
+            return self._work_off(
+                songs, workers, limit_s=self.patience.limit_s, copies=True, step=lambda: bar.advance(task)
+            )
+
+    def note(self, text: str) -> None:
+        """Print a note for the user."""
+        print_lines(self.console, f"note: {text}")
 
     def _bar(self) -> Progress:
         from rich.progress import Progress

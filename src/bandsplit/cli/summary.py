@@ -9,6 +9,7 @@ from typing import Any
 _REASONS = {
     "song": "damaged, or not audio that can be read",
     "fetch": "could not be fetched",
+    "room": "had no room in the temporary folder of their machine",
     "output": "results could not be written",
     "time": "took longer than the time limit",
     "worker": "their worker ended",

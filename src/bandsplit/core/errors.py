@@ -28,6 +28,10 @@ class OutputError(AudioError):
     """Results cannot be written, whatever the song: the disk is full or gone, or a store refuses."""
 
 
+class NoRoomError(AudioError):
+    """The temporary folder of a machine cannot hold a song or its stems; another machine may have more room."""
+
+
 class StoreError(BandsplitError):
     """A file of a store, such as a bucket, cannot be read."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import url2pathname
 
-from bandsplit.core.errors import BandsplitError, ConfigError, OutputError, StoreError
+from bandsplit.core.errors import BandsplitError, ConfigError, NoRoomError, OutputError, StoreError
 from bandsplit.core.files import write_atomically
 
 _BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az")
@@ -19,6 +20,10 @@ SILENCE_S = 30.0
 """Time without data after which a connection to a web server counts as broken."""
 _EXTRA = ("s3", "s3a", "gs", "gcs")
 """Schemes whose packages the extra ``remote`` installs."""
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_WEB = re.compile(r"(https?://)(?:[^/?#]*@)?([^?#]*).*", re.IGNORECASE | re.DOTALL)
+_WEB_IN_TEXT = re.compile(r"https?://[^\s'\"]*", re.IGNORECASE)
 _CREDENTIALS = {
     "s3": "credentials come from ~/.aws/credentials or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the address of a "
     "server that is not Amazon's from AWS_ENDPOINT_URL",
@@ -49,8 +54,40 @@ def local_path(name: str) -> Path | None:
     return Path(url2pathname(rest)) if scheme.lower() == "file" else None
 
 
-def find_files(given: str) -> list[Found]:
-    """List the files of a folder, at any depth, or those that a pattern such as ``s3://bucket/*.flac`` matches.
+def shown(uri: str) -> str:
+    """Return a URI without what may be secret: the user, query and fragment of a web address, which may be signed."""
+    found = _WEB.fullmatch(uri)
+    return found[1] + found[2] if found else uri
+
+
+def shown_in(text: str) -> str:
+    """Return a text with each web address as `shown` writes it."""
+    return _WEB_IN_TEXT.sub(lambda found: shown(found[0]), text)
+
+
+def canonical(uri: str) -> str:
+    """Return a URI with the usual one of the names of its scheme, so that URIs of one file are equal."""
+    scheme, _, rest = uri.partition("://")
+    return f"{_ALIASES.get(scheme.lower(), scheme.lower())}://{rest}"
+
+
+def is_pattern(uri: str) -> bool:
+    """Return whether a URI is a pattern such as ``s3://bucket/*.flac``; a name that exists is not.
+
+    Raises:
+        ConfigError: nothing can open such URIs.
+        StoreError: the store cannot be read.
+    """
+    signs = "*[" if _WEB.fullmatch(uri) else "*?["
+    if not any(sign in shown(uri) for sign in signs):
+        return False
+    fs, path = _open(uri)
+    with _reported(uri, StoreError):
+        return not fs.exists(path)
+
+
+def find_files(given: str, *, pattern: bool) -> list[Found]:
+    """List the files of a folder, at any depth, or those that a pattern matches.
 
     A URI of neither is returned as it is, without facts: `facts_of` checks that it exists.
 
@@ -60,7 +97,7 @@ def find_files(given: str) -> list[Found]:
     """
     fs, path = _open(given)
     with _reported(given, StoreError):
-        if any(sign in path for sign in "*?["):
+        if pattern:
             infos = fs.glob(path, detail=True)
         elif fs.isdir(path):
             infos = fs.find(path, detail=True)
@@ -97,17 +134,18 @@ def fetch_file(uri: str, folder: Path) -> Path:
 
     Raises:
         StoreError: it does not exist, or the store cannot be read.
-        OutputError: the folder has no room.
+        NoRoomError: the folder has no room.
     """
     fs, path = _open(uri)
-    local = folder / (path.rstrip("/").rpartition("/")[2] or "song")
+    local = folder / (shown(path).rstrip("/").rpartition("/")[2] or "song")
     with _reported(uri, StoreError):
         try:
             fs.get_file(path, str(local))
         except OSError as error:
-            if error.filename == str(local):
-                raise OutputError(
-                    f"{uri}: cannot be copied to {folder} ({error.strerror}); set TMPDIR to a folder on another disk"
+            if error.errno in _FULL or error.filename == str(local):
+                raise NoRoomError(
+                    f"{shown(uri)}: cannot be copied to {folder} ({error.strerror}); "
+                    f"set TMPDIR to a folder on another disk"
                 ) from None
             raise
     return local
@@ -205,10 +243,10 @@ def _open(uri: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(uri, **options)
     except ImportError as error:
         fix = "pip install 'bandsplit[remote]'" if scheme in _EXTRA else str(error)
-        raise ConfigError(f"{uri}: no package for {scheme}:// is installed; {fix}") from None
+        raise ConfigError(f"{shown(uri)}: no package for {scheme}:// is installed; {fix}") from None
     except ValueError:
         raise ConfigError(
-            f"{uri}: {scheme}:// is not a known scheme; legal: s3://, gs://, file://, http://, ..."
+            f"{shown(uri)}: {scheme}:// is not a known scheme; legal: s3://, gs://, file://, http://, ..."
         ) from None
 
 
@@ -226,10 +264,10 @@ def _reported(uri: str, kind: type[BandsplitError]) -> Iterator[None]:
             problem = "access is refused"
         else:
             lines = (getattr(error, "strerror", None) or str(error)).splitlines()
-            problem = f"failed ({': '.join([type(error).__name__, *lines[:1]])})"
+            problem = f"failed ({': '.join([type(error).__name__, *map(shown_in, lines[:1])])})"
         name = uri.partition("://")[0].lower()
-        credentials = _CREDENTIALS.get({"s3a": "s3", "gcs": "gs"}.get(name, name))
+        credentials = _CREDENTIALS.get(_ALIASES.get(name, name))
         fix = (
             f"check the name and the connection; {credentials}" if credentials else "check the name and the connection"
         )
-        raise kind(f"{uri}: {problem}; {fix}") from error
+        raise kind(f"{shown(uri)}: {problem}; {fix}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -13,9 +14,17 @@ from typing import Any, Literal, NamedTuple
 from pooch import file_hash
 
 from bandsplit.audio.streams import SecondsProgress
-from bandsplit.core.errors import AudioError, BandsplitError, Cancelled, ConfigError, OutputError, StoreError
+from bandsplit.core.errors import (
+    AudioError,
+    BandsplitError,
+    Cancelled,
+    ConfigError,
+    NoRoomError,
+    OutputError,
+    StoreError,
+)
 from bandsplit.core.machine import cpu_name, cpu_threads, memory_gb
-from bandsplit.core.stores import Store, fetch_file
+from bandsplit.core.stores import Store, canonical, fetch_file, shown_in
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.core.version import __version__
 from bandsplit.separation.outputs import OutputConfig
@@ -23,9 +32,9 @@ from bandsplit.separation.records import CatalogueRecords, Manifest, Records
 from bandsplit.separation.separator import FileResult, Separator
 from bandsplit.separation.songs import Song
 
-Reason = Literal["song", "fetch", "output", "time", "worker"]
-"""Reason of a failure: the song itself, its store, the disk or store of the results, the time limit, or a worker that
-ended while it separated the song."""
+Reason = Literal["song", "fetch", "room", "output", "time", "worker"]
+"""Reason of a failure: the song itself, its store, the temporary folder of a machine, the disk or store of the results,
+the time limit, or a worker that ended while it separated the song."""
 
 
 class Outcome(NamedTuple):
@@ -91,7 +100,7 @@ class Batch:
         Raises:
             ConfigError: there are such songs; the message names both.
         """
-        sources = {os.path.realpath(song.path) for song in songs if song.uri is None}
+        sources = {canonical(song.uri) if song.uri else os.path.realpath(song.path) for song in songs}
         owners: dict[Path, Song] = {}
         for song in songs:
             try:
@@ -99,15 +108,16 @@ class Batch:
             except BandsplitError:
                 continue  # reported when its turn comes
             for path in paths.values():
-                if os.path.realpath(path) in sources:
-                    raise ConfigError(f"{path}: is a song and would become a stem of {song.name}; choose another -o")
+                name = self._name_of(path)
+                if (canonical(name) if self._is_remote else os.path.realpath(path)) in sources:
+                    raise ConfigError(f"{name}: is a song and would become a stem of {song.name}; choose another -o")
                 other = owners.setdefault(path, song)
-                if other.name != song.name:
+                if other is not song:
                     folders = song.path.absolute().parent.name != other.path.absolute().parent.name
-                    name = "{folder}/{track}" if folders else "{track}.{trackext}"
+                    pattern = "{folder}/{track}" if folders else "{track}.{trackext}"
                     raise ConfigError(
-                        f"{other.name} and {song.name}: the stems of both would be called {path}; choose another "
-                        f"--filename, such as '{name}/{{stem}}.{{ext}}', or separate them one by one"
+                        f"{other.name} and {song.name}: the stems of both would be called {name}; choose another "
+                        f"--filename, such as '{pattern}/{{stem}}.{{ext}}', or separate them one by one"
                     )
 
     def paths(self, song: Song) -> dict[str, Path]:
@@ -117,10 +127,7 @@ class Batch:
 
     def place(self, song: Song) -> str:
         """Name the folder of the stems of a song, as users know it."""
-        folder = next(iter(self.paths(song).values())).parent
-        if self._store is None or self._store.local is not None:
-            return str(folder)
-        return f"{self._store.name}/{folder.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
+        return self._name_of(next(iter(self.paths(song).values())).parent)
 
     def is_done(self, song: Song) -> bool:
         """Return whether the stems exist and were made from this file by these models and settings.
@@ -158,8 +165,14 @@ class Batch:
                 return Outcome("failed", {}, error=time_error(song), reason="time")
             return Outcome("cancelled", {})  # reported by the code that stopped it
         except BandsplitError as error:
-            kinds: dict[type[BandsplitError], Reason] = {OutputError: "output", StoreError: "fetch"}
+            kinds: dict[type[BandsplitError], Reason] = {
+                OutputError: "output", StoreError: "fetch", NoRoomError: "room",
+            }  # fmt: skip
             return Outcome("failed", {}, error=error, reason=kinds.get(type(error), "song"))
+        except Exception as error:
+            if self.catalogue is None:
+                raise
+            return unexpected(song, error, traceback.format_exc())
         return Outcome("done", record, result)
 
     def separate(self, song: Song, progress: SecondsProgress | None = None) -> tuple[FileResult, dict[str, Any]]:
@@ -169,11 +182,19 @@ class Batch:
             BandsplitError: it failed.
         """
         facts = self._facts(song)  # of the file as it is before the separation
-        remote = self._store if self._store is not None and self._store.local is None else None
-        with _on_disk(song) as path, nullcontext(self.out_dir) if remote is None else _folder() as out_dir:
-            result = self.separator.separate_file(
-                path, out_dir, progress, output=self.output, track=song.track, **self.part
-            )
+        remote = self._store if self._is_remote else None
+        with _on_disk(song) as path, nullcontext(self.out_dir) if remote is None else _folder(song) as out_dir:
+            try:
+                result = self.separator.separate_file(
+                    path, out_dir, progress, output=self.output, track=song.track, **self.part
+                )
+            except OutputError as error:
+                if remote is None:
+                    raise
+                raise NoRoomError(
+                    f"{song.name}: its stems wait in the temporary folder of the machine until they are uploaded; "
+                    f"{error}; set TMPDIR to a folder on another disk"
+                ) from None
             sizes = {stem: os.path.getsize(name) for stem, name in result.paths.items()}
             if remote is not None:
                 for stem, name in facts["outputs"].items():
@@ -193,7 +214,7 @@ class Batch:
             facts = self._facts(song)
         except AudioError:  # its stems can have no names
             facts = {"input": song.name, **song.identify(), "outputs": {}, **self._how}
-        record = {"status": "failed", **facts, "outputs": {}, "error": str(outcome.error)}
+        record = {"status": "failed", **facts, "outputs": {}, "error": str(outcome.error), **outcome.record}
         return self._records.write(facts, record if self.catalogue is None else record | {"reason": outcome.reason})
 
     def forgive(self, song: Song) -> None:
@@ -204,6 +225,16 @@ class Batch:
     def describe(self, song: Song, status: str) -> dict[str, Any]:
         """Return a record without writing it."""
         return {"status": status, **self._facts(song)}
+
+    @property
+    def _is_remote(self) -> bool:
+        return self._store is not None and self._store.local is None
+
+    def _name_of(self, path: Path) -> str:
+        """Write a path below the output folder as users know it: below a store, it is no path."""
+        if self._store is None or self._store.local is not None:
+            return str(path)
+        return f"{self._store.name}/{path.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
 
     def _machine(self) -> dict[str, Any]:
         """Describe what computes a song; for the estimate of energy."""
@@ -222,6 +253,13 @@ class Batch:
         return {"input": song.name, **song.identify(), "outputs": outputs, **self._how}
 
 
+def unexpected(song: Song, error: BaseException, trace: str) -> Outcome:
+    """Return the failure of a song by an error that nobody foresaw; its record keeps the trace."""
+    text = shown_in(next(iter(str(error).splitlines()), ""))
+    message = f"{song.name}: failed unexpectedly ({type(error).__name__}: {text}); its record has the trace"
+    return Outcome("failed", {"trace": shown_in(trace)}, error=BandsplitError(message), reason="song")
+
+
 def time_error(song: Song) -> BandsplitError:
     """Return the error of a song that took longer than it may."""
     return BandsplitError(f"{song.name}: took longer than the time limit; raise it with --time-limit")
@@ -233,25 +271,30 @@ def _on_disk(song: Song) -> Iterator[Path]:
     if song.uri is None:
         yield song.path
         return
-    with _folder() as folder:
+    with _folder(song) as folder:
         path = fetch_file(song.uri, folder)
         try:
             yield path
         except BandsplitError as error:
-            raise type(error)(*(str(line).replace(str(path), song.uri) for line in error.args)) from None
+            raise type(error)(*(str(line).replace(str(path), song.name) for line in error.args)) from None
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def _folder(song: Song) -> Iterator[Path]:
     try:
         folder = temporary_folder()
     except OSError as error:
-        raise OutputError(f"no temporary folder can be made ({error.strerror}); set TMPDIR to another disk") from None
+        raise NoRoomError(
+            f"{song.name}: no temporary folder can be made for it ({error.strerror}); set TMPDIR to another disk"
+        ) from None
     with folder as name:
         yield Path(name)
 
 
 def _named(files: Sequence[Path]) -> dict[str, Path]:
-    """Name files of models: by their paths where several have one name."""
+    """Name files of models without their folders, which differ between machines; equal names get numbers in order."""
     names = [path.name for path in files]
-    return {path.name if names.count(path.name) == 1 else str(path): path for path in files}
+    return {
+        path.name if names.count(path.name) == 1 else f"{number}:{path.name}": path
+        for number, path in enumerate(files, 1)
+    }

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.interrupt import SIGNALS
 from bandsplit.core.stores import Store, local_path
-from bandsplit.separation.batch import Batch, Outcome
+from bandsplit.separation.batch import Batch, Outcome, unexpected
 from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.songs import Song
 from bandsplit.separation.workers import Ended
@@ -23,8 +25,14 @@ from bandsplit.separation.workers import Ended
 if TYPE_CHECKING:
     from ray import ObjectRef
 
+T = TypeVar("T")
+
 _WAIT_S = 0.5
 _ANSWER_S = 30.0
+"""A cluster that does not answer for so long is lost; Ray itself would end this process after twice the time."""
+_WATCH_S = 2.0
+_PENDING_S = 60.0
+"""An actor without a place in the cluster after so long is worth a note."""
 _STARTS = 5
 """A worker that could not start this many times in a row ends the run."""
 
@@ -86,39 +94,32 @@ class Actor:
 class RayWorkers:
     """Actors of a Ray cluster. Those that end, or are stopped, are started again by Ray."""
 
-    def __init__(self, recipe: BatchRecipe, count: int | None, address: str | None) -> None:
-        """Connect to a cluster, or start one on this machine, and start the actors.
+    def __init__(self, recipe: BatchRecipe, count: int | None, note: Callable[[str], object]) -> None:
+        """Start the actors on the cluster of `connected`.
 
         Args:
             recipe: what each of them does.
             count: their number; None for one on each GPU of the cluster, or without any, one on each machine.
-            address: of the cluster; None for that of RAY_ADDRESS, or one on this machine that ends with this process.
-
-        Raises:
-            ConfigError: no cluster answers at the address.
+            note: called with a note for the user.
         """
         import ray
 
-        self._ray = ray
-        with _signals_kept():
-            _connect(address)
-        try:
-            total = ray.cluster_resources()
-            gpus, cpus = total.get("GPU", 0), total.get("CPU", 1)
-            nodes = [node for node in ray.nodes() if node["Alive"]]
-            self.count = count or int(gpus) or len(nodes)
-            share = min([cpus / self.count, *(node["Resources"].get("CPU", 1) for node in nodes)])
-            kind = ray.remote(
-                max_restarts=-1,
-                max_task_retries=0,  # the schedule counts the attempts at a song
-                num_cpus=int(share) or share,
-                num_gpus=min(1, gpus / self.count),
-                scheduling_strategy="SPREAD",
-            )(Actor)
-            self._actors: list[Any] = [kind.remote(recipe) for _ in range(self.count)]
-        except BaseException:
-            ray.shutdown()
-            raise
+        self._ray, self._note = ray, note
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        self.count = count or usual_count(nodes)
+        cpus, gpus = share_of(nodes, self.count)
+        kind = ray.remote(
+            max_restarts=-1,
+            max_task_retries=0,  # the schedule counts the attempts at a song
+            num_cpus=cpus,
+            num_gpus=gpus,
+            scheduling_strategy="SPREAD",
+        )(Actor)
+        self._actors: list[Any] = [kind.remote(recipe) for _ in range(self.count)]
+        self._ready: list[ObjectRef[Any]] | None = [actor.__ray_ready__.remote() for actor in self._actors]
+        self._address = ray.get_runtime_context().gcs_address
+        self._began_s = self._watched_s = time.monotonic()
+        self._silent_since_s: float | None = None
         self._calls: dict[ObjectRef[Any], int] = {}
         self._songs: dict[int, Song] = {}
         self._free: set[int] = set()
@@ -137,9 +138,14 @@ class RayWorkers:
         self._calls[self._actors[worker].attempt.remote(song)] = worker
 
     def wait(self) -> Sequence[Ended]:
-        """Return the songs that ended; an actor that died gives a failure, and loads its models again."""
+        """Return the songs that ended; an actor that died gives a failure, and loads its models again.
+
+        Raises:
+            BandsplitError: the models cannot be used, workers cannot start, or the cluster has ended.
+        """
         from ray.exceptions import RayError, RayTaskError
 
+        self._watch()
         done, _ = self._ray.wait(list(self._calls), timeout=_WAIT_S)
         ended = []
         for call in done:
@@ -147,8 +153,10 @@ class RayWorkers:
             song = self._songs.pop(worker, None)
             try:
                 value = self._ray.get(call)
-            except RayTaskError:
-                raise  # a mistake of this program
+            except RayTaskError as error:
+                if song is None:
+                    raise  # a mistake of this program
+                value = unexpected(song, error.cause, str(error))
             except RayError as error:
                 if song is None:
                     self._count_failed_start(worker, error)
@@ -160,7 +168,10 @@ class RayWorkers:
                 continue
             if song is not None:
                 ended.append((worker, value))
-            elif value is not None:
+                if "trace" in value.record:  # it may have left anything behind, such as a GPU that computes no more
+                    self._restart(worker)
+                    continue
+            elif isinstance(value, BandsplitError):
                 raise value
             self._failed_starts[worker] = 0
             self._free.add(worker)
@@ -170,14 +181,41 @@ class RayWorkers:
         """Kill the process of an actor, which may hang; Ray starts another."""
         self._songs.pop(worker)
         self._calls = {call: other for call, other in self._calls.items() if other != worker}
-        self._ray.kill(self._actors[worker], no_restart=False)
-        self._load(worker)
+        self._restart(worker)
 
     def close(self) -> None:
-        """End the actors, and the cluster if it was started here."""
+        """End the actors."""
         for actor in self._actors:
             self._ray.kill(actor)
-        self._ray.shutdown()
+
+    def _watch(self) -> None:
+        """See whether the cluster still answers, and once, whether it had a place for each actor."""
+        now_s = time.monotonic()
+        if now_s - self._watched_s < _WATCH_S:
+            return
+        self._watched_s = now_s
+        try:
+            _knock(self._address, _WAIT_S)
+            self._silent_since_s = None
+        except OSError:
+            self._silent_since_s = self._silent_since_s or now_s
+            if now_s - self._silent_since_s > _ANSWER_S:
+                raise BandsplitError(
+                    f"ray: the cluster at {self._address} has ended, or has not answered for {_ANSWER_S:.0f} s; songs "
+                    f"that are done are kept; run the same command again to continue"
+                ) from None
+        if self._ready is not None and now_s - self._began_s > _PENDING_S:
+            _, waiting = self._ray.wait(self._ready, num_returns=self.count, timeout=0)
+            self._ready = None
+            if waiting:
+                self._note(
+                    f"{len(waiting)} of {self.count} workers still wait for a place in the cluster, which may be used "
+                    f"by others or have too few CPUs or GPUs; fewer workers: --jobs"
+                )
+
+    def _restart(self, worker: int) -> None:
+        self._ray.kill(self._actors[worker], no_restart=False)
+        self._load(worker)
 
     def _load(self, worker: int) -> None:
         # Unlike a song, this waits until the actor has been started again, on another machine if need be.
@@ -192,33 +230,99 @@ class RayWorkers:
             )
 
 
-def _connect(address: str | None) -> None:
+def usual_count(nodes: Sequence[Mapping[str, float]]) -> int:
+    """Return the number of workers: one on each GPU of the machines, or without any, one on each with CPUs."""
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    return gpus or max(1, sum(node.get("CPU", 0) >= 1 for node in nodes))
+
+
+def share_of(nodes: Sequence[Mapping[str, float]], count: int) -> tuple[float, float]:
+    """Return the CPUs and GPUs of a worker, so that ``count`` of them find a place on the machines."""
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if gpus:
+        on_each = math.ceil(count / gpus)
+        cpus = min(node.get("CPU", 0) / (int(node["GPU"]) * on_each) for node in nodes if node.get("GPU", 0) >= 1)
+        return _even(cpus), _even(1 / on_each)
+    sizes = [cpus for node in nodes if (cpus := node.get("CPU", 0)) >= 1] or [1.0]
+    for cpus in range(int(min(sizes)), 0, -1):
+        if sum(size // cpus for size in sizes) >= count:
+            return cpus, 0
+    return _even(1 / math.ceil(count / sum(map(int, sizes)))), 0
+
+
+def _even(share: float) -> float:
+    """Round down to what Ray counts with: complete units, and of one unit ten thousandths."""
+    return math.floor(share) if share >= 1 else math.floor(share * 10_000) / 10_000
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine that ends with the context.
+
+    Args:
+        address: of the cluster; None for that of RAY_ADDRESS, or one on this machine.
+
+    Raises:
+        ConfigError: no cluster answers at the address, or none can start here.
+    """
+    import ray
+
+    with _signals_kept():
+        _connect(address or os.environ.get("RAY_ADDRESS"))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def persist(start: Callable[[], T], attempts: int) -> T:
+    """Start a cluster, again if it fails: Ray waits 30 s for itself, which a busy machine may exceed.
+
+    Raises:
+        Exception: that of the last attempt.
+    """
+    for _ in range(attempts - 1):
+        with suppress(Exception):
+            return start()
+    return start()
+
+
+def _connect(where: str | None) -> None:
     import ray
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report each run to its makers
-    where = address or os.environ.get("RAY_ADDRESS")
-    try:
-        _knock(where or "")
-        ray.init(
+
+    def start() -> object:
+        return ray.init(
             address=where or "local",  # without, Ray would take any cluster of this machine, if there is one
             include_dashboard=None if where else False, log_to_driver=False,
             logging_level=logging.CRITICAL, ignore_reinit_error=True,
         )  # fmt: skip
+
+    try:
+        _knock(where or "", _ANSWER_S)
+        persist(start, 1 if where else _STARTS)
     except Exception as error:  # of several kinds, and for the time limit Exception itself
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         if where:
+            has_token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+            token = "" if has_token else "if it is there and asks for a token, set RAY_AUTH_MODE=token; "
             raise ConfigError(
-                f"--ray-address {where}: no Ray cluster answers there ({reason}); start one with `ray start --head`, "
-                f"or leave the option and RAY_ADDRESS out to start one on this machine"
+                f"--ray-address {where}: no Ray cluster answers there ({reason}); {token}start one with `ray start "
+                f"--head`, or leave the option and RAY_ADDRESS out to start one on this machine"
             ) from None
         raise ConfigError(f"--runner ray: Ray cannot start on this machine ({reason}); use --runner local") from None
 
 
-def _knock(address: str) -> None:
-    """Connect to HOST:PORT, and hang up: Ray itself takes minutes to find that nobody is there."""
+def _knock(address: str, timeout_s: float) -> None:
+    """Connect to HOST:PORT, and hang up: Ray itself takes minutes to find that nobody is there.
+
+    Raises:
+        OSError: nobody is there.
+    """
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 @contextmanager

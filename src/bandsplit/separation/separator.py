@@ -94,6 +94,7 @@ class Separator:
         threads: int | None = None,
         precision: Precision = "fp32",
         sequential: bool = False,
+        load: bool = True,
     ) -> None:
         """Load the models and put them on the device.
 
@@ -103,8 +104,7 @@ class Separator:
                 and put into evaluation mode, not copied.
             device: "auto" (a CUDA device if there is one, else the CPU) or a PyTorch device.
             chunks: the plan that cuts songs, or changes to those that the models' authors used, which are the default.
-            batch_size: chunks estimated at once, which takes memory; by default one for each thread of a CPU, and a few
-                on a GPU.
+            batch_size: chunks estimated at once, which takes memory; by default one per CPU thread, or a few on a GPU.
             targets: the wanted targets, None for all. Models of others are not loaded, and their decoders not run.
             runtime: "torch", "onnx", "native" (the CPU kernels), or "auto": onnxruntime for .onnx files; the kernels,
                 on a CPU, for models of PyTorch that they compute completely; else PyTorch. Only "torch" needs PyTorch.
@@ -113,6 +113,7 @@ class Separator:
                 the first are faster there, and change estimates by about a hundredth; bf16 in the kernels by less.
             sequential: keep one model in memory at a time: each sees the complete song before the next is loaded, and
                 estimates wait in a temporary file. Models that see what others left stay with these.
+            load: False: only read what describes the models; each song would load them, so others should separate it.
 
         Raises:
             ModelFileError: a file is not a model or a bag.
@@ -134,14 +135,13 @@ class Separator:
         stages = make_stages(needed, sequential)
         self.chunks = tuple(dict.fromkeys(stage.chunks for stage in stages))
         self._load = partial(load_stage, device=device, threads=threads, precision=precision, runtime=runtime)
-        kept = stages[:1] if sequential else stages
+        kept = stages[: int(load)] if sequential or not load else stages
         networks = {member: network for stage in kept for member, network in self._load(stage).items()}
-        self.device = next(iter(networks.values())).device
-        self._usual_batch = max(network.batch_size for network in networks.values())
+        self.device = next((network.device for network in networks.values()), device)
+        self._usual_batch = max((network.batch_size for network in networks.values()), default=1)
         self._networks = {} if len(stages) > len(kept) else networks
-        apart = not self._networks
         self._pipeline = Pipeline(
-            system.mean, stages, self.targets, self.sample_rate_hz, self._opened, batch_size, apart
+            system.mean, stages, self.targets, self.sample_rate_hz, self._opened, batch_size, not self._networks
         )
 
     @property

@@ -11,7 +11,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from bandsplit.audio.streams import BLOCK_SAMPLES, Source
-from bandsplit.core.errors import AudioError
+from bandsplit.core.errors import NoRoomError
 
 
 class SongStream(NamedTuple):
@@ -35,7 +35,7 @@ def stored(song: str, blocks: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndar
     """Store blocks ``channels samples`` in a temporary file, which vanishes with the context; give them one by one.
 
     Raises:
-        AudioError: there is no room for the estimates of the song called ``song``.
+        NoRoomError: there is no room for the estimates of the song called ``song``.
     """
     try:
         with tempfile.TemporaryFile() as file:
@@ -46,7 +46,7 @@ def stored(song: str, blocks: Iterable[np.ndarray]) -> Iterator[Iterator[np.ndar
             file.seek(0)
             yield _read(file, channels)
     except OSError as error:
-        raise AudioError(
+        raise NoRoomError(
             f"{song}: its estimates by one model wait in a temporary file for those of the others, and there is no "
             f"room for it ({error.strerror}); set TMPDIR to a folder on another disk, or leave --sequential out"
         ) from None

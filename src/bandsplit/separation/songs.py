@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bandsplit.core.errors import ConfigError, StoreError
-from bandsplit.core.stores import facts_of, find_files, is_uri, local_path, read_text
+from bandsplit.core.stores import canonical, facts_of, find_files, is_pattern, is_uri, local_path, read_text, shown
 from bandsplit.separation.outputs import track_name
 
 SUFFIXES = frozenset(
@@ -43,8 +45,8 @@ class Song:
 
     @property
     def name(self) -> str:
-        """The path or URI, as users know it."""
-        return self.uri or str(self.path)
+        """The path or URI, as users know it and records hold it: without the secrets of a signed address."""
+        return str(self.path) if self.uri is None else shown(self.uri)
 
     def absolute(self) -> Song:
         """Return the song with a path that any process of this machine understands."""
@@ -53,7 +55,11 @@ class Song:
     def identify(self) -> Mapping[str, Any]:
         """Return facts that change with the content of the file; none if it cannot be reached."""
         if self.uri is not None:
-            return self.facts or {}
+            facts = self.facts or {}
+            if self.uri == self.name or facts.get("tag"):
+                return facts
+            # The query may choose the song, and nothing else says which one it is.
+            return {**facts, "query": hashlib.sha256(self.uri.encode("utf-8", "surrogateescape")).hexdigest()[:16]}
         try:
             facts = self.path.stat()
         except OSError:
@@ -77,13 +83,13 @@ def find_songs(inputs: Iterable[str], out: Path | str, stdin: Iterable[str] = ()
     songs: dict[str, Song] = {}
     for given in inputs:
         if given == "-":
-            found = [song for line in _names(stdin) for song in _expand(line, out)]
+            found = _expand_all(_names(stdin), out)
         elif given.startswith("@") and not os.path.exists(given):
-            found = [song for line in _names(_lines(given[1:])) for song in _expand(line, out)]
+            found = _expand_all(_names(_lines(given[1:])), out)
         else:
             found = _expand(given, out)
         for song in found:
-            songs.setdefault(song.uri or os.path.realpath(song.path), song)
+            songs.setdefault(canonical(song.uri) if song.uri else os.path.realpath(song.path), song)
     if not songs:
         raise ConfigError("no audio files were named; give files, folders, patterns, @list.txt, or - for stdin")
     return list(songs.values())
@@ -122,32 +128,40 @@ def choose_shard(songs: Sequence[Song], shard: str) -> list[Song]:
     return list(songs[int(number) - 1 :: int(count)])
 
 
+def _expand_all(names: Sequence[str], out: Path | str) -> list[Song]:
+    """Expand names, of which those of stores may cost questions, many at a time."""
+    with ThreadPoolExecutor(_QUESTIONS) as pool:
+        return [song for songs in pool.map(partial(_expand, out=out), names) for song in songs]
+
+
 def _expand(given: str, out: Path | str) -> list[Song]:
-    local = local_path(given)
-    found = _expand_uri(given, str(out)) if local is None else _expand_path(str(local), Path(out))
+    local, out_dir = local_path(given), local_path(str(out))
+    found = _expand_uri(given, str(out)) if local is None else _expand_path(str(local), out_dir)
     if not found:
-        raise ConfigError(f"{given}: no audio files were found; the folder or pattern must have wav, flac, mp3, ...")
+        raise ConfigError(
+            f"{shown(given)}: no audio files were found; the folder or pattern must have wav, flac, mp3, ..."
+        )
     return found
 
 
 def _expand_uri(given: str, out: str) -> list[Song]:
-    songs, pattern = [], any(sign in given for sign in "*?[")
-    is_song = not pattern and PurePosixPath(given).suffix.lower() in SUFFIXES  # a long list costs no questions
-    files = [] if is_song else find_files(given)
+    songs, pattern, name = [], is_pattern(given), Path(shown(given))
+    is_song = not pattern and name.suffix.lower() in SUFFIXES  # a long list of plain names costs no questions
+    files = [] if is_song else find_files(given, pattern=pattern)
     if is_song or (len(files) == 1 and not files[0].facts):
-        return [Song(Path(given), track_name(Path(given)), uri=given)]
+        return [Song(name, track_name(name), uri=given)]
     for uri, facts in files:
-        path = PurePosixPath(uri)
-        hidden = path.name.startswith(".") or uri.startswith(f"{out.rstrip('/')}/")
+        path = PurePosixPath(shown(uri))
+        hidden = path.name.startswith(".") or canonical(uri).startswith(f"{canonical(out).rstrip('/')}/")
         if path.suffix.lower() in SUFFIXES and not hidden:
             # Without the schemes, of which some have two names.
-            folders = [PurePosixPath(name.partition("://")[2]) for name in (uri, given)]
+            folders = [PurePosixPath(name.partition("://")[2]) for name in (shown(uri), shown(given))]
             folder = PurePosixPath(".") if pattern else folders[0].parent.relative_to(folders[1])
-            songs.append(Song(Path(uri), (folder / track_name(Path(uri))).as_posix(), uri, facts))
+            songs.append(Song(Path(path), (folder / track_name(Path(path))).as_posix(), uri, facts))
     return songs
 
 
-def _expand_path(given: str, out_dir: Path) -> list[Song]:
+def _expand_path(given: str, out_dir: Path | None) -> list[Song]:
     path = Path(given)
     if os.path.isdir(given):  # unlike Path.is_dir, it accepts names that are too long
         return _walk(path, out_dir)
@@ -170,9 +184,9 @@ def _deep_glob(pattern: str) -> list[str]:
     ]
 
 
-def _walk(folder: Path, out_dir: Path) -> list[Song]:
+def _walk(folder: Path, out_dir: Path | None) -> list[Song]:
     """Find the audio below a folder, without following links to folders, which may lead in circles."""
-    outputs = os.path.realpath(out_dir)
+    outputs = None if out_dir is None else os.path.realpath(out_dir)
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(

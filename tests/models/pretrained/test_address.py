@@ -15,6 +15,7 @@ from bandsplit.models.pretrained.sources import Sources
 from bandsplit.models.pretrained.store import install_model
 from checkpoints import Store
 from downloads import CALM
+from hub_server import TOKEN, Hub
 from places import CHECKPOINT
 from tiny_models import write_tiny_model
 from webserver import cut, damaged, refuse, serve
@@ -140,3 +141,23 @@ def test_a_configuration_is_for_checkpoints_and_must_exist(there: There, tmp_pat
     assert "mine.safetensors: is a model file, which holds its settings; leave --config out" in there.error(
         config=tmp_path / "c.yaml"
     )
+
+
+def test_a_file_on_a_private_page_of_the_hub_needs_the_token_which_no_other_server_gets(
+    hub: Hub, store: Store, tmp_path: Path
+):
+    body = write_tiny_model(tmp_path / "mine.safetensors", "bass").read_bytes()
+    hub.has("ada/tiny", {"mine.safetensors": body}, private=True)
+    url, sha256 = f"{hub.url}/ada/tiny/resolve/main/mine.safetensors", hashlib.sha256(body).hexdigest()
+    with pytest.raises(BandsplitError, match="the server answers 401"):
+        entry_at(url, sha256, None, Sources())
+    store.patch.setenv("HF_TOKEN", TOKEN)
+    hub.asked.clear()
+    (path,) = install_model(entry_at(url, sha256, None, Sources()), Sources(), patience=CALM)
+    assert path.read_bytes() == body
+    assert {path.split("/")[1]: token for _, path, token in hub.asked} == {"ada": TOKEN, "store": None}
+    store.patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    hub.asked.clear()
+    with pytest.raises(BandsplitError, match="the server answers 401"):
+        entry_at(url, sha256, "yours", Sources())
+    assert {token for *_, token in hub.asked} == {None}

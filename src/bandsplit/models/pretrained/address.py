@@ -13,6 +13,7 @@ from bandsplit.core.fetching import CHECK_CONNECTION, HEADERS, PATIENCE, failure
 from bandsplit.core.settings import is_offline
 from bandsplit.models.bags import BAG_SUFFIXES
 from bandsplit.models.card import MODEL_SUFFIXES
+from bandsplit.models.pretrained.access import authorization
 from bandsplit.models.pretrained.entries import MOST_MODEL_BYTES, Entry, ModelFile, ModelFiles
 from bandsplit.models.pretrained.registry import is_registered, unlisted_entries
 from bandsplit.models.pretrained.sources import Sources
@@ -106,7 +107,7 @@ def _size_at(url: str, name: str) -> int:
         )
 
     def ask() -> int:
-        with requests.get(url, headers=HEADERS, stream=True, timeout=PATIENCE.timeout_s) as answer:
+        with requests.get(url, headers=HEADERS | authorization(url), stream=True, timeout=PATIENCE.timeout_s) as answer:
             answer.raise_for_status()
             return int(answer.headers.get("Content-Length", 0))
 
