@@ -17,8 +17,11 @@ PICTURES = {"help.svg": [], "help-separate.svg": ["separate"]}
 
 def draw(arguments: list[str]) -> str:
     """Return the help of a command, as a picture."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLORTERM")}
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")} | {
+        "PYTHONUTF8": "1"
+    }
     terminal = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS), "FORCE_COLOR": "1", "TERM": "xterm"}
+    terminal["PYTHONUTF8"] = "1"
     run = [sys.executable, "-c", "import sys; sys.argv[0] = 'bandsplit'; from bandsplit.cli.main import main; main()"]
     command = [*run, *arguments, "--help"]
     printed = subprocess.run(command, env=kept | terminal, capture_output=True, encoding="utf-8", check=True)
@@ -26,7 +29,8 @@ def draw(arguments: list[str]) -> str:
     for line in lines:
         line.rstrip()
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor",
+                          _environ={})  # fmt: skip
         console.print(Text("\n").join(lines))
     return console.export_svg(title=" ".join(["bandsplit", *arguments, "--help"]), theme=MONOKAI)
 

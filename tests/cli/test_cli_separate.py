@@ -318,6 +318,10 @@ def test_songs_of_one_name_are_told_apart_by_their_folders(capsys, model):
     os.chdir("x")
     assert run(capsys, "mixture.wav", "-n", model, "-o", "..", "--filename", "{folder}-{stem}.{ext}")[0] == 0
     assert Path("../x-bass.wav").is_file()
+    os.chdir("../y")
+    for given in ("../x/mixture.wav", "mixture.wav"):
+        assert run(capsys, given, "-n", model, "-o", "..", "--filename", "{folder}~{stem}.{ext}")[0] == 0
+    assert Path("../x~bass.wav").is_file() and Path("../y~bass.wav").is_file()
 
 
 def test_a_song_never_becomes_a_stem_of_another(capsys, model):

@@ -13,7 +13,7 @@ import typer
 
 from bandsplit.cli import main as cli
 from bandsplit.cli.main import app
-from bandsplit.core.extras import describe_missing, extras, requirements, source_of
+from bandsplit.core.extras import describe_missing, extras, install, requirements
 from bandsplit.separation.export import export_model
 from environments import Environment
 from places import CHECKPOINT, ROOT
@@ -183,7 +183,8 @@ def test_extras_of_development_are_offered_to_nobody():
 
 
 def test_the_kernels_come_from_their_folder_since_no_index_has_them():
-    assert source_of("kernels") == "./kernels, in the source folder" and source_of("av") == "'bandsplit[av]'"
+    assert install("kernels") == "in the source folder, pip install ./kernels"
+    assert install("av") == "pip install 'bandsplit[av]'"
     places = [*(ROOT / "src").rglob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
     assert [path.name for path in places if "bandsplit[kernels]" in path.read_text()] == []
 

@@ -83,7 +83,7 @@ def test_an_unknown_setting_is_refused_with_the_legal_ones(monkeypatch: pytest.M
 def test_no_package_is_said_by_the_doctor_alone(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     monkeypatch.setattr(kernels, "_PACKAGE", "bandsplit_no_kernels")
     assert search_kernels() == (None, "not installed", False)
-    assert caplog.text == "" and finding().fix.endswith("pip install ./kernels, in the source folder")
+    assert caplog.text == "" and finding().fix.endswith("in the source folder, pip install ./kernels")
 
 
 def test_a_cpu_without_avx2_has_none_and_the_doctor_says_so(monkeypatch: pytest.MonkeyPatch):

@@ -7,7 +7,7 @@ import pytest
 
 import s3
 from bandsplit.core.errors import NoRoomError, StoreError
-from bandsplit.core.stores import canonical, facts_of, fetch_file, is_pattern, shown
+from bandsplit.core.stores import canonical, facts_of, fetch_file, is_pattern, shown, shown_in
 from disks import Disk
 from webserver import Server, refuse, serve
 
@@ -36,9 +36,23 @@ def test_what_may_be_secret_in_an_address_is_not_shown(uri: str, expected: str):
     assert shown(uri) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("403, url='http://h/Don't a b.wav?Key=secret')", "403, url='http://h/Don't a b.wav"),
+        ("from http://me:secret@h/a to https://h/b?secret", "from http://h/a to https://h/b"),
+        ("http://h/a?secret 'x' secret\nsecond line", "http://h/a\nsecond line"),
+        ("s3://music/what? is that", "s3://music/what? is that"),
+    ],
+)
+def test_what_may_be_secret_in_addresses_of_a_text_is_not_shown(text: str, expected: str):
+    assert shown_in(text) == expected
+
+
 def test_schemes_with_two_names_are_one():
     assert canonical("s3a://music/A.wav") == canonical("S3://music/A.wav") == "s3://music/A.wav"
     assert canonical("gcs://music") == "gs://music" != canonical("s3://music")
+    assert canonical("s3") == "s3"  # a folder
 
 
 def test_a_name_that_exists_is_no_pattern_whatever_its_signs(bucket: s3.S3):

@@ -138,7 +138,7 @@ def test_the_kernels_that_are_not_there_come_from_their_folder(monkeypatch: pyte
     monkeypatch.setattr(metadata, "version", version)
     if not [name for name, *_ in requirements("kernels")]:
         pytest.skip("there are none for this CPU")
-    assert found("extras")["kernels"].fix == "if you need it: pip install ./kernels, in the source folder"
+    assert found("extras")["kernels"].fix == "if you need it: in the source folder, pip install ./kernels"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here it is used")

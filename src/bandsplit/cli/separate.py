@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 import typer
 
 from bandsplit.cli.options import DEVICE_HELP, MODEL_NAMES, ChunkOptions, chunk_option, complete_models, with_options
-from bandsplit.cli.song_work import Patience, SongWork, limit_threads, print_failure
+from bandsplit.cli.song_work import Patience, SongWork, limit_threads, print_failure, print_record
 from bandsplit.cli.terminal import make_console, print_lines, split_names
 from bandsplit.core.errors import BandsplitError, ConfigError
 
@@ -223,12 +222,13 @@ def separate(
     console = make_console()
     store = Store(output.out) if batch.runner == "ray" or is_uri(output.out) else None
     listed = _find_songs(console, files, output.out, batch, is_catalogue=store is not None)
-    with _cluster(batch):  # before the models are read and anything is written
-        _separate(console, listed, store, config, options, models, output, part, chunks, batch)
+    with _cluster(batch) as json_to:  # before the models are read and anything is written
+        _separate(console, json_to, listed, store, config, options, models, output, part, chunks, batch)
 
 
 def _separate(
     console: Console,
+    json_to: TextIO | None,
     listed: Sequence[Song],
     store: Store | None,
     config: OutputConfig,
@@ -258,7 +258,7 @@ def _separate(
         print_lines(console, f"note: {note}")
     songs = choose_shard(listed, batch.shard) if batch.shard else listed
     todo.check(songs)
-    work = SongWork(todo, console, as_json=batch.as_json, force=batch.force, show_plan=chunks.show_plan,
+    work = SongWork(todo, console, json_to=json_to, force=batch.force, show_plan=chunks.show_plan,
                     patience=batch.patience(store is not None))  # fmt: skip
     if batch.dry_run:
         failed = work.print_forecast(songs)
@@ -279,17 +279,16 @@ def _separate(
 
 
 @contextmanager
-def _cluster(batch: BatchOptions) -> Iterator[None]:
-    """Connect to a cluster if songs are to be separated by one."""
+def _cluster(batch: BatchOptions) -> Iterator[TextIO | None]:
+    """Connect to a cluster if songs are to be separated by one; yield where records go, if they are wanted."""
+    json_to = sys.stdout if batch.as_json else None
     if batch.runner != "ray" or batch.dry_run:
-        yield
+        yield json_to
         return
     from bandsplit.separation.ray_workers import connected
 
-    with ExitStack() as stack:
-        with redirect_stdout(sys.stderr):
-            stack.enter_context(connected(batch.ray_address))
-        yield
+    with redirect_stdout(sys.stderr), connected(batch.ray_address):  # Ray prints to stdout, which is for JSON alone
+        yield json_to
 
 
 def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: BatchRecipe) -> int:
@@ -297,10 +296,7 @@ def _run(work: SongWork, songs: Sequence[Song], batch: BatchOptions, recipe: Bat
     if batch.runner == "ray":
         from bandsplit.separation.ray_workers import RayWorkers
 
-        with (
-            redirect_stdout(sys.stderr),  # Ray prints to it, and it is for JSON alone
-            closing(RayWorkers(recipe, batch.jobs, work.note)) as workers,
-        ):
+        with closing(RayWorkers(recipe, batch.jobs, work.note)) as workers:
             return work.run_on(workers, songs)
     with limit_threads(batch.jobs or 1):
         return work.run(songs, batch.jobs or 1)
@@ -339,8 +335,7 @@ def _find_songs(
             open_sound(song.path).close()
         except BandsplitError as error:
             record = print_failure(console, song, error)
-            if batch.as_json:
-                typer.echo(json.dumps(record))
+            print_record(record, sys.stdout if batch.as_json else None)
     raise typer.Exit(1)
 
 

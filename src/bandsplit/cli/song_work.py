@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from bandsplit.cli.summary import Summary
 from bandsplit.cli.terminal import print_lines
@@ -39,13 +39,19 @@ class SongWork:
     """Separation of songs by any kind of workers, and the lines printed about it."""
 
     def __init__(
-        self, batch: Batch, console: Console, *, as_json: bool, force: bool, show_plan: bool, patience: Patience
+        self,
+        batch: Batch,
+        console: Console,
+        *,
+        json_to: TextIO | None,
+        force: bool,
+        show_plan: bool,
+        patience: Patience,
     ) -> None:
-        """Keep the batch and the options of the command."""
-        self.batch, self.console, self.as_json = batch, console, as_json
+        """Keep the batch and the options of the command; records go to ``json_to``."""
+        self.batch, self.console, self.json_to = batch, console, json_to
         self.force, self.show_plan, self.patience = force, show_plan, patience
         self.summary = Summary(0)
-        self._json_to = sys.stdout  # as it is now: Ray's own messages are kept out of it
 
     def run(self, songs: Sequence[Song], jobs: int) -> int:
         """Separate the songs in this process; return how many failed."""
@@ -226,9 +232,14 @@ class SongWork:
         return not self.force and self.batch.is_done(song)
 
     def _print(self, record: dict[str, Any]) -> None:
-        if self.as_json:
-            self._json_to.write(json.dumps(record) + "\n")
-            self._json_to.flush()
+        print_record(record, self.json_to)
+
+
+def print_record(record: dict[str, Any], to: TextIO | None) -> None:
+    """Print a record as a line of JSON, if that is wanted."""
+    if to is not None:
+        to.write(json.dumps(record) + "\n")
+        to.flush()
 
 
 def print_failure(console: Console, song: Song, error: BandsplitError) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from contextlib import suppress
 from importlib import metadata
 from typing import NamedTuple
 
-_FROM_SOURCE = {"kernels": "./kernels, in the source folder"}
-"""Extras whose packages are on no index -> what pip installs instead."""
+_FROM_SOURCE = {"kernels": "./kernels"}
+"""Extras whose packages are on no index -> their folder in the source folder."""
 _OF_DEVELOPMENT = ("dev", "docs", "oracle")
 
 
@@ -44,9 +44,12 @@ def requirements(extra: str = "") -> Iterator[Requirement]:
         yield Requirement(parsed.name, found, str(parsed.specifier))
 
 
-def source_of(extra: str) -> str:
-    """Return what ``pip install`` takes for an extra."""
-    return _FROM_SOURCE.get(extra, f"'bandsplit[{extra}]'")
+def install(extra: str, options: str = "") -> str:
+    """Return the command that installs an extra, with where it must be called, if that matters."""
+    folder = _FROM_SOURCE.get(extra)
+    if folder is None:
+        return f"pip install {options}'bandsplit[{extra}]'"
+    return f"in the source folder, pip install {options}{folder}"
 
 
 def describe_missing(module: str | None) -> str | None:
@@ -63,6 +66,6 @@ def describe_missing(module: str | None) -> str | None:
         for extra in ("", *extras()):
             for name, _, wanted in requirements(extra):
                 if name.lower().replace("-", "_") == top:
-                    fix = source_of(extra) if extra else f"'{name}{wanted}'"
-                    return f"this needs {name}, which is not installed: pip install {fix}"
+                    fix = install(extra) if extra else f"pip install '{name}{wanted}'"
+                    return f"this needs {name}, which is not installed: {fix}"
     return None

@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 
 from bandsplit.core.errors import ConfigError
-from bandsplit.core.extras import source_of
+from bandsplit.core.extras import install
 from bandsplit.core.settings import kernels_setting
 
 KernelPrecision: TypeAlias = Literal["fp32", "bf16", "int8"]
@@ -115,7 +115,7 @@ def describe_problem(precision: KernelPrecision) -> str | None:
     """Return why there are no kernels for a precision here; None if there are."""
     kernels, reason, _ = search_kernels()
     if kernels is None:
-        fix = f"; pip install {source_of('kernels')}" if reason == NOT_INSTALLED else ""
+        fix = f"; {install('kernels')}" if reason == NOT_INSTALLED else ""
         return f"needs the CPU kernels ({reason}{fix})"
     if precision not in kernels.precisions:
         return f"has no products in {precision}: the kernels' set {kernels.name} has {', '.join(kernels.precisions)}"

@@ -23,7 +23,7 @@ _EXTRA = ("s3", "s3a", "gs", "gcs")
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _WEB = re.compile(r"(https?://)(?:[^/?#]*@)?([^?#]*).*", re.IGNORECASE | re.DOTALL)
-_WEB_IN_TEXT = re.compile(r"https?://[^\s'\"]*", re.IGNORECASE)
+_WEB_IN_TEXT = re.compile(r"https?://(?:(?!https?://).)*", re.IGNORECASE)
 _CREDENTIALS = {
     "s3": "credentials come from ~/.aws/credentials or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, the address of a "
     "server that is not Amazon's from AWS_ENDPOINT_URL",
@@ -61,14 +61,17 @@ def shown(uri: str) -> str:
 
 
 def shown_in(text: str) -> str:
-    """Return a text with each web address as `shown` writes it."""
+    """Return a text with each web address as `shown` writes it.
+
+    What follows a query in its line is left out, too: quotes and spaces may be part of an address.
+    """
     return _WEB_IN_TEXT.sub(lambda found: shown(found[0]), text)
 
 
 def canonical(uri: str) -> str:
     """Return a URI with the usual one of the names of its scheme, so that URIs of one file are equal."""
-    scheme, _, rest = uri.partition("://")
-    return f"{_ALIASES.get(scheme.lower(), scheme.lower())}://{rest}"
+    scheme, sign, rest = uri.partition("://")
+    return f"{_ALIASES.get(scheme.lower(), scheme.lower())}{sign}{rest}" if sign else uri
 
 
 def is_pattern(uri: str) -> bool:

@@ -27,7 +27,7 @@ from bandsplit.core.machine import cpu_name, cpu_threads, memory_gb
 from bandsplit.core.stores import Store, canonical, fetch_file, shown_in
 from bandsplit.core.unfinished import temporary_folder
 from bandsplit.core.version import __version__
-from bandsplit.separation.outputs import OutputConfig
+from bandsplit.separation.outputs import OutputConfig, folder_name
 from bandsplit.separation.records import CatalogueRecords, Manifest, Records
 from bandsplit.separation.separator import FileResult, Separator
 from bandsplit.separation.songs import Song
@@ -113,7 +113,7 @@ class Batch:
                     raise ConfigError(f"{name}: is a song and would become a stem of {song.name}; choose another -o")
                 other = owners.setdefault(path, song)
                 if other is not song:
-                    folders = song.path.absolute().parent.name != other.path.absolute().parent.name
+                    folders = folder_name(song.path) != folder_name(other.path)
                     pattern = "{folder}/{track}" if folders else "{track}.{trackext}"
                     raise ConfigError(
                         f"{other.name} and {song.name}: the stems of both would be called {name}; choose another "

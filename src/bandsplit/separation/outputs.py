@@ -121,7 +121,7 @@ class OutputConfig(Config):
         """
         names = (track or track_name(source)).split("/")
         fields = {"track": "/".join(map(_clean, names)), "trackext": _clean(source.suffix[1:]) if source.suffix else ""}
-        fields |= {"folder": _clean(source.absolute().parent.name), "ext": self.ext, "model": _clean(model)}
+        fields |= {"folder": _clean(folder_name(source)), "ext": self.ext, "model": _clean(model)}
         paths = {}
         for stem in self.stems(targets):
             values = fields | {"stem": _clean(stem)}
@@ -139,6 +139,11 @@ class OutputConfig(Config):
 def track_name(path: Path) -> str:
     """Return the name of the folder for the stems of a file."""
     return path.stem if path.stem.strip(".") else path.name
+
+
+def folder_name(path: Path) -> str:
+    """Return the name of the folder of a file."""
+    return os.path.basename(os.path.dirname(os.path.abspath(path)))  # of ../song.wav, too
 
 
 def _clean(text: str) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from bandsplit.core.errors import BandsplitError, ConfigError
 from bandsplit.core.interrupt import SIGNALS
@@ -76,14 +77,15 @@ class Actor:
         """Take the recipe; the models are loaded by `load`, whose errors reach the driver."""
         self._recipe = recipe
         self._batch: Batch | None = None
+        self._process = uuid4().hex
 
-    def load(self) -> BandsplitError | None:
-        """Load the models; return why they cannot be used."""
+    def load(self) -> tuple[str, BandsplitError | None]:
+        """Load the models; return a name that no other process has, and why they cannot be used."""
         try:
             self._batch = self._recipe.open()
         except BandsplitError as error:
-            return error
-        return None
+            return self._process, error
+        return self._process, None
 
     def attempt(self, song: Song) -> Outcome:
         """Separate a song."""
@@ -124,6 +126,8 @@ class RayWorkers:
         self._songs: dict[int, Song] = {}
         self._free: set[int] = set()
         self._failed_starts = [0] * self.count
+        self._processes: list[str | None] = [None] * self.count
+        self._killed: list[str | None] = [None] * self.count
         for worker in range(self.count):
             self._load(worker)
 
@@ -151,6 +155,7 @@ class RayWorkers:
         for call in done:
             worker = self._calls.pop(call)
             song = self._songs.pop(worker, None)
+            value: Any
             try:
                 value = self._ray.get(call)
             except RayTaskError as error:
@@ -171,8 +176,14 @@ class RayWorkers:
                 if "trace" in value.record:  # it may have left anything behind, such as a GPU that computes no more
                     self._restart(worker)
                     continue
-            elif isinstance(value, BandsplitError):
-                raise value
+            else:
+                process, problem = value
+                if problem is not None:
+                    raise problem
+                if process == self._killed[worker]:  # it answered before it ended
+                    self._load(worker)
+                    continue
+                self._processes[worker] = process
             self._failed_starts[worker] = 0
             self._free.add(worker)
         return ended
@@ -214,6 +225,7 @@ class RayWorkers:
                 )
 
     def _restart(self, worker: int) -> None:
+        self._killed[worker] = self._processes[worker]
         self._ray.kill(self._actors[worker], no_restart=False)
         self._load(worker)
 

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bandsplit.core.extras import describe_missing, extras, requirements, source_of
+from bandsplit.core.extras import describe_missing, extras, install, requirements
 from bandsplit.core.machine import cores, has_packages
 from bandsplit.core.version import __version__
 from bandsplit.core.waiting import describe_waiting
@@ -158,9 +158,9 @@ def _cpu_kernels() -> Finding:
     if kernels is not None:
         return Finding("device", "CPU kernels", f"{kernels.name} ({', '.join(kernels.precisions)}), {reason}")
     if broken:
-        fix = f"pip install --force-reinstall {source_of('kernels')}"
+        fix = install("kernels", "--force-reinstall ")
         return Finding("device", "CPU kernels", reason, "note", fix)
-    fix = f"for quicker band-split networks: pip install {source_of('kernels')}"
+    fix = f"for quicker band-split networks: {install('kernels')}"
     return Finding("device", "CPU kernels", reason, "note", fix if reason == NOT_INSTALLED else "")
 
 
@@ -217,7 +217,7 @@ def _extras() -> Iterator[Finding]:
         missing = [name for name, found, wanted in needed if found is None or not _contains(wanted, found)]
         present = ", ".join(f"{name} {found}" for name, found, _ in needed if name not in missing)
         if missing:
-            fix = f"if you need it: pip install {source_of(extra)}"
+            fix = f"if you need it: {install(extra)}"
             yield Finding("extras", extra, f"without {', '.join(missing)}", "note", fix)
         else:
             yield Finding("extras", extra, present)
