@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from bandsplit.serve import events
 from bandsplit.serve.dispatcher import Dispatcher
-from bandsplit.serve.job import Job, JobView, Wish
+from bandsplit.serve.job import Job, JobView, Progress, Wish
 from bandsplit.serve.jobs import Jobs
 from bandsplit.serve.offers import Offers, find_offers
 from bandsplit.serve.service import Limits, Service
@@ -74,6 +75,70 @@ def test_pages_that_wait_cost_nothing_until_something_changes(service: Service, 
     asyncio.run(follow())
     assert (looks, periods) == (2, 2 * PERIODS)
     assert sent[0] == "data: []\n\n" and '"position":1' in sent[1] and len(sent) == 2
+
+
+def test_a_cancel_just_before_the_beginning_of_a_job_counts(
+    service: Service, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    jobs, begun = service.jobs, threading.Event()
+    take = jobs.next
+
+    def take_late(timeout_s: float) -> Job | None:
+        found = take(timeout_s)
+        if found is not None:
+            jobs.cancel(found.id)
+        elif jobs.all():
+            begun.set()
+        return found
+
+    monkeypatch.setattr(jobs, "next", take_late)
+    service.offers.set_price("small", None)
+    job = add(jobs, 60)
+    service.dispatcher.start()
+    begun.wait()
+    service.dispatcher.close()
+    assert jobs.get(job.id).state == "cancelled"
+
+
+def test_a_job_moves_only_from_the_state_that_is_known(service: Service):
+    jobs, job = service.jobs, add(service.jobs, 60)
+    assert not jobs.move(job.id, "running", "queued") and jobs.get(job.id).state == "queued"
+    assert jobs.move(job.id, "queued", "running") and jobs.get(job.id).state == "running"
+    jobs.cancel(job.id)
+    assert not jobs.move(job.id, "running", "queued", deaths=1) and jobs.get(job.id).deaths == 0
+    jobs.remove(job.id)
+    assert not jobs.move(job.id, "cancelled", "queued") and jobs.all() == []
+
+
+def test_a_cancel_just_after_the_death_of_the_process_counts(service: Service, monkeypatch: pytest.MonkeyPatch):
+    jobs, job = service.jobs, add(service.jobs, 60)
+    jobs.move(job.id, "queued", "running")
+    look, cancels = jobs.get, []
+
+    def look_and_wait(job_id: str) -> Job:
+        found = look(job_id)
+        if not cancels:
+            cancels.append(threading.Thread(target=jobs.cancel, args=[job_id]))
+            cancels[0].start()
+            cancels[0].join(0.5)  # longer, if it has to wait until the job has moved
+        return found
+
+    monkeypatch.setattr(jobs, "get", look_and_wait)
+    service.dispatcher._bury(look(job.id))
+    cancels[0].join()
+    assert look(job.id).state == "cancelled"
+
+
+def test_a_job_that_runs_has_a_progress_from_the_first_moment(service: Service):
+    first, second = add(service.jobs, 60), add(service.jobs, 120)
+    service.offers.set_price("small", Price(separate_s=30, listen_s=2))
+    for job, left_s in ((first, 36), (second, 72)):
+        service.jobs.move(job.id, "queued", "running")
+        view = service.dispatcher.view(job.id)
+        assert view.progress == Progress(stage="load", share=0, left_s=left_s) and view.left_s == left_s
+        service.dispatcher._progress = job.id, Progress(stage="separate", share=0.5, left_s=1)
+        assert service.dispatcher.view(job.id).left_s == 1
+        service.jobs.end(job.id, "failed")
 
 
 def test_prices_of_other_versions_are_measured_again(tmp_path: Path, model: Path):

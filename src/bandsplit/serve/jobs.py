@@ -173,11 +173,17 @@ class Jobs:
             self._announce()
             return job
 
+    def move(self, job_id: str, before: State, state: State, **changes: Any) -> bool:
+        """Move a job from one state to another; if it has another one by now, or was deleted, return False."""
+        with self._change, suppress(UnknownJobError):
+            if self.get(job_id).state == before:
+                self.update(job_id, state=state, **changes)
+                return True
+        return False
+
     def end(self, job_id: str, state: State, **changes: Any) -> None:
         """Move a job that runs to its last state; nothing happens if it was cancelled or deleted meanwhile."""
-        with self._change, suppress(UnknownJobError):
-            if self.get(job_id).state == "running":
-                self.update(job_id, state=state, ended_at=time.time(), **changes)
+        self.move(job_id, "running", state, ended_at=time.time(), **changes)
 
     def finish(self, job_id: str, made: Path, **changes: Any) -> None:
         """Give a job its result, the folder ``made``, unless it was cancelled or deleted meanwhile.
