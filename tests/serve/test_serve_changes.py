@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from bandsplit.serve import events
+from bandsplit.serve import events, offers
 from bandsplit.serve.dispatcher import Dispatcher
+from bandsplit.serve.engine import Engine, Measurement
 from bandsplit.serve.job import Job, JobView, Progress, Wish
 from bandsplit.serve.jobs import Jobs
 from bandsplit.serve.offers import Offers, find_offers
@@ -141,11 +143,31 @@ def test_a_job_that_runs_has_a_progress_from_the_first_moment(service: Service):
         service.jobs.end(job.id, "failed")
 
 
+def test_a_price_is_in_the_file_once_it_is_shown(service: Service, monkeypatch: pytest.MonkeyPatch):
+    write, shown = offers.write_atomically, []
+
+    def look_and_write(path: Path, content: bytes) -> None:
+        shown.append(service.offers.price("small"))
+        write(path, content)
+
+    monkeypatch.setattr(offers, "write_atomically", look_and_write)
+    service.offers.set_price("small", Price(3.5, 0.25))
+    assert shown == [None] and service.offers.price("small") == Price(3.5, 0.25)
+
+
+def test_a_measurement_without_room_does_not_speak_of_stems(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    ended = Engine("cpu").do(Measurement((model,)), lambda *_: None)
+    assert (ended.kind, ended.error) == ("failed", "No such file or directory")
+
+
 def test_prices_of_other_versions_are_measured_again(tmp_path: Path, model: Path):
     (offer,), prices = find_offers([str(model)], "cpu"), tmp_path / "prices.json"
     for stored in (3.5, [3.5], [3.5, 0.2, 1], "3.5", None):
         prices.write_text(json.dumps({offer.key: stored}))
         assert Offers([offer], prices).unmeasured() == offer
     Offers([offer], prices).set_price("small", Price(3.5, 0.25))
-    offers = Offers([offer], prices)
-    assert offers.unmeasured() is None and offers.price("small") == Price(3.5, 0.25)
+    again = Offers([offer], prices)
+    assert again.unmeasured() is None and again.price("small") == Price(3.5, 0.25)

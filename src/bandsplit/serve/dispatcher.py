@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.core.processes import start_worker
-from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report, Separation, Task, work
+from bandsplit.serve.engine import Cancel, Ended, Measurement, Report, Separation, Task, work
 from bandsplit.serve.job import Job, JobView, Progress, Result
 from bandsplit.serve.jobs import Jobs, UnknownJobError
 from bandsplit.serve.offers import Offers
-from bandsplit.serve.timing import Timing
+from bandsplit.serve.timing import MINUTE_S, Timing
 
 MOST_DEATHS = 3
 CANCEL_S = 10.0
@@ -240,8 +240,7 @@ class Dispatcher(threading.Thread):
         Raises:
             UnknownJobError: no job has this id.
         """
-        self.jobs.get(job_id)
         found = next((view for view in self.views() if view.id == job_id), None)
         if found is None:
-            raise UnknownJobError("this job was deleted")
+            raise UnknownJobError
         return found

@@ -31,6 +31,10 @@ _log = logging.getLogger("bandsplit")
 class UnknownJobError(BandsplitError):
     """There is no such job."""
 
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("this job does not exist, or was deleted; GET /jobs lists all")
+
 
 class Jobs:
     """All jobs of a folder; safe to use from several threads."""
@@ -92,7 +96,7 @@ class Jobs:
         """
         with self._change:
             if job_id not in self._jobs:
-                raise UnknownJobError("this job does not exist, or was deleted; GET /jobs lists all")
+                raise UnknownJobError
             return self._jobs[job_id]
 
     def place(self, job: Job) -> Path:
