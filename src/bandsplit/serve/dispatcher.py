@@ -216,8 +216,9 @@ class Dispatcher(threading.Thread):
             if job.active:
                 left_s = self._cost(job)
                 if job.state == "running":
-                    known = latest is not None and latest[0] == job.id
-                    progress = latest[1] if known else Progress(stage="load", share=0, left_s=left_s)
+                    progress = Progress(stage="load", share=0, left_s=left_s)
+                    if latest is not None and latest[0] == job.id:
+                        progress = latest[1]
                     facts["progress"], left_s = progress, progress.left_s
                 else:
                     position += 1
