@@ -101,7 +101,7 @@ class Soak:
 
         def works() -> bool:
             found[:] = [job for job in server.client.get("/jobs") if job["state"] == "running"]
-            return bool(found) and found[0]["progress"] is not None and found[0]["progress"]["stage"] != "load"
+            return bool(found) and found[0]["progress"]["stage"] != "load"
 
         wait_until(works, "a job that runs")
         return found[0]

@@ -1,12 +1,10 @@
 """Draw the page of the server here, with the model of `make demo`: ``.venv/bin/python docs/images/draw_serve.py``."""
 
-import io
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import soundfile
 from PIL import Image
 
 from bandsplit.data.synth.songs import synthesise_song
@@ -15,18 +13,11 @@ ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests" / "support"))
 
 from browser import Browser  # noqa: E402
-from served import Served  # noqa: E402
+from served import Served, wav  # noqa: E402
 
 DURATION_S, RATE_HZ, SEED = 30.0, 44100, 3
 WAITING = ("Paper Boats.wav", "Harbour Lights.wav", "Long Way Up.wav")
 PLAYER = "document.querySelector('.song').player"
-
-
-def as_wav(signal: np.ndarray) -> bytes:
-    """Return a file of ``c samples``."""
-    file = io.BytesIO()
-    soundfile.write(file, signal.T, RATE_HZ, format="WAV", subtype="PCM_16")
-    return file.getvalue()
 
 
 def draw(browser: Browser, name: str, height: int | None = None) -> None:
@@ -41,7 +32,9 @@ def draw(browser: Browser, name: str, height: int | None = None) -> None:
 
 def main(demo: Path, folder: Path) -> None:
     """Separate a song, play it, let others wait, and draw the page wide and narrow."""
-    (model,) = demo.glob("runs/demo/*/*/best.safetensors")
+    model = next(demo.glob("runs/demo/*/*/best.safetensors"), None)
+    if model is None:
+        sys.exit(f"{demo}: has no trained model; run `make demo` first, or name the folder of another demo")
     (folder / "demo.safetensors").write_bytes(model.read_bytes())
     song = np.sum(list(synthesise_song(SEED, DURATION_S, RATE_HZ).values()), axis=0)
     with (
@@ -51,8 +44,8 @@ def main(demo: Path, folder: Path) -> None:
         browser.look(840)
         browser.open(f"{served.url}/")
         browser.wait("document.querySelector('.models').innerText.includes('per minute')")
-        served.client.follow(served.client.add(as_wav(song), "Night Train.wav", model="demo"))
-        first, *_ = [served.client.add(as_wav(np.tile(song, 20)), name, model="demo") for name in WAITING]
+        served.client.follow(served.client.add(wav(song, RATE_HZ), "Night Train.wav", model="demo"))
+        first, *_ = [served.client.add(wav(np.tile(song, 20), RATE_HZ), name, model="demo") for name in WAITING]
         worker = served.freeze_at_work(first)
         (folder / "notes.txt").write_text("Call the drummer")
         browser.drop(".drop", folder / "notes.txt")

@@ -309,7 +309,7 @@ def test_two_inputs_for_one_name_are_refused_unless_the_pattern_tells_them_apart
     assert len(listing()) == 4
 
 
-def test_songs_of_one_name_are_told_apart_by_their_folders(capsys, model):
+def test_songs_of_one_name_are_distinguished_by_their_folders(capsys, model):
     files = [song("x/mixture.wav"), song("y/mixture.wav")]
     code, _, text = run(capsys, *files, "-n", model)
     assert code == 2 and "--filename, such as '{folder}/{track}/{stem}.{ext}'" in text

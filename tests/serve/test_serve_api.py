@@ -93,7 +93,9 @@ def test_heads_are_those_of_what_get_returns(client: Client):
         names = {"content-type", "content-length", "content-disposition", "cache-control"}
         assert {name: head.headers.get(name) for name in names} == {name: answer.headers.get(name) for name in names}
     assert client.ask("HEAD", f"/jobs/{'0' * 32}/zip").status_code == 404
-    assert client.ask("HEAD", f"{base}/events").status_code == 405  # those of other jobs do not end
+    for address in (f"{base}/events", "/jobs/events"):  # they need not end
+        refused = client.ask("HEAD", address)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
 
 
 def test_two_stems_and_other_formats_are_made(client: Client):

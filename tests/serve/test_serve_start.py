@@ -120,7 +120,7 @@ def test_a_job_is_deleted_where_the_disk_has_no_room_for_a_folder(tmp_path: Path
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "mkdir", refuse)
+    monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OSError, match="No space left"), jobs.scratch():
         pass
     jobs.remove(job.id)

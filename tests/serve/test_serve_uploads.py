@@ -72,13 +72,14 @@ def test_text_is_refused_whatever_its_name(limited: Served, name: str, command: 
     assert limited.left() == []
 
 
-def test_a_song_is_taken_whatever_its_suffix_says(limited: Served, tmp_path: Path):
+@pytest.mark.parametrize("name", ["song.MP3", "song.3gp", "song", "song.txt"])
+def test_a_song_is_taken_whatever_its_suffix_says(limited: Served, tmp_path: Path, name: str):
     pytest.importorskip("av")
     from encoded import encode
 
     noise = np.random.default_rng(0).normal(0, 0.1, (2, 48000)).astype(np.float32)
     body = encode(tmp_path / "a.m4a", noise, "aac").read_bytes()
-    job = limited.client.follow(limited.client.add(body, "song.mp3"))
+    job = limited.client.follow(limited.client.add(body, name))
     assert job["state"] == "done" and "decoded with PyAV" in job["result"]["notes"], job
     limited.client.ask("DELETE", f"/jobs/{job['id']}")
 
@@ -93,14 +94,13 @@ def test_a_damaged_song_is_named_as_its_owner_does(limited: Served):
 
 
 def test_a_form_is_refused_with_the_way_to_send_a_file(limited: Served):
-    answer = limited.client.ask(
-        "POST", "/jobs", params={"name": "a.wav", "model": "small"}, files={"file": ("a.wav", song(), "audio/wav")}
-    )
-    assert answer.status_code == 415
-    assert answer.json()["detail"].startswith(
-        "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`"
-    )
-    assert limited.left() == []
+    for params in ({"name": "a.wav", "model": "small"}, {"model": "small"}, {}):
+        answer = limited.client.ask("POST", "/jobs", params=params, files={"file": ("a.wav", song(), "audio/wav")})
+        assert answer.status_code == 415
+        assert answer.json()["detail"].startswith(
+            "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`"
+        )
+        assert limited.left() == []
     headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl --data-binary says, but it is the file
     answer = limited.client.ask(
         "POST", "/jobs", params={"name": "a.wav", "model": "small"}, data=song(), headers=headers

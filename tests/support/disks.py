@@ -39,12 +39,12 @@ def largest_file(size_bytes: int) -> Iterator[None]:
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
     """Make a folder that is a file system of so many MB."""
     folder.mkdir()
-    if not _mount("-t", "tmpfs", "-o", f"size={megabytes * 1_000_000}", "tmpfs", folder):
+    if not _mount_memory(folder, megabytes):
         pytest.skip("this user may not mount a file system here")
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        _unmount(folder)
 
 
 class Disk:
@@ -62,7 +62,7 @@ class Disk:
         self.folder, self.kind, self._mounted = folder, kind, False
         folder.mkdir()
         if kind in ("full", "read-only"):
-            self._mounted = _mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", folder)
+            self._mounted = _mount_memory(folder, 64)
             if not self._mounted and kind == "read-only" and os.geteuid() == 0:
                 pytest.skip("root may write everywhere, and may not mount a file system here")
 
@@ -94,7 +94,7 @@ class Disk:
     def close(self) -> None:
         """Remove the file system."""
         if self._mounted:
-            subprocess.run(["umount", "--lazy", self.folder], check=True)
+            _unmount(self.folder)
 
     def content(self) -> dict[str, bytes]:
         """Every file but locks: name -> content."""
@@ -107,6 +107,14 @@ class Disk:
 
 def _mount(*arguments: str | Path) -> bool:
     return os.geteuid() == 0 and subprocess.run(["mount", *arguments], capture_output=True).returncode == 0
+
+
+def _mount_memory(folder: Path, megabytes: int) -> bool:
+    return _mount("-t", "tmpfs", "-o", f"size={megabytes * 1_000_000}", "tmpfs", folder)
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def assert_complete(name: str, content: bytes, folder: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import psutil
 import requests
 import soundfile
@@ -27,11 +28,16 @@ from tiny_models import RATE_HZ
 from waiting import wait_until
 
 
+def wav(signal: np.ndarray, rate_hz: int = RATE_HZ) -> bytes:
+    """Return a wav file of ``c samples``."""
+    file = io.BytesIO()
+    soundfile.write(file, signal.T, rate_hz, format="WAV", subtype="PCM_16")
+    return file.getvalue()
+
+
 def song(seconds: float = 0.5, seed: int = 0) -> bytes:
     """Return a wav file of stereo noise at 8 kHz."""
-    file = io.BytesIO()
-    soundfile.write(file, noise(2, round(RATE_HZ * seconds), seed).T, RATE_HZ, format="WAV", subtype="PCM_16")
-    return file.getvalue()
+    return wav(noise(2, round(RATE_HZ * seconds), seed))
 
 
 class Frozen(psutil.Process):
@@ -64,7 +70,8 @@ class Served:
         self.folder, self.log = folder, folder.with_suffix(".log")
         changes = [f"import bandsplit.serve.{name.partition('.')[0]}" for name in constants or {}]
         changes += [f"bandsplit.serve.{name} = {value!r}" for name, value in (constants or {}).items()]
-        start = ["-c", "\n".join([*changes, "from bandsplit.__main__ import main", "main()"])]
+        changed = "\n".join([*changes, "from bandsplit.__main__ import main", "main()"])
+        start = ["-c", changed] if constants else ["-m", "bandsplit"]
         words = [sys.executable, *start, "serve", "--folder", folder, "--port", "0", "-d", "cpu", *options]
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "BANDSPLIT_CACHE": str(folder.parent / "cache")}
         environment.pop("BANDSPLIT_TOKEN", None)

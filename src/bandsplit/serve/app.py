@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from fastapi.routing import APIRoute
@@ -59,11 +59,15 @@ def make_app(service: Service, names: frozenset[str] | None) -> FastAPI:
 def _add_heads(app: FastAPI) -> None:
     """Answer HEAD where GET has an answer that ends; FastAPI does not by itself, and would document each twice."""
     for route in router.routes:
-        if isinstance(route, APIRoute) and route.methods == {"GET"} and route.response_class is not StreamingResponse:
+        if isinstance(route, APIRoute) and route.methods == {"GET"}:
+            endpoint = _refuse_head if route.response_class is StreamingResponse else route.endpoint
             app.add_api_route(
-                route.path, route.endpoint, methods=["HEAD"], include_in_schema=False,
-                response_class=route.response_class,
-            )  # fmt: skip
+                route.path, endpoint, methods=["HEAD"], include_in_schema=False, response_class=route.response_class
+            )
+
+
+def _refuse_head() -> Response:
+    raise HTTPException(405, headers={"Allow": "GET"})
 
 
 def _add_file(app: FastAPI, address: str, name: str, text: str) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from bandsplit.core.processes import start_worker
-from bandsplit.serve.engine import MINUTE_S, Cancel, Ended, Measurement, Report, Separation, Task, work
+from bandsplit.serve.engine import Cancel, Ended, Measurement, Report, Separation, Task, work
 from bandsplit.serve.job import Job, JobView, Progress, Result
 from bandsplit.serve.jobs import Jobs, UnknownJobError
 from bandsplit.serve.offers import Offers
-from bandsplit.serve.timing import Timing
+from bandsplit.serve.timing import MINUTE_S, Timing
 
 MOST_DEATHS = 3
 CANCEL_S = 10.0
@@ -90,7 +90,8 @@ class Dispatcher(threading.Thread):
         self._device, self._keep_free_bytes = device, keep_free_bytes
         self._worker: Worker | None = None
         self._closing = threading.Event()
-        self._progress: Progress | None = None
+        self._progress: tuple[str, Progress] | None = None
+        """Id of the latest job that ran, and its progress."""
         self._latest: tuple[object, Sequence[JobView]] | None = None
 
     def run(self) -> None:
@@ -103,8 +104,6 @@ class Dispatcher(threading.Thread):
                     self._separate(job)
                 elif offer is not None:
                     self._measure(offer.id)
-            except UnknownJobError:
-                pass  # deleted before it began
             except Exception:  # the queue must not stand still
                 _log.exception("the dispatcher failed")
                 self._closing.wait(_PATIENCE_S)
@@ -132,9 +131,10 @@ class Dispatcher(threading.Thread):
         return True
 
     def _separate(self, job: Job) -> None:
-        self._progress = Progress(stage="load", share=0, left_s=self._cost(job))
+        self._progress = None  # of an earlier try
+        if not self.jobs.move(job.id, "queued", "running"):
+            return  # cancelled or deleted before it began
         try:
-            job = self.jobs.update(job.id, state="running")
             with self.jobs.scratch() as out:
                 self._separate_into(out, job)
         except WorkerDied:
@@ -142,8 +142,6 @@ class Dispatcher(threading.Thread):
                 self._bury(job)
         except OSError as error:
             self.jobs.end(job.id, "failed", error=f"the stems cannot be stored ({error.strerror})")
-        finally:
-            self._progress = None
 
     def _separate_into(self, out: Path, job: Job) -> None:
         models = self.offers.find(job.model)
@@ -158,7 +156,8 @@ class Dispatcher(threading.Thread):
         timing = Timing(self.offers.price(job.model), job.about_s, models.signals(job.two_stems))
 
         def follow(report: Report) -> None:
-            self._progress = timing.follow(report.stage, report.done_s, report.total_s, time.monotonic())
+            progress = timing.follow(report.stage, report.done_s, report.total_s, time.monotonic())
+            self._progress = job.id, progress
 
         ended = self._ask(task, follow, lambda: self._is_wanted(job))
         if ended.kind == "done":
@@ -177,10 +176,9 @@ class Dispatcher(threading.Thread):
 
     def _bury(self, job: Job) -> None:
         """Let a job wait again after the death of the worker, unless it seems to be the reason."""
-        deaths = self.jobs.get(job.id).deaths + 1
+        deaths = job.deaths + 1
         if deaths < MOST_DEATHS:
-            if self._is_wanted(job):
-                self.jobs.update(job.id, state="queued", deaths=deaths)
+            self.jobs.move(job.id, "running", "queued", deaths=deaths)
             return
         error = (
             f"the process that separates was killed {deaths} times at this song; the memory of the machine may be too "
@@ -211,15 +209,17 @@ class Dispatcher(threading.Thread):
         return latest[1]
 
     def _look(self) -> list[JobView]:
-        progress, ahead_s, position = self._progress, 0.0, 0
+        latest, ahead_s, position = self._progress, 0.0, 0
         views = []
         for job in sorted(self.jobs.all(), key=lambda job: (job.state != "running", job.number)):
             facts: dict[str, Any] = {}
             if job.active:
                 left_s = self._cost(job)
                 if job.state == "running":
-                    facts["progress"] = progress
-                    left_s = left_s if progress is None else progress.left_s
+                    progress = Progress(stage="load", share=0, left_s=left_s)
+                    if latest is not None and latest[0] == job.id:
+                        progress = latest[1]
+                    facts["progress"], left_s = progress, progress.left_s
                 else:
                     position += 1
                     facts["position"] = position
@@ -241,8 +241,7 @@ class Dispatcher(threading.Thread):
         Raises:
             UnknownJobError: no job has this id.
         """
-        self.jobs.get(job_id)
         found = next((view for view in self.views() if view.id == job_id), None)
         if found is None:
-            raise UnknownJobError("this job was deleted")
+            raise UnknownJobError
         return found

@@ -22,11 +22,11 @@ from bandsplit.separation.separator import Separator
 from bandsplit.serve.disk import check_room, output_bytes
 from bandsplit.serve.job import Format
 from bandsplit.serve.listening import PIECE_S, write_copies
-from bandsplit.serve.timing import Price
+from bandsplit.serve.timing import MINUTE_S, Price
 from bandsplit.serve.wording import name_song, shorten_paths
 from bandsplit.tools.loading import load_separator
 
-CHANNELS, MINUTE_S = 2, 60
+CHANNELS = 2
 
 _log = logging.getLogger("bandsplit")
 
@@ -122,7 +122,8 @@ class Engine:
             return Ended("failed", _public(format(error), task))
         except OSError as error:
             _log.warning("a task failed: %s", error)
-            return Ended("failed", f"the stems cannot be stored ({error.strerror or type(error).__name__})")
+            reason = error.strerror or type(error).__name__
+            return Ended("failed", f"the stems cannot be stored ({reason})" if isinstance(task, Separation) else reason)
         except Exception as error:
             _log.exception("a task failed")
             self._key = self._separator = None  # after an error such as a full memory, it may be useless

@@ -31,6 +31,10 @@ _log = logging.getLogger("bandsplit")
 class UnknownJobError(BandsplitError):
     """There is no such job."""
 
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("this job does not exist, or was deleted; GET /jobs lists all")
+
 
 class Jobs:
     """All jobs of a folder; safe to use from several threads."""
@@ -92,7 +96,7 @@ class Jobs:
         """
         with self._change:
             if job_id not in self._jobs:
-                raise UnknownJobError("this job does not exist, or was deleted; GET /jobs lists all")
+                raise UnknownJobError
             return self._jobs[job_id]
 
     def place(self, job: Job) -> Path:
@@ -173,11 +177,17 @@ class Jobs:
             self._announce()
             return job
 
+    def move(self, job_id: str, before: State, state: State, **changes: Any) -> bool:
+        """Move a job from one state to another; if it has another one by now, or was deleted, return False."""
+        with self._change, suppress(UnknownJobError):
+            if self.get(job_id).state == before:
+                self.update(job_id, state=state, **changes)
+                return True
+        return False
+
     def end(self, job_id: str, state: State, **changes: Any) -> None:
         """Move a job that runs to its last state; nothing happens if it was cancelled or deleted meanwhile."""
-        with self._change, suppress(UnknownJobError):
-            if self.get(job_id).state == "running":
-                self.update(job_id, state=state, ended_at=time.time(), **changes)
+        self.move(job_id, "running", state, ended_at=time.time(), **changes)
 
     def finish(self, job_id: str, made: Path, **changes: Any) -> None:
         """Give a job its result, the folder ``made``, unless it was cancelled or deleted meanwhile.

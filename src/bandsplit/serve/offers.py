@@ -130,13 +130,14 @@ class Offers:
 
     def set_price(self, offer_id: str, price: Price | None) -> None:
         """Store a price; None if it cannot be measured, which the next start tries again."""
-        self._prices = {**self._prices, self._offers[offer_id].key: price}
-        self.version += 1
-        known = {key: price for key, price in self._prices.items() if price is not None}
+        prices = {**self._prices, self._offers[offer_id].key: price}
+        known = {key: price for key, price in prices.items() if price is not None}
         try:
             write_atomically(self._path, json.dumps(known, indent=1).encode())
         except OSError as error:
             _log.warning("%s: cannot be written (%s); prices are measured again", self._path, error.strerror)
+        self._prices = prices  # once they are in the file, which others may read then
+        self.version += 1
 
 
 def find_offers(names: Sequence[str], device: str, say: Callable[[str], None] = lambda text: None) -> list[Offer]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, Path, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, Path, Query, Request, Response, Security
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from fastapi.security import HTTPBearer
 
@@ -18,7 +18,7 @@ from bandsplit.serve.job import Format, JobView, Wish
 from bandsplit.serve.offers import ModelView
 from bandsplit.serve.results import listening_file, player_html, result_of, stem_file, zip_blocks
 from bandsplit.serve.service import Served
-from bandsplit.serve.uploads import receive
+from bandsplit.serve.uploads import receive, refuse_forms
 
 JobId = Annotated[str, Path(description="Id of a job.")]
 _AUDIO = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -86,7 +86,7 @@ def log_in(service: Served, request: Request) -> Response:
 
 
 @router.post(
-    "/jobs", tags=["jobs"], status_code=201,
+    "/jobs", tags=["jobs"], status_code=201, dependencies=[Depends(refuse_forms)],
     openapi_extra={"requestBody": {"content": _AUDIO, "required": True, "description": "The audio file itself."}},
     responses={
         408: {"model": Detail, "description": "Nothing of the file arrived for a minute."},

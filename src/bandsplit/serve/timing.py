@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from bandsplit.serve.job import Progress
 
+MINUTE_S = 60
 _SEPARATION = 0.9
 """Part of the separation in the time of a job while no price is known."""
 
@@ -19,7 +20,7 @@ class Price(NamedTuple):
 
     def costs(self, audio_s: float, signals: int) -> tuple[float, float]:
         """Return the time of the separation of a song, and that of the copies of the song and its stems."""
-        minutes = audio_s / 60
+        minutes = audio_s / MINUTE_S
         return minutes * self.separate_s, minutes * self.listen_s * signals
 
 

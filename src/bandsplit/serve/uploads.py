@@ -13,7 +13,6 @@ from starlette.requests import Request
 from bandsplit.audio import files as audio
 from bandsplit.audio.opening import UnknownFormatError
 from bandsplit.core.errors import AudioError, BandsplitError
-from bandsplit.separation.songs import SUFFIXES
 from bandsplit.serve.disk import FullDiskError
 from bandsplit.serve.job import Job, Wish, clean_name, suffix_of
 from bandsplit.serve.service import Service
@@ -29,6 +28,18 @@ class StalledUploadError(BandsplitError):
     """A client stopped in the middle of an upload."""
 
 
+def refuse_forms(request: Request) -> None:
+    """Refuse a body that is a form.
+
+    Raises:
+        AudioError: it is one.
+    """
+    if request.headers.get("content-type", "").lower().startswith("multipart/"):
+        raise AudioError(
+            "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`, not with -F"
+        )
+
+
 async def receive(request: Request, service: Service, name: str, wish: Wish) -> Job:
     """Take a song into the queue; if that fails, or the client goes away, nothing of it remains.
 
@@ -39,10 +50,6 @@ async def receive(request: Request, service: Service, name: str, wish: Wish) -> 
         StalledUploadError: the client stopped.
         ClientDisconnect: the client went away.
     """
-    if request.headers.get("content-type", "").lower().startswith("multipart/"):
-        raise AudioError(
-            "the body must be the file itself, not a form: send it with `curl -X POST -T song.mp3 ADDRESS`, not with -F"
-        )
     length = request.headers.get("content-length", "")
     stated_bytes = int(length) if length.isdecimal() else 0
     service.limits.check_size(stated_bytes)
@@ -93,7 +100,7 @@ def _look(song: Path, name: str) -> float | None:
     try:
         found = audio.info(song)
     except AudioError as error:
-        if isinstance(error, UnknownFormatError) and song.suffix in SUFFIXES and not _is_text(song):
+        if isinstance(error, UnknownFormatError) and not _is_text(song):
             return None  # other decoders may know it, which the separation tries
         raise AudioError(name_song(str(error), song, name)) from None
     return found.samples / found.sample_rate_hz
