@@ -91,7 +91,7 @@ def test_songs_are_dropped_played_downloaded_and_deleted(browser: Browser, serve
     assert browser.run(NAMES) == ["tone <b>.wav"]
     refused = browser.wait(UPLOADS, lambda texts: len(texts) == 2 and "is not audio" in "".join(texts))
     assert any("diary.txt" in text and "is not audio that can be read" in text for text in refused)
-    assert any("The file has 11 MB; at most 10 MB can be uploaded" in text for text in refused)
+    assert any("The file is 11 MB; at most 10 MB can be uploaded" in text for text in refused)
     assert browser.run("location.href") == f"{served.url}/"  # neither a token nor a file
     for name in ("diary.txt", "large.wav"):
         click(browser, name, "Remove")

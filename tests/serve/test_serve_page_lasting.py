@@ -98,7 +98,7 @@ def test_uploads_outlast_a_restart_of_the_server(again: Again, browser: Browser,
         (tmp_path / name).write_bytes(song())
     browser.drop(".drop", tmp_path / "1.wav", tmp_path / "2.wav")
     text = "The server does not answer; the upload begins again when it does"
-    browser.wait(UPLOADS, lambda texts: len(texts) == 2 and text in texts[0] and "Waits" in texts[1])
+    browser.wait(UPLOADS, lambda texts: len(texts) == 2 and text in texts[0] and "Waiting to be uploaded" in texts[1])
     browser.click("h1")  # browsers ask only those who used a page
     browser.call("Page.reload")
     wait_until(lambda: browser.call("Page.getNavigationHistory") and browser.questions, "the question")

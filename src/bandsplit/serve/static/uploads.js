@@ -36,7 +36,7 @@ function add(files, settings) {
   for (const file of files) {
     const upload = enlist(file, settings.wish);
     if (file.size > settings.mostBytes) {
-      refuse(upload, `The file has ${size(file.size)}; at most ${size(settings.mostBytes)} can be uploaded`);
+      refuse(upload, `The file is ${size(file.size)}; at most ${size(settings.mostBytes)} can be uploaded`);
     } else {
       waiting.push(upload);
     }
@@ -72,7 +72,7 @@ async function filesIn(folder) {
   return files;
 }
 
-/** Whether a file is what the box accepts; macOS keeps notes about songs in files whose names start with a dot. */
+/** Return true for a song, as the box accepts them; macOS keeps notes about songs in files whose names start with a dot. */
 function isSong({ name, type }) {
   const kinds = find("#songs").accept.split(",");
   return !name.startsWith(".") && kinds.some((kind) => (
@@ -82,7 +82,7 @@ function isSong({ name, type }) {
 /** Show an upload that waits. */
 function enlist(file, wish) {
   const upload = { file, wish };
-  upload.facts = make("p", { class: "facts" }, "Waits to be uploaded");
+  upload.facts = make("p", { class: "facts" }, "Waiting to be uploaded");
   upload.bar = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${file.name}` });
   upload.button = make("button", { type: "button", onclick: () => drop(upload) }, "Cancel");
   upload.item = make(
