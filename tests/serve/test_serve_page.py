@@ -15,7 +15,9 @@ if os.name != "posix":
 
 from browser import BROWSER, Browser
 from served import Client, Served, song
-from served_page import COLOURS, FACTS, FOCUS, NAMES, NEWS, OUTSIDE, SHOWN, STATES, TOKEN, UPLOADS, click, tab_to
+from served_page import (
+    ASK_AGAIN_MS, COLOURS, FACTS, FOCUS, NAMES, NEWS, OUTSIDE, SHOWN, STATES, TOKEN, UPLOADS, click, tab_to,
+)  # fmt: skip
 from tiny_models import RATE_HZ
 from waiting import wait_until
 
@@ -65,6 +67,7 @@ def browser(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         browser.open(f"{served.url}/#token={TOKEN}")
         browser.wait(SHOWN)
         browser.run(RECORD_STARTS)
+        browser.run(f"{ASK_AGAIN_MS} = 3_600_000")  # however busy the machine is
         yield browser
         # Of the request without a token, of the large file, and of the text file.
         expected = ("status of 401", "status of 413", "status of 415")
@@ -202,8 +205,6 @@ def test_songs_are_cancelled_and_deleted_by_keyboard(browser: Browser, served: S
     browser.press("Enter", "\r")
     assert browser.run(NEWS) == "Really delete long.wav?"
     assert browser.run(FOCUS) == "Really delete long.wav?"
-    browser.wait(FOCUS, lambda focus: focus == "Delete long.wav")  # after a while it forgets
-    browser.press(" ", " ")
     browser.press(" ", " ")
     browser.wait(NAMES, lambda names: names == ["second.wav", "first.wav"])
     assert browser.run(NEWS) == "long.wav: Deleted"
@@ -214,6 +215,22 @@ def test_songs_are_cancelled_and_deleted_by_keyboard(browser: Browser, served: S
         browser.press("Enter", "\r")
         browser.wait(FOCUS, lambda focus, then=then: focus == then)
     assert browser.run(NAMES) == []
+
+
+def test_the_first_press_of_delete_is_forgotten(browser: Browser, served: Served):
+    served.client.follow(served.client.add(song(), "mine.wav"))
+    browser.wait(STATES, lambda states: states == ["done"])
+    usual_ms = browser.run(ASK_AGAIN_MS)
+    browser.run(f"{ASK_AGAIN_MS} = 1")
+    click(browser, "mine.wav", "Delete")
+    assert browser.run(NEWS) == "Really delete mine.wav?"
+    text = "document.querySelector('#list .actions button:last-child').textContent"
+    browser.wait(text, lambda word: word == "Delete")
+    browser.run(f"{ASK_AGAIN_MS} = {usual_ms}")
+    click(browser, "mine.wav", "Delete")
+    assert browser.run(text) == "Really delete?"
+    assert browser.run(NAMES) == ["mine.wav"]
+    delete_all(browser, served)
 
 
 def test_a_double_click_deletes_nothing(browser: Browser, served: Served):

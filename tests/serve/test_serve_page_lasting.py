@@ -81,6 +81,7 @@ def test_hidden_tabs_leave_their_connections_to_the_one_that_is_seen(again: Agai
     browser.run("window.answered = false; fetch('/about').then(() => { window.answered = true; }); 0")
     browser.wait("window.answered")
     again.now.client.add(song(), "while it was hidden.wav")
+    others.append(browser.tab(f"{again.now.url}/", f"{STATES}.join() === 'done,done'"))
     assert browser.run(NAMES) == ["first.wav"]
     for tab in others:
         browser.call("Target.closeTarget", targetId=tab)

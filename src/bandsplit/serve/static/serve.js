@@ -183,7 +183,7 @@ function actions(job, item) {
   return buttons;
 }
 
-/** A button that asks once more before it deletes. */
+/** A button that asks once more before it deletes, and forgets the first press after a while. */
 function deleteButton(job, item) {
   const button = make("button", { type: "button" });
   const word = (sure) => {
@@ -195,7 +195,7 @@ function deleteButton(job, item) {
     if (!button.classList.contains("danger")) {
       word(true);
       announce(button.getAttribute("aria-label"));
-      setTimeout(() => word(false), 5000);
+      setTimeout(() => word(false), find("#list").dataset.askAgainMs);
     } else if (detail < 2) { // a double click is no answer
       act(item, `/jobs/${job.id}`, "DELETE");
     }
