@@ -13,6 +13,7 @@ import soundfile
 if os.name != "posix":
     pytest.skip("the browser is driven through inherited pipes", allow_module_level=True)
 
+from bandsplit.separation.songs import SUFFIXES
 from browser import BROWSER, Browser
 from served import Client, Served, song
 from served_page import (
@@ -162,13 +163,14 @@ def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Se
 
 
 def test_of_folders_the_songs_are_uploaded(browser: Browser, served: Served, tmp_path: Path):
-    for place in ("album/10.wav", "album/9.WAV", "album/disc 2/1.wav", "album/._9.wav", "album/cover.jpg", "art/1.png"):
+    for place in ("album/10.wav", "album/9.WAV", "album/disc 2/1.wma", "album/film.mkv", "album/._9.wav", "album/cover.jpg", "art/1.png"):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(song())
     (tmp_path / "single.wav").write_bytes(song())
+    assert browser.run("document.querySelector('#songs').accept").split(",") == ["audio/*", *sorted(SUFFIXES)]
     browser.drop(".drop", tmp_path / "single.wav", tmp_path / "album", tmp_path / "art")
-    browser.wait(STATES, lambda states: states == ["done"] * 4)
-    assert browser.run(NAMES) == ["1.wav", "10.wav", "9.WAV", "single.wav"]
+    browser.wait(STATES, lambda states: states == ["done"] * 5)
+    assert browser.run(NAMES) == ["film.mkv", "1.wma", "10.wav", "9.WAV", "single.wav"]
     assert browser.run(UPLOADS) == ["art\n\nThis folder has no songs\n\nRemove"]
     click(browser, "art", "Remove")
     delete_all(browser, served)

@@ -58,6 +58,7 @@ async function begin() {
   find("#login").hidden = true;
   find("main").hidden = false;
   if (!find("#format").length) find("#format").append(...about.formats.map((format) => make("option", {}, format)));
+  find("#songs").accept = ["audio/*", ...about.suffixes].join();
   find("#most").textContent = `up to ${size(about.max_upload_bytes)} each`;
   follow();
 }
