@@ -73,6 +73,25 @@ def test_prices_of_fast_machines_are_told_apart(again: Again, browser: Browser, 
     browser.wait(PRICES, lambda shown: len(shown) == 2)
 
 
+def test_an_open_page_shows_another_model_of_the_same_name(again: Again, browser: Browser, model: Path):
+    stems = "[...document.querySelectorAll('#stems option')].map((option) => option.value)"
+    chosen = "document.querySelector('.models input:checked').parentElement.innerText"
+    browser.run("document.querySelector('.models input').focus()")
+    browser.run("window.shown = document.querySelector('.models label')")
+    for targets, is_same in ((("vocals", "bass"), True), (("drums", "other"), False)):
+        again.now.stop()
+        browser.wait("!document.querySelector('#offline').hidden")
+        folder = again.folder.with_name(targets[0])
+        folder.mkdir()
+        again.options = (*again.options[:-1], write_tiny_model(folder / model.name, *targets))
+        again.start()
+        browser.wait("document.querySelector('#offline').hidden")
+        assert browser.run(stems) == ["", *targets]
+        assert ", ".join(targets) in browser.run(chosen)
+        assert browser.run("window.shown.contains(document.activeElement)") == is_same  # only if needed is it replaced
+    assert browser.run("document.querySelectorAll('.models label').length") == 1
+
+
 def test_hidden_tabs_leave_their_connections_to_the_one_that_is_seen(again: Again, browser: Browser):
     again.now.client.add(song(), "first.wav")
     browser.wait(NAMES, bool)

@@ -106,8 +106,17 @@ async function showModels() {
   }
   for (const model of models) {
     const known = box.querySelector(`[data-id="${CSS.escape(model.id)}"]`);
-    if (known) known.querySelector(".price").textContent = price(model);
-    else box.append(card(model));
+    const fresh = card(model);
+    if (!known) {
+      box.append(fresh);
+      continue;
+    }
+    known.querySelector(".price").textContent = price(model);
+    if (known.isEqualNode(fresh)) continue; // it may have the focus
+    const { checked } = known.querySelector("input");
+    known.replaceWith(fresh); // another model of this name
+    fresh.querySelector("input").checked = checked;
+    if (checked) showStems();
   }
   if (!chosen()) {
     box.querySelector("input").checked = true;
