@@ -4,7 +4,9 @@ import json
 import os
 import socket
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -25,12 +27,24 @@ pytestmark = [
 PRICES = "[...document.querySelectorAll('.price')].map((price) => price.textContent)"
 
 
+class Proxy(BaseHTTPRequestHandler):
+    """A proxy in front of a server that is not there."""
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_error(503)
+
+
 class Again:
     """A server that starts again and again at one address, with one folder."""
 
     def __init__(self, folder: Path, *options: str | Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
+        self.port = int(port)
         self.folder, self.options = folder, ("--keep-free", "0", "--port", port, *options)
         self.now = Served(folder, *self.options)
 
@@ -56,6 +70,12 @@ def browser(again: Again, tmp_path: Path) -> Iterator[Browser]:
         browser.open(f"{again.now.url}/")
         browser.wait(SHOWN)
         yield browser
+
+
+def log_in(browser: Browser) -> None:
+    browser.run(f"document.querySelector('#token').value = {json.dumps(TOKEN)}")
+    browser.click("#login button")
+    browser.wait(SHOWN)
 
 
 def test_prices_of_fast_machines_are_told_apart(again: Again, browser: Browser, tmp_path: Path):
@@ -132,6 +152,49 @@ def test_uploads_outlast_a_restart_of_the_server(again: Again, browser: Browser,
     assert [job["format"] for job in again.now.client.get("/jobs")] == ["flac", "flac"]
 
 
+def test_uploads_outlast_a_restart_behind_a_proxy(again: Again, browser: Browser, tmp_path: Path):
+    (tmp_path / "1.wav").write_bytes(song())
+    again.now.stop()
+    with ThreadingHTTPServer(("127.0.0.1", again.port), Proxy) as proxy:
+        Thread(target=proxy.serve_forever).start()
+        browser.drop(".drop", tmp_path / "1.wav")
+        browser.wait(UPLOADS, lambda texts: "the upload begins again" in texts[0])
+        proxy.shutdown()
+    again.start()
+    browser.wait(STATES, lambda states: states == ["done"])
+    assert browser.run(UPLOADS) == []
+
+
+def test_uploads_wait_for_a_token_that_is_new(again: Again, browser: Browser, tmp_path: Path):
+    for name in ("1.wav", "2.wav"):
+        (tmp_path / name).write_bytes(song())
+    again.now.stop()
+    browser.wait("!document.querySelector('#offline').hidden")
+    browser.drop(".drop", tmp_path / "1.wav", tmp_path / "2.wav")
+    again.start("--token", TOKEN)
+    browser.wait(FOCUS, lambda focus: focus == "token")
+    refused = "performance.getEntriesByType('resource').filter((request) => request.responseStatus === 401).length"
+    before = browser.run(refused)
+    browser.wait(refused, lambda number: number > before)  # the uploads tried again
+    assert browser.run("document.querySelectorAll('#uploads .error').length") == 0
+    log_in(browser)
+    browser.wait(NAMES, lambda names: names == ["2.wav", "1.wav"])
+    assert browser.run(UPLOADS) == []
+
+
+def test_an_upload_asks_for_a_token_that_the_browser_forgot(again: Again, browser: Browser, tmp_path: Path):
+    (tmp_path / "1.wav").write_bytes(song())
+    again.now.stop()
+    again.start("--token", TOKEN)
+    browser.wait(FOCUS, lambda focus: focus == "token")
+    log_in(browser)
+    browser.call("Network.clearBrowserCookies")
+    browser.drop(".drop", tmp_path / "1.wav")
+    browser.wait(FOCUS, lambda focus: focus == "token")
+    log_in(browser)
+    browser.wait(NAMES, lambda names: names == ["1.wav"])
+
+
 def test_what_cannot_be_done_is_shown_at_the_song(again: Again, browser: Browser):
     again.now.client.follow(again.now.client.add(song()))
     browser.wait(STATES, lambda states: states == ["done"])
@@ -158,8 +221,6 @@ def test_an_open_page_asks_for_a_token_that_is_new(again: Again, browser: Browse
     again.start("--token", TOKEN)
     browser.wait(FOCUS, lambda focus: focus == "token")
     assert not browser.run(SHOWN)
-    browser.run(f"document.querySelector('#token').value = {json.dumps(TOKEN)}")
-    browser.click("#login button")
-    browser.wait(SHOWN)
+    log_in(browser)
     assert browser.run(STATES) == ["done"]
     assert browser.run("window.same")  # it was not loaded again

@@ -136,7 +136,7 @@ takeSongs(() => {
   const wish = { model: chosen().id, format: find("#format").value };
   if (find("#stems").value) wish.two_stems = find("#stems").value;
   return { wish, mostBytes: about.max_upload_bytes };
-});
+}, begin);
 
 // --- jobs ---
 
