@@ -17,8 +17,20 @@ from bandsplit.separation.songs import SUFFIXES
 from browser import BROWSER, Browser
 from served import Client, Served, song
 from served_page import (
-    ASK_AGAIN_MS, COLOURS, FACTS, FOCUS, NAMES, NEWS, OUTSIDE, SHOWN, STATES, TOKEN, UPLOADS, click, tab_to,
-)  # fmt: skip
+    ASK_AGAIN_MS,
+    COLOURS,
+    FACTS,
+    FOCUS,
+    NAMES,
+    NEWS,
+    OUTSIDE,
+    SHOWN,
+    STATES,
+    TOKEN,
+    UPLOADS,
+    click,
+    tab_to,
+)
 from tiny_models import RATE_HZ
 from waiting import wait_until
 
@@ -163,7 +175,15 @@ def test_the_queue_is_shown_and_songs_are_cancelled(browser: Browser, served: Se
 
 
 def test_of_folders_the_songs_are_uploaded(browser: Browser, served: Served, tmp_path: Path):
-    for place in ("album/10.wav", "album/9.WAV", "album/disc 2/1.wma", "album/film.mkv", "album/._9.wav", "album/cover.jpg", "art/1.png"):
+    for place in (
+        "album/10.wav",
+        "album/9.WAV",
+        "album/disc 2/1.wma",
+        "album/film.mkv",
+        "album/._9.wav",
+        "album/cover.jpg",
+        "art/1.png",
+    ):
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / place).write_bytes(song())
     (tmp_path / "single.wav").write_bytes(song())
