@@ -45,7 +45,8 @@ class Again:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = str(free.getsockname()[1])
         self.port = int(port)
-        self.folder, self.options = folder, ("--keep-free", "0", "--port", port, *options)
+        self.folder = folder
+        self.options: tuple[str | Path, ...] = ("--keep-free", "0", "--port", port, *options)
         self.now = Served(folder, *self.options)
 
     def start(self, *options: str | Path) -> Served:
