@@ -87,7 +87,7 @@ def test_a_signed_address_is_a_song_whose_secret_is_kept(capsys, server: Server,
     assert len(kept) == 5 and not [part for part in kept if "secret" in part or "AWSAccess" in part]
 
 
-def test_queries_that_choose_songs_are_told_apart_in_records(capsys, server: Server, tmp_path):
+def test_queries_that_choose_songs_are_distinguished_in_records(capsys, server: Server, tmp_path):
     songs(2)
     for number, name in enumerate(("in/0.wav", "in/deep/1.wav")):
         server.pages[f"/get?id={number}"] = [serve(Path(name).read_bytes())]

@@ -136,7 +136,7 @@ def test_systems_without_seeds_are_compared_as_they_are() -> None:
     assert found.verdict == "tool, None better"
 
 
-def test_identical_systems_cannot_be_told_apart() -> None:
+def test_identical_systems_cannot_be_distinguished() -> None:
     songs = make_songs(5, 12)
     found = compare_two([*make_rows("a", {1: songs}), *make_rows("b", {1: songs})])
     assert (found.difference, found.low, found.high, found.share_better) == (0, 0, 0, 0.5)
@@ -239,7 +239,7 @@ def test_all_pairs_are_compared_by_target_and_on_the_average() -> None:
     assert found == compare(rows, "usdr_db")  # seeded
 
 
-def test_groups_hold_systems_of_which_no_pair_can_be_told_apart() -> None:
+def test_groups_hold_systems_of_which_no_pair_can_be_distinguished() -> None:
     def pair(a: str, b: str, difference: float) -> Comparison:
         return Comparison(a, b, "usdr_db", "vocals", difference, 0, difference - 1, difference + 1, 0.5, 14, (), (3, 3))
 

@@ -146,7 +146,8 @@ class Browser:
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=count)
 
     def drop(self, selector: str, *files: Path) -> None:
-        """Drag files from elsewhere onto an element."""
+        """Drag files from elsewhere onto an element, once what was just shown is painted; earlier ones can get lost."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         place = self.run(
             f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect(); "
             f"return [b.left + b.width / 2, b.top + b.height / 2]; }})()"

@@ -11,6 +11,8 @@ FACTS = "[...document.querySelectorAll('#list .job')].map((job) => job.querySele
 UPLOADS = "[...document.querySelectorAll('#uploads .job')].map((job) => job.innerText)"
 NEWS = "document.querySelector('#news').textContent"
 FOCUS = "(({ariaLabel, id, textContent}) => ariaLabel || id || textContent)(document.activeElement)"
+ASK_AGAIN_MS = "document.querySelector('#list').dataset.askAgainMs"
+"""Time after which "Really delete?" is forgotten."""
 SHOWN = "!document.querySelector('main').hidden"
 
 

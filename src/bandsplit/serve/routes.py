@@ -12,6 +12,7 @@ from fastapi.security import HTTPBearer
 
 from bandsplit.core.config import Config
 from bandsplit.core.version import __version__
+from bandsplit.separation.songs import SUFFIXES
 from bandsplit.serve.events import stream
 from bandsplit.serve.guard import cookie_name, cookie_value
 from bandsplit.serve.job import Format, JobView, Wish
@@ -44,6 +45,8 @@ class About(Config):
     """Largest upload."""
     formats: tuple[Format, ...] = ("wav", "flac", "mp3")
     """Formats of stems."""
+    suffixes: tuple[str, ...] = tuple(sorted(SUFFIXES))
+    """Suffixes of the files that are taken from folders."""
 
 
 _TOKEN = HTTPBearer(auto_error=False, description="The token, if the server was started with one.")

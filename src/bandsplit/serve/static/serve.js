@@ -58,6 +58,7 @@ async function begin() {
   find("#login").hidden = true;
   find("main").hidden = false;
   if (!find("#format").length) find("#format").append(...about.formats.map((format) => make("option", {}, format)));
+  find("#songs").accept = ["audio/*", ...about.suffixes].join();
   find("#most").textContent = `up to ${size(about.max_upload_bytes)} each`;
   follow();
 }
@@ -105,8 +106,17 @@ async function showModels() {
   }
   for (const model of models) {
     const known = box.querySelector(`[data-id="${CSS.escape(model.id)}"]`);
-    if (known) known.querySelector(".price").textContent = price(model);
-    else box.append(card(model));
+    const fresh = card(model);
+    if (!known) {
+      box.append(fresh);
+      continue;
+    }
+    known.querySelector(".price").textContent = price(model);
+    if (known.isEqualNode(fresh)) continue; // it may have the focus
+    const { checked } = known.querySelector("input");
+    known.replaceWith(fresh); // another model of this name
+    fresh.querySelector("input").checked = checked;
+    if (checked) showStems();
   }
   if (!chosen()) {
     box.querySelector("input").checked = true;
@@ -126,7 +136,7 @@ takeSongs(() => {
   const wish = { model: chosen().id, format: find("#format").value };
   if (find("#stems").value) wish.two_stems = find("#stems").value;
   return { wish, mostBytes: about.max_upload_bytes };
-});
+}, begin);
 
 // --- jobs ---
 
@@ -183,7 +193,7 @@ function actions(job, item) {
   return buttons;
 }
 
-/** A button that asks once more before it deletes. */
+/** A button that asks once more before it deletes, and forgets the first press after a while. */
 function deleteButton(job, item) {
   const button = make("button", { type: "button" });
   const word = (sure) => {
@@ -195,7 +205,7 @@ function deleteButton(job, item) {
     if (!button.classList.contains("danger")) {
       word(true);
       announce(button.getAttribute("aria-label"));
-      setTimeout(() => word(false), 5000);
+      setTimeout(() => word(false), find("#list").dataset.askAgainMs);
     } else if (detail < 2) { // a double click is no answer
       act(item, `/jobs/${job.id}`, "DELETE");
     }

@@ -1,11 +1,18 @@
 // Songs that are chosen or dropped, and their uploads, one after the other.
 import { announce, ask, find, make, remove, size } from "./page.js";
 
+const AWAY = [undefined, 401, 502, 503, 504]; // no answer, that of a server with a new token, and those of proxies
 const waiting = [];
 let sending = null;
+let retry = null; // timer of `sendAgain`
+let lookAgain = null; // reads what the server offers, and asks for its token
 
-/** Take songs that are chosen or dropped; `look` returns the wish for them, and the limit of their size. */
-export function takeSongs(look) {
+/**
+ * Take songs that are chosen or dropped; `look` returns the wish for them, and the limit of their size. `begin` is called
+ * when the server does not take songs.
+ */
+export function takeSongs(look, begin) {
+  lookAgain = begin;
   find("#songs").addEventListener("change", ({ target }) => {
     add([...target.files], look());
     target.value = ""; // so that the same file can be chosen again
@@ -36,7 +43,7 @@ function add(files, settings) {
   for (const file of files) {
     const upload = enlist(file, settings.wish);
     if (file.size > settings.mostBytes) {
-      refuse(upload, `The file has ${size(file.size)}; at most ${size(settings.mostBytes)} can be uploaded`);
+      refuse(upload, `The file is ${size(file.size)}; at most ${size(settings.mostBytes)} can be uploaded`);
     } else {
       waiting.push(upload);
     }
@@ -72,7 +79,7 @@ async function filesIn(folder) {
   return files;
 }
 
-/** Whether a file is what the box accepts; macOS keeps notes about songs in files whose names start with a dot. */
+/** Return true for a song, as the box accepts them; macOS keeps notes about songs in files whose names start with a dot. */
 function isSong({ name, type }) {
   const kinds = find("#songs").accept.split(",");
   return !name.startsWith(".") && kinds.some((kind) => (
@@ -82,7 +89,7 @@ function isSong({ name, type }) {
 /** Show an upload that waits. */
 function enlist(file, wish) {
   const upload = { file, wish };
-  upload.facts = make("p", { class: "facts" }, "Waits to be uploaded");
+  upload.facts = make("p", { class: "facts" }, "Waiting to be uploaded");
   upload.bar = make("progress", { max: 1, value: 0, "aria-label": `Upload of ${file.name}` });
   upload.button = make("button", { type: "button", onclick: () => drop(upload) }, "Cancel");
   upload.item = make(
@@ -108,6 +115,24 @@ function refuse(upload, reason) {
   announce(`${upload.file.name}: ${reason}`);
 }
 
+const isAway = () => ask("/about").then(() => false, ({ status }) => AWAY.includes(status));
+
+/** Keep an upload until the server takes it. */
+function putBack(upload) {
+  sending = null;
+  if (upload.item.isConnected) waiting.unshift(upload); // it was not cancelled meanwhile
+  upload.bar.value = 0;
+  upload.facts.textContent = "The server does not answer; the upload begins again when it does";
+  clearTimeout(retry);
+  retry = setTimeout(sendAgain, 2000);
+  lookAgain();
+}
+
+async function sendAgain() {
+  if (await isAway()) retry = setTimeout(sendAgain, 2000);
+  else send();
+}
+
 /** Upload what waits. */
 function send() {
   if (sending || !waiting.length) return;
@@ -123,10 +148,13 @@ function send() {
     upload.bar.value = total ? loaded / total : 0;
     upload.facts.textContent = `Uploading: ${size(loaded)} of ${size(total)}`;
   };
-  request.onload = () => {
+  request.onload = async () => {
     if (request.status === 201) {
       remove(upload.item);
       announce(`${upload.file.name} is in the queue`);
+    } else if (AWAY.includes(request.status) && await isAway()) {
+      putBack(upload);
+      return;
     } else {
       let reason = `the server answers ${request.status}`;
       try { reason = JSON.parse(request.responseText).detail; } catch { /* no JSON: the status must do */ }
@@ -135,13 +163,8 @@ function send() {
     next();
   };
   request.onerror = async () => {
-    const isAway = await ask("/about").then(() => false, ({ status }) => !status);
-    if (isAway && upload.item.isConnected) {
-      sending = null;
-      waiting.unshift(upload);
-      upload.bar.value = 0;
-      upload.facts.textContent = "The server does not answer; the upload begins again when it does";
-      setTimeout(send, 2000);
+    if (await isAway()) {
+      putBack(upload);
       return;
     }
     if (upload.item.isConnected) {
