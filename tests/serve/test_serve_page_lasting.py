@@ -147,7 +147,7 @@ def test_uploads_outlast_a_restart_of_the_server(again: Again, browser: Browser,
     browser.call("Page.handleJavaScriptDialog", accept=False)
     again.start()
     browser.wait(STATES, lambda states: states == ["done", "done"])
-    assert browser.run(UPLOADS) == []
+    browser.wait(UPLOADS, lambda texts: texts == [])
     assert browser.run("document.querySelector('#offline').hidden")
     assert browser.run("document.querySelector('#format').value") == "flac"
     assert [job["format"] for job in again.now.client.get("/jobs")] == ["flac", "flac"]
@@ -163,7 +163,7 @@ def test_uploads_outlast_a_restart_behind_a_proxy(again: Again, browser: Browser
         proxy.shutdown()
     again.start()
     browser.wait(STATES, lambda states: states == ["done"])
-    assert browser.run(UPLOADS) == []
+    browser.wait(UPLOADS, lambda texts: texts == [])
 
 
 def test_uploads_wait_for_a_token_that_is_new(again: Again, browser: Browser, tmp_path: Path):
@@ -180,7 +180,7 @@ def test_uploads_wait_for_a_token_that_is_new(again: Again, browser: Browser, tm
     assert browser.run("document.querySelectorAll('#uploads .error').length") == 0
     log_in(browser)
     browser.wait(NAMES, lambda names: names == ["2.wav", "1.wav"])
-    assert browser.run(UPLOADS) == []
+    browser.wait(UPLOADS, lambda texts: texts == [])
 
 
 def test_an_upload_asks_for_a_token_that_the_browser_forgot(again: Again, browser: Browser, tmp_path: Path):
@@ -223,5 +223,5 @@ def test_an_open_page_asks_for_a_token_that_is_new(again: Again, browser: Browse
     browser.wait(FOCUS, lambda focus: focus == "token")
     assert not browser.run(SHOWN)
     log_in(browser)
-    assert browser.run(STATES) == ["done"]
+    browser.wait(STATES, lambda states: states == ["done"])
     assert browser.run("window.same")  # it was not loaded again
