@@ -1,6 +1,6 @@
 """Kills at random moments of `bandsplit serve` at work: every song is done in the end, no half stem is offered.
 
-    python benchmarks/soak_serve.py                      # ten kills: about five minutes
+    python benchmarks/soak_serve.py                      # ten kills: about a minute
     python benchmarks/soak_serve.py --kills 50 --seed 7
 
 Each kill is SIGKILL, of the server or of the process that computes, at a moment drawn over the time of an undisturbed
@@ -47,7 +47,7 @@ class Soak:
     def __init__(self, folder: Path, draw: random.Random) -> None:
         """Separate the songs undisturbed."""
         self.draw, self.folder = draw, folder / "killed"
-        self.model = write_tiny_model(folder / "small.safetensors")
+        self.model = write_tiny_model(folder / "small.safetensors", n_features=32, n_blocks=2)
         self.songs = {f"{number}.wav": song(LENGTH_S, number) for number in range(SONGS)}
         self.expected: dict[str, dict[str, bytes]] = {}
         with Served(folder / "undisturbed", "-n", self.model, "--keep-free", "0") as server:
