@@ -17,11 +17,9 @@ PICTURES = {"help.svg": [], "help-separate.svg": ["separate"]}
 
 def draw(arguments: list[str]) -> str:
     """Return the help of a command, as a picture."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")} | {
-        "PYTHONUTF8": "1"
-    }
-    terminal = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS), "FORCE_COLOR": "1", "TERM": "xterm"}
-    terminal["PYTHONUTF8"] = "1"
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "PYTHONPATH")}
+    width = {"COLUMNS": str(COLUMNS), "TERMINAL_WIDTH": str(COLUMNS)}
+    terminal = width | {"FORCE_COLOR": "1", "TERM": "xterm", "PYTHONUTF8": "1"}
     run = [sys.executable, "-c", "import sys; sys.argv[0] = 'bandsplit'; from bandsplit.cli.main import main; main()"]
     command = [*run, *arguments, "--help"]
     printed = subprocess.run(command, env=kept | terminal, capture_output=True, encoding="utf-8", check=True)

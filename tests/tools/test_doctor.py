@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,43 +100,36 @@ def test_a_package_that_cannot_be_imported_does_not_hide_the_rest(monkeypatch: p
     assert [finding.section for finding in findings if finding.status == "fail"] == ["audio"]
 
 
-def test_a_missing_and_an_old_package_fail_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch):
+def pretend(monkeypatch: pytest.MonkeyPatch, versions: Mapping[str, str | None]) -> None:
+    """Let packages have other versions, or with None none."""
     right = metadata.version
 
     def version(name: str) -> str:
-        if name == "soxr":
+        if name not in versions:
+            return right(name)
+        if (found := versions[name]) is None:
             raise metadata.PackageNotFoundError(name)
-        return "1.20.0" if name == "numpy" else right(name)
+        return found
 
     monkeypatch.setattr(metadata, "version", version)
+
+
+def test_a_missing_and_an_old_package_fail_with_the_command_that_mends_it(monkeypatch: pytest.MonkeyPatch):
+    pretend(monkeypatch, {"soxr": None, "numpy": "1.20.0"})
     versions = found("versions")
     assert versions["soxr"][2:] == ("missing", "fail", "pip install 'soxr>=0.5'")
     assert versions["numpy"][2:] == ("1.20.0, needs >=1.26", "fail", "pip install -U 'numpy>=1.26'")
 
 
 def test_an_extra_that_is_not_there_is_a_note(monkeypatch: pytest.MonkeyPatch):
-    right = metadata.version
-
-    def version(name: str) -> str:
-        if name == "lightning-fabric":
-            raise metadata.PackageNotFoundError(name)
-        return right(name)
-
-    monkeypatch.setattr(metadata, "version", version)
+    pretend(monkeypatch, {"lightning-fabric": None})
     train = found("extras")["train"]
     assert (train.value, train.status) == ("without lightning-fabric", "note")
     assert train.fix == "if you need it: pip install 'bandsplit[train]'"
 
 
 def test_the_kernels_that_are_not_there_come_from_their_folder(monkeypatch: pytest.MonkeyPatch):
-    right = metadata.version
-
-    def version(name: str) -> str:
-        if name == "bandsplit-kernels":
-            raise metadata.PackageNotFoundError(name)
-        return right(name)
-
-    monkeypatch.setattr(metadata, "version", version)
+    pretend(monkeypatch, {"bandsplit-kernels": None})
     if not [name for name, *_ in requirements("kernels")]:
         pytest.skip("there are none for this CPU")
     assert found("extras")["kernels"].fix == "if you need it: in the source folder, pip install ./kernels"

@@ -77,9 +77,10 @@ class Batch:
         output.check(separator.targets)
         self.separator, self.output = separator, output
         self.part = {"start_s": start_s, "duration_s": duration_s}
-        self._store = out if isinstance(out, Store) else None
+        store = out if isinstance(out, Store) else None
+        self._remote = None if store is None or store.local is not None else store
         self.out_dir = Path(out.local or out.name) if isinstance(out, Store) else out
-        self.catalogue = None if self._store is None else CatalogueRecords(self._store)
+        self.catalogue = None if store is None else CatalogueRecords(store)
         self._records: Records = self.catalogue or Manifest(self.out_dir, shard)
         plans = [chunks.model_dump(mode="json") for chunks in separator.chunks]
         settings = {"chunks": plans, "output": output.model_dump(mode="json")}
@@ -100,7 +101,7 @@ class Batch:
         Raises:
             ConfigError: there are such songs; the message names both.
         """
-        sources = {canonical(song.uri) if song.uri else os.path.realpath(song.path) for song in songs}
+        sources = {song.file for song in songs}
         owners: dict[Path, Song] = {}
         for song in songs:
             try:
@@ -109,7 +110,7 @@ class Batch:
                 continue  # reported when its turn comes
             for path in paths.values():
                 name = self._name_of(path)
-                if (canonical(name) if self._is_remote else os.path.realpath(path)) in sources:
+                if (os.path.realpath(path) if self._remote is None else canonical(name)) in sources:
                     raise ConfigError(f"{name}: is a song and would become a stem of {song.name}; choose another -o")
                 other = owners.setdefault(path, song)
                 if other is not song:
@@ -182,7 +183,7 @@ class Batch:
             BandsplitError: it failed.
         """
         facts = self._facts(song)  # of the file as it is before the separation
-        remote = self._store if self._is_remote else None
+        remote = self._remote
         with _on_disk(song) as path, nullcontext(self.out_dir) if remote is None else _folder(song) as out_dir:
             try:
                 result = self.separator.separate_file(
@@ -226,15 +227,11 @@ class Batch:
         """Return a record without writing it."""
         return {"status": status, **self._facts(song)}
 
-    @property
-    def _is_remote(self) -> bool:
-        return self._store is not None and self._store.local is None
-
     def _name_of(self, path: Path) -> str:
         """Write a path below the output folder as users know it: below a store, it is no path."""
-        if self._store is None or self._store.local is not None:
+        if self._remote is None:
             return str(path)
-        return f"{self._store.name}/{path.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
+        return f"{self._remote.name}/{path.relative_to(self.out_dir).as_posix()}".removesuffix("/.")
 
     def _machine(self) -> dict[str, Any]:
         """Describe what computes a song; for the estimate of energy."""

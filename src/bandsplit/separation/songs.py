@@ -48,6 +48,11 @@ class Song:
         """The path or URI, as users know it and records hold it: without the secrets of a signed address."""
         return str(self.path) if self.uri is None else shown(self.uri)
 
+    @property
+    def file(self) -> str:
+        """The file itself: equal for songs that are one file under several names."""
+        return os.path.realpath(self.path) if self.uri is None else canonical(self.uri)
+
     def absolute(self) -> Song:
         """Return the song with a path that any process of this machine understands."""
         return self if self.uri else replace(self, path=self.path.absolute())
@@ -89,7 +94,7 @@ def find_songs(inputs: Iterable[str], out: Path | str, stdin: Iterable[str] = ()
         else:
             found = _expand(given, out)
         for song in found:
-            songs.setdefault(canonical(song.uri) if song.uri else os.path.realpath(song.path), song)
+            songs.setdefault(song.file, song)
     if not songs:
         raise ConfigError("no audio files were named; give files, folders, patterns, @list.txt, or - for stdin")
     return list(songs.values())

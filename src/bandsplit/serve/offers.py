@@ -20,6 +20,7 @@ from bandsplit.models.card import ModelCard, read_card
 from bandsplit.models.pretrained import registry
 from bandsplit.models.pretrained.entries import Entry
 from bandsplit.separation.members import members_of
+from bandsplit.separation.outputs import OutputConfig
 from bandsplit.separation.systems import read_system
 from bandsplit.serve.timing import Price
 
@@ -74,7 +75,7 @@ class Offer(Config):
 
     def signals(self, two_stems: str | None) -> int:
         """Return the number of signals to listen to: the song and its stems."""
-        return 3 if two_stems is not None else 1 + len(self.view.targets)
+        return 1 + len(OutputConfig(two_stems=two_stems).stems(self.view.targets))
 
 
 class Offers:

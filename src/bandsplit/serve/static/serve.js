@@ -162,7 +162,7 @@ function describe(job) {
   const left = job.left_s === null ? "" : `, about ${duration(Math.max(1, Math.ceil(job.left_s)))} left`;
   if (job.state === "queued") return `Number ${job.position} in the queue${left}`;
   if (job.state === "running") {
-    const { stage, share } = job.progress ?? { stage: "load", share: 0 };
+    const { stage, share } = job.progress;
     const percent = stage === "load" ? "" : `, ${Math.floor(100 * share)} %`;
     return `${STAGES[stage] ?? stage}${percent}${left}`;
   }
